@@ -1,0 +1,43 @@
+# Every target makes its own .venv from the hash-pinned requirements; nothing has to run before it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format bench lock clean
+
+demo: .venv/.installed
+	$(BIN)/dispatcher demo
+
+test: check
+check: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/deptry dispatcher
+	$(BIN)/pytest
+
+format: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/.installed
+	$(BIN)/python -m bench
+
+# Compiles the pins again from pyproject.toml. Hashes only; no package index is named.
+lock: .venv/.installed
+	$(BIN)/uv pip compile pyproject.toml -q --universal --generate-hashes --no-emit-index-url --upgrade \
+	  --custom-compile-command 'make lock' -o requirements.txt
+	$(BIN)/uv pip compile pyproject.toml -q --universal --generate-hashes --no-emit-index-url --upgrade \
+	  --extra dev --group test --group bench --group build \
+	  --constraint requirements.txt --custom-compile-command 'make lock' -o requirements-dev.txt
+
+.venv/.installed: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; say which with: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf .venv .dispatcher

@@ -1,0 +1,4 @@
+"""Dispatcher: every committed row of a Postgres outbox becomes a Temporal workflow that triggers Novu.
+
+Imports nothing: Temporal's sandbox imports this package again for every workflow run.
+"""

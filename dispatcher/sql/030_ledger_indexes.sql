@@ -1,0 +1,5 @@
+-- Rows somebody works on (few), and rows that wait for their automatic retry (few).
+create index if not exists delivery_lease on dispatcher.delivery (lease_owner, lease_until)
+  where lease_until is not null;
+create index if not exists delivery_retry on dispatcher.delivery (next_attempt_at)
+  where next_attempt_at is not null;
