@@ -1,0 +1,256 @@
+"""Everything that can be set, as one frozen object built once and passed down.
+
+`load` reads the environment and a `.env` file, each under our own names and then under XNovu's, so an XNovu `.env`
+works unchanged. What is not understood is an error that names the variable, never the value. Temporal's connection
+variables are not ours: `temporal_environment` hands them to `temporalio.envconfig`.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from uuid import UUID
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dispatcher.conninfo import SHAPE, conninfo, pooler_hint
+from dispatcher.durations import parse_duration
+from dispatcher.environment import ENV_FILE, Found, Layer, explained, find, layers, merged, names_of, refuse_unknown
+from dispatcher.errors import ConfigurationError
+
+__all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables"]
+
+_LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _comma_separated(value: object) -> object:
+    return tuple(dict.fromkeys(value.replace(",", " ").split())) if isinstance(value, str) else value
+
+
+def _level(value: object) -> object:
+    return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class Sources(NamedTuple):
+    """What `load` found: every place as it was, and which variable filled which field."""
+
+    places: tuple[Layer, ...]
+    fields: Mapping[str, Found]
+
+
+class Settings(BaseSettings):
+    """One field per variable; the first name is ours, the others are XNovu's."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True)
+
+    database_url: SecretStr = Field(
+        validation_alias=AliasChoices("DATABASE_URL"),
+        description="Postgres of the outbox. Remote hosts need TLS unless the URL says sslmode=disable.",
+        examples=[SHAPE],
+    )
+    listen_database_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("DISPATCHER_LISTEN_DATABASE_URL"),
+        description="Direct connection for LISTEN, when DATABASE_URL is a pooler. Otherwise DATABASE_URL.",
+        examples=[SHAPE],
+    )
+    outbox: str = Field(
+        "notify.ent_notification",
+        validation_alias=AliasChoices("DISPATCHER_OUTBOX"),
+        description="The table that holds the notifications, as schema.table.",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}\.[A-Za-z_][A-Za-z0-9_$]{0,62}$",
+    )
+    novu_secret_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("NOVU_SECRET_KEY"),
+        description="API key of the Novu environment. Needed to run, not to look.",
+    )
+    novu_api_url: str = Field(
+        "https://api.novu.co",
+        validation_alias=AliasChoices("NOVU_API_URL"),
+        description="Where Novu answers: https://eu.api.novu.co for the EU, or your own installation.",
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+    )
+    task_queue: str = Field(
+        "xnovu-notification-processing",
+        validation_alias=AliasChoices("TEMPORAL_TASK_QUEUE"),
+        description="Temporal task queue; every process of one installation uses the same.",
+    )
+    max_concurrent_activities: int = Field(
+        100,
+        validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_ACTIVITIES"),
+        description="Deliveries that one process works on at a time.",
+        ge=1,
+        le=10_000,
+    )
+    max_concurrent_workflows: int = Field(
+        50,
+        validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_WORKFLOWS"),
+        description="Workflow tasks that one process works on at a time.",
+        ge=2,
+        le=10_000,
+    )
+    max_cached_workflows: int = Field(
+        100,
+        validation_alias=AliasChoices("TEMPORAL_MAX_CACHED_WORKFLOWS"),
+        description="Unfinished workflows that one process keeps in memory.",
+        ge=0,
+        le=100_000,
+    )
+    create_namespace: bool = Field(
+        default=True,
+        validation_alias=AliasChoices("DISPATCHER_CREATE_NAMESPACE"),
+        description="Create the Temporal namespace when it is missing.",
+    )
+    enterprise_ids: Annotated[tuple[UUID, ...], BeforeValidator(_comma_separated)] = Field(
+        (),
+        validation_alias=AliasChoices("DISPATCHER_ENTERPRISE_IDS", "DAEMON_ENTERPRISE_IDS"),
+        description="Serve only these enterprises: UUIDs with commas between them. Empty means all.",
+        examples=["4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21"],
+    )
+    notify_mode: Literal["always", "off"] = Field(
+        "always",
+        validation_alias=AliasChoices("DISPATCHER_NOTIFY_MODE"),
+        description="always: every commit of due notifications wakes us. off: the sweep alone finds them.",
+    )
+    sweep_interval: Duration = Field(
+        timedelta(seconds=10),
+        validation_alias=AliasChoices(
+            "DISPATCHER_SWEEP_INTERVAL", "POLL_INTERVAL_MS", "SCHEDULED_POLL_INTERVAL_MS", "FAILED_POLL_INTERVAL_MS"
+        ),
+        description="How often the table is searched for what a wake-up missed, what failed and what got stuck.",
+        ge=timedelta(milliseconds=100),
+        le=timedelta(hours=1),
+    )
+    lease: Duration = Field(
+        timedelta(seconds=60),
+        validation_alias=AliasChoices("DISPATCHER_LEASE"),
+        description="How long a taken notification stays taken when nobody renews it.",
+        ge=timedelta(seconds=5),
+        le=timedelta(hours=1),
+    )
+    batch_size: int = Field(
+        100,
+        validation_alias=AliasChoices("DISPATCHER_BATCH_SIZE", "POLL_BATCH_SIZE"),
+        description="Most notifications in one workflow while there is a backlog. 1 means never together.",
+        ge=1,
+        le=100,
+    )
+    max_runs: int = Field(
+        8,
+        validation_alias=AliasChoices("DISPATCHER_MAX_RUNS"),
+        description="Runs of one notification before it becomes a dead letter.",
+        ge=1,
+        le=100,
+    )
+    retry_horizon: Duration = Field(
+        timedelta(hours=6),
+        validation_alias=AliasChoices("DISPATCHER_RETRY_HORIZON"),
+        description="Time after the first run in which a failed notification is tried again.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=30),
+    )
+    reconnect_delay: Duration = Field(
+        timedelta(seconds=1),
+        validation_alias=AliasChoices("SUBSCRIPTION_RECONNECT_DELAY"),
+        description="First pause, in milliseconds, before a lost listener connects again; doubles from there.",
+        ge=timedelta(milliseconds=10),
+        le=timedelta(minutes=1),
+        examples=["1000"],
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)] = Field(
+        "info",
+        validation_alias=AliasChoices("DISPATCHER_LOG_LEVEL", "WORKER_LOG_LEVEL", "DAEMON_LOG_LEVEL"),
+        description="Least severe event that is logged: debug, info, warning, error or critical.",
+    )
+    log_format: Literal["auto", "console", "json", "logfmt"] = Field(
+        "auto",
+        validation_alias=AliasChoices("DISPATCHER_LOG_FORMAT"),
+        description="console, json or logfmt. auto: console on a terminal, json elsewhere.",
+    )
+
+    _sources: Sources = PrivateAttr(default_factory=lambda: Sources(layers(None), {}))
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG003
+        """Take arguments only: `Settings(...)` means the same on every machine; `load` reads the outside."""
+        return (init_settings,)
+
+    @field_validator("database_url", "listen_database_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is not None:
+            conninfo(url, variable=variables(str(info.field_name))[0])
+        return url
+
+    @field_validator("notify_mode", mode="before")
+    @classmethod
+    def _not_yet_adaptive(cls, mode: object) -> object:
+        if mode == "adaptive":
+            raise ConfigurationError(
+                "DISPATCHER_NOTIFY_MODE=adaptive is not there yet: use always (the default) or off"
+            )
+        return mode
+
+    @classmethod
+    def found_in(cls, places: tuple[Layer, ...]) -> "Settings":
+        """Build the settings that `places` hold."""
+        found = {field: hit for field in cls.model_fields if (hit := find(variables(field), places))}
+        try:
+            settings = cls.model_validate({field: hit.value for field, hit in found.items()})
+        except ValidationError as error:
+            raise ConfigurationError(explained(error, cls.model_fields, found)) from None
+        settings._sources = Sources(places, found)  # noqa: SLF001  (frozen for everybody else)
+        return settings
+
+    @property
+    def sources(self) -> Sources:
+        """Where the values came from."""
+        return self._sources
+
+    @property
+    def listen_url(self) -> SecretStr:
+        """Where to LISTEN: the direct connection when one is named."""
+        return self.listen_database_url or self.database_url
+
+    @property
+    def temporal_environment(self) -> dict[str, str]:
+        """What `temporalio.envconfig` should read (`override_env_vars`): the environment over the `.env` file."""
+        return {
+            name: found.value for name, found in merged(self.sources.places).items() if name.startswith("TEMPORAL_")
+        }
+
+    def require_novu_key(self) -> SecretStr:
+        """Return Novu's key; ConfigurationError with the remedy when it is missing."""
+        if self.novu_secret_key is None:
+            raise ConfigurationError("NOVU_SECRET_KEY is not set: copy the environment's API key from Novu's dashboard")
+        return self.novu_secret_key
+
+
+def variables(field: str) -> list[str]:
+    """Return the names that fill `field`: ours first, then XNovu's."""
+    return names_of(Settings.model_fields[field])
+
+
+def load(env_file: Path | None = ENV_FILE, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment and `env_file`; ConfigurationError, in one line, when something is not understood."""
+    places = layers(env_file, environ)
+    refuse_unknown(merged(places), {name for field in Settings.model_fields for name in variables(field)})
+    return Settings.found_in(places)
