@@ -1,0 +1,64 @@
+"""What must never reach a log: secrets by their key, credentials inside text, and what a notification says.
+
+Pure. Better to hide too much than too little: a hidden word costs a look elsewhere, a leaked one costs a key.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+HIDDEN = "***"
+LONGEST_TEXT = 4_000
+_MOST_ITEMS = 50
+_DEEPEST = 5
+
+_SECRET_KEY = re.compile(
+    r"secret|passw|pwd|token|api_?key|private_?key|access_?key|credential|authorization|cookie|dsn"
+    r"|(database|db|conn)\w*_?(url|info)|^(payload|overrides|conninfo|headers|body)$"
+)
+_CREDENTIALS: list[tuple[re.Pattern[str], str]] = [
+    # A URL's password may hold an unescaped @, so everything up to the last one of the word is hidden.
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S*@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    (re.compile(r"\b(ApiKey|Bearer|Basic)\s+[\w+/=.~-]+", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    (
+        re.compile(
+            r"""(\b[\w-]*(?:passw(?:or)?d|secret(?:_?key)?|api[_-]?key|token)["']?\s*[=:]\s*)"""
+            r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&}\])]+)""",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # Postgres repeats the refused row or parameter, and with it the notification.
+    (re.compile(r"(Failing row contains \((?!\*{3}\))).*", re.DOTALL), rf"\1{HIDDEN})"),
+    (re.compile(r"(parameter \$\d+ = (?!\*{3})).*", re.DOTALL), rf"\1{HIDDEN}"),
+]
+
+
+def redact(value: Any, clean: Callable[[str], str] = str, depth: int = 0) -> Any:
+    """Return a copy of `value` fit for a log: secrets hidden, sizes bounded, every text passed through `clean`."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if depth >= _DEEPEST:
+        return "…"
+    if isinstance(value, Mapping):
+        pairs = list(value.items())[:_MOST_ITEMS]
+        return {clean(str(key)): _entry(str(key), inner, clean, depth) for key, inner in pairs}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact(inner, clean, depth + 1) for inner in list(value)[:_MOST_ITEMS]]
+    return clean(redact_text(str(value)))
+
+
+def redact_text(text: str) -> str:
+    """Hide credentials in `text` and cut it where it gets long."""
+    # Cut first: the patterns then never see more than one line's worth. A credential cut in two is still hidden
+    # because every pattern hides up to the end of what it sees.
+    short = text[:LONGEST_TEXT]
+    for pattern, replacement in _CREDENTIALS:
+        short = pattern.sub(replacement, short)
+    return short if len(text) <= LONGEST_TEXT else f"{short}…"
+
+
+def _entry(key: str, value: Any, clean: Callable[[str], str], depth: int) -> Any:
+    if _SECRET_KEY.search(key.lower().replace("-", "_")) and value is not None and not isinstance(value, bool):
+        return HIDDEN
+    return redact(value, clean, depth + 1)
