@@ -1,0 +1,145 @@
+"""What really happened, for tests and benchmarks to compare with: effects, worker runs and the raw request log.
+
+An *effect* is one accepted (queued) trigger event for one subscriber by the API handler. A bulk call of 100 accepted
+events with one subscriber each makes 100 effects; a replayed answer, a refused event and a run of the worker make none.
+A topic counts as one subscriber named `topic:<key>`, a broadcast as `*`, a recipient without an id as the empty name.
+Health checks are not logged.
+
+Bounded: 600,000 (transactionId, subscriber) pairs, 400,000 requests naming at most 1,200,000 events, 64 MiB in at most
+20,000 bodies. The oldest go first, and `summary` counts what went.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+MAX_PAIRS = 600_000
+MAX_REQUESTS = 400_000
+MAX_LOGGED_EVENTS = 1_200_000
+MAX_BODIES = 20_000
+MAX_BODY_BYTES = 64 * 1024 * 1024
+
+Pair = tuple[str, str, str]
+"""(environment id, transactionId, subscriber)"""
+
+
+class Tally:
+    """How often one pair was accepted by the API and run by the worker."""
+
+    __slots__ = ("accepted", "first_at", "last_at", "runs", "workflow")
+
+    def __init__(self, workflow: str) -> None:
+        self.workflow = workflow
+        self.accepted = 0
+        self.runs = 0
+        self.first_at = 0.0
+        self.last_at = 0.0
+
+
+class LoggedRequest(NamedTuple):
+    """One answered request; times are epoch seconds, `seq` follows the order of arrival."""
+
+    seq: int
+    started_at: float
+    ended_at: float
+    method: str
+    path: str
+    environment: str | None
+    idempotency_key: str | None
+    transaction_ids: Sequence[str | None]
+    subscribers: Sequence[str]
+    workflow_keys: Sequence[str | None]
+    tenants: Sequence[str]
+    body_hash: str
+    status: int
+    replayed: bool
+    effects: int
+
+
+class Ledger:
+    """Counts effects and runs, keeps the log; every write is cheap enough for the hot path."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; sequence numbers begin at 1 again."""
+        self.pairs: dict[Pair, Tally] = {}
+        self.log: deque[LoggedRequest] = deque()
+        self.bodies: dict[int, bytes] = {}
+        self.statuses: Counter[int] = Counter()
+        self.counts: Counter[str] = Counter()
+        self._seq = self._logged_events = self._body_bytes = 0
+
+    def next_sequence(self) -> int:
+        """The number of a request that has just arrived."""
+        self._seq += 1
+        return self._seq
+
+    def accepted(self, pair: Pair, workflow: str, at: float) -> None:
+        """The API handler queued a trigger for this pair: an effect."""
+        tally = self._tally(pair, workflow)
+        if tally.accepted == 0:
+            tally.first_at = at
+        elif tally.accepted == 1:
+            self.counts["duplicate_pairs"] += 1
+        tally.accepted += 1
+        tally.last_at = at
+        self.counts["effects"] += 1
+
+    def ran(self, pair: Pair, workflow: str) -> None:
+        """The worker made a notification for this pair."""
+        self._tally(pair, workflow).runs += 1
+        self.counts["runs"] += 1
+
+    def _tally(self, pair: Pair, workflow: str) -> Tally:
+        tally = self.pairs.get(pair)
+        if tally is None:
+            tally = self.pairs[pair] = Tally(workflow)
+            if len(self.pairs) > MAX_PAIRS:
+                del self.pairs[next(iter(self.pairs))]
+                self.counts["pairs_dropped"] += 1
+        return tally
+
+    def record(self, request: LoggedRequest, body: bytes) -> None:
+        """Append an answered request and keep its body while there is room."""
+        self.log.append(request)
+        self.statuses[request.status] += 1
+        self.counts["replays"] += request.replayed
+        self._logged_events += len(request.transaction_ids)
+        self._keep_body(request.seq, body)
+        while len(self.log) > MAX_REQUESTS or self._logged_events > MAX_LOGGED_EVENTS:
+            self._logged_events -= len(self.log.popleft().transaction_ids)
+            self.counts["requests_dropped"] += 1
+
+    def _keep_body(self, seq: int, body: bytes) -> None:
+        self.bodies[seq] = body
+        self._body_bytes += len(body)
+        while self._body_bytes > MAX_BODY_BYTES or len(self.bodies) > MAX_BODIES:
+            self._body_bytes -= len(self.bodies.pop(next(iter(self.bodies))))
+
+    def requests(self, offset: int, limit: int) -> list[dict[str, Any]]:
+        """A slice of the log in the order of answering; `offset` counts dropped entries too."""
+        start = max(0, offset - self.counts["requests_dropped"])
+        return [entry._asdict() for entry in islice(self.log, start, start + limit)]
+
+    def effects(self, *, transaction_id: str | None, subscriber: str | None, least: int) -> Iterator[dict[str, Any]]:
+        """One row per pair accepted at least `least` times (0 also shows what only the worker knows)."""
+        for (environment, transaction, name), tally in self.pairs.items():
+            if tally.accepted < least or transaction_id not in (None, transaction) or subscriber not in (None, name):
+                continue
+            row = {"environment": environment, "transaction_id": transaction, "subscriber": name}
+            times = {"first_at": tally.first_at, "last_at": tally.last_at}
+            yield row | {"workflow": tally.workflow, "accepted": tally.accepted, "runs": tally.runs} | times
+
+    def effect_page(self, offset: int, limit: int, **filters: Any) -> list[dict[str, Any]]:
+        """A slice of `effects`, oldest pair first."""
+        return list(islice(self.effects(**filters), offset, offset + limit))
+
+    def summary(self) -> dict[str, Any]:
+        """Counts only, all kept up to date while writing."""
+        names = ("effects", "duplicate_pairs", "runs", "replays", "pairs_dropped", "requests_dropped")
+        counts = {name: self.counts[name] for name in names}
+        statuses = {str(status): count for status, count in sorted(self.statuses.items())}
+        return {"requests": sum(self.statuses.values()), "pairs": len(self.pairs), **counts, "statuses": statuses}

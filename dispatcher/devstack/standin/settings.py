@@ -1,0 +1,64 @@
+"""What can be changed about the stand-in while it runs: one flat object, the same names on every way in.
+
+`POST /_standin/config`, `Standin.configure()` and the command line all use these field names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+VARIANTS = ("newer", "2.0.0")
+
+
+class BadControl(ValueError):
+    """A control request that makes no sense; the message says why."""
+
+
+@dataclass(slots=True)
+class Config:
+    """How this Novu behaves; durations in the unit their name says."""
+
+    variant: str = "newer"
+    idempotency: bool = True
+    idempotency_store_down: bool = False  # Novu without its Redis: 503 and nothing done
+    replay_errors_as_500: bool = False  # newer Novu, read from its source, not observed
+    idempotency_ttl: float = 24 * 3600.0
+    idempotency_progress_ttl: float = 300.0
+    object_storage: bool = True  # without it a payload with attachments is a 500, which gets cached
+    latency_ms: float = 0.0
+    worker_paused: bool = False
+    worker_delay_ms: float = 10.0  # between "no job with this transactionId yet" and the stored job
+    worker_concurrency: int = 200
+    refused_recipients: tuple[str, ...] = ()
+
+    def change(self, wanted: Mapping[str, Any]) -> None:
+        """Take over `wanted` whole or, when one value makes no sense, not at all."""
+        types = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        accepted = {name: _fitting(name, value, types) for name, value in wanted.items()}
+        if accepted.get("variant", self.variant) not in VARIANTS:
+            raise BadControl(f"variant must be one of {', '.join(VARIANTS)}")
+        for name, value in accepted.items():
+            setattr(self, name, value)
+
+    @property
+    def legacy(self) -> bool:
+        """Whether to behave as the observed 2.0.0 where newer versions differ."""
+        return self.variant == "2.0.0"
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field by name."""
+        return asdict(self)
+
+
+def _fitting(name: str, value: Any, types: Mapping[str, type]) -> Any:
+    wanted = types.get(name)
+    if wanted is None:
+        raise BadControl(f"unknown setting {name!r}; known: {', '.join(types)}")
+    if wanted is tuple and isinstance(value, list):
+        return tuple(str(item) for item in value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # bool is an int to isinstance, never to the reader of a configuration
+    if type(value) is not wanted:
+        raise BadControl(f"{name} must be of type {wanted.__name__}")
+    return value
