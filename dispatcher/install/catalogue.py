@@ -1,0 +1,159 @@
+"""Compares the live catalogue with what this version expects, object by object.
+
+What is expected is not written down a second time: the files of sql/ run against a temporary copy of the outbox in a
+transaction that is rolled back, and the server describes both sides in its own words. Takes no lock that a writer
+could meet.
+"""
+
+import re
+from typing import NamedTuple
+
+from psycopg import sql
+
+from dispatcher.install.files import File, Part, literal, ours
+from dispatcher.install.names import Outbox, Table
+from dispatcher.install.options import Difference
+from dispatcher.install.session import Connection, one_value, run
+
+COPY = Table("pg_temp", "dispatcher_outbox_copy")
+
+OBJECTS = """
+with ledger as (
+  select oid, relname from pg_class where relnamespace = %(ledger)s and relkind = 'r' and oid <> %(outbox)s
+)
+select 'function', 'dispatcher.' || proname, pg_get_functiondef(oid), ''
+from pg_proc where pronamespace = %(ledger)s and prokind = 'f'
+union all
+select 'table', 'dispatcher.' || relname, '', '' from ledger
+union all
+select 'column', format('dispatcher.%%s.%%s', l.relname, a.attname),
+  concat_ws(' ', format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'not null' end,
+            nullif(a.attidentity::text, ''), nullif(a.attgenerated::text, ''), pg_get_expr(d.adbin, d.adrelid)), ''
+from ledger as l
+join pg_attribute as a on a.attrelid = l.oid and a.attnum > 0 and not a.attisdropped
+left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+union all
+select 'constraint', format('dispatcher.%%s.%%s', l.relname, c.conname), pg_get_constraintdef(c.oid), ''
+from ledger as l join pg_constraint as c on c.conrelid = l.oid and c.contype <> 'n'
+union all
+select
+  case when i.indrelid = %(outbox)s then 'outbox index' else 'index' end,
+  case when i.indrelid = %(outbox)s then '' else 'dispatcher.' end || c.relname,
+  pg_get_indexdef(i.indexrelid), case when i.indisvalid then '' else 'invalid' end
+from pg_index as i join pg_class as c on c.oid = i.indexrelid
+where (i.indrelid = %(outbox)s or i.indrelid in (select oid from ledger))
+  and not exists (select from pg_constraint where conindid = i.indexrelid)
+union all
+select 'trigger', tgname, pg_get_triggerdef(oid), case when tgenabled in ('O', 'A') then '' else 'disabled' end
+from pg_trigger where tgrelid = %(outbox)s and not tgisinternal
+"""
+
+
+class Definition(NamedTuple):
+    """How the server describes an object, and what ails it."""
+
+    text: str
+    state: str
+
+
+OF_OUTBOX = ("trigger", "outbox index")
+ORDER = ("schema", "table", "column", "constraint", "index", "function", "trigger", "outbox index", "file")
+Objects = dict[tuple[str, str], Definition]
+
+
+async def differences(connection: Connection, outbox: Outbox, oid: int, *, indexes: bool) -> list[Difference]:
+    """Return what is missing, disabled, invalid, changed or newer."""
+    schema = await one_value(connection, "select oid::bigint from pg_namespace where nspname = 'dispatcher'")
+    live = await objects(connection, oid, schema)
+    expected = await shadow(connection, outbox, indexes=indexes)
+    found: list[Difference] = []
+    if schema is None:
+        found.append(Difference("schema", "dispatcher", "missing"))
+        expected = {key: definition for key, definition in expected.items() if key[0] in OF_OUTBOX}
+    found += [problem for key, wanted in expected.items() if (problem := compared(key, wanted, live))]
+    found += await unlike_recorded(connection, live, indexes=indexes)
+    newer = any(each.problem == "newer" for each in found)
+    # What a newer version changed is not ours to judge; what is gone or switched off is.
+    mine = [each for each in found if not (newer and each.problem == "changed")]
+    return sorted(mine, key=lambda each: (ORDER.index(each.kind), each.name))
+
+
+def compared(key: tuple[str, str], wanted: Definition, live: Objects) -> Difference | None:
+    """Return the difference of one object, or None."""
+    kind, name = key
+    there = live.get(key)
+    if there is None:
+        parent = ("table", name.rsplit(".", 1)[0])
+        inside_missing_table = kind in {"column", "constraint"} and parent not in live
+        return None if inside_missing_table else Difference(kind, name, "missing")
+    if there.text != wanted.text:
+        detail = f"is {there.text}, expected {wanted.text}" if kind in {"column", "constraint"} else ""
+        return Difference(kind, name, "changed", detail)
+    return Difference(kind, name, there.state) if there.state else None
+
+
+async def objects(connection: Connection, outbox: int, ledger: object) -> Objects:
+    """Return everything of ours that the catalogue knows."""
+    names = await one_value(
+        connection,
+        "select format('%%I.%%I', n.nspname, c.relname)"
+        " from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where c.oid = %s",
+        (outbox,),
+    )
+    cursor = await connection.execute(OBJECTS, {"outbox": outbox, "ledger": ledger})
+    rows = await cursor.fetchall()
+    return {
+        (str(kind), str(name)): Definition(comparable(str(text), str(names)), str(state))
+        for kind, name, text, state in rows
+    }
+
+
+def comparable(text: str, outbox: str) -> str:
+    """Return a definition in which it no longer shows whether it is the live one or the expected one."""
+    for name in (outbox, str(COPY)):
+        text = text.replace(f" ON {name} ", " ON the outbox ")
+    return re.sub(r"\bpg_temp(_\d+)?\.", "dispatcher.", text)
+
+
+async def shadow(connection: Connection, outbox: Outbox, *, indexes: bool) -> Objects:
+    """Return what an installation would make, as the server describes it."""
+    async with connection.transaction(force_rollback=True):
+        await run(
+            connection,
+            sql.SQL("create temporary table {} (like {})").format(sql.Identifier(COPY.name), outbox.identifier),
+        )
+        for file in ours()[1:]:  # the first one makes the schema, whose place is taken by pg_temp
+            if indexes or file.part is not Part.INDEXES:
+                await run(connection, in_shadow(file).render(outbox, table=COPY, concurrently=False))
+        oid = await one_value(connection, "select 'pg_temp.dispatcher_outbox_copy'::regclass::oid::bigint")
+        schema = await one_value(connection, "select pg_my_temp_schema()::bigint")
+        return await objects(connection, int(str(oid)), schema)
+
+
+def in_shadow(file: File) -> File:
+    """Return the file with our schema's name replaced, settings' names (in quotes) left alone."""
+    return File(file.name, re.sub(r"(?<!['\w.])dispatcher\.", "pg_temp.", file.text))
+
+
+async def recorded(connection: Connection) -> dict[str, str]:
+    """Return the applied files with their checksums."""
+    if await one_value(connection, "select to_regclass('dispatcher.migration')::text") is None:
+        return {}
+    rows = await (await connection.execute(literal("select name, checksum from dispatcher.migration"))).fetchall()
+    return {str(name): str(checksum) for name, checksum in rows}
+
+
+async def unlike_recorded(connection: Connection, live: Objects, *, indexes: bool) -> list[Difference]:
+    """Return the files that were not applied, were applied in another version, or are not known here."""
+    if ("table", "dispatcher.migration") not in live:
+        return []
+    known = {file.name: file for file in ours()}
+    there = await recorded(connection)
+    found = [Difference("file", name, "newer", "not known to this version") for name in there if name not in known]
+    for name, file in known.items():
+        if name not in there:
+            if indexes or file.part is not Part.INDEXES:
+                found.append(Difference("file", name, "missing", "not recorded as applied"))
+        elif there[name] != file.checksum:
+            found.append(Difference("file", name, "changed", "applied in another version"))
+    return found

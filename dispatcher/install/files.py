@@ -1,0 +1,90 @@
+"""The numbered files of sql/: read, checksummed, and rendered for one outbox.
+
+A file's part follows from its placeholders: `{concurrently}` marks indexes, which are built outside a transaction;
+`{outbox}` alone marks triggers, which lock the outbox; what has neither concerns only our own schema.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import LiteralString, cast
+
+from psycopg import sql
+
+from dispatcher.install.names import Outbox, Table
+
+INDEXES = ("immediate", "scheduled", "processing")
+
+
+class Part(StrEnum):
+    """When and how a file runs."""
+
+    LEDGER = "ledger"
+    TRIGGERS = "triggers"
+    INDEXES = "indexes"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of sql/."""
+
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def part(self) -> Part:
+        if "{concurrently}" in self.text:
+            return Part.INDEXES
+        return Part.TRIGGERS if "{outbox}" in self.text else Part.LEDGER
+
+    def render(self, outbox: Outbox, *, table: Table | None = None, concurrently: bool = True) -> sql.Composed:
+        """Return the file for `outbox`; `table` stands in for it where only the names are wanted."""
+        return literal(self.text).format(
+            outbox=(table or outbox).identifier,
+            concurrently=sql.SQL("concurrently" if concurrently else ""),
+            **{purpose: sql.Identifier(outbox.index(purpose)) for purpose in INDEXES},
+        )
+
+
+@cache
+def ours() -> tuple[File, ...]:
+    """Return the files of an installation in their order."""
+    return tuple(read("sql"))
+
+
+@cache
+def dev() -> tuple[File, ...]:
+    """Return the files that make XNovu's schema for local use."""
+    return tuple(read("sql", "dev"))
+
+
+def read(*folder: str) -> Iterator[File]:
+    """Yield the numbered files of a folder of this package."""
+    place = resources.files("dispatcher").joinpath(*folder)
+    for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".sql"):
+            yield File(entry.name, entry.read_text(encoding="utf-8"))
+
+
+def index_statements(outbox: Outbox) -> dict[str, sql.Composed]:
+    """Return each index of the outbox with the statement that builds it."""
+    found: dict[str, sql.Composed] = {}
+    for file in ours():
+        if file.part is Part.INDEXES:
+            statements = [File(file.name, text) for text in file.text.split(";\n") if text.strip()]
+            for purpose in INDEXES:
+                mine = next(each for each in statements if f"{{{purpose}}}" in each.text)
+                found[outbox.index(purpose)] = mine.render(outbox)
+    return found
+
+
+def literal(text: str) -> sql.SQL:
+    """Return our own file as SQL: it is part of the package, nobody else's text gets here."""
+    return sql.SQL(cast("LiteralString", text))

@@ -1,0 +1,66 @@
+"""Installs and upgrades: one transaction for everything but the indexes, which are built without blocking anybody.
+
+Running it again is always right: what is as it should be is not touched, so a second run takes no lock on the outbox. A
+database that a newer version has installed is left alone.
+"""
+
+from dispatcher.conninfo import pooler_hint
+from dispatcher.install import catalogue, preflight, steps
+from dispatcher.install.locks import patiently
+from dispatcher.install.names import Outbox, parse
+from dispatcher.install.options import Difference, Options, Report, Say, ignore
+from dispatcher.install.session import Connection, connected, limit_locks, own_turn, run
+
+DEFAULT = Options()
+
+
+async def install(url: str, options: Options = DEFAULT, say: Say = ignore) -> Report:
+    """Make the database what this version expects; also the upgrade."""
+    outbox = parse(options.outbox)
+    async with connected(url) as connection:
+        oid = await preflight.check(connection, outbox)
+        async with own_turn(connection, options, say):
+            before = await look(connection, outbox, oid, options)
+            if any(each.problem == "newer" for each in before):
+                return Report(remaining=before, warnings=["a newer version has installed this: nothing was changed"])
+            if before:
+                await preflight.check_rights(connection, outbox, oid, indexes=options.indexes)
+                await patiently(connection, oid, options, say, lambda: put_right(connection, outbox, oid, options))
+                await patiently(connection, oid, options, say, lambda: build(connection, outbox, oid, options, say))
+            after = await look(connection, outbox, oid, options) if before else []
+    hint = pooler_hint(url)
+    warnings = [f"{hint}: better install through the direct connection"] if hint else []
+    return Report([each for each in before if each not in after], after, warnings)
+
+
+async def inspect(url: str, options: Options = DEFAULT) -> list[Difference]:
+    """Return every difference between the live catalogue and what this version expects; changes nothing."""
+    outbox = parse(options.outbox)
+    async with connected(url) as connection:
+        oid = await preflight.check(connection, outbox)
+        return await look(connection, outbox, oid, options)
+
+
+async def look(connection: Connection, outbox: Outbox, oid: int, options: Options) -> list[Difference]:
+    """Compare within the limits of an installation."""
+    await limit_locks(connection, options.lock_timeout)
+    return await catalogue.differences(connection, outbox, oid, indexes=options.indexes)
+
+
+async def put_right(connection: Connection, outbox: Outbox, oid: int, options: Options) -> None:
+    """Run what is needed in one transaction; the triggers, which make writers wait, come last."""
+    async with connection.transaction():
+        found = await look(connection, outbox, oid, options)
+        for statement in steps.transaction(outbox, found):
+            await run(connection, statement)
+
+
+async def build(connection: Connection, outbox: Outbox, oid: int, options: Options, say: Say) -> None:
+    """Build the indexes that are missing, invalid or different."""
+    if not options.indexes:
+        return
+    found = await look(connection, outbox, oid, options)
+    await limit_locks(connection, options.index_timeout)
+    for statement in steps.index_work(outbox, found):
+        say(" ".join(statement.as_string(connection).split())[:100])
+        await run(connection, statement)

@@ -1,0 +1,61 @@
+"""Patience with limits: a lock we do not get within the time-out is let go, and asked for again after a pause.
+
+While we wait for a lock on the outbox its writers queue behind us, hence the short time-out; in the pauses they catch
+up.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from psycopg import errors
+
+from dispatcher.errors import Unreachable
+from dispatcher.install.options import Options, Say
+from dispatcher.install.session import Connection
+
+# Sessions that hold a lock on the table (or on one of ours) that a change of it has to wait for; if there are none any
+# more, whoever has been in a transaction longest, which is what building an index waits for.
+HOLDERS = """
+select a.pid, coalesce(nullif(a.application_name, ''), a.usename::text, '?'), coalesce(a.state, 'unknown'),
+  coalesce(date_trunc('seconds', clock_timestamp() - a.xact_start)::text, '?')
+from pg_stat_activity as a
+left join (
+  select pid from pg_locks
+  where granted and mode not in ('AccessShareLock', 'RowShareLock')
+    and (relation = %s or relation in (select oid from pg_class where relnamespace = to_regnamespace('dispatcher')))
+) as holder on holder.pid = a.pid
+where a.datname = current_database() and a.pid <> pg_backend_pid()
+  and (holder.pid is not null or a.xact_start is not null)
+order by holder.pid is null, a.xact_start
+limit 1
+"""
+
+
+async def patiently(
+    connection: Connection, outbox: int | None, options: Options, say: Say, work: Callable[[], Awaitable[None]]
+) -> None:
+    """Do `work` again until it gets its locks; Unreachable naming who holds them after the last attempt."""
+    pause = 0.5
+    for attempt in range(1, options.attempts + 1):
+        try:
+            await work()
+        except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+            holder = await lock_holder(connection, outbox)
+            if attempt == options.attempts:
+                raise Unreachable(
+                    f"the lock was not free in {attempt} attempts, {holder}: end it and run this again"
+                ) from error
+            say(f"{holder}; attempt {attempt} of {options.attempts}, next in {pause:g} s")
+        else:
+            return
+        await anyio.sleep(pause)
+        pause = min(pause * 2, 8.0)  # 0.5 1 2 4 8 8 …
+
+
+async def lock_holder(connection: Connection, outbox: int | None) -> str:
+    """Say who is in the way."""
+    row = await (await connection.execute(HOLDERS, (outbox,))).fetchone()
+    if row is None:
+        return "its holder is gone"
+    pid, name, state, age = row
+    return f"pid {pid} ({name}, {state}, in its transaction for {age}) holds it"

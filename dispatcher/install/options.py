@@ -1,0 +1,46 @@
+"""What an installation is asked to do and what it answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+Say = Callable[[str], None]
+"""Takes what a person who waits wants to know; by default nobody waits."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to install. Writers of the outbox wait at most `lock_timeout`, `attempts` times, with pauses between."""
+
+    outbox: str = "notify.ent_notification"
+    indexes: bool = True
+    lock_timeout: timedelta = timedelta(seconds=3)
+    attempts: int = 10
+    index_timeout: timedelta = timedelta(minutes=10)  # building waits for older transactions but blocks nobody
+    turn_timeout: timedelta = timedelta(minutes=15)  # for another installer, which may be building indexes
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One object that is not as this version expects it."""
+
+    kind: str
+    name: str
+    problem: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.problem}" + (f" ({self.detail})" if self.detail else "")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an installation did, and what it could not put right."""
+
+    changed: list[Difference] = field(default_factory=list[Difference])
+    remaining: list[Difference] = field(default_factory=list[Difference])
+    warnings: list[str] = field(default_factory=list[str])
+
+
+def ignore(_: str) -> None:
+    """Say nothing."""

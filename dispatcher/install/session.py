@@ -1,0 +1,133 @@
+"""The installer's one connection: opened, pinned down, alone with the installation, and its errors in words.
+
+Nothing here waits for ever, and nobody waits long for us.
+"""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import psycopg
+from psycopg import errors, sql
+
+from dispatcher.conninfo import conninfo, masked
+from dispatcher.errors import ConfigurationError, Unreachable
+from dispatcher.install.options import Options, Say
+
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
+
+LOCK = 0x0D15_9A7C_4E50  # advisory, one per database
+# Quiet: an installer must not wake anybody. The connection check ends our backend when we are killed while it waits, so
+# that the next installer gets its turn.
+SETTINGS = {
+    "search_path": "pg_catalog, pg_temp",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "client_connection_check_interval": "1s",
+    "client_min_messages": "warning",
+    "dispatcher.quiet": "on",
+}
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncGenerator[Connection]:
+    """Open the session; every error a person can act on leaves it as one of ours."""
+    try:
+        connection = await psycopg.AsyncConnection.connect(
+            conninfo(url, application_name="dispatcher db"), autocommit=True
+        )
+    except psycopg.OperationalError as error:
+        raise Unreachable(f"cannot connect to {masked(url)}: {first_line(error)}") from error
+    async with connection, explained(url):
+        for name, value in SETTINGS.items():
+            await connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
+        yield connection
+
+
+@asynccontextmanager
+async def explained(url: str) -> AsyncGenerator[None]:
+    """Turn the server's refusals into sentences with a remedy."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"{first_line(error)}: use the role that owns the outbox, or have the right granted"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise Unreachable(f"{masked(url)} did not carry on: {first_line(error)}") from error
+
+
+@asynccontextmanager
+async def own_turn(connection: Connection, options: Options, say: Say) -> AsyncGenerator[None]:
+    """Keep every other installer out.
+
+    Asked for again and again instead of waited for: a waiting statement would hold a snapshot, and the other's
+    CREATE INDEX CONCURRENTLY would wait for that.
+    """
+    deadline = time.monotonic() + options.turn_timeout.total_seconds()
+    told = False
+    while not await one_value(connection, "select pg_catalog.pg_try_advisory_lock(%s)", (LOCK,)):
+        holder = await lock_holder(connection)
+        if time.monotonic() > deadline:
+            raise Unreachable(f"another installer (pid {holder}) does not finish: end it and run this again")
+        if not told:
+            say(f"waiting for another installer (pid {holder})")
+            told = True
+        await anyio.sleep(0.1)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            with anyio.CancelScope(shield=True):
+                await connection.execute("select pg_catalog.pg_advisory_unlock(%s)", (LOCK,))
+
+
+async def lock_holder(connection: Connection) -> object:
+    """Return the process id of the installer whose turn it is."""
+    return await one_value(
+        connection,
+        "select min(pid) from pg_catalog.pg_locks where locktype = 'advisory' and granted and objsubid = 1"
+        " and (classid::bigint << 32) | objid::bigint = %s"
+        " and database = (select oid from pg_catalog.pg_database where datname = current_database())",
+        (LOCK,),
+    )
+
+
+async def limit_locks(connection: Connection, limit: timedelta) -> None:
+    """Wait at most `limit` for each lock from here on."""
+    milliseconds = str(int(limit.total_seconds() * 1000))
+    await connection.execute("select pg_catalog.set_config('lock_timeout', %s, false)", (milliseconds,))
+
+
+async def one_value(connection: Connection, query: str, parameters: tuple[object, ...] = ()) -> object:
+    """Return the first column of the only row."""
+    cursor = await connection.execute(query.encode(), parameters)
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def run(connection: Connection, statement: sql.SQL | sql.Composed) -> None:
+    """Run SQL of one or more statements."""
+    await connection.execute(statement)
+
+
+async def wait(url: str, limit: timedelta) -> None:
+    """Return when the database answers a query; Unreachable with the last reason after `limit`."""
+    deadline = time.monotonic() + limit.total_seconds()
+    pause = 0.1
+    while True:
+        try:
+            async with connected(url):
+                return
+        except Unreachable:
+            if time.monotonic() + pause > deadline:
+                raise
+        await anyio.sleep(pause)
+        pause = min(pause * 2, 2.0)  # 0.1 0.2 0.4 0.8 1.6 2 2 …
+
+
+def first_line(error: psycopg.Error) -> str:
+    """Return what the server said, without its context."""
+    return (error.diag.message_primary or str(error)).strip().split("\n")[0]

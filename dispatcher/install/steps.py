@@ -1,0 +1,102 @@
+"""Which statements put which differences right: pure, so that what is shown and what is run are one thing."""
+
+from collections.abc import Iterable
+
+from psycopg import sql
+
+from dispatcher.install.files import File, Part, index_statements, literal, ours
+from dispatcher.install.names import Outbox
+from dispatcher.install.options import Difference
+
+RECORD = """
+insert into dispatcher.migration (name, checksum) values ({name}, {checksum})
+on conflict (name) do update set checksum = excluded.checksum, applied_at = clock_timestamp();
+"""
+
+
+def files(part: Part) -> list[File]:
+    """Return the files of a part in their order."""
+    return [file for file in ours() if file.part is part]
+
+
+def transaction(outbox: Outbox, found: Iterable[Difference] | None = None) -> list[sql.Composed]:
+    """Return what has to run in one transaction, everything if no differences are given.
+
+    Ledger files run together, they are cheap and build on one another; triggers only when they differ, because
+    replacing one makes writers wait.
+    """
+    kinds = None if found is None else {(each.kind, part_of(each)) for each in found}
+    statements: list[sql.Composed] = []
+    if kinds is None or any(part is Part.LEDGER for _, part in kinds):
+        statements += [file.render(outbox) for file in files(Part.LEDGER)]
+        statements += [recording(file) for file in files(Part.LEDGER)]
+    if kinds is None or ("trigger", Part.TRIGGERS) in kinds:
+        statements += [file.render(outbox) for file in files(Part.TRIGGERS)]
+    if kinds is None or any(part is Part.TRIGGERS for _, part in kinds):
+        statements += [recording(file) for file in files(Part.TRIGGERS)]
+    return statements
+
+
+def index_work(outbox: Outbox, found: Iterable[Difference] | None = None) -> list[sql.Composed]:
+    """Return what has to run one by one outside a transaction: drop what is invalid or different, then build.
+
+    Without differences everything is built, and what is valid is kept.
+    """
+    builds = index_statements(outbox)
+    wrong = None if found is None else {each.name: each for each in found if each.kind == "outbox index"}
+    statements: list[sql.Composed] = []
+    for name, build in builds.items():
+        if wrong is None or name in wrong:
+            if wrong is not None and wrong[name].problem != "missing":
+                statements.append(dropping(outbox, name))
+            statements.append(build)
+    if wrong is None or any(part_of(each) is Part.INDEXES for each in found or ()):
+        statements += [recording(file) for file in files(Part.INDEXES)]
+    return statements
+
+
+def part_of(difference: Difference) -> Part:
+    """Return the part of an installation that puts `difference` right."""
+    if difference.kind == "file":
+        return next(file.part for file in ours() if file.name == difference.name)
+    return {"trigger": Part.TRIGGERS, "outbox index": Part.INDEXES}.get(difference.kind, Part.LEDGER)
+
+
+def dropping(outbox: Outbox, index: str) -> sql.Composed:
+    return sql.SQL("drop index concurrently if exists {};").format(sql.Identifier(outbox.schema, index))
+
+
+def recording(file: File) -> sql.Composed:
+    return literal(RECORD).format(name=sql.Literal(file.name), checksum=sql.Literal(file.checksum))
+
+
+def trigger_removal(outbox: Outbox) -> list[sql.Composed]:
+    """Return what silences the outbox: the triggers, then the function that both call."""
+    drop = sql.SQL("drop trigger if exists {} on {};")
+    names = (sql.Identifier("dispatcher_insert"), sql.Identifier("dispatcher_update"))
+    statements = [drop.format(name, outbox.identifier) for name in names]
+    return [*statements, literal("drop function if exists dispatcher.ring_v1();").format()]
+
+
+def ledger_removal(*, ledger: bool) -> list[sql.Composed]:
+    """Return what drops the ledger, or what makes it say that only tables are left."""
+    if ledger:
+        return [literal("drop schema if exists dispatcher cascade;").format()]
+    gone = [sql.Literal(file.name) for file in ours() if "dispatcher.ring" in file.text or file.part is Part.INDEXES]
+    forget = literal(FORGET).format(sql.SQL(", ").join(gone))
+    return [forget]
+
+
+FORGET = """
+do $$
+begin
+  if to_regclass('dispatcher.migration') is not null then
+    delete from dispatcher.migration where name in ({});
+  end if;
+end
+$$;
+"""
+
+
+def index_removal(outbox: Outbox) -> list[sql.Composed]:
+    return [dropping(outbox, name) for name in index_statements(outbox)]

@@ -1,0 +1,138 @@
+-- Six tables, columns and constraint names as XNovu has them; no triggers.
+
+create table if not exists notify.typ_notification_category (
+  id bigint generated always as identity primary key,
+  name text not null,
+  description text,
+  publish_status shared_types.publish_status not null default 'DRAFT',
+  deactivated boolean not null default false,
+  code text unique,
+  path extensions.ltree,
+  path_text text generated always as (path::text) stored,
+  sort_order integer not null default 0,
+  business_id uuid,
+  repr text generated always as (func.normalize_repr(name)) stored,
+  enterprise_id uuid,
+  created_at timestamptz not null default now(),
+  created_by uuid default auth.user_id(),
+  updated_at timestamptz not null default now(),
+  updated_by uuid default auth.user_id(),
+  constraint uq_typ_notification_category_name_enterprise unique (name, enterprise_id)
+);
+
+create table if not exists notify.typ_notification_priority (
+  id bigint generated always as identity primary key,
+  name text not null,
+  description text,
+  publish_status shared_types.publish_status not null default 'DRAFT',
+  deactivated boolean not null default false,
+  code text unique,
+  sort_order integer not null default 0,
+  business_id uuid,
+  repr text generated always as (func.normalize_repr(name)) stored,
+  enterprise_id uuid,
+  created_at timestamptz not null default now(),
+  created_by uuid default auth.user_id(),
+  updated_at timestamptz not null default now(),
+  updated_by uuid default auth.user_id(),
+  constraint uq_typ_notification_priority_name_enterprise unique (name, enterprise_id)
+);
+
+create table if not exists notify.ent_notification_template (
+  id bigint generated always as identity primary key,
+  name text not null,
+  description text,
+  publish_status shared_types.publish_status not null default 'DRAFT',
+  deactivated boolean not null default false,
+  template_key text unique,
+  typ_notification_category_id bigint references notify.typ_notification_category (id) on delete set null,
+  channel_type shared_types.notification_channel_type not null,
+  subject_template text,
+  body_template text not null,
+  variables_description jsonb,
+  business_id uuid,
+  repr text generated always as (func.normalize_repr(name)) stored,
+  enterprise_id uuid,
+  created_at timestamptz not null default now(),
+  created_by uuid default auth.user_id(),
+  updated_at timestamptz not null default now(),
+  updated_by uuid default auth.user_id(),
+  constraint uq_ent_notification_template_name_enterprise_category
+    unique (name, enterprise_id, typ_notification_category_id)
+);
+
+create table if not exists notify.ent_notification_workflow (
+  id bigint generated always as identity primary key,
+  name text not null,
+  description text,
+  publish_status shared_types.publish_status not null default 'DRAFT',
+  deactivated boolean not null default false,
+  typ_notification_category_id bigint references notify.typ_notification_category (id) on delete set null,
+  workflow_type shared_types.notification_workflow_type not null,
+  workflow_key text not null unique,
+  default_channels shared_types.notification_channel_type[],
+  payload_schema jsonb,
+  control_schema jsonb,
+  template_overrides jsonb,
+  business_id uuid,
+  repr text generated always as (func.normalize_repr(workflow_key)) stored,
+  enterprise_id uuid,
+  created_at timestamptz not null default now(),
+  created_by uuid default auth.user_id(),
+  updated_at timestamptz not null default now(),
+  updated_by uuid default auth.user_id(),
+  constraint uq_ent_notification_workflow_name_enterprise unique (name, enterprise_id)
+);
+
+create table if not exists notify.ent_notification_rule (
+  id bigint generated always as identity primary key,
+  name text not null,
+  description text,
+  publish_status shared_types.publish_status not null default 'DRAFT',
+  deactivated boolean not null default false,
+  notification_workflow_id bigint not null references notify.ent_notification_workflow (id) on delete cascade,
+  trigger_type text not null,
+  trigger_config jsonb,
+  rule_payload jsonb,
+  business_id uuid,
+  repr text generated always as (func.normalize_repr(name)) stored,
+  enterprise_id uuid,
+  created_at timestamptz not null default now(),
+  created_by uuid default auth.user_id(),
+  updated_at timestamptz not null default now(),
+  updated_by uuid default auth.user_id(),
+  constraint uq_ent_notification_rule_name_enterprise unique (name, enterprise_id)
+);
+
+create table if not exists notify.ent_notification (
+  id bigint generated always as identity primary key,
+  name text not null,
+  description text,
+  publish_status shared_types.publish_status not null default 'DRAFT',
+  deactivated boolean not null default false,
+  typ_notification_category_id bigint references notify.typ_notification_category (id) on delete set null,
+  typ_notification_priority_id bigint references notify.typ_notification_priority (id) on delete set null,
+  notification_workflow_id bigint references notify.ent_notification_workflow (id) on delete set null,
+  notification_rule_id bigint references notify.ent_notification_rule (id) on delete set null,
+  notification_status shared_types.notification_status not null default 'PENDING',
+  business_id uuid,
+  payload jsonb not null,
+  recipients uuid[] not null,
+  channels shared_types.notification_channel_type[] default array['IN_APP']::shared_types.notification_channel_type[],
+  overrides jsonb,
+  tags text[],
+  transaction_id text,
+  scheduled_for timestamptz,
+  processed_at timestamptz,
+  retracted_at timestamptz,
+  retraction_reason text,
+  error_details jsonb,
+  workflow_version integer default 1,
+  repr text generated always as (func.normalize_repr(name)) stored,
+  enterprise_id uuid,
+  created_at timestamptz not null default now(),
+  created_by uuid default auth.user_id(),
+  updated_at timestamptz not null default now(),
+  updated_by uuid default auth.user_id(),
+  constraint uq_ent_notification_name_enterprise unique (name, enterprise_id)
+);
