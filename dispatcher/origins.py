@@ -54,18 +54,19 @@ def _own(settings: Settings, field: str) -> Origin:
 
 
 def _others(settings: Settings) -> list[Origin]:
-    taken = {found.variable for found in settings.sources.fields.values()}
-    ours = {name: variables(field)[0] for field in Settings.model_fields for name in variables(field)}
+    winners = {
+        name: settings.sources.fields[field].variable for field in settings.sources.fields for name in variables(field)
+    }
     return [
-        Origin(name, "***" if _SECRET.search(name) else found.value, _source(found, ours))
+        Origin(name, "***" if _SECRET.search(name) else found.value, _source(found, winners))
         for name, found in sorted(merged(settings.sources.places).items())
-        if name not in taken and (name in ours or name in ACCEPTED_NOT_USED or name.startswith("TEMPORAL_"))
+        if winners.get(name) != name and (name in winners or name in ACCEPTED_NOT_USED or name.startswith("TEMPORAL_"))
     ]
 
 
-def _source(found: Found, ours: dict[str, str]) -> str:
-    if found.variable in ours:
-        return f"{found.source}; not used: {ours[found.variable]} is already set"
+def _source(found: Found, winners: dict[str, str]) -> str:
+    if winner := winners.get(found.variable):
+        return f"{found.source}; not used: {winner} comes first"
     if reason := ACCEPTED_NOT_USED.get(found.variable):
         return f"{found.source}; accepted, not used: {reason}"
     return found.source

@@ -1,0 +1,49 @@
+"""The command line: what a person types, nothing of what it does.
+
+Every module here is cheap to import: a command imports what it works with when it is called, so that `--help` answers
+at once. Data goes to stdout, words to stderr; exit codes are 0 fine, 1 a check failed, 2 usage or configuration,
+3 something is unreachable, 130 interrupted.
+"""
+
+from typing import Annotated
+
+import typer
+
+from dispatcher.cli import config
+from dispatcher.cli.version import version
+
+app = typer.Typer(
+    name="dispatcher",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,  # its tracebacks may show local variables, and with them secrets
+    epilog="Settings are environment variables or lines of a .env file here: see dispatcher config env-example.",
+)
+
+
+def _version_and_leave(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def dispatcher(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version_and_leave, is_eager=True, help="Print the version and leave."),
+    ] = False,
+) -> None:
+    """Send every notification committed to a Postgres outbox through Temporal to Novu.
+
+    The way in:
+
+    dispatcher demo: the whole story, on this machine alone
+    dispatcher config env-example > .env: everything that can be set
+    dispatcher db install: triggers beside your table
+    dispatcher run: work until told to stop
+    """
+
+
+app.command("version")(version)
+app.add_typer(config.app, name="config")

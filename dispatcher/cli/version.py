@@ -1,0 +1,20 @@
+"""`dispatcher version`: what is installed, for a bug report."""
+
+import json
+import platform
+from importlib.metadata import version as version_of
+from typing import Annotated
+
+import typer
+
+_LIBRARIES = ("temporalio", "novu-py", "psycopg")
+
+
+def version(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """Print the versions of Dispatcher, Python and the libraries that talk to the outside."""
+    versions = {"dispatcher": version_of("dispatcher"), "python": platform.python_version()}
+    versions |= {library: version_of(library) for library in _LIBRARIES}
+    if as_json:
+        typer.echo(json.dumps(versions))
+    else:
+        typer.echo("\n".join(f"{name} {number}" for name, number in versions.items()))
