@@ -2,3 +2,5 @@
 
 Imports nothing: Temporal's sandbox imports this package again for every workflow run.
 """
+
+__version__ = "0.1.0"

@@ -26,7 +26,7 @@ _FIRST_KEYS = ("timestamp", "level", "component", "event")
 # Chatty at info, and at debug they would print request headers.
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "psycopg.pool", "hpack")
 # Control characters, line separators of Unicode, text-direction overrides, halves of surrogate pairs.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def get_logger(component: str) -> FilteringBoundLogger:
@@ -94,7 +94,7 @@ def _renderer(style: str, *, colors: bool) -> Processor:
 
 def escaped(text: str) -> str:
     """Write what would break a line or play with a terminal as visible escapes."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _foreign(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -66,49 +66,49 @@ class Settings(BaseSettings):
         examples=[SHAPE],
     )
     listen_database_url: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices("DISPATCHER_LISTEN_DATABASE_URL"),
         description="Direct connection for LISTEN, when DATABASE_URL is a pooler. Otherwise DATABASE_URL.",
         examples=[SHAPE],
     )
     outbox: str = Field(
-        "notify.ent_notification",
+        default="notify.ent_notification",
         validation_alias=AliasChoices("DISPATCHER_OUTBOX"),
         description="The table that holds the notifications, as schema.table.",
         pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}\.[A-Za-z_][A-Za-z0-9_$]{0,62}$",
     )
     novu_secret_key: SecretStr | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices("NOVU_SECRET_KEY"),
         description="API key of the Novu environment. Needed to run, not to look.",
     )
     novu_api_url: str = Field(
-        "https://api.novu.co",
+        default="https://api.novu.co",
         validation_alias=AliasChoices("NOVU_API_URL"),
         description="Where Novu answers: https://eu.api.novu.co for the EU, or your own installation.",
         pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
     )
     task_queue: str = Field(
-        "xnovu-notification-processing",
+        default="xnovu-notification-processing",
         validation_alias=AliasChoices("TEMPORAL_TASK_QUEUE"),
         description="Temporal task queue; every process of one installation uses the same.",
     )
     max_concurrent_activities: int = Field(
-        100,
+        default=100,
         validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_ACTIVITIES"),
         description="Deliveries that one process works on at a time.",
         ge=1,
         le=10_000,
     )
     max_concurrent_workflows: int = Field(
-        50,
+        default=50,
         validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_WORKFLOWS"),
         description="Workflow tasks that one process works on at a time.",
         ge=2,
         le=10_000,
     )
     max_cached_workflows: int = Field(
-        100,
+        default=100,
         validation_alias=AliasChoices("TEMPORAL_MAX_CACHED_WORKFLOWS"),
         description="Unfinished workflows that one process keeps in memory.",
         ge=0,
@@ -120,18 +120,18 @@ class Settings(BaseSettings):
         description="Create the Temporal namespace when it is missing.",
     )
     enterprise_ids: Annotated[tuple[UUID, ...], BeforeValidator(_comma_separated)] = Field(
-        (),
+        default=(),
         validation_alias=AliasChoices("DISPATCHER_ENTERPRISE_IDS", "DAEMON_ENTERPRISE_IDS"),
         description="Serve only these enterprises: UUIDs with commas between them. Empty means all.",
         examples=["4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21"],
     )
     notify_mode: Literal["always", "off"] = Field(
-        "always",
+        default="always",
         validation_alias=AliasChoices("DISPATCHER_NOTIFY_MODE"),
         description="always: every commit of due notifications wakes us. off: the sweep alone finds them.",
     )
     sweep_interval: Duration = Field(
-        timedelta(seconds=10),
+        default=timedelta(seconds=10),
         validation_alias=AliasChoices(
             "DISPATCHER_SWEEP_INTERVAL", "POLL_INTERVAL_MS", "SCHEDULED_POLL_INTERVAL_MS", "FAILED_POLL_INTERVAL_MS"
         ),
@@ -140,35 +140,35 @@ class Settings(BaseSettings):
         le=timedelta(hours=1),
     )
     lease: Duration = Field(
-        timedelta(seconds=60),
+        default=timedelta(seconds=60),
         validation_alias=AliasChoices("DISPATCHER_LEASE"),
         description="How long a taken notification stays taken when nobody renews it.",
         ge=timedelta(seconds=5),
         le=timedelta(hours=1),
     )
     batch_size: int = Field(
-        100,
+        default=100,
         validation_alias=AliasChoices("DISPATCHER_BATCH_SIZE", "POLL_BATCH_SIZE"),
         description="Most notifications in one workflow while there is a backlog. 1 means never together.",
         ge=1,
         le=100,
     )
     max_runs: int = Field(
-        8,
+        default=8,
         validation_alias=AliasChoices("DISPATCHER_MAX_RUNS"),
         description="Runs of one notification before it becomes a dead letter.",
         ge=1,
         le=100,
     )
     retry_horizon: Duration = Field(
-        timedelta(hours=6),
+        default=timedelta(hours=6),
         validation_alias=AliasChoices("DISPATCHER_RETRY_HORIZON"),
         description="Time after the first run in which a failed notification is tried again.",
         ge=timedelta(seconds=1),
         le=timedelta(days=30),
     )
     reconnect_delay: Duration = Field(
-        timedelta(seconds=1),
+        default=timedelta(seconds=1),
         validation_alias=AliasChoices("SUBSCRIPTION_RECONNECT_DELAY"),
         description="First pause, in milliseconds, before a lost listener connects again; doubles from there.",
         ge=timedelta(milliseconds=10),
@@ -176,12 +176,12 @@ class Settings(BaseSettings):
         examples=["1000"],
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)] = Field(
-        "info",
+        default="info",
         validation_alias=AliasChoices("DISPATCHER_LOG_LEVEL", "WORKER_LOG_LEVEL", "DAEMON_LOG_LEVEL"),
         description="Least severe event that is logged: debug, info, warning, error or critical.",
     )
     log_format: Literal["auto", "console", "json", "logfmt"] = Field(
-        "auto",
+        default="auto",
         validation_alias=AliasChoices("DISPATCHER_LOG_FORMAT"),
         description="console, json or logfmt. auto: console on a terminal, json elsewhere.",
     )

@@ -1,0 +1,120 @@
+"""Everything `dispatcher run` starts, on one screen.
+
+The order is an argument: the door and the workers stand ready before the listener hears its first word, and the sweep
+looks once LISTEN is in force. Stopping goes the other way: no new claims, drain, hand back, leave.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from dispatcher import __version__, temporal, worker
+from dispatcher.activities import Deliveries
+from dispatcher.backoff import MOST_RECONNECT, Backoff
+from dispatcher.conninfo import conninfo
+from dispatcher.database import Pool, check_installed, open_pool
+from dispatcher.dispatch import Door
+from dispatcher.install.names import parse
+from dispatcher.listener import Deaf, Listener, check_listening
+from dispatcher.logs import get_logger
+from dispatcher.models import Policy
+from dispatcher.novu import NovuGateway
+from dispatcher.outbox import Outbox, Relations
+from dispatcher.settings import Settings
+from dispatcher.sweep import Sweep
+
+STOP_SECONDS = 24.0
+"""The platform kills after 30 s; whatever hangs, we are gone before."""
+
+log = get_logger("app")
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises a `DispatcherError` when something needed does not answer at the start."""
+    stop = stop_signal()
+    node = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
+    async with database(settings) as pool, gateway(settings) as novu:
+        client = await temporal.connect(create_namespace=settings.create_namespace)
+        outbox = await open_outbox(pool, settings, node)
+        policy = Policy(settings.lease, settings.max_runs, settings.retry_horizon)
+        starter = temporal.Starter(client, settings.task_queue)
+        wake = asyncio.Event()
+        door = Door(outbox, starter, wake, lease=settings.lease, batch_size=settings.batch_size)
+        ears = await hearing(settings, pool, wake, node)
+        sweep = Sweep(outbox, starter, wake, ears, interval=settings.sweep_interval, lease=settings.lease)
+        deliveries = Deliveries(outbox, novu, policy)
+        async with (
+            worker.running(client, settings, deliveries, build=__version__),
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(door.run)
+            tasks.start_soon(ears.run)
+            tasks.start_soon(sweep.run)
+            log.info("started", node=node, version=__version__, outbox=settings.outbox, queue=settings.task_queue)
+            await stop.wait()
+            log.info("stopping", node=node)
+            await door.close()
+            tasks.cancel_scope.cancel()
+        await outbox.farewell()
+    log.info("stopped", node=node)
+
+
+def stop_signal() -> asyncio.Event:
+    """Return what SIGTERM or SIGINT sets; from the first one on, a watchdog bounds the goodbye."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if not stop.is_set():
+            stop.set()
+            watchdog = threading.Timer(STOP_SECONDS, os._exit, [0])
+            watchdog.daemon = True
+            watchdog.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncGenerator[Pool]:
+    """Open the pool for the block."""
+    pool = await open_pool(conninfo(settings.database_url))
+    try:
+        yield pool
+    finally:
+        await pool.close(timeout=2)
+
+
+@asynccontextmanager
+async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
+    """Open the gateway to Novu for the block, once something answers there."""
+    novu = NovuGateway(settings.require_novu_key().get_secret_value(), settings.novu_api_url)
+    try:
+        await novu.check()
+        yield novu
+    finally:
+        await novu.aclose()
+
+
+async def open_outbox(pool: Pool, settings: Settings, node: str) -> Outbox:
+    """Return the outbox, once it is there and prepared."""
+    table = parse(settings.outbox)
+    status = await check_installed(pool, str(table))
+    relations = Relations(table.identifier, table.workflow.identifier)
+    return Outbox(pool, relations=relations, status=status, node=node, enterprises=settings.enterprise_ids)
+
+
+async def hearing(settings: Settings, pool: Pool, wake: asyncio.Event, node: str) -> Listener | Deaf:
+    """Return the listener, or its stand-in when wake-ups are switched off."""
+    if settings.notify_mode == "off":
+        return Deaf(wake)
+    address = conninfo(settings.listen_url)
+    await check_listening(address)
+    return Listener(address, pool, wake, node, Backoff(settings.reconnect_delay, MOST_RECONNECT))

@@ -1,0 +1,126 @@
+"""The door: takes what is due and starts its workflows.
+
+Every wake-up leads here, whatever caused it, and carries nothing: the claim decides. Between wake-ups the door sleeps
+until the next row becomes due by itself. While Temporal does not answer, nothing is claimed.
+"""
+
+import asyncio
+import random
+import secrets
+from datetime import timedelta
+
+import anyio
+
+from dispatcher.backoff import BREAKER
+from dispatcher.database import LOST
+from dispatcher.logs import get_logger
+from dispatcher.models import Start
+from dispatcher.outbox import ClaimSizes, Outbox
+from dispatcher.temporal import START_FAILURES, Starter
+
+CLAIM_ROWS = 1000
+CAPACITY_ROWS = 2000
+"""A node holds at most so many rows, so that a lease does not run out while its row waits for a slot."""
+SOLO_ROWS = 10
+"""A claim of up to so many rows starts a workflow each: lowest latency. More are cut into batches."""
+STARTS_IN_FLIGHT = 16
+FULL_SECONDS = 0.05
+"""How soon to look again while the node holds all it may."""
+
+log = get_logger("dispatch")
+
+
+class Door:
+    """Claims and starts, for one node."""
+
+    def __init__(
+        self, outbox: Outbox, starter: Starter, wake: asyncio.Event, *, lease: timedelta, batch_size: int
+    ) -> None:
+        self._outbox = outbox
+        self._starter = starter
+        self._wake = wake
+        self._lease = lease
+        solo = CLAIM_ROWS if batch_size == 1 else SOLO_ROWS
+        self._sizes = ClaimSizes(CLAIM_ROWS, CAPACITY_ROWS, solo, batch_size)
+        self._slots = anyio.CapacityLimiter(STARTS_IN_FLIGHT)
+        self._failures = 0
+        self._closing = False
+        self._idle = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve wake-ups until `close`."""
+        while not self._closing:
+            self._idle.clear()
+            self._wake.clear()
+            pause = await self._guarded_run_once()
+            self._idle.set()
+            if not self._closing:
+                await self._sleep(pause)
+
+    async def close(self) -> None:
+        """Take no more; return when what was taken is started or handed back."""
+        self._closing = True
+        self._wake.set()
+        await self._idle.wait()
+
+    async def run_once(self) -> float | None:
+        """Claim and start until nothing is due; return the seconds until something will be."""
+        while not self._closing and await self._temporal_answers():
+            starts = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
+            async with anyio.create_task_group() as tasks:
+                for start in starts:
+                    tasks.start_soon(self._start, start)
+            claimed = sum(len(start.notification_ids) for start in starts)
+            if starts:
+                log.info("claimed", rows=claimed, workflows=len(starts))
+            if claimed < CLAIM_ROWS or self._failures:
+                break
+        if self._failures:
+            return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
+        outlook = await self._outbox.outlook()
+        return FULL_SECONDS if outlook.in_flight >= CAPACITY_ROWS else outlook.next_due
+
+    async def _guarded_run_once(self) -> float | None:
+        """Run once; a lost database is waited for, and nothing else ends the loop."""
+        try:
+            return await self.run_once()
+        except LOST as error:
+            log.warning("database_unreachable", error=str(error))
+        except Exception:  # a row or a bug must not close the door for all the others
+            log.exception("dispatch_failed")
+        self._failures += 1
+        return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
+
+    async def _temporal_answers(self) -> bool:
+        """Return whether to claim: always while all is well, after a failure only when the server is back."""
+        if self._failures and not await self._starter.answers():
+            self._failures += 1
+            return False
+        self._failures = 0
+        return True
+
+    async def _start(self, start: Start) -> None:
+        """Start one workflow, or hand its rows back."""
+        async with self._slots:
+            started = not self._closing and not self._failures and await self._started(start)
+        if not started:
+            await self._outbox.unclaim(start)
+
+    async def _started(self, start: Start) -> bool:
+        try:
+            await self._starter.start(start)
+        except START_FAILURES as error:
+            log.warning("start_failed", workflow_id=start.workflow_id, error=f"{type(error).__name__}: {error}")
+            self._failures += 1
+            return False
+        return True
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Wait for a wake-up, at most so long. After a failure a wake-up does not shorten the wait."""
+        if self._failures:
+            return await asyncio.sleep(seconds or 0)
+        try:
+            async with asyncio.timeout(None if seconds is None else max(seconds, 0.001)):
+                await self._wake.wait()
+        except TimeoutError:
+            return None

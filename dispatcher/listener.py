@@ -1,0 +1,159 @@
+"""The listener: a connection of its own that hears the triggers' NOTIFY and wakes the door.
+
+Only a canary proves that it hears: another connection notifies a channel of ours, and the word has to arrive. Neither
+keepalives nor `pg_listening_channels()` would notice a transaction pooler or a stalled proxy. While unheard, we poll.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import anyio
+import psycopg
+from psycopg import AsyncConnection, sql
+
+from dispatcher.backoff import Backoff
+from dispatcher.database import LOST, Pool
+from dispatcher.errors import Unreachable
+from dispatcher.logs import get_logger
+from dispatcher.models import CHANNEL
+
+EVENT = "EVENT"
+POLLING = "POLLING"
+CANARY_SECONDS = 5.0
+POLL_SECONDS = 0.4
+
+log = get_logger("listener")
+
+
+class UnheardError(Exception):
+    """The canary did not come back: this connection hears nothing."""
+
+
+class Listener:
+    """Hears wake-ups for one node. `mode` is EVENT only while the canary comes back."""
+
+    def __init__(self, conninfo: str, pool: Pool, wake: asyncio.Event, node: str, pauses: Backoff) -> None:
+        self.mode = POLLING
+        self._conninfo = conninfo
+        self._pool = pool
+        self._wake = wake
+        self._canary = f"{CHANNEL}_canary_{node}"
+        self._heard = asyncio.Event()
+        self._failures = 0
+        self._pauses = pauses
+
+    async def run(self) -> None:
+        """Listen for ever, poll while unheard."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._poll_while_unheard)
+            while True:
+                await self._listen_until_lost()
+                await anyio.sleep(self._pauses.jittered(self._failures, random.random()).total_seconds())  # noqa: S311
+
+    async def _listen_until_lost(self) -> None:
+        """Serve one connection; return when it is lost."""
+        try:
+            connection = await AsyncConnection.connect(self._conninfo, autocommit=True)
+        except psycopg.OperationalError as error:
+            return self._lost(error)
+        try:
+            await self._serve(connection)
+        except (UnheardError, *LOST) as error:
+            self._lost(error)
+        finally:
+            # Closed hard: a polite goodbye could wait for a peer that is gone.
+            connection.pgconn.finish()
+
+    async def _serve(self, connection: AsyncConnection) -> None:
+        """LISTEN first, then wake the door: what was committed before is found by the claim, what comes later rings."""
+        for channel in (CHANNEL, self._canary):
+            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+        self._wake.set()
+        await first_to_end(lambda: self._hear(connection), self._prove)
+
+    async def _hear(self, connection: AsyncConnection) -> None:
+        """Turn notifications into events. Nothing else may happen here: leaving this loop loses what it was given."""
+        async for notify in connection.notifies():
+            if notify.channel == CHANNEL:
+                self._wake.set()
+            else:
+                self._heard.set()
+
+    async def _prove(self) -> None:
+        """Send canaries from the pool; raise when one does not come back in time."""
+        while True:
+            self._heard.clear()
+            async with self._pool.connection() as other:
+                await other.execute("select pg_notify(%s, '')", [self._canary])
+            try:
+                async with asyncio.timeout(CANARY_SECONDS):
+                    await self._heard.wait()
+            except TimeoutError:
+                raise UnheardError("a NOTIFY sent from another connection did not arrive") from None
+            self._proven()
+            await asyncio.sleep(CANARY_SECONDS)
+
+    def _proven(self) -> None:
+        if self.mode is POLLING:
+            log.info("listening", after_failures=self._failures)
+        self.mode = EVENT
+        self._failures = 0
+
+    def _lost(self, error: Exception) -> None:
+        """Remember the loss; one log line per loss, not per try."""
+        self._failures += 1
+        if self.mode is EVENT or self._failures == 1:
+            log.warning(
+                "not_listening",
+                error=f"{type(error).__name__}: {error}",
+                hint="polling instead; behind a transaction pooler set DISPATCHER_LISTEN_DATABASE_URL to a direct URL",
+            )
+        self.mode = POLLING
+
+    async def _poll_while_unheard(self) -> None:
+        while True:
+            await anyio.sleep(POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
+            if self.mode is POLLING:
+                self._wake.set()
+
+
+class Deaf:
+    """No listener, by choice: every wake-up is a poll."""
+
+    mode = POLLING
+
+    def __init__(self, wake: asyncio.Event) -> None:
+        self._wake = wake
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        while True:
+            self._wake.set()
+            await anyio.sleep(POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
+
+
+async def first_to_end(*jobs: Callable[[], Awaitable[None]]) -> None:
+    """Run jobs side by side until one of them raises; raise that alone.
+
+    Plain tasks instead of a task group: the caller wants the error itself, and psycopg needs to be cancelled once.
+    """
+    tasks = [asyncio.ensure_future(job()) for job in jobs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def check_listening(conninfo: str) -> None:
+    """Raise `Unreachable` when the listening address does not let us in."""
+    try:
+        connection = await AsyncConnection.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as error:
+        reason = " ".join(str(error).split())
+        raise Unreachable(f"DISPATCHER_LISTEN_DATABASE_URL: PostgreSQL does not let us in: {reason}") from error
+    await connection.close()

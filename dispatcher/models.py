@@ -1,0 +1,155 @@
+"""What travels between the parts: small frozen records, safe for Temporal's sandbox and its histories (ids only)."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+CHANNEL = "dispatcher"
+"""The NOTIFY channel of the triggers in sql/. A notification carries no data."""
+
+WORKFLOW = "NotificationDelivery"
+DELIVER = "deliver"
+GIVE_UP = "give_up"
+"""Names under which Temporal knows the workflow and its activities."""
+
+LANE_SUFFIX = "-lane"
+
+
+def lane_of(task_queue: str) -> str:
+    """Return the queue of batches and retries that stands beside `task_queue`."""
+    return task_queue if task_queue.endswith(LANE_SUFFIX) else task_queue + LANE_SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A workflow's input: which notifications it carries."""
+
+    notification_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A workflow's result: how its notifications ended. What is in none of the counts was handed back."""
+
+    sent: int = 0
+    partial: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One workflow to start for what a claim took."""
+
+    workflow_id: str
+    notification_ids: list[int]
+    solo: bool
+
+
+class State(StrEnum):
+    """A recipient's state in the ledger."""
+
+    PLANNED = "planned"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Recipient:
+    """One recipient of one generation, as the ledger knows it and as this run changes it."""
+
+    id: str
+    ordinal: int
+    transaction_id: str
+    state: State = State.PLANNED
+    epoch: int = 0
+    call_key: str | None = None
+    call_ordinal: int | None = None
+    outcome: str | None = None
+    error: str | None = None
+    retry_after: float = 0
+    """Seconds Novu asked us to wait, in this run."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether no further call is made for this recipient."""
+        return self.state in (State.ACCEPTED, State.REFUSED, State.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The status a notification ends its run with. `wait`: until the automatic retry; None: there is none."""
+
+    status: str
+    details: str
+    first_transaction: str | None
+    wait: timedelta | None
+    reason: str | None
+
+
+@dataclass(slots=True)
+class Notification:
+    """One row a run holds, with what a call to Novu needs. `refusal`: why it can never be sent as it is."""
+
+    id: int
+    generation: int
+    fence: int
+    attempts: int
+    age: timedelta
+    workflow_key: str = ""
+    payload: str = "{}"
+    overrides: str | None = None
+    body_hash: str = ""
+    refusal: str | None = None
+    recipients: list[Recipient] = field(default_factory=list[Recipient])
+    conclusion: Conclusion | None = None
+    handed_back: bool = False
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether another call could still change something."""
+        return any(not recipient.settled for recipient in self.recipients)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One trigger for one recipient, ready for the wire: `payload` and `overrides` are JSON text, sent as they are."""
+
+    workflow_key: str
+    recipient: str
+    transaction_id: str
+    payload: str
+    overrides: str | None
+
+
+class Verdict(StrEnum):
+    """What a call's answer means for one recipient."""
+
+    ACCEPTED = "accepted"  # Novu answered `processed`
+    REFUSED = "refused"  # no repetition can help
+    RETRY = "retry"  # surely without effect
+    AMBIGUOUS = "ambiguous"  # may have had its effect
+    SYSTEMIC = "systemic"  # not this row's fault: key, quota, base URL
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What we learned about one recipient. `new_epoch`: Novu stored this error under the key for 24 hours."""
+
+    verdict: Verdict
+    code: str
+    detail: str = ""
+    retry_after: float | None = None
+    new_epoch: bool = False
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient a run is."""
+
+    lease: timedelta
+    max_runs: int
+    retry_horizon: timedelta

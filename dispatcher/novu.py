@@ -1,0 +1,167 @@
+"""The gateway to Novu, on its own SDK. Every call ends as one outcome per event; no exception of the SDK leaves here.
+
+The SDK's retries are off and its automatic Idempotency-Key is replaced by ours. Payload and overrides go over the
+wire as the JSON text that PostgreSQL gave us: the SDK's models would drop override keys they do not know, and Python
+would round numbers.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from novu_py import Novu
+from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
+
+from dispatcher.errors import Unreachable
+from dispatcher.models import Event, Outcome, Verdict
+from dispatcher.outcomes import classify, cleaned
+
+CONNECTIONS = 100
+CONNECT_SECONDS = 5
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way: the JSON texts to put into its body, and the answer that came."""
+
+    texts: list[str] = field(default_factory=list[str])
+    response: httpx.Response | None = None
+
+
+class Wire(httpx.AsyncClient):
+    """The SDK's HTTP client: fills our JSON texts into the body the SDK made, and keeps the raw answer."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            limits=httpx.Limits(
+                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=30
+            ),
+            timeout=httpx.Timeout(30, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            follow_redirects=False,  # a redirect would carry the key to another host
+            trust_env=False,
+        )
+        self._exchange: ContextVar[Exchange] = ContextVar("exchange")
+        # Nobody who writes payloads can know the mark, so none of them can contain it.
+        self._mark = secrets.token_hex(16)
+        self._marked = re.compile(rf'\{{"layoutIdentifier":"{self._mark}-(\d+)"\}}')
+
+    @contextmanager
+    def exchange(self) -> Generator[Exchange]:
+        """Tie the texts and the answer of one SDK call together."""
+        exchange = Exchange()
+        token = self._exchange.set(exchange)
+        try:
+            yield exchange
+        finally:
+            self._exchange.reset(token)
+
+    def placeholder(self, exchange: Exchange, text: str) -> dict[str, str]:
+        """Return an object the SDK's models let pass, in whose place `text` will stand."""
+        exchange.texts.append(text)
+        return {"layoutIdentifier": f"{self._mark}-{len(exchange.texts) - 1}"}
+
+    def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
+        """Build the SDK's request with our texts in place."""
+        content = kwargs.get("content")
+        if isinstance(content, str):
+            texts = self._exchange.get().texts
+            kwargs["content"] = self._marked.sub(lambda match: texts[int(match[1])], content)
+        return super().build_request(*args, **kwargs)
+
+    async def send(self, *args: Any, **kwargs: Any) -> httpx.Response:
+        """Send and keep the answer."""
+        response = await super().send(*args, **kwargs)
+        self._exchange.get().response = response
+        return response
+
+
+class NovuGateway:
+    """Novu, for one environment. One instance per process."""
+
+    def __init__(self, secret_key: str, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._wire = Wire()
+        self._unused = httpx.Client()  # given, so that the SDK makes none of its own
+        self._sdk = Novu(secret_key=secret_key, server_url=self._url, async_client=self._wire, client=self._unused)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._wire.aclose()
+        self._unused.close()
+
+    async def check(self) -> None:
+        """Raise `Unreachable` unless something like Novu answers at the address."""
+        try:
+            with self._wire.exchange():
+                answer = await self._wire.get(f"{self._url}/v1/health-check", timeout=10)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreachable(
+                f"NOVU_API_URL: {self._url} does not answer ({words(error)}). Is the address right?"
+            ) from error
+        if answer.status_code != 200:
+            raise Unreachable(
+                f"NOVU_API_URL: {self._url} answers HTTP {answer.status_code} to a health check; is it Novu?"
+            )
+
+    async def trigger(self, events: Sequence[Event], key: str, within: float) -> list[Outcome]:
+        """Trigger the events in one request `within` seconds and return what became of each, in order."""
+        with self._wire.exchange() as exchange:
+            requests = [self._request(exchange, event) for event in events]
+            outcome = await self._call(requests, key, within)
+            if outcome is not None:
+                return [outcome] * len(events)
+            response = exchange.response
+        if response is None:
+            return [Outcome(Verdict.AMBIGUOUS, "no_answer", "no answer")] * len(events)
+        return classify(
+            response.status_code, lowered(response.headers), response.content, len(events), bulk=len(events) > 1
+        )
+
+    async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> Outcome | None:
+        """Make the SDK's call; return an outcome only when there was no answer to read one from."""
+        try:
+            # The SDK and httpx bound each phase; this bounds the whole, so a trickling answer ends too.
+            async with asyncio.timeout(within):
+                if len(requests) == 1:
+                    await self._sdk.trigger_async(
+                        trigger_event_request_dto=requests[0], idempotency_key=key, retries=None
+                    )
+                else:
+                    await self._sdk.trigger_bulk_async(
+                        bulk_trigger_event_dto=BulkTriggerEventDto(events=requests), idempotency_key=key, retries=None
+                    )
+        except NovuError:
+            return None  # the SDK read the answer as an error; so do we, from the answer itself
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            return Outcome(Verdict.RETRY, "not_sent", f"Novu could not be reached: {words(error)}")
+        except TimeoutError:
+            return Outcome(Verdict.AMBIGUOUS, "timeout", f"no answer within {within:g} s")
+        except (httpx.HTTPError, NoResponseError) as error:
+            return Outcome(Verdict.AMBIGUOUS, "connection_lost", f"the connection broke: {words(error)}")
+        return None
+
+    def _request(self, exchange: Exchange, event: Event) -> TriggerEventRequestDto:
+        overrides = None if event.overrides is None else self._wire.placeholder(exchange, event.overrides)
+        return TriggerEventRequestDto(
+            workflow_id=event.workflow_key,
+            to=event.recipient,
+            payload=self._wire.placeholder(exchange, event.payload),
+            overrides=overrides,  # pyright: ignore[reportArgumentType]  (pydantic turns the mapping into the SDK's model)
+            transaction_id=event.transaction_id,
+        )
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with lower-case names."""
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def words(error: Exception) -> str:
+    """Return an error of the HTTP client as one line."""
+    return cleaned(f"{type(error).__name__} {error}")

@@ -1,0 +1,209 @@
+"""The only module that speaks SQL to the outbox and the ledger.
+
+Every method is one statement from queries/, so it happens whole or not at all; each is guarded by the row's fence or by
+the status it expects, so a late one changes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, LiteralString, cast
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.rows import TupleRow, dict_row
+
+from dispatcher import intake
+from dispatcher.database import Pool, StatusColumn, query
+from dispatcher.models import Notification, Start
+from dispatcher.planning import Call, Member
+
+GATES = sql.SQL(
+    "n.publish_status = 'PUBLISH' and not n.deactivated"
+    " and (n.scheduled_for is null or n.scheduled_for <= clock_timestamp())"
+)
+"""What has to hold for a row to be sent, at claim and again right before each call."""
+
+SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
+"""An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
+
+QUERIES = ("claim", "take", "sending", "settle", "release", "renew", "expired", "adopt", "outlook", "beat")
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Rows whose lease ran out, with the workflow that carried them."""
+
+    workflow_id: str
+    ids: list[int]
+    fences: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """The user's tables."""
+
+    outbox: sql.Identifier
+    workflow: sql.Identifier
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSizes:
+    """How much one claim takes: `limit` rows, never more than `capacity` in flight for the node; up to `solo_max` rows
+    in all get a workflow each, more are cut into batches of `batch_size`."""
+
+    limit: int
+    capacity: int
+    solo_max: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is ahead of this node."""
+
+    next_due: float | None
+    """Seconds until the next row becomes due by itself."""
+    in_flight: int
+    """Rows it holds."""
+
+
+class Outbox:
+    """The outbox and its ledger, as one node sees them."""
+
+    def __init__(
+        self, pool: Pool, *, relations: Relations, status: StatusColumn, node: str, enterprises: Sequence[UUID] = ()
+    ) -> None:
+        self._pool = pool
+        self._node = node
+        self._labels = status.labels
+        self._tenants = {"enterprises": list(enterprises), "all_enterprises": not enterprises}
+        parts: dict[str, sql.Composable] = {
+            "outbox": relations.outbox,
+            "workflow": relations.workflow,
+            # The catalogue's own, already quoted spelling of a type.
+            "status_type": sql.SQL(cast("LiteralString", status.type)),
+            "gates": GATES,
+            "same_generation": SAME_GENERATION,
+        }
+        self._queries = {name: query(name, **parts) for name in QUERIES}
+
+    async def claim(self, claim: str, lease: timedelta, sizes: ClaimSizes) -> list[Start]:
+        """Take due rows, PENDING to PROCESSING, and return the workflows to start; `claim` is this claim's own name."""
+        rows = await self._fetch(
+            "claim",
+            claim=claim,
+            node=self._node,
+            lease=lease,
+            limit=sizes.limit,
+            capacity=sizes.capacity,
+            solo_max=sizes.solo_max,
+            batch_size=sizes.batch_size,
+            **self._tenants,
+        )
+        starts: dict[str, Start] = {}
+        for notification_id, workflow_id, solo in rows:
+            start = starts.setdefault(workflow_id, Start(workflow_id, [], solo))
+            start.notification_ids.append(notification_id)
+        return list(starts.values())
+
+    async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[intake.Taken]:
+        """Take over a workflow's rows under a new fence; rows that are no longer ours to send are left out."""
+        parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
+        async with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(self._queries["take"], {**parameters, "max_bytes": intake.MAX_BYTES})
+            return [intake.read(row) for row in await cursor.fetchall()]
+
+    async def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
+        """Write down that these calls leave now; return the (notification, recipient) pairs that may be sent to."""
+        members = [(call, place, member) for call in calls for place, member in enumerate(call.members)]
+        rows = await self._fetch(
+            "sending",
+            **fenced(member.notification for _, _, member in members),
+            notifications=[member.notification.id for _, _, member in members],
+            recipients=[member.recipient.id for _, _, member in members],
+            ordinals=[member.recipient.ordinal for _, _, member in members],
+            transactions=[member.recipient.transaction_id for _, _, member in members],
+            epochs=[member.recipient.epoch for _, _, member in members],
+            call_keys=[call.key for call, _, _ in members],
+            call_ordinals=[place for _, place, _ in members],
+            hashes=[member.notification.body_hash for _, _, member in members],
+        )
+        return {(notification_id, recipient) for notification_id, recipient in rows}
+
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
+        """Write the outcomes of `members`, and the conclusions of `rows`."""
+        concluded = [(row.id, row.conclusion) for row in rows if row.conclusion is not None]
+        await self._fetch(
+            "settle",
+            **fenced([*(member.notification for member in members), *rows]),
+            notifications=[member.notification.id for member in members],
+            recipients=[member.recipient.id for member in members],
+            states=[member.recipient.state.value for member in members],
+            epochs=[member.recipient.epoch for member in members],
+            outcomes=[member.recipient.outcome for member in members],
+            errors=[member.recipient.error for member in members],
+            done=[notification_id for notification_id, _ in concluded],
+            statuses=[self._stored(conclusion.status) for _, conclusion in concluded],
+            details=[conclusion.details for _, conclusion in concluded],
+            first_transactions=[conclusion.first_transaction for _, conclusion in concluded],
+            waits=[conclusion.wait for _, conclusion in concluded],
+            reasons=[conclusion.reason for _, conclusion in concluded],
+        )
+
+    async def hand_back(self, notifications: Sequence[Notification]) -> None:
+        """Give up rows this run holds but may not send now; their attempt does not count."""
+        await self._fetch("release", **fenced(notifications), workflow_id=None, spent=False)
+
+    async def unclaim(self, start: Start) -> None:
+        """Give up rows whose workflow could not be started; their attempt does not count."""
+        ids = start.notification_ids
+        await self._fetch("release", ids=ids, fences=[None] * len(ids), workflow_id=start.workflow_id, spent=False)
+
+    async def rescue(self, late: Late) -> int:
+        """Bring rows back to the door whose workflow is gone; the run counts as an attempt."""
+        return len(await self._fetch("release", ids=late.ids, fences=late.fences, workflow_id=None, spent=True))
+
+    async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
+        """Keep rows for another lease."""
+        async with self._pool.connection() as connection:
+            await connection.execute(self._queries["renew"], {"ids": ids, "fences": fences, "lease": lease})
+
+    async def expired(self, limit: int) -> list[Late]:
+        """Return rows whose lease ran out."""
+        return [Late(*row) for row in await self._fetch("expired", limit=limit)]
+
+    async def adopt(self, lease: timedelta, limit: int) -> int:
+        """Give PROCESSING rows that nobody holds a lease, so that they are rescued when it runs out."""
+        return len(await self._fetch("adopt", lease=lease, limit=limit, **self._tenants))
+
+    async def outlook(self) -> Outlook:
+        """Return what the door needs to know before it sleeps."""
+        rows = await self._fetch("outlook", node=self._node, **self._tenants)
+        return Outlook(*rows[0])
+
+    async def beat(self, *, role: str, host: str, version: str, mode: str) -> None:
+        """Tell that this node lives."""
+        parameters = {"node": self._node, "role": role, "host": host, "version": version, "mode": mode}
+        async with self._pool.connection() as connection:
+            await connection.execute(self._queries["beat"], parameters)
+
+    async def farewell(self) -> None:
+        """Remove this node."""
+        async with self._pool.connection() as connection:
+            await connection.execute("delete from dispatcher.node where id = %s", [self._node])
+
+    def _stored(self, status: str) -> str:
+        """Return what the installed enum can hold: without PARTIAL, FAILED (error_details has the outcome)."""
+        return status if not self._labels or status in self._labels else "FAILED"
+
+    async def _fetch(self, name: str, **parameters: Any) -> list[TupleRow]:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(self._queries[name], parameters)
+            return await cursor.fetchall()
+
+
+def fenced(notifications: Iterable[Notification]) -> dict[str, list[int]]:
+    """Return each notification's id and fence, once."""
+    held = {notification.id: notification.fence for notification in notifications}
+    return {"ids": list(held), "fences": list(held.values())}

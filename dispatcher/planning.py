@@ -1,0 +1,84 @@
+"""Which calls to make: groups a run's recipients into requests Novu accepts. Pure.
+
+A call whose outcome is unknown is repeated as it was: same members, same order, and so the same key and bytes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from dispatcher.identity import bulk_key, single_key
+from dispatcher.models import Event, Notification, Recipient, State
+
+SINGLE_CALLS = 10
+"""Up to so many recipients each get a call of their own; a bulk call costs 100 rate tokens however small it is."""
+BULK_EVENTS = 100
+BULK_BYTES = 5_000_000
+"""Novu takes 100 events and about 20 MB a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One recipient's place in a call."""
+
+    notification: Notification
+    recipient: Recipient
+
+    @property
+    def event(self) -> Event:
+        """Return what goes on the wire."""
+        row = self.notification
+        return Event(row.workflow_key, self.recipient.id, self.recipient.transaction_id, row.payload, row.overrides)
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes the event takes."""
+        return len(self.notification.payload) + len(self.notification.overrides or "") + 300
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: a single trigger, or a bulk of single-recipient triggers."""
+
+    members: tuple[Member, ...]
+
+    @property
+    def key(self) -> str:
+        """Return the Idempotency-Key, made from the members alone."""
+        if len(self.members) == 1:
+            recipient = self.members[0].recipient
+            return single_key(recipient.transaction_id, recipient.epoch)
+        return bulk_key((member.recipient.transaction_id, member.recipient.epoch) for member in self.members)
+
+
+def plan(notifications: Iterable[Notification]) -> list[Call]:
+    """Return the calls for every recipient that is not settled: repetitions first, each as it was."""
+    repeated: dict[str, list[Member]] = {}
+    fresh: list[Member] = []
+    for notification in notifications:
+        for recipient in notification.recipients:
+            if recipient.settled:
+                continue
+            member = Member(notification, recipient)
+            if recipient.state is not State.PLANNED and recipient.call_key is not None:
+                repeated.setdefault(recipient.call_key, []).append(member)
+            else:
+                fresh.append(member)
+    for members in repeated.values():
+        members.sort(key=lambda member: member.recipient.call_ordinal or 0)
+    return [Call(tuple(members)) for members in (*repeated.values(), *cut(fresh))]
+
+
+def cut(members: list[Member]) -> Iterator[list[Member]]:
+    """Yield groups that fit into one request each."""
+    if len(members) <= SINGLE_CALLS:
+        yield from ([member] for member in members)
+        return
+    group: list[Member] = []
+    size = 0
+    for member in members:
+        if group and (len(group) == BULK_EVENTS or size + member.size > BULK_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(member)
+        size += member.size
+    yield group

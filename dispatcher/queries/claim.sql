@@ -1,0 +1,82 @@
+-- Takes due rows: new, scheduled and failed-and-due-again ones, at most as many as the node has room for.
+-- The rows' own locks make it safe beside any number of other dispatchers. Returns ids only: no value of a row is
+-- decoded, so a row that cannot be read hurts nobody here.
+with room as (
+  select greatest(0, least(%(limit)s, %(capacity)s - count(*)))::integer as size
+  from dispatcher.delivery
+  where lease_owner = %(node)s and lease_until is not null
+),
+immediate as materialized (
+  select n.id, n.enterprise_id, n.created_at as due, n.created_at, false as retry
+  from {outbox} n
+  where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
+    and n.scheduled_for is null
+    and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
+  order by n.id
+  limit (select size from room)
+  for no key update skip locked
+),
+scheduled as materialized (
+  select n.id, n.enterprise_id, n.scheduled_for as due, n.created_at, false as retry
+  from {outbox} n
+  where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
+    and n.scheduled_for <= now()
+    and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
+  order by n.scheduled_for, n.id
+  limit (select size from room)
+  for no key update skip locked
+),
+again as materialized (
+  select n.id, n.enterprise_id, d.next_attempt_at as due, n.created_at, true as retry
+  from dispatcher.delivery d
+  join {outbox} n on n.id = d.notification_id
+  where d.next_attempt_at <= now()
+    and n.notification_status::text in ('FAILED', 'PARTIAL')
+    and n.publish_status = 'PUBLISH' and not n.deactivated
+    and (n.scheduled_for is null or n.scheduled_for <= now())
+    and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
+  order by d.next_attempt_at
+  limit (select size from room)
+  for no key update of n skip locked
+),
+picked as materialized (
+  select * from (select * from immediate union all select * from scheduled union all select * from again) due_rows
+  order by due, id
+  limit (select size from room)
+),
+planned as (
+  -- A batch holds one enterprise; few rows in all go as one workflow each.
+  select *, count(*) over () as total, dense_rank() over (order by enterprise_id) as tenant,
+    (row_number() over (partition by enterprise_id order by due, id) - 1) / %(batch_size)s as part
+  from picked
+),
+marked as (
+  update {outbox} n set notification_status = 'PROCESSING', updated_at = now()
+  from picked where n.id = picked.id
+)
+insert into dispatcher.delivery as d (notification_id, birth, generation, fence, batch, attempts, lease_owner,
+  lease_until, next_attempt_at, first_claimed_at, claimed_at)
+select p.id,
+  substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from p.created_at)::text, 'UTF8')), 'hex'), 1, 12),
+  1, 1,
+  case when p.total > %(solo_max)s then %(claim)s || '-' || p.tenant::text || '-' || p.part::text end,
+  1, %(node)s, clock_timestamp() + %(lease)s,
+  case when p.retry then now() end,  -- tells the branch below that this is the same generation; never stored
+  now(), now()
+from planned p cross join dispatcher.installation i
+order by p.due, p.id
+on conflict (notification_id) do update set
+  generation = d.generation + case when {same_generation} then 0 else 1 end,
+  attempts = case when {same_generation} then d.attempts + 1 else 1 end,
+  first_claimed_at = case when {same_generation} then d.first_claimed_at else excluded.first_claimed_at end,
+  last_error = case when {same_generation} then d.last_error end,
+  birth = excluded.birth,
+  fence = d.fence + 1,
+  batch = excluded.batch,
+  lease_owner = excluded.lease_owner,
+  lease_until = excluded.lease_until,
+  next_attempt_at = null,
+  claimed_at = excluded.claimed_at,
+  settled_at = null,
+  dead_lettered_at = null
+returning notification_id, workflow_id, batch is null as solo

@@ -1,0 +1,26 @@
+-- A run takes its rows: a new fence (whoever worked on them before is shut out) and a fresh lease. Returns what a call
+-- to Novu needs; JSON as text, so that reading a row cannot fail, and not at all when it is too large to be sent.
+with taken as (
+  update dispatcher.delivery d
+  set fence = d.fence + 1, lease_owner = %(node)s, lease_until = clock_timestamp() + %(lease)s
+  from {outbox} n
+  where d.notification_id = any(%(ids)s) and d.workflow_id = %(workflow_id)s and d.settled_at is null
+    and n.id = d.notification_id and n.notification_status = 'PROCESSING'
+  returning d.notification_id, d.birth, d.generation, d.fence, d.attempts, clock_timestamp() - d.first_claimed_at as age
+)
+select t.notification_id, t.birth, t.generation, t.fence, t.attempts, t.age,
+  {gates} as open,
+  n.notification_workflow_id is not null as has_workflow,
+  w.workflow_key, coalesce(w.publish_status = 'PUBLISH' and not w.deactivated, false) as workflow_usable,
+  octet_length(x.payload) as payload_bytes, coalesce(octet_length(x.overrides), 0) as overrides_bytes,
+  case when octet_length(x.payload) <= %(max_bytes)s then x.payload end as payload,
+  case when octet_length(x.overrides) <= %(max_bytes)s then x.overrides end as overrides,
+  array(select r::text from unnest(n.recipients) r) as recipients,
+  (select json_agg(json_build_array(r.recipient, r.state, r.epoch, r.call_key, r.call_ordinal, r.outcome, r.error))
+   from dispatcher.recipient r
+   where r.notification_id = t.notification_id and r.generation = t.generation) as ledger
+from taken t
+join {outbox} n on n.id = t.notification_id
+left join {workflow} w on w.id = n.notification_workflow_id
+cross join lateral (select n.payload::text as payload, n.overrides::text as overrides offset 0) x
+order by t.notification_id

@@ -1,0 +1,100 @@
+"""The sweep: finds what no wake-up told us, and rows whose run is lost.
+
+A row whose lease ran out is not taken away blindly: Temporal is asked whether its workflow still runs. Safe beside any
+number of other sweeps.
+"""
+
+import asyncio
+import random
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import anyio
+
+from dispatcher import __version__
+from dispatcher.database import LOST
+from dispatcher.logs import get_logger
+from dispatcher.outbox import Late, Outbox
+from dispatcher.temporal import START_FAILURES, Starter
+
+RESCUE_ROWS = 2000
+QUESTIONS_IN_FLIGHT = 8
+
+log = get_logger("sweep")
+
+
+class Hearing(Protocol):
+    """Whether wake-ups reach us."""
+
+    mode: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What one sweep did, in rows."""
+
+    renewed: int = 0
+    rescued: int = 0
+    adopted: int = 0
+
+
+class Sweep:
+    """Looks after lost rows, and wakes the door."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        starter: Starter,
+        wake: asyncio.Event,
+        hearing: Hearing,
+        *,
+        interval: timedelta,
+        lease: timedelta,
+    ) -> None:
+        self._outbox = outbox
+        self._starter = starter
+        self._wake = wake
+        self._hearing = hearing
+        self._interval = interval
+        self._lease = lease
+
+    async def run(self) -> None:
+        """Sweep at once and then at every jittered interval."""
+        while True:
+            try:
+                await self.run_once()
+            except LOST as error:
+                log.warning("database_unreachable", error=str(error))
+            except Exception:  # the sweep is the safety net: it must not end
+                log.exception("sweep_failed")
+            await anyio.sleep(self._interval.total_seconds() * random.uniform(0.8, 1.0))  # noqa: S311
+
+    async def run_once(self) -> Found:
+        """Look once for everything a sweep looks for."""
+        self._wake.set()
+        await self._outbox.beat(role="all", host=socket.gethostname(), version=__version__, mode=self._hearing.mode)
+        found = Found(adopted=await self._outbox.adopt(self._lease, RESCUE_ROWS))
+        limiter = anyio.CapacityLimiter(QUESTIONS_IN_FLIGHT)
+        async with anyio.create_task_group() as tasks:
+            for late in await self._outbox.expired(RESCUE_ROWS):
+                tasks.start_soon(self._look_after, late, found, limiter)
+        if found.rescued:
+            self._wake.set()
+        if found.rescued or found.adopted:
+            log.warning("rescued", rows=found.rescued, adopted=found.adopted, still_running=found.renewed)
+        return found
+
+    async def _look_after(self, late: Late, found: Found, limiter: anyio.CapacityLimiter) -> None:
+        """Renew rows whose workflow runs; bring the others back to the door."""
+        async with limiter:
+            try:
+                running = await self._starter.is_running(late.workflow_id)
+            except START_FAILURES:
+                return  # Temporal does not say: the next sweep asks again
+            if running:
+                await self._outbox.renew(late.ids, late.fences, self._lease)
+                found.renewed += len(late.ids)
+            else:
+                found.rescued += await self._outbox.rescue(late)

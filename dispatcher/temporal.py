@@ -1,0 +1,130 @@
+"""Our side of Temporal's API: connect, make sure of the namespace, start a workflow, ask whether one still runs.
+
+Addresses, namespaces, keys and TLS come from Temporal's own environment variables and profiles
+(`temporalio.envconfig`).
+"""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.envconfig import ClientConfig
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+
+from dispatcher.errors import ConfigurationError, Unreachable
+from dispatcher.models import WORKFLOW, Batch, Start, lane_of
+
+RPC_SECONDS = 5
+"""The SDK's own time-out is per attempt; this bounds a call whole."""
+START_FAILURES = (RPCError, TimeoutError, RuntimeError)
+"""What a start that did not happen raises; a bridge without connection raises RuntimeError."""
+TASK_SECONDS = timedelta(seconds=5)
+"""Also how long a workflow waits for redelivery after its process died."""
+RUN_SECONDS = timedelta(hours=1)
+RETENTION = Duration(seconds=7 * 24 * 3600)
+
+
+async def connect(*, create_namespace: bool) -> Client:
+    """Connect as the environment says; create the namespace when it is missing and we may."""
+    try:
+        config = ClientConfig.load_client_connect_config()
+    except (RuntimeError, ValueError) as error:
+        raise ConfigurationError(f"TEMPORAL_*: the configuration cannot be read: {error}") from error
+    address = config.setdefault("target_host", "localhost:7233")
+    namespace = config.setdefault("namespace", "default")
+    try:
+        async with asyncio.timeout(2 * RPC_SECONDS):
+            client = await Client.connect(**config, grpc_compression=GrpcCompression.NONE)
+            await ensure_namespace(client, namespace, create=create_namespace)
+    except (RPCError, RuntimeError, TimeoutError) as error:
+        reason = " ".join(str(error).split()) or "no answer"
+        raise Unreachable(
+            f"TEMPORAL_ADDRESS: no Temporal server at {address} ({reason:.200}). Does it run there?"
+        ) from error
+    return client
+
+
+async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:
+    """Create the namespace unless it exists, and wait until the server knows it everywhere."""
+    deadline = asyncio.get_running_loop().time() + RPC_SECONDS
+    while not await namespace_exists(client, namespace):
+        if not create:
+            raise ConfigurationError(
+                f"TEMPORAL_NAMESPACE: {namespace!r} does not exist; create it, or set DISPATCHER_CREATE_NAMESPACE=true"
+            )
+        await register(client, namespace)
+        if asyncio.get_running_loop().time() > deadline:
+            raise Unreachable(f"TEMPORAL_NAMESPACE: {namespace!r} was created but is not usable yet; start again")
+        await asyncio.sleep(0.2)
+
+
+async def namespace_exists(client: Client, namespace: str) -> bool:
+    """Return whether the server knows the namespace."""
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        if error.status is RPCStatusCode.PERMISSION_DENIED:
+            return True  # a key that may work in the namespace need not be allowed to describe it
+        raise
+    return True
+
+
+async def register(client: Client, namespace: str) -> None:
+    """Create the namespace; another process may be faster."""
+    request = RegisterNamespaceRequest(
+        namespace=namespace,
+        description="Notification delivery",
+        workflow_execution_retention_period=RETENTION,
+    )
+    with contextlib.suppress(RPCError):  # the caller looks again and tells what is wrong
+        await client.workflow_service.register_namespace(request)
+
+
+class Starter:
+    """Starts workflows for what a claim took."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._queue = task_queue
+
+    async def start(self, start: Start) -> None:
+        """Make sure that the workflow runs. Raises one of `START_FAILURES` when we cannot know that it does."""
+        async with asyncio.timeout(RPC_SECONDS):
+            with contextlib.suppress(WorkflowAlreadyStartedError):
+                await self._client.start_workflow(
+                    WORKFLOW,
+                    Batch(start.notification_ids),
+                    id=start.workflow_id,
+                    task_queue=self._queue if start.solo else lane_of(self._queue),
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,  # the ledger decides what is sent again
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    request_eager_start=start.solo,
+                    task_timeout=TASK_SECONDS,
+                    execution_timeout=RUN_SECONDS,
+                )
+
+    async def answers(self) -> bool:
+        """Return whether the server is there."""
+        try:
+            async with asyncio.timeout(RPC_SECONDS):
+                return await self._client.service_client.check_health()
+        except START_FAILURES:
+            return False
+
+    async def is_running(self, workflow_id: str) -> bool:
+        """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say."""
+        async with asyncio.timeout(RPC_SECONDS):
+            try:
+                description = await self._client.get_workflow_handle(workflow_id).describe()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return False
+                raise
+        return description.status is WorkflowExecutionStatus.RUNNING
