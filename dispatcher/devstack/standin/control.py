@@ -16,7 +16,7 @@ from dispatcher.devstack.standin.api import NovuApi
 from dispatcher.devstack.standin.registry import workflow_from
 from dispatcher.devstack.standin.settings import BadControl
 
-DEFAULT_LIMIT = 10_000
+DEFAULT_LIMIT = 50_000
 
 
 class Control:
@@ -54,7 +54,7 @@ class Control:
     async def effects(self, request: Request) -> Response:
         """One row per (transactionId, subscriber); ?transaction_id= ?subscriber= ?least= ?offset= ?limit=."""
         query = request.query_params
-        rows = self._novu.ledger.effect_page(
+        rows = self._novu.ledger.effects(
             _number(request, "offset", 0),
             _number(request, "limit", DEFAULT_LIMIT),
             transaction_id=query.get("transaction_id"),

@@ -10,7 +10,7 @@ Bounded: 600,000 (transactionId, subscriber) pairs, 400,000 requests naming at m
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -124,18 +124,16 @@ class Ledger:
         start = max(0, offset - self.counts["requests_dropped"])
         return [entry._asdict() for entry in islice(self.log, start, start + limit)]
 
-    def effects(self, *, transaction_id: str | None, subscriber: str | None, least: int) -> Iterator[dict[str, Any]]:
-        """One row per pair accepted at least `least` times (0 also shows what only the worker knows)."""
-        for (environment, transaction, name), tally in self.pairs.items():
-            if tally.accepted < least or transaction_id not in (None, transaction) or subscriber not in (None, name):
-                continue
-            row = {"environment": environment, "transaction_id": transaction, "subscriber": name}
-            times = {"first_at": tally.first_at, "last_at": tally.last_at}
-            yield row | {"workflow": tally.workflow, "accepted": tally.accepted, "runs": tally.runs} | times
-
-    def effect_page(self, offset: int, limit: int, **filters: Any) -> list[dict[str, Any]]:
-        """A slice of `effects`, oldest pair first."""
-        return list(islice(self.effects(**filters), offset, offset + limit))
+    def effects(
+        self, offset: int, limit: int, *, transaction_id: str | None, subscriber: str | None, least: int
+    ) -> list[dict[str, Any]]:
+        """A slice of the pairs accepted at least `least` times (0 also shows what only the worker knows)."""
+        chosen = (
+            (pair, tally)
+            for pair, tally in self.pairs.items()
+            if tally.accepted >= least and transaction_id in (None, pair[1]) and subscriber in (None, pair[2])
+        )
+        return [_row(pair, tally) for pair, tally in islice(chosen, offset, offset + limit)]
 
     def summary(self) -> dict[str, Any]:
         """Counts only, all kept up to date while writing."""
@@ -143,3 +141,10 @@ class Ledger:
         counts = {name: self.counts[name] for name in names}
         statuses = {str(status): count for status, count in sorted(self.statuses.items())}
         return {"requests": sum(self.statuses.values()), "pairs": len(self.pairs), **counts, "statuses": statuses}
+
+
+def _row(pair: Pair, tally: Tally) -> dict[str, Any]:
+    environment, transaction_id, subscriber = pair
+    names = {"environment": environment, "transaction_id": transaction_id, "subscriber": subscriber}
+    counts = {"workflow": tally.workflow, "accepted": tally.accepted, "runs": tally.runs}
+    return names | counts | {"first_at": tally.first_at, "last_at": tally.last_at}

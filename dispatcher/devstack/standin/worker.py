@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dispatcher.devstack.standin.events import EVERYONE, Event, Recipient
 from dispatcher.devstack.standin.ledger import Ledger
@@ -64,7 +64,7 @@ class NovuWorker:
         """Forget queue, runs and subscribers; timers that still fire find an old generation and do nothing."""
         self.runs.clear()
         self.queue: deque[Queued] = deque()
-        self.subscribers: dict[tuple[str, str], dict[str, object]] = {}
+        self.subscribers: dict[tuple[str, str], dict[str, Any] | None] = {}
         self.losses: deque[Loss] = deque(maxlen=MAX_LOSSES)
         self.in_flight = self.duplicates = 0
         self._generation = object()
@@ -127,9 +127,10 @@ class NovuWorker:
 
     def _remember(self, environment: str, recipient: Recipient) -> None:
         """Unknown subscribers come to exist; absent fields keep their value, an explicit null wipes it."""
-        fields = self.subscribers.setdefault((environment, recipient.name), {})
-        if recipient.fields:
-            fields.update(recipient.fields)
+        who = (environment, recipient.name)
+        known = self.subscribers.get(who)
+        # Most subscribers are a bare id, and there may be hundreds of thousands of them.
+        self.subscribers[who] = {**(known or {}), **recipient.fields} if recipient.fields else known
         if len(self.subscribers) > MAX_SUBSCRIBERS:
             del self.subscribers[next(iter(self.subscribers))]
 
