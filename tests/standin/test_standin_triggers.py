@@ -143,7 +143,7 @@ async def test_the_old_version_leaves_the_id_out_of_what_it_did_not_process(novu
     ],
 )
 async def test_what_is_not_ready_is_told_by_status(
-    novu: Novu, standin: Standin, active: bool, steps: list[Any], new: str, old: str
+    novu: Novu, standin: Standin, *, active: bool, steps: list[Any], new: str, old: str
 ) -> None:
     await standin.add_workflow("unready", active=active, steps=steps)
     assert (await trigger(novu, workflow_id="unready", key="1")).result.status.value == new

@@ -82,6 +82,7 @@ class Control:
                 "pid": os.getpid(),
                 "config": self._novu.config.as_json(),
                 **self._novu.registry.as_json(),
+                "requests_arrived": self._novu.ledger.arrived,
                 "idempotency_records": len(self._novu.idempotency),
                 "stored_runs": len(worker.runs),
                 "subscribers": subscribers,

@@ -70,12 +70,12 @@ class Ledger:
         self.bodies: dict[int, bytes] = {}
         self.statuses: Counter[int] = Counter()
         self.counts: Counter[str] = Counter()
-        self._seq = self._logged_events = self._body_bytes = 0
+        self.arrived = self._logged_events = self._body_bytes = 0
 
     def next_sequence(self) -> int:
         """The number of a request that has just arrived."""
-        self._seq += 1
-        return self._seq
+        self.arrived += 1
+        return self.arrived
 
     def accepted(self, pair: Pair, workflow: str, at: float) -> None:
         """The API handler queued a trigger for this pair: an effect."""

@@ -73,9 +73,10 @@ def _last(path: str) -> str:
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    # novu-py writes numbers as 1.0
     try:
-        return max(0, int(query.get(name, default)))
-    except ValueError as error:
+        return max(0, int(float(query.get(name, default))))
+    except (ValueError, OverflowError) as error:
         raise Refusal(400, [f"{name} must be an integer number"]) from error
 
 
