@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import anyio
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
@@ -137,17 +136,18 @@ class Deliveries:
         if activity.info().is_local or not rows:
             yield
             return
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._beat, rows)
+        beat = asyncio.create_task(self._beat(rows))
+        try:
             yield
-            tasks.cancel_scope.cancel()
+        finally:
+            beat.cancel()
 
     async def _beat(self, rows: Sequence[Notification]) -> None:
         ids, fences = [row.id for row in rows], [row.fence for row in rows]
         while True:
             activity.heartbeat(sum(row.conclusion is not None for row in rows), len(rows))
+            await asyncio.sleep(min(BEAT_SECONDS, self._policy.lease.total_seconds() / 4))
             await self._outbox.renew(ids, fences, self._policy.lease)
-            await anyio.sleep(min(BEAT_SECONDS, self._policy.lease.total_seconds() / 4))
 
 
 def another_try(waiting: Sequence[Notification]) -> ApplicationError:

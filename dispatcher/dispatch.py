@@ -66,19 +66,19 @@ class Door:
     async def run_once(self) -> float | None:
         """Claim and start until nothing is due; return the seconds until something will be."""
         while not self._closing and await self._temporal_answers():
-            starts = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
+            claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
             async with anyio.create_task_group() as tasks:
-                for start in starts:
+                for start in claim.starts:
                     tasks.start_soon(self._start, start)
-            claimed = sum(len(start.notification_ids) for start in starts)
-            if starts:
-                log.info("claimed", rows=claimed, workflows=len(starts))
-            if claimed < CLAIM_ROWS or self._failures:
+            if claim.starts:
+                log.info("claimed", rows=claim.rows, workflows=len(claim.starts))
+            if claim.room == 0:
+                return FULL_SECONDS
+            if claim.rows < claim.room or self._failures:
                 break
         if self._failures:
             return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
-        outlook = await self._outbox.outlook()
-        return FULL_SECONDS if outlook.in_flight >= CAPACITY_ROWS else outlook.next_due
+        return await self._outbox.next_due()
 
     async def _guarded_run_once(self) -> float | None:
         """Run once; a lost database is waited for, and nothing else ends the loop."""

@@ -4,6 +4,7 @@ Every method is one statement from queries/, so it happens whole or not at all; 
 the status it expects, so a late one changes nothing.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow, dict_row
 
 from dispatcher import intake
-from dispatcher.database import Pool, StatusColumn, query
+from dispatcher.database import LOST, Pool, StatusColumn, query
 from dispatcher.models import Notification, Start
 from dispatcher.planning import Call, Member
 
@@ -27,7 +28,7 @@ GATES = sql.SQL(
 SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
 """An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
 
-QUERIES = ("claim", "take", "sending", "settle", "release", "renew", "expired", "adopt", "outlook", "beat")
+QUERIES = ("claim", "take", "sending", "settle", "release", "renew", "expired", "adopt", "next_due", "beat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,16 @@ class ClaimSizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """What is ahead of this node."""
+class Claim:
+    """What a claim took, as workflows to start, and how many rows there was room for."""
 
-    next_due: float | None
-    """Seconds until the next row becomes due by itself."""
-    in_flight: int
-    """Rows it holds."""
+    room: int
+    starts: list[Start]
+
+    @property
+    def rows(self) -> int:
+        """How many rows were taken; fewer than `room` means that nothing else is due."""
+        return sum(len(start.notification_ids) for start in self.starts)
 
 
 class Outbox:
@@ -88,7 +92,7 @@ class Outbox:
         }
         self._queries = {name: query(name, **parts) for name in QUERIES}
 
-    async def claim(self, claim: str, lease: timedelta, sizes: ClaimSizes) -> list[Start]:
+    async def claim(self, claim: str, lease: timedelta, sizes: ClaimSizes) -> Claim:
         """Take due rows, PENDING to PROCESSING, and return the workflows to start; `claim` is this claim's own name."""
         rows = await self._fetch(
             "claim",
@@ -102,10 +106,12 @@ class Outbox:
             **self._tenants,
         )
         starts: dict[str, Start] = {}
-        for notification_id, workflow_id, solo in rows:
+        for _, notification_id, workflow_id, solo in rows:
+            if notification_id is None:
+                continue
             start = starts.setdefault(workflow_id, Start(workflow_id, [], solo))
             start.notification_ids.append(notification_id)
-        return list(starts.values())
+        return Claim(rows[0][0], list(starts.values()))
 
     async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[intake.Taken]:
         """Take over a workflow's rows under a new fence; rows that are no longer ours to send are left out."""
@@ -165,9 +171,10 @@ class Outbox:
         return len(await self._fetch("release", ids=late.ids, fences=late.fences, workflow_id=None, spent=True))
 
     async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
-        """Keep rows for another lease."""
-        async with self._pool.connection() as connection:
-            await connection.execute(self._queries["renew"], {"ids": ids, "fences": fences, "lease": lease})
+        """Keep rows for another lease. A failure is no loss: the next beat renews, and the fence guards the truth."""
+        with contextlib.suppress(*LOST):
+            async with self._pool.connection() as connection:
+                await connection.execute(self._queries["renew"], {"ids": ids, "fences": fences, "lease": lease})
 
     async def expired(self, limit: int) -> list[Late]:
         """Return rows whose lease ran out."""
@@ -177,10 +184,10 @@ class Outbox:
         """Give PROCESSING rows that nobody holds a lease, so that they are rescued when it runs out."""
         return len(await self._fetch("adopt", lease=lease, limit=limit, **self._tenants))
 
-    async def outlook(self) -> Outlook:
-        """Return what the door needs to know before it sleeps."""
-        rows = await self._fetch("outlook", node=self._node, **self._tenants)
-        return Outlook(*rows[0])
+    async def next_due(self) -> float | None:
+        """Return the seconds until the next row becomes due by itself."""
+        rows = await self._fetch("next_due", **self._tenants)
+        return rows[0][0]
 
     async def beat(self, *, role: str, host: str, version: str, mode: str) -> None:
         """Tell that this node lives."""

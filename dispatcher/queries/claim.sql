@@ -1,8 +1,11 @@
 -- Takes due rows: new, scheduled and failed-and-due-again ones, at most as many as the node has room for.
 -- The rows' own locks make it safe beside any number of other dispatchers. Returns ids only: no value of a row is
--- decoded, so a row that cannot be read hurts nobody here.
+-- decoded, so a row that cannot be read hurts nobody here. Always says how much room there was: fewer rows than that
+-- means that nothing else is due.
 with room as (
-  select greatest(0, least(%(limit)s, %(capacity)s - count(*)))::integer as size
+  -- Less room than one batch counts as none: under backlog, batches should be whole.
+  select case when %(capacity)s - count(*) < %(batch_size)s then 0
+    else least(%(limit)s, %(capacity)s - count(*)) end::integer as size
   from dispatcher.delivery
   where lease_owner = %(node)s and lease_until is not null
 ),
@@ -53,30 +56,34 @@ planned as (
 marked as (
   update {outbox} n set notification_status = 'PROCESSING', updated_at = now()
   from picked where n.id = picked.id
+),
+claimed as (
+  insert into dispatcher.delivery as d (notification_id, birth, generation, fence, batch, attempts, lease_owner,
+    lease_until, next_attempt_at, first_claimed_at, claimed_at)
+  select p.id,
+    substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from p.created_at)::text, 'UTF8')), 'hex'), 1, 12),
+    1, 1,
+    case when p.total > %(solo_max)s then %(claim)s || '-' || p.tenant::text || '-' || p.part::text end,
+    1, %(node)s, clock_timestamp() + %(lease)s,
+    case when p.retry then now() end,  -- tells the branch below that this is the same generation; never stored
+    now(), now()
+  from planned p cross join dispatcher.installation i
+  order by p.due, p.id
+  on conflict (notification_id) do update set
+    generation = d.generation + case when {same_generation} then 0 else 1 end,
+    attempts = case when {same_generation} then d.attempts + 1 else 1 end,
+    first_claimed_at = case when {same_generation} then d.first_claimed_at else excluded.first_claimed_at end,
+    last_error = case when {same_generation} then d.last_error end,
+    birth = excluded.birth,
+    fence = d.fence + 1,
+    batch = excluded.batch,
+    lease_owner = excluded.lease_owner,
+    lease_until = excluded.lease_until,
+    next_attempt_at = null,
+    claimed_at = excluded.claimed_at,
+    settled_at = null,
+    dead_lettered_at = null
+  returning notification_id, workflow_id, batch is null as solo
 )
-insert into dispatcher.delivery as d (notification_id, birth, generation, fence, batch, attempts, lease_owner,
-  lease_until, next_attempt_at, first_claimed_at, claimed_at)
-select p.id,
-  substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from p.created_at)::text, 'UTF8')), 'hex'), 1, 12),
-  1, 1,
-  case when p.total > %(solo_max)s then %(claim)s || '-' || p.tenant::text || '-' || p.part::text end,
-  1, %(node)s, clock_timestamp() + %(lease)s,
-  case when p.retry then now() end,  -- tells the branch below that this is the same generation; never stored
-  now(), now()
-from planned p cross join dispatcher.installation i
-order by p.due, p.id
-on conflict (notification_id) do update set
-  generation = d.generation + case when {same_generation} then 0 else 1 end,
-  attempts = case when {same_generation} then d.attempts + 1 else 1 end,
-  first_claimed_at = case when {same_generation} then d.first_claimed_at else excluded.first_claimed_at end,
-  last_error = case when {same_generation} then d.last_error end,
-  birth = excluded.birth,
-  fence = d.fence + 1,
-  batch = excluded.batch,
-  lease_owner = excluded.lease_owner,
-  lease_until = excluded.lease_until,
-  next_attempt_at = null,
-  claimed_at = excluded.claimed_at,
-  settled_at = null,
-  dead_lettered_at = null
-returning notification_id, workflow_id, batch is null as solo
+select room.size, claimed.notification_id, claimed.workflow_id, claimed.solo
+from room left join claimed on true

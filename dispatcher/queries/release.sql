@@ -1,13 +1,20 @@
 -- Hands rows back: nobody works on them, the status is PENDING again unless the owner changed it meanwhile. `spent` says
 -- whether the run counts as an attempt. A row edited so that it is not due stays PENDING until it is.
-with freed as (
+with held as materialized (
+  select d.notification_id
+  from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence)
+  join dispatcher.delivery d on d.notification_id = v.id
+  where (d.fence = v.fence or v.fence is null and d.settled_at is null)
+    and d.workflow_id = coalesce(%(workflow_id)s, d.workflow_id)
+  order by d.notification_id
+  for no key update of d
+),
+freed as (
   update dispatcher.delivery d
   set fence = d.fence + 1, lease_owner = null, lease_until = null,
     attempts = greatest(0, d.attempts - case when %(spent)s then 0 else 1 end)
-  from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence)
-  where d.notification_id = v.id and (v.fence is null or d.fence = v.fence)
-    and d.workflow_id = coalesce(%(workflow_id)s, d.workflow_id)
-    and (v.fence is not null or d.settled_at is null)
+  from held
+  where d.notification_id = held.notification_id
   returning d.notification_id
 )
 update {outbox} n set notification_status = 'PENDING', updated_at = now()

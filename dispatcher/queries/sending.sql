@@ -6,6 +6,7 @@ with held as materialized (
   join dispatcher.delivery d on d.notification_id = v.id and d.fence = v.fence
   join {outbox} n on n.id = d.notification_id
   where n.notification_status = 'PROCESSING' and {gates}
+  order by d.notification_id  -- every statement locks in this order, so none waits for another in a circle
   for no key update of d
 )
 insert into dispatcher.recipient as r (notification_id, generation, recipient, ordinal, transaction_id, epoch, call_key,

@@ -4,6 +4,7 @@ with held as materialized (
   select d.notification_id, d.generation
   from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence)
   join dispatcher.delivery d on d.notification_id = v.id and d.fence = v.fence
+  order by d.notification_id  -- every statement locks in this order, so none waits for another in a circle
   for no key update of d
 ),
 outcomes as (

@@ -1,11 +1,19 @@
 -- A run takes its rows: a new fence (whoever worked on them before is shut out) and a fresh lease. Returns what a call
 -- to Novu needs; JSON as text, so that reading a row cannot fail, and not at all when it is too large to be sent.
-with taken as (
+with held as materialized (
+  select d.notification_id
+  from dispatcher.delivery d
+  join {outbox} n on n.id = d.notification_id
+  where d.notification_id = any(%(ids)s) and d.workflow_id = %(workflow_id)s and d.settled_at is null
+    and n.notification_status = 'PROCESSING'
+  order by d.notification_id
+  for no key update of d
+),
+taken as (
   update dispatcher.delivery d
   set fence = d.fence + 1, lease_owner = %(node)s, lease_until = clock_timestamp() + %(lease)s
-  from {outbox} n
-  where d.notification_id = any(%(ids)s) and d.workflow_id = %(workflow_id)s and d.settled_at is null
-    and n.id = d.notification_id and n.notification_status = 'PROCESSING'
+  from held
+  where d.notification_id = held.notification_id
   returning d.notification_id, d.birth, d.generation, d.fence, d.attempts, clock_timestamp() - d.first_claimed_at as age
 )
 select t.notification_id, t.birth, t.generation, t.fence, t.attempts, t.age,
