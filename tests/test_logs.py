@@ -124,9 +124,10 @@ def test_long_events_make_bounded_lines(style: str) -> None:
     stream = lines(style)
     logs.get_logger("x").info("big", **{f"key{number}": '"\x01ü\\' * 5_000 for number in range(60)})
     logs.get_logger("x").info("e" * 100_000)
+    logs.get_logger("x").info("a little too big", **dict.fromkeys("abc", "x" * 3_900))
     for line in stream.getvalue().splitlines():
         assert len(line.encode()) <= logs.LONGEST_LINE
-    assert len(stream.getvalue().splitlines()) == 2
+    assert len(stream.getvalue().splitlines()) == 3
 
 
 @pytest.mark.parametrize("style", FORMATS)

@@ -292,6 +292,7 @@ def test_application_name_is_ours_unless_the_url_has_one() -> None:
         "foo",
         "mysql://u:p@h/x",
         "postgres://",
+        "postgres://h:port/x",
         f"postgres://u:{SECRET}@{SECRET}@h/x",
         f"postgres://u:a/{SECRET}@h/x",
     ],

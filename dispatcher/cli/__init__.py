@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli import config
+from dispatcher.cli.run import run
 from dispatcher.cli.version import version
 
 app = typer.Typer(
@@ -45,5 +46,6 @@ def dispatcher(
     """
 
 
-app.command("version")(version)
+app.command("run")(run)
 app.add_typer(config.app, name="config")
+app.command("version")(version)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,15 +21,15 @@ _TEMPORAL = """\
 def show(
     origin: Annotated[bool, typer.Option("--origin", help="Also say where each value came from.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    env_file: Annotated[
+        Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")
+    ] = Path(".env"),
 ) -> None:
-    """Print every setting as it would be used now, secrets masked.
-
-    Looks in the environment first, then in the .env file of this directory.
-    """
+    """Print every setting as it would be used now, secrets masked."""
     from dispatcher.origins import origins
     from dispatcher.settings import load
 
-    found = origins(load())
+    found = origins(load(env_file))
     if as_json:
         plain = {one.variable: one.value for one in found}
         full = {one.variable: {"value": one.value, "source": one.source} for one in found}

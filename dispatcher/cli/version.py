@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from dispatcher import __version__
+
 _LIBRARIES = ("temporalio", "novu-py", "psycopg")
 
 
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Print the versions of Dispatcher, Python and the libraries that talk to the outside."""
-    versions = {"dispatcher": version_of("dispatcher"), "python": platform.python_version()}
+    versions = {"dispatcher": __version__, "python": platform.python_version()}
     versions |= {library: version_of(library) for library in _LIBRARIES}
     if as_json:
         typer.echo(json.dumps(versions))
