@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from novu_py import Novu, models
 
-from dispatcher.devstack.standin.answers import encode
+from dispatcher.devstack.standin.answers import Answer, encode, success
 from dispatcher.devstack.standin.events import parse
+from dispatcher.devstack.standin.idempotency import IdempotencyStore
 from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.standin.settings import Config
 
 EVENT: dict[str, Any] = {"name": "default-email", "to": "ana", "payload": {"a": 1, "b": 2}, "transactionId": "t-1"}
 
@@ -257,3 +259,20 @@ def test_the_hashed_form_depends_on_values_and_order_only(value: Any) -> None:
 
 def test_one_and_one_point_zero_are_the_same_number_to_novu() -> None:
     assert encode(parse(b'{"n":1.0,"m":1e2,"x":0.5}')) == b'{"n":1,"m":100,"x":0.5}'
+
+
+async def test_the_oldest_answers_go_first_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.devstack.standin.idempotency.MAX_RECORDS", 2)
+    store, handled = IdempotencyStore(Config()), list[str]()
+
+    async def ask(key: str) -> None:
+        async def handle() -> Answer:
+            handled.append(key)
+            return success(data=True)
+
+        await store.guard(("organization", key), {}, handle)
+
+    for key in ("a", "b", "b", "c", "a"):
+        await ask(key)
+    assert handled == ["a", "b", "c", "a"]
+    assert len(store) == 2

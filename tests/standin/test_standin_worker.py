@@ -8,6 +8,8 @@ import pytest
 from novu_py import Novu, models
 
 from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.standin.registry import NovuWorkflow, Step
+from dispatcher.devstack.standin.runs import RunStore
 
 NEVER = 3600
 
@@ -216,3 +218,12 @@ async def test_an_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
         await standin.drained()
     ana = (await standin.state())["subscribers"]["ana"]
     assert (ana["email"], ana["phone"]) == (None, "1")
+
+
+def test_the_oldest_runs_go_first_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.devstack.standin.runs.MAX_RUNS", 2)
+    runs, workflow = RunStore(), NovuWorkflow("w", (Step("sms"),))
+    for number in range(4):
+        runs.create("env", f"t-{number}", "ana", workflow, 1.0)
+    assert [runs.exists("env", f"t-{number}") for number in range(4)] == [False, False, True, True]
+    assert len(runs) == 2
