@@ -1,0 +1,127 @@
+"""The invariants that hold after every end-to-end test, as SQL that returns the rows which break them.
+
+`oracle` is what the stand-in of Novu saw (its own log), `audit` what a test trigger saw of every status change. Both
+stand outside the program under test. Run when the system is quiet: all faults healed, all due rows final.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from dispatcher.devstack.standin.process import Standin
+
+PREPARE = """
+create schema if not exists oracle;
+create table if not exists oracle.call (seq bigint, transaction_id text, subscriber text, started_at timestamptz,
+  ended_at timestamptz);
+create table if not exists oracle.effect (transaction_id text, subscriber text, accepted integer);
+create table if not exists oracle.audit (
+  seq bigint generated always as identity, id bigint, at timestamptz default clock_timestamp(), old_status text,
+  new_status text, generation integer, ours boolean);
+create or replace function oracle.write_down() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into oracle.audit (id, old_status, new_status, generation, ours)
+  values (new.id, old.notification_status, new.notification_status,
+    (select generation from dispatcher.delivery where notification_id = new.id),
+    coalesce(current_setting('dispatcher.quiet', true) = 'on', false));
+  return null;
+end $$;
+create or replace trigger audit after update of notification_status on notify.ent_notification for each row
+  when (old.notification_status is distinct from new.notification_status) execute function oracle.write_down();
+"""
+
+INVARIANTS = {
+    "I1 complete: no due row without a final status": """
+        select id, notification_status from notify.ent_notification
+        where publish_status = 'PUBLISH' and not deactivated and notification_status in ('PENDING', 'PROCESSING')
+          and greatest(coalesce(scheduled_for, '-infinity'), created_at) < clock_timestamp() - %(t_live)s::interval""",
+    "I2 no second effect": """
+        select transaction_id, subscriber, accepted from oracle.effect where accepted > 1
+        union all
+        select (r.notification_id, r.generation)::text, r.recipient, count(*)::integer
+        from oracle.effect e join dispatcher.recipient r using (transaction_id)
+        group by r.notification_id, r.generation, r.recipient having count(*) > 1""",
+    "I3 never two calls in flight": """
+        select a.seq, b.seq, a.transaction_id from oracle.call a join oracle.call b using (transaction_id)
+        where a.seq < b.seq and b.started_at < a.ended_at""",
+    "I4 every call was written down before it left, and none left after its recipient was settled": """
+        select r.transaction_id, r.attempts, count(*)
+        from dispatcher.recipient r join oracle.call c using (transaction_id)
+        group by r.transaction_id, r.attempts having count(*) > r.attempts
+        union all
+        select r.transaction_id, c.seq, 0
+        from dispatcher.recipient r join oracle.call c using (transaction_id)
+        join dispatcher.delivery d on d.notification_id = r.notification_id and d.generation = r.generation
+        where r.state in ('accepted', 'refused') and c.started_at > d.settled_at""",
+    "I5 every call belongs to a recipient of the ledger": """
+        select c.seq, c.transaction_id from oracle.call c left join dispatcher.recipient r using (transaction_id)
+        where r.transaction_id is null or r.recipient <> c.subscriber""",
+    "I6 the status is the truth": """
+        select n.id, n.notification_status, s.accepted, s.total
+        from notify.ent_notification n
+        join dispatcher.delivery d on d.notification_id = n.id
+        cross join lateral (
+          select count(*) filter (where r.state = 'accepted') as accepted, count(*) as total
+          from dispatcher.recipient r where r.notification_id = n.id and r.generation = d.generation) s
+        where d.settled_at is not null and case n.notification_status::text
+          when 'SENT' then s.total = 0 or s.accepted <> s.total or s.total <> (select count(distinct u) from unnest(n.recipients) u)
+          when 'PARTIAL' then s.accepted = 0 or s.accepted = s.total
+          when 'FAILED' then (s.accepted > 0) <> (n.error_details ->> 'outcome' = 'PARTIAL')
+          else false end""",
+    "I7 accepted here is an effect there, and the reverse": """
+        select coalesce(r.transaction_id, e.transaction_id), r.state
+        from dispatcher.recipient r full join oracle.effect e using (transaction_id)
+        where coalesce(r.state = 'accepted', false) <> (e.transaction_id is not null)
+          and coalesce(r.state, '') <> 'unknown'""",
+    "I8 only allowed transitions; final is final within a generation": """
+        select id, old_status, new_status from oracle.audit
+        where ours and (old_status, new_status) not in (
+          ('PENDING', 'PROCESSING'), ('FAILED', 'PROCESSING'), ('PARTIAL', 'PROCESSING'), ('PROCESSING', 'PENDING'),
+          ('PROCESSING', 'SENT'), ('PROCESSING', 'PARTIAL'), ('PROCESSING', 'FAILED'))
+        union all
+        select again.id, sent.new_status, again.new_status
+        from oracle.audit sent join oracle.audit again on again.id = sent.id and again.seq > sent.seq
+        where sent.new_status = 'SENT' and again.new_status = 'PROCESSING' and again.generation = sent.generation""",
+    "I9 never early": """
+        select c.seq, n.id from oracle.call c join dispatcher.recipient r using (transaction_id)
+        join notify.ent_notification n on n.id = r.notification_id
+        join dispatcher.delivery d on d.notification_id = n.id and d.generation = r.generation
+        where c.started_at < n.scheduled_for""",
+    "I12 no orphan: nothing is held past its lease": """
+        select notification_id, lease_owner, lease_until from dispatcher.delivery
+        where lease_until < clock_timestamp() - interval '30 s'
+        union all
+        select n.id, 'nobody', null from notify.ent_notification n
+        left join dispatcher.delivery d on d.notification_id = n.id
+        where n.notification_status = 'PROCESSING' and d.lease_until is null""",
+}
+
+Broken = dict[str, list[tuple[Any, ...]]]
+
+
+async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: Standin) -> None:
+    """Bring what the stand-in saw into the database, beside what we wrote."""
+    calls: list[Sequence[Any]] = []
+    for request in await novu.requests():
+        if request.method == "POST":
+            pairs = zip(request.transaction_ids, request.subscribers, strict=False)
+            calls += [(request.seq, tx, subscriber, request.started_at, request.ended_at) for tx, subscriber in pairs]
+    effects = [(effect.transaction_id, effect.subscriber, effect.accepted) for effect in await novu.effects(least=1)]
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.execute("truncate oracle.call, oracle.effect")
+        await cursor.executemany(
+            "insert into oracle.call values (%s, %s, %s, to_timestamp(%s), to_timestamp(%s))", calls
+        )
+        await cursor.executemany("insert into oracle.effect values (%s, %s, %s)", effects)
+
+
+async def broken(connection: psycopg.AsyncConnection[Any], *, t_live: str = "0 s") -> Broken:
+    """Return every invariant that does not hold, with rows that show it."""
+    found: Broken = {}
+    for name, statement in INVARIANTS.items():
+        cursor = await connection.execute(statement.encode(), {"t_live": t_live})
+        if rows := await cursor.fetchmany(5):
+            found[name] = rows
+    return found
