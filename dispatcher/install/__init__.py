@@ -1,9 +1,25 @@
 """Runs sql/ and compares the live catalogue with what it should be."""
 
 from dispatcher.install.devschema import create_dev_schema
-from dispatcher.install.installer import inspect, install
+from dispatcher.install.installer import inspect, install, plan
 from dispatcher.install.names import CHANNEL
 from dispatcher.install.options import Difference, Options, Report
+from dispatcher.install.probe import doorbell
+from dispatcher.install.removal import uninstall
+from dispatcher.install.rendering import render
 from dispatcher.install.session import wait
 
-__all__ = ["CHANNEL", "Difference", "Options", "Report", "create_dev_schema", "inspect", "install", "wait"]
+__all__ = [
+    "CHANNEL",
+    "Difference",
+    "Options",
+    "Report",
+    "create_dev_schema",
+    "doorbell",
+    "inspect",
+    "install",
+    "plan",
+    "render",
+    "uninstall",
+    "wait",
+]

@@ -78,7 +78,7 @@ def index_statements(outbox: Outbox) -> dict[str, sql.Composed]:
     found: dict[str, sql.Composed] = {}
     for file in ours():
         if file.part is Part.INDEXES:
-            statements = [File(file.name, text) for text in file.text.split(";\n") if text.strip()]
+            statements = [File(file.name, f"{text};") for text in file.text.split(";\n") if text.strip()]
             for purpose in INDEXES:
                 mine = next(each for each in statements if f"{{{purpose}}}" in each.text)
                 found[outbox.index(purpose)] = mine.render(outbox)

@@ -8,10 +8,10 @@ from dispatcher.conninfo import pooler_hint
 from dispatcher.install import catalogue, preflight, steps
 from dispatcher.install.locks import patiently
 from dispatcher.install.names import Outbox, parse
-from dispatcher.install.options import Difference, Options, Report, Say, ignore
+from dispatcher.install.options import DEFAULT, Difference, Options, Report, Say, ignore
+from dispatcher.install.rendering import rendered
+from dispatcher.install.rights import lacking_rights
 from dispatcher.install.session import Connection, connected, limit_locks, own_turn, run
-
-DEFAULT = Options()
 
 
 async def install(url: str, options: Options = DEFAULT, say: Say = ignore) -> Report:
@@ -19,12 +19,15 @@ async def install(url: str, options: Options = DEFAULT, say: Say = ignore) -> Re
     outbox = parse(options.outbox)
     async with connected(url) as connection:
         oid = await preflight.check(connection, outbox)
+        lacking = await lacking_rights(connection, outbox, oid, indexes=options.indexes)
+        if lacking.to_look:
+            lacking.require_all()  # so that one sentence names everything
         async with own_turn(connection, options, say):
             before = await look(connection, outbox, oid, options)
             if any(each.problem == "newer" for each in before):
                 return Report(remaining=before, warnings=["a newer version has installed this: nothing was changed"])
             if before:
-                await preflight.check_rights(connection, outbox, oid, indexes=options.indexes)
+                lacking.require_all()
                 await patiently(connection, oid, options, say, lambda: put_right(connection, outbox, oid, options))
                 await patiently(connection, oid, options, say, lambda: build(connection, outbox, oid, options, say))
             after = await look(connection, outbox, oid, options) if before else []
@@ -38,7 +41,15 @@ async def inspect(url: str, options: Options = DEFAULT) -> list[Difference]:
     outbox = parse(options.outbox)
     async with connected(url) as connection:
         oid = await preflight.check(connection, outbox)
+        (await lacking_rights(connection, outbox, oid, indexes=options.indexes)).require_look()
         return await look(connection, outbox, oid, options)
+
+
+async def plan(url: str, options: Options = DEFAULT) -> tuple[list[Difference], str]:
+    """Return what an upgrade would find and the SQL it would run; changes nothing."""
+    found = await inspect(url, options)
+    newer = any(each.problem == "newer" for each in found)
+    return found, "" if newer or not found else rendered(parse(options.outbox), found, options)
 
 
 async def look(connection: Connection, outbox: Outbox, oid: int, options: Options) -> list[Difference]:
@@ -61,6 +72,6 @@ async def build(connection: Connection, outbox: Outbox, oid: int, options: Optio
         return
     found = await look(connection, outbox, oid, options)
     await limit_locks(connection, options.index_timeout)
-    for statement in steps.index_work(outbox, found):
-        say(" ".join(statement.as_string(connection).split())[:100])
+    for words, statement in steps.index_work(outbox, found).items():
+        say(words)
         await run(connection, statement)

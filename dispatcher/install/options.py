@@ -4,20 +4,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from dispatcher.errors import ConfigurationError
+
 Say = Callable[[str], None]
 """Takes what a person who waits wants to know; by default nobody waits."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to install. Writers of the outbox wait at most `lock_timeout`, `attempts` times, with pauses between."""
+    """How to install or remove. Writers of the outbox wait at most `lock_timeout`, with pauses between the attempts."""
 
     outbox: str = "notify.ent_notification"
     indexes: bool = True
+    ledger: bool = False  # on removal: also drop our schema, and with it what was sent to whom
     lock_timeout: timedelta = timedelta(seconds=3)
     attempts: int = 10
     index_timeout: timedelta = timedelta(minutes=10)  # building waits for older transactions but blocks nobody
     turn_timeout: timedelta = timedelta(minutes=15)  # for another installer, which may be building indexes
+
+    def __post_init__(self) -> None:
+        if min(self.lock_timeout, self.index_timeout) < timedelta(milliseconds=1):
+            raise ConfigurationError("a lock timeout below 1ms would mean to wait for ever: use one like 3s")
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,6 @@ class Report:
 
 def ignore(_: str) -> None:
     """Say nothing."""
+
+
+DEFAULT = Options()

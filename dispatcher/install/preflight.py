@@ -64,18 +64,6 @@ join pg_type as declared on declared.oid = a.atttypid
 join pg_type as t on t.oid = case declared.typtype when 'd' then declared.typbasetype else declared.oid end
 where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
 """
-RIGHTS = """
-select
-  current_user::text,
-  has_database_privilege(current_database(), 'CREATE'),
-  has_database_privilege(current_database(), 'TEMPORARY'),
-  (select pg_has_role(nspowner, 'USAGE') from pg_namespace where nspname = 'dispatcher'),
-  pg_has_role(c.relowner, 'USAGE'),
-  has_table_privilege(c.oid, 'TRIGGER') and has_table_privilege(c.oid, 'SELECT'),
-  has_schema_privilege(c.relnamespace, 'CREATE'),
-  has_schema_privilege(c.relnamespace, 'USAGE')
-from pg_class as c where c.oid = %s
-"""
 
 
 @dataclass(frozen=True)
@@ -144,27 +132,6 @@ def check_labels(table: Table, column: str, missing: list[str]) -> None:
         raise ConfigurationError(
             f"the enum of {table}.{column} lacks {listed(missing, 'label')}: add it with ALTER TYPE … ADD VALUE"
         )
-
-
-async def check_rights(connection: Connection, outbox: Outbox, oid: int, *, indexes: bool) -> None:
-    """Refuse a role that could do only a part of the installation."""
-    row = await (await connection.execute(RIGHTS, (oid,))).fetchone()
-    if row is None:
-        raise ConfigurationError(f"table {outbox} has just been dropped")
-    user, create, temporary, owns_schema, owns_outbox, may_trigger, may_index, may_use = row
-    database = connection.info.dbname
-    needs = {
-        f"CREATE on database {database}": bool(create) or owns_schema is not None,
-        "to own schema dispatcher": owns_schema is not False,
-        f"TEMPORARY on database {database}": bool(temporary),
-        f"USAGE on schema {outbox.schema}": bool(may_use),
-        f"TRIGGER and SELECT on {outbox}": bool(may_trigger),
-        f"to own {outbox} (or --no-index)": bool(owns_outbox) or not indexes,
-        f"CREATE on schema {outbox.schema} (or --no-index)": bool(may_index) or not indexes,
-    }
-    lacking = [need for need, given in needs.items() if not given]
-    if lacking:
-        raise ConfigurationError(f"role {user} needs {', '.join(lacking)}: grant it, or use the outbox's owner")
 
 
 def listed(names: list[str], noun: str) -> str:

@@ -1,6 +1,6 @@
 """Which statements put which differences right: pure, so that what is shown and what is run are one thing."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from psycopg import sql
 
@@ -8,9 +8,20 @@ from dispatcher.install.files import File, Part, index_statements, literal, ours
 from dispatcher.install.names import Outbox
 from dispatcher.install.options import Difference
 
+Found = Sequence[Difference]
+
 RECORD = """
 insert into dispatcher.migration (name, checksum) values ({name}, {checksum})
 on conflict (name) do update set checksum = excluded.checksum, applied_at = clock_timestamp();
+"""
+FORGET = """
+do $$
+begin
+  if to_regclass('dispatcher.migration') is not null then
+    delete from dispatcher.migration where name in ({});
+  end if;
+end
+$$;
 """
 
 
@@ -19,7 +30,7 @@ def files(part: Part) -> list[File]:
     return [file for file in ours() if file.part is part]
 
 
-def transaction(outbox: Outbox, found: Iterable[Difference] | None = None) -> list[sql.Composed]:
+def transaction(outbox: Outbox, found: Found | None = None) -> list[sql.Composed]:
     """Return what has to run in one transaction, everything if no differences are given.
 
     Ledger files run together, they are cheap and build on one another; triggers only when they differ, because
@@ -37,22 +48,21 @@ def transaction(outbox: Outbox, found: Iterable[Difference] | None = None) -> li
     return statements
 
 
-def index_work(outbox: Outbox, found: Iterable[Difference] | None = None) -> list[sql.Composed]:
-    """Return what has to run one by one outside a transaction: drop what is invalid or different, then build.
+def index_work(outbox: Outbox, found: Found | None = None) -> dict[str, sql.Composed]:
+    """Return what has to run one by one outside a transaction, with words for it: drop what is wrong, then build.
 
-    Without differences everything is built, and what is valid is kept.
+    Without differences everything is built, and what is there is kept.
     """
-    builds = index_statements(outbox)
-    wrong = None if found is None else {each.name: each for each in found if each.kind == "outbox index"}
-    statements: list[sql.Composed] = []
-    for name, build in builds.items():
-        if wrong is None or name in wrong:
-            if wrong is not None and wrong[name].problem != "missing":
-                statements.append(dropping(outbox, name))
-            statements.append(build)
-    if wrong is None or any(part_of(each) is Part.INDEXES for each in found or ()):
-        statements += [recording(file) for file in files(Part.INDEXES)]
-    return statements
+    problems = {each.name: each.problem for each in found or () if each.kind == "outbox index"}
+    work: dict[str, sql.Composed] = {}
+    for name, build in index_statements(outbox).items():
+        if problems.get(name, "missing") != "missing":
+            work[f"dropping index {name}, which is {problems[name]}"] = dropping(outbox, name)
+        if found is None or name in problems:
+            work[f"building index {name}"] = build
+    if found is None or any(part_of(each) is Part.INDEXES for each in found):
+        work |= {f"recording {file.name}": recording(file) for file in files(Part.INDEXES)}
+    return work
 
 
 def part_of(difference: Difference) -> Part:
@@ -83,19 +93,7 @@ def ledger_removal(*, ledger: bool) -> list[sql.Composed]:
     if ledger:
         return [literal("drop schema if exists dispatcher cascade;").format()]
     gone = [sql.Literal(file.name) for file in ours() if "dispatcher.ring" in file.text or file.part is Part.INDEXES]
-    forget = literal(FORGET).format(sql.SQL(", ").join(gone))
-    return [forget]
-
-
-FORGET = """
-do $$
-begin
-  if to_regclass('dispatcher.migration') is not null then
-    delete from dispatcher.migration where name in ({});
-  end if;
-end
-$$;
-"""
+    return [literal(FORGET).format(sql.SQL(", ").join(gone))]
 
 
 def index_removal(outbox: Outbox) -> list[sql.Composed]:

@@ -1,0 +1,249 @@
+"""`dispatcher db`: put our SQL into the outbox's database, look at it, take it out again.
+
+Data goes to stdout, words to stderr; 0 fine, 1 something differs, 2 usage or configuration, 3 unreachable.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from dispatcher.install import Difference, Options
+
+app = typer.Typer(no_args_is_help=True, help="Install our triggers, indexes and ledger; check and remove them.")
+
+Url = Annotated[str | None, typer.Option("--database-url", help="Instead of DATABASE_URL.", show_default=False)]
+Outbox = Annotated[str | None, typer.Option("--outbox", help="Instead of DISPATCHER_OUTBOX.", show_default=False)]
+NoIndex = Annotated[bool, typer.Option("--no-index", help="Leave the outbox without our indexes: sweeps scan it.")]
+LockTimeout = Annotated[str, typer.Option("--lock-timeout", help="How long writers may have to wait, per attempt.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def install(
+    database_url: Url = None,
+    outbox: Outbox = None,
+    no_index: NoIndex = False,
+    lock_timeout: LockTimeout = "3s",
+    dev_schema: Annotated[
+        bool, typer.Option("--dev-schema", help="First create XNovu's notify schema if there is none.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Install or repair everything, as often as you like; what is right is not touched."""
+    import anyio
+
+    from dispatcher.install import create_dev_schema
+
+    if dev_schema and anyio.run(create_dev_schema, url_from(database_url)):
+        say("created XNovu's schema notify with seed rows")
+    put_right(url_from(database_url), options_from(outbox, lock_timeout, no_index=no_index), as_json=as_json)
+
+
+@app.command()
+def upgrade(
+    database_url: Url = None,
+    outbox: Outbox = None,
+    no_index: NoIndex = False,
+    lock_timeout: LockTimeout = "3s",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "--plan", help="Only print the SQL that would run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an installation to this version. A newer one is left alone, with a warning."""
+    import anyio
+
+    from dispatcher.install import plan
+
+    url, options = url_from(database_url), options_from(outbox, lock_timeout, no_index=no_index)
+    if not dry_run:
+        put_right(url, options, as_json=as_json)
+        return
+    found, text = anyio.run(plan, url, options)
+    tell("would put right", found)
+    typer.echo(json.dumps({"differences": plain(found), "sql": text}, indent=2) if as_json else text, nl=as_json)
+
+
+@app.command()
+def uninstall(
+    database_url: Url = None,
+    outbox: Outbox = None,
+    lock_timeout: LockTimeout = "3s",
+    ledger: Annotated[bool, typer.Option("--ledger", help="Also drop the record of what was sent to whom.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove triggers, their function and our indexes. The ledger stays unless --ledger."""
+    import anyio
+
+    from dispatcher.install import uninstall as remove
+
+    url, options = url_from(database_url), options_from(outbox, lock_timeout, ledger=ledger)
+    what = "triggers, function, indexes" + (" and the whole schema dispatcher" if ledger else "")
+    if not yes:
+        typer.confirm(f"Remove {what} of {options.outbox}?", abort=True, err=True)
+    anyio.run(remove, url, options, say)
+    say(f"removed {what}" + ("" if ledger else "; the ledger in schema dispatcher stays"))
+    if as_json:
+        typer.echo(json.dumps({"removed": True, "ledger": ledger}))
+
+
+@app.command()
+def status(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = False, as_json: AsJson = False) -> None:
+    """Compare the database with what this version expects; exit code 1 when something differs."""
+    import anyio
+
+    from dispatcher.install import inspect
+
+    found = anyio.run(inspect, url_from(database_url), options_from(outbox, no_index=no_index))
+    answer(found, {}, as_json=as_json)
+
+
+@app.command()
+def verify(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = False, as_json: AsJson = False) -> None:
+    """Like status, and ring the doorbell: a commit has to be heard where we listen. Leaves no row behind.
+
+    The commit is one into a temporary table that carries the installed trigger function, so it proves the function, the
+    delivery and the listening connection; that the outbox has the triggers is what the comparison proves.
+    """
+    from functools import partial
+
+    import anyio
+
+    from dispatcher.install import doorbell, inspect
+
+    url, options = url_from(database_url), options_from(outbox, no_index=no_index)
+    found = anyio.run(inspect, url, options)
+    if any(each.kind in {"schema", "function"} for each in found):
+        answer(found, {"doorbell_ms": None}, as_json=as_json)
+        return
+    listen_url = None if database_url else setting("DISPATCHER_LISTEN_DATABASE_URL")
+    heard = anyio.run(partial(doorbell, url, options, listen_url=listen_url))
+    milliseconds = round(heard / timedelta(milliseconds=1), 1)
+    say(f"the doorbell was heard after {milliseconds} ms")
+    answer(found, {"doorbell_ms": milliseconds}, as_json=as_json)
+
+
+@app.command()
+def wait(
+    database_url: Url = None,
+    limit: Annotated[str, typer.Option("--timeout", help="Give up after this long.")] = "60s",
+    as_json: AsJson = False,
+) -> None:
+    """Return when the database answers; exit code 3 when it does not in time."""
+    import anyio
+
+    from dispatcher.install import wait as wait_for
+
+    anyio.run(wait_for, url_from(database_url), duration(limit, "--timeout"))
+    if as_json:
+        typer.echo(json.dumps({"reachable": True}))
+
+
+@app.command("sql")
+def show_sql(
+    action: Annotated[Literal["install", "upgrade", "uninstall"], typer.Argument(help="What to print.")] = "install",
+    part: Annotated[
+        Literal["all", "transaction", "indexes"],
+        typer.Option("--part", help="The part for psql -1, the part that cannot run in a transaction, or both."),
+    ] = "all",
+    outbox: Outbox = None,
+    no_index: NoIndex = False,
+    lock_timeout: LockTimeout = "3s",
+    ledger: Annotated[bool, typer.Option("--ledger", help="With uninstall: also drop our schema.")] = False,
+) -> None:
+    """Print exactly what would run, for psql -v ON_ERROR_STOP=1. Connects to nothing."""
+    from dispatcher.install import render
+
+    options = options_from(outbox, lock_timeout, no_index=no_index, ledger=ledger)
+    typer.echo(render(action, options, part), nl=False)
+
+
+def put_right(url: str, options: "Options", *, as_json: bool) -> None:
+    """Install, and tell what changed; exit code 1 when something cannot be put right."""
+    import anyio
+
+    from dispatcher.install import install
+
+    report = anyio.run(install, url, options, say)
+    newer = any(each.problem == "newer" for each in report.remaining)
+    if as_json:
+        body = {"changed": plain(report.changed), "remaining": plain(report.remaining), "warnings": report.warnings}
+        typer.echo(json.dumps(body, indent=2))
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    tell("put right", report.changed)
+    tell("still differs", report.remaining)
+    if not report.changed and not report.remaining:
+        say(f"{options.outbox}: nothing to do")
+    if report.remaining and not newer:
+        raise typer.Exit(1)
+
+
+def answer(found: "list[Difference]", more: dict[str, object], *, as_json: bool) -> None:
+    """Print the differences as data; exit code 1 when there are any."""
+    if as_json:
+        typer.echo(json.dumps({"ok": not found, "differences": plain(found), **more}, indent=2))
+    else:
+        for each in found:
+            typer.echo(str(each))
+    if found:
+        say("run dispatcher db upgrade to put right what can be put right")
+        raise typer.Exit(1)
+    say("the installation is what this version expects")
+
+
+def options_from(
+    outbox: str | None, lock_timeout: str = "3s", *, no_index: bool = False, ledger: bool = False
+) -> "Options":
+    """Return what the command line and the environment ask for."""
+    from dispatcher.install import Options
+
+    name = outbox or setting("DISPATCHER_OUTBOX") or Options.outbox
+    return Options(name, not no_index, ledger, duration(lock_timeout, "--lock-timeout"))
+
+
+def url_from(option: str | None) -> str:
+    """Return the database's URL; ConfigurationError when nobody named it."""
+    from dispatcher.errors import ConfigurationError
+
+    url = option or setting("DATABASE_URL")
+    if url is None:
+        raise ConfigurationError("DATABASE_URL is not set: set it, or give --database-url")
+    return url
+
+
+def setting(name: str) -> str | None:
+    """Return a variable of the environment or of the .env file here. The other settings may still be incomplete."""
+    from dispatcher.environment import ENV_FILE, find, layers
+
+    found = find([name], layers(ENV_FILE))
+    return found.value if found else None
+
+
+def duration(text: str, option: str) -> timedelta:
+    """Return the length of time that an option was given."""
+    from dispatcher.durations import parse_duration
+    from dispatcher.errors import ConfigurationError
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {error}") from None
+
+
+def plain(found: "Iterable[Difference]") -> list[dict[str, str]]:
+    """Return differences as JSON takes them."""
+    return [vars(each) for each in found]
+
+
+def tell(what: str, found: "Iterable[Difference]") -> None:
+    for each in found:
+        say(f"{what}: {each}")
+
+
+def say(words: str) -> None:
+    """Say something to the person at the terminal."""
+    typer.echo(words, err=True)

@@ -1,0 +1,57 @@
+"""Proves the doorbell without leaving a row behind.
+
+A temporary table with the outbox's own column types gets the installed trigger function; an eligible row is committed
+into it, and its table disappears with that commit. Heard on the listening connection, this proves that the function
+rings, that the ring survives the commit, and that LISTEN works where we listen (a transaction pooler fails here). That
+the outbox itself has the triggers is what comparing the catalogue proves. Dispatchers that run are woken once, in vain.
+"""
+
+import time
+from datetime import timedelta
+
+from psycopg import errors, sql
+
+from dispatcher.errors import CheckFailed, ConfigurationError
+from dispatcher.install.files import literal
+from dispatcher.install.names import CHANNEL, Outbox, parse
+from dispatcher.install.options import DEFAULT, Options
+from dispatcher.install.session import Connection, connected, limit_locks, run
+
+TABLE = """
+create temporary table dispatcher_probe on commit drop as
+  select notification_status, publish_status, deactivated, scheduled_for from {} where false;
+create trigger dispatcher_probe after insert on pg_temp.dispatcher_probe
+  referencing new table as inserted for each statement execute function dispatcher.ring_v1();
+insert into pg_temp.dispatcher_probe values ('PENDING', 'PUBLISH', false, null);
+"""
+
+
+async def doorbell(
+    url: str, options: Options = DEFAULT, *, listen_url: str | None = None, patience: timedelta = timedelta(seconds=5)
+) -> timedelta:
+    """Return how long a ring took from before its commit to the listener; CheckFailed when none is heard."""
+    outbox = parse(options.outbox)
+    async with connected(listen_url or url) as listener, connected(url) as producer:
+        await run(listener, sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
+        began = time.monotonic()
+        await ring(producer, outbox, options)
+        async for heard in listener.notifies(timeout=patience.total_seconds()):
+            if heard.pid == producer.info.backend_pid:
+                return timedelta(seconds=time.monotonic() - began)
+    raise CheckFailed(
+        f"the doorbell was not heard within {patience.total_seconds():g} s: give DISPATCHER_LISTEN_DATABASE_URL"
+        " a direct connection, a pooler in transaction mode forgets LISTEN"
+    )
+
+
+async def ring(producer: Connection, outbox: Outbox, options: Options) -> None:
+    """Commit an eligible row into a table that is gone with the commit."""
+    await limit_locks(producer, options.lock_timeout)
+    await run(producer, sql.SQL("set dispatcher.quiet = off"))
+    try:
+        async with producer.transaction():
+            await run(producer, literal(TABLE).format(outbox.identifier))
+    except (errors.UndefinedFunction, errors.InvalidSchemaName) as error:
+        raise CheckFailed("the doorbell is not installed: run dispatcher db install") from error
+    except errors.UndefinedTable as error:
+        raise ConfigurationError(f"table {outbox} does not exist: set DISPATCHER_OUTBOX") from error

@@ -1,0 +1,81 @@
+"""The SQL of an installation as text: what `install` and `uninstall` run on an empty slate, needing no connection.
+
+The text runs in psql as it is. Its two parts can be had apart: the transaction, and what has to run outside one.
+"""
+
+from enum import StrEnum
+from typing import LiteralString
+
+from psycopg import sql
+
+from dispatcher.install import steps
+from dispatcher.install.files import literal
+from dispatcher.install.names import Outbox, parse
+from dispatcher.install.options import DEFAULT, Options
+from dispatcher.install.session import LOCK
+
+Statements = list[sql.Composed]
+OPENING = """-- One transaction. Writers of the outbox wait for it at most as long as lock_timeout says.
+set local search_path = pg_catalog, pg_temp;
+set local client_min_messages = warning;
+set local lock_timeout = {};
+set local dispatcher.quiet = on;
+do $$
+begin
+  if not pg_try_advisory_xact_lock({}) then
+    raise exception 'another installer is at work';
+  end if;
+end
+$$;
+"""
+OUTSIDE = """-- Outside a transaction, one by one; blocks nobody.
+set search_path = pg_catalog, pg_temp;
+set client_min_messages = warning;
+"""
+
+
+class Action(StrEnum):
+    """What to render."""
+
+    INSTALL = "install"
+    UPGRADE = "upgrade"
+    UNINSTALL = "uninstall"
+
+
+class Piece(StrEnum):
+    """How much of it: `transaction` is for psql -1, `indexes` for psql without it, `all` for either."""
+
+    ALL = "all"
+    TRANSACTION = "transaction"
+    INDEXES = "indexes"
+
+
+def render(action: str, options: Options = DEFAULT, piece: str = Piece.ALL) -> str:
+    """Return the SQL of `action`; deterministic."""
+    outbox = parse(options.outbox)
+    if Action(action) is Action.UNINSTALL:
+        inside = [*steps.trigger_removal(outbox), *steps.ledger_removal(ledger=options.ledger)]
+        return assembled(inside, steps.index_removal(outbox), options, piece)
+    return rendered(outbox, None, options, piece)
+
+
+def rendered(outbox: Outbox, found: steps.Found | None, options: Options, piece: str = Piece.ALL) -> str:
+    """Return the SQL that puts `found` right, or that installs everything."""
+    indexes = list(steps.index_work(outbox, found).values()) if options.indexes else []
+    return assembled(steps.transaction(outbox, found), indexes, options, piece)
+
+
+def assembled(inside: Statements, outside: Statements, options: Options, piece: str) -> str:
+    """Return both parts, or one of them, as one text."""
+    milliseconds = f"{int(options.lock_timeout.total_seconds() * 1000)}ms"
+    opening = literal(OPENING).format(sql.Literal(milliseconds), sql.Literal(LOCK))
+    transaction = [opening, *inside] if inside else []
+    beside = [literal(OUTSIDE).format(), *outside] if outside else []
+    if piece == Piece.ALL and transaction:
+        transaction = [plain("begin;\n"), *transaction, plain("commit;\n")]
+    chosen = {Piece.ALL: [*transaction, *beside], Piece.TRANSACTION: transaction, Piece.INDEXES: beside}
+    return "\n".join(statement.as_string().strip() + "\n" for statement in chosen[Piece(piece)])
+
+
+def plain(text: LiteralString) -> sql.Composed:
+    return sql.Composed([sql.SQL(text)])

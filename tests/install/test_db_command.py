@@ -1,0 +1,121 @@
+"""`dispatcher db`: data on stdout, words on stderr, exit codes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from live_database import Database
+from typer.testing import CliRunner, Result
+
+from dispatcher.cli.db import app
+from dispatcher.errors import DispatcherError
+from dispatcher.install import render
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(empty_database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Run `dispatcher db …` against the test's database; an error of ours has the exit code that `__main__` gives."""
+    monkeypatch.chdir(tmp_path)  # a .env file of whoever runs the tests is none of ours
+    monkeypatch.setenv("DATABASE_URL", empty_database.url)
+    for other in ("DISPATCHER_OUTBOX", "DISPATCHER_LISTEN_DATABASE_URL"):
+        monkeypatch.delenv(other, raising=False)
+
+    def run(*arguments: str, answer: str | None = None) -> Result:
+        result = CliRunner().invoke(app, arguments, input=answer)
+        if isinstance(result.exception, DispatcherError):
+            result.exit_code = result.exception.exit_code
+        elif result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def test_the_story_of_an_installation(command: Command, empty_database: Database) -> None:
+    assert command("status").exit_code == 2
+    assert command("install").exit_code == 2
+    first = command("install", "--dev-schema")
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert "created XNovu's schema" in first.stderr
+    assert "put right: schema dispatcher: missing" in first.stderr
+    assert json.loads(command("status", "--json").stdout) == {"ok": True, "differences": []}
+    verified = command("verify", "--json")
+    assert verified.exit_code == 0
+    assert json.loads(verified.stdout)["doorbell_ms"] > 0
+    assert "nothing to do" in command("upgrade").stderr
+
+    anyio.run(empty_database.run, "alter table notify.ent_notification disable trigger dispatcher_insert")
+    drifted = command("status")
+    assert (drifted.exit_code, drifted.stdout) == (1, "trigger dispatcher_insert: disabled\n")
+    assert command("verify").exit_code == 1
+    planned = command("upgrade", "--dry-run")
+    assert planned.exit_code == 0
+    assert planned.stdout.startswith("begin;")
+    assert command("status").exit_code == 1
+    repaired = json.loads(command("upgrade", "--json").stdout)
+    assert [each["name"] for each in repaired["changed"]] == ["dispatcher_insert"]
+
+    assert command("uninstall", answer="n\n").exit_code == 1
+    assert command("status").exit_code == 0
+    assert command("uninstall", "--yes", "--ledger").exit_code == 0
+    gone = command("verify", "--json")
+    assert gone.exit_code == 1
+    assert json.loads(gone.stdout)["doorbell_ms"] is None
+
+
+def test_a_newer_database_is_no_failure_of_an_upgrade(command: Command, empty_database: Database) -> None:
+    command("install", "--dev-schema")
+    anyio.run(empty_database.run, "insert into dispatcher.migration (name, checksum) values ('999.sql', 'x')")
+    upgraded = command("upgrade")
+    assert upgraded.exit_code == 0
+    assert "warning: a newer version" in upgraded.stderr
+    assert command("status").exit_code == 1
+    assert command("upgrade", "--dry-run").stdout == ""
+
+
+def test_what_cannot_be_put_right_fails(command: Command, empty_database: Database) -> None:
+    command("install", "--dev-schema")
+    anyio.run(empty_database.run, "alter table dispatcher.delivery drop column last_error")
+    failed = command("upgrade")
+    assert failed.exit_code == 1
+    assert "still differs: column dispatcher.delivery.last_error: missing" in failed.stderr
+
+
+def test_sql_is_the_rendered_text_and_needs_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    shown = command("sql")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, render("install"), "")
+    assert "create index concurrently" not in command("sql", "install", "--part", "transaction").stdout
+    assert "concurrently" not in command("sql", "--no-index").stdout
+    assert command("sql", "instal").exit_code == 2
+    monkeypatch.setenv("DISPATCHER_OUTBOX", "other.place")
+    assert '"other"."place"' in command("sql", "uninstall").stdout
+
+
+def test_the_options_win_over_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://postgres@127.0.0.1:1/none")
+    assert command("status").exit_code == 3
+    monkeypatch.setenv("DISPATCHER_OUTBOX", "other.place")
+    assert '"a"."b"' in command("sql", "--outbox", "a.b").stdout
+
+
+def test_without_a_url_it_says_what_to_set(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    result = command("status")
+    assert result.exit_code == 2
+    assert "DATABASE_URL is not set" in str(result.exception)
+
+
+@pytest.mark.parametrize("wrong", ["3", "0s", "soon"])
+def test_a_lock_timeout_that_means_nothing_is_refused(command: Command, wrong: str) -> None:
+    assert command("upgrade", "--lock-timeout", wrong).exit_code == 2
+
+
+def test_wait_gives_up_with_exit_code_three(command: Command) -> None:
+    assert json.loads(command("wait", "--json").stdout) == {"reachable": True}
+    nobody = "postgres://postgres@127.0.0.1:1/none"
+    assert command("wait", "--database-url", nobody, "--timeout", "200ms").exit_code == 3

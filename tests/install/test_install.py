@@ -1,0 +1,187 @@
+"""Installing again, at once with others, cut short, and against writers that do not let go."""
+
+import contextlib
+import sys
+import time
+from datetime import timedelta
+
+import anyio
+import pytest
+from live_database import Database
+
+from dispatcher.errors import Unreachable
+from dispatcher.install import Options, inspect, install, uninstall, wait
+
+DUE = """
+insert into notify.ent_notification (name, payload, recipients, publish_status) values ('n', '{}', '{}', 'PUBLISH')
+"""
+WAITING = """
+select pid from pg_stat_activity
+where datname = current_database() and application_name = 'dispatcher db' and wait_event_type = 'Lock'
+"""
+IMPATIENT = Options(lock_timeout=timedelta(milliseconds=200), attempts=2)
+
+
+async def eventually(database: Database, query: str) -> list[tuple[object, ...]]:
+    """Return the rows of `query` as soon as there are any."""
+    with anyio.fail_after(20):
+        while not (rows := await database.run(query)):  # noqa: ASYNC110  (the fact is another process's)
+            await anyio.sleep(0.02)
+    return rows
+
+
+async def test_the_tenth_run_touches_nothing(database: Database) -> None:
+    report = await install(database.url)
+    assert report.changed
+    assert not report.remaining
+    first = await database.catalogue()
+    for _ in range(9):
+        assert not (await install(database.url)).changed
+    assert await database.catalogue() == first
+    assert await inspect(database.url) == []
+
+
+async def test_four_installers_at_once_all_succeed(database: Database) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(install, database.url)
+    assert await inspect(database.url) == []
+
+
+async def test_an_open_writer_is_named_and_an_installer_gives_up(database: Database) -> None:
+    said: list[str] = []
+    async with await database.connect(application_name="night shift") as writer:
+        await writer.execute("begin")
+        await writer.execute(DUE)
+        with pytest.raises(Unreachable, match=rf"pid {writer.info.backend_pid} \(night shift, idle in transaction"):
+            await install(database.url, IMPATIENT, said.append)
+        await writer.execute("rollback")
+    assert "attempt 1 of 2" in said[0]
+    assert await database.run("select 1 from pg_namespace where nspname = 'dispatcher'") == []
+
+
+async def test_an_installer_succeeds_once_the_writer_lets_go(database: Database) -> None:
+    async with await database.connect() as writer, anyio.create_task_group() as tasks:
+        await writer.execute("begin")
+        await writer.execute(DUE)
+        told = anyio.Event()
+        tasks.start_soon(install, database.url, Options(lock_timeout=timedelta(milliseconds=200)), lambda _: told.set())
+        await told.wait()
+        await writer.execute("commit")
+    assert await inspect(database.url) == []
+
+
+async def test_other_writers_wait_no_longer_than_the_lock_timeout(database: Database) -> None:
+    slowest = 0.0
+    async with await database.connect() as holder, await database.connect() as writer:
+        await holder.execute("begin")
+        await holder.execute(DUE)
+        async with anyio.create_task_group() as tasks:
+            done = anyio.Event()
+
+            async def installing() -> None:
+                options = Options(lock_timeout=timedelta(milliseconds=300), attempts=3)
+                with contextlib.suppress(Unreachable):
+                    await install(database.url, options)
+                done.set()
+
+            tasks.start_soon(installing)
+            await eventually(database, WAITING)
+            number = 0
+            while not done.is_set():
+                began = time.monotonic()
+                number += 1
+                await writer.execute(DUE.replace("'n'", f"'n{number}'").encode())
+                slowest = max(slowest, time.monotonic() - began)
+    assert 0.1 < slowest < 1.5, "writers queue behind the installer, and not for longer than its lock timeout"
+
+
+async def test_a_second_run_does_not_wait_for_writers(installed: Database) -> None:
+    async with await installed.connect() as writer:
+        await writer.execute("begin")
+        await writer.execute(DUE)
+        assert not (await install(installed.url, IMPATIENT)).changed
+
+
+@pytest.mark.parametrize("cut", ["transaction", "index"])
+async def test_an_installer_that_is_killed_leaves_work_that_a_second_run_completes(
+    database: Database, cut: str
+) -> None:
+    """The transaction is cut while it waits for a writer, the index build while it waits for an old snapshot."""
+    async with await database.connect() as blocker:
+        hold = "begin" if cut == "transaction" else "begin isolation level repeatable read"
+        await blocker.execute(hold)
+        await blocker.execute(DUE if cut == "transaction" else "select count(*) from pg_class")
+        script = "import anyio, sys; from dispatcher.install import install; anyio.run(install, sys.argv[1])"
+        async with await anyio.open_process([sys.executable, "-c", script, database.url]) as installer:
+            await eventually(database, WAITING)
+            installer.kill()
+        await blocker.execute("rollback")
+    await install(database.url)
+    assert await inspect(database.url) == []
+    assert await database.rings(DUE) == 1
+
+
+async def test_an_interrupted_index_is_rebuilt(database: Database) -> None:
+    async with await database.connect() as blocker:
+        await blocker.execute("begin isolation level repeatable read")
+        await blocker.execute("select count(*) from pg_class")
+        impatient = Options(index_timeout=timedelta(milliseconds=200), attempts=1)
+        with pytest.raises(Unreachable, match=f"pid {blocker.info.backend_pid}"):
+            await install(database.url, impatient)
+        found = await inspect(database.url)
+    assert "invalid" in {each.problem for each in found}
+    await install(database.url)
+    assert await inspect(database.url) == []
+
+
+async def test_without_indexes_the_outbox_gains_none(database: Database) -> None:
+    count = "select count(*) from pg_indexes where schemaname = 'notify'"
+    before = await database.run(count)
+    await install(database.url, Options(indexes=False))
+    assert await database.run(count) == before
+    assert await inspect(database.url, Options(indexes=False)) == []
+    assert {each.kind for each in await inspect(database.url)} == {"outbox index", "file"}
+
+
+async def test_uninstall_keeps_the_ledger_and_a_later_installation_finds_it(installed: Database) -> None:
+    key = "select id from dispatcher.installation"
+    ours = "select tgname from pg_trigger where not tgisinternal union select indexname from pg_indexes"
+    before = await installed.run(key)
+    await uninstall(installed.url)
+    assert [row for row in await installed.run(ours) if "dispatcher" in row[0]] == []
+    assert await installed.rings(DUE) == 0
+    await install(installed.url)
+    assert await inspect(installed.url) == []
+    assert await installed.run(key) == before
+
+
+async def test_uninstall_with_the_ledger_leaves_nothing(database: Database) -> None:
+    before = await database.definitions()
+    await install(database.url)
+    for _ in range(2):
+        await uninstall(database.url, Options(ledger=True))
+    assert await database.definitions() == before
+    assert await database.run("select 1 from pg_namespace where nspname = 'dispatcher'") == []
+
+
+async def test_uninstall_waits_for_writers_with_the_same_limits(installed: Database) -> None:
+    async with await installed.connect() as reader:
+        await reader.execute("begin")
+        await reader.execute("select count(*) from notify.ent_notification")
+        with pytest.raises(Unreachable, match=f"pid {reader.info.backend_pid}"):
+            await uninstall(installed.url, IMPATIENT)
+    assert await inspect(installed.url) == []
+
+
+async def test_waiting_ends_when_the_database_answers_and_gives_up_when_it_does_not(database: Database) -> None:
+    await wait(database.url, timedelta(seconds=5))
+    nobody = "postgresql://postgres@127.0.0.1:1/none"
+    with pytest.raises(Unreachable, match="cannot connect"):
+        await wait(nobody, timedelta(milliseconds=300))
+
+
+async def test_a_password_never_shows(database: Database) -> None:
+    with pytest.raises(Unreachable) as caught:
+        await install(database.url.replace("postgres@", "nobody:hunter2@"))
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,110 @@
+"""Odd names: quoted everywhere, bounded, and heard."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from live_database import Database
+
+from dispatcher.errors import ConfigurationError
+from dispatcher.install import Options, inspect, install, render, uninstall
+from dispatcher.install.files import INDEXES
+from dispatcher.install.names import LIMIT, Outbox, Table, parse
+
+ODD = [
+    ("Mixed", 'Ent"Notif'),
+    ("notify", "UPPER"),
+    ("select", "table"),
+    ("büro", "Meldungen 📣"),
+    ("s" * 63, "t" * 54),
+    ("dots", "a.b"),
+    ("per%cent", "per%s{brace}"),
+    ("dispatcher_too", "dispatcher"),
+]
+identifiers = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=54
+).filter(lambda text: len(text.encode()) <= 54)
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "name"),
+    [
+        ("notify.ent_notification", "notify", "ent_notification"),
+        ("notify.Ent", "notify", "Ent"),
+        ('notify."Ent""Notif"', "notify", 'Ent"Notif'),
+        ('"a.b"."c.d"', "a.b", "c.d"),
+    ],
+)
+def test_a_name_is_read_as_written_and_a_quoted_one_as_sql_reads_it(text: str, schema: str, name: str) -> None:
+    assert parse(text) == Outbox(schema, name)
+
+
+@pytest.mark.parametrize("text", ["", "ent_notification", "a.b.c", 'a."b', 'a.""', ".b", "a.", 'a."b\0"'])
+def test_what_is_no_qualified_name_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"is not schema\.table"):
+        parse(text)
+
+
+def test_names_that_postgres_would_cut_are_refused() -> None:
+    parse(f"{'s' * 63}.{'t' * 54}")
+    with pytest.raises(ConfigurationError, match="64 bytes, PostgreSQL keeps 63"):
+        parse(f"{'s' * 64}.t")
+    with pytest.raises(ConfigurationError, match="64 bytes"):
+        parse(f"s.{'t' * 55}")  # no room for …_workflow
+    with pytest.raises(ConfigurationError, match="bytes"):
+        parse(f"s.{'ü' * 28}")
+
+
+@given(identifiers, identifiers)
+def test_every_name_survives_being_written_and_read(schema: str, name: str) -> None:
+    assert parse(str(Outbox(schema, name))) == Outbox(schema, name)
+
+
+@given(identifiers, identifiers)
+def test_derived_names_fit_and_differ(one: str, other: str) -> None:
+    names = [Outbox("s", one).index(purpose) for purpose in INDEXES]
+    assert all(len(name.encode()) <= LIMIT for name in names)
+    assert len(set(names)) == len(names)
+    if one != other:
+        assert Outbox("s", one).index("scheduled") != Outbox("s", other).index("scheduled")
+
+
+@pytest.mark.parametrize(("schema", "name"), ODD)
+async def test_an_odd_name_is_installed_heard_and_removed(database: Database, schema: str, name: str) -> None:
+    outbox = Outbox(schema, name)
+    host, beside = sql_name(outbox), sql_name(outbox.workflow)
+    await database.run(
+        f"create schema if not exists {sql_part(schema)}",
+        f"create table {host} (like notify.ent_notification including all)",
+        f"create table {beside} (like notify.ent_notification_workflow including all)",
+    )
+    options = Options(outbox=str(outbox))
+    assert not (await install(database.url, options)).remaining
+    assert await inspect(database.url, options) == []
+    assert not (await install(database.url, options)).changed
+    insert = f"insert into {host} (name, payload, recipients, publish_status) values ('n', '{{}}', '{{}}', 'PUBLISH')"
+    assert await database.rings(insert) == 1
+    assert sql_name(outbox) in render("install", options)
+    await uninstall(database.url, options)
+    assert await database.rings(insert.replace("'n'", "'m'")) == 0
+    assert await database.run("select 1 from pg_trigger where not tgisinternal") == []
+    assert await database.run("select 1 from pg_indexes where indexname ~ '_dispatcher_(imm|sch|proc)'") == []
+
+
+async def test_a_function_that_another_outbox_still_uses_stays(installed: Database) -> None:
+    await installed.run(
+        "create schema two",
+        "create table two.outbox (like notify.ent_notification including all)",
+        "create table two.outbox_workflow (like notify.ent_notification_workflow including all)",
+    )
+    await install(installed.url, Options(outbox="two.outbox"))
+    with pytest.raises(ConfigurationError, match="still in use, nothing was removed"):
+        await uninstall(installed.url)
+    assert await inspect(installed.url) == []
+
+
+def sql_name(table: Table) -> str:
+    return f"{sql_part(table.schema)}.{sql_part(table.name)}"
+
+
+def sql_part(part: str) -> str:
+    return '"' + part.replace('"', '""') + '"'
