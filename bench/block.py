@@ -1,0 +1,99 @@
+"""One block of a measurement: a fresh database, a stand-in that forgot everything, one contestant's process.
+
+Only the contestant that is measured runs. Idle neighbours would poll, and a stopped one (SIGSTOP) would keep its place
+among Temporal's pollers and in the database's list of listeners.
+"""
+
+import asyncio
+import itertools
+import signal
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import AsyncConnection
+
+from bench.contestants import Contestant
+from bench.stack import Stack
+from bench.writer import Written, write
+from dispatcher.devstack import processes
+from dispatcher.devstack.standin.process import Standin
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 30.0
+LOOK_SECONDS = 0.02
+numbers = itertools.count(1)
+
+
+@dataclass
+class Block:
+    """A contestant at work."""
+
+    contestant: Contestant
+    novu: Standin
+    connection: AsyncConnection
+    process: "subprocess.Popen[bytes]"
+    ready_seconds: float
+    written: int = 0
+
+    async def write(self, rows: int) -> Written:
+        """Commit rows as the contestant's writer does."""
+        self.written += rows
+        return await write(self.connection, self.contestant.announce, rows)
+
+    async def accepted(self, within: float) -> None:
+        """Return once the stand-in accepted every row written so far."""
+        await until(self._all_accepted, within, f"{self.contestant.name}: {self.written} rows accepted")
+
+    async def _all_accepted(self) -> bool:
+        return (await self.novu.summary()).pairs >= self.written
+
+    async def check(self) -> None:
+        """Raise unless the ledger says: every row, each exactly once."""
+        summary = await self.novu.summary()
+        if (summary.pairs, summary.effects, summary.duplicate_pairs) != (self.written, self.written, 0):
+            raise RuntimeError(f"{self.contestant.name} wrote {self.written} rows, but Novu says {summary}")
+
+
+@asynccontextmanager
+async def block(stack: Stack, contestant: Contestant) -> AsyncGenerator[Block]:
+    """Run `contestant` until the block ends; nothing of it is left then."""
+    await stack.novu.reset()
+    name = f"block_{next(numbers)}"
+    url = await stack.clone(contestant.template, name)
+    log = stack.folder / f"{name}.log"
+    began = time.monotonic()
+    process = contestant.spawn(stack, url, log)
+    try:
+        await until(
+            lambda: said(process, log.read_bytes(), contestant.ready), READY_SECONDS, f"{contestant.name} ready"
+        )
+        ready_seconds = time.monotonic() - began
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            running = Block(contestant, stack.novu, connection, process, ready_seconds)
+            yield running
+            await running.check()
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; its last words:\n{log.read_text(errors='replace')[-2000:]}") from error
+    finally:
+        await asyncio.to_thread(processes.end, process, signal.SIGTERM)
+        await stack.drop(name)
+
+
+async def said(process: "subprocess.Popen[bytes]", words: bytes, word: bytes) -> bool:
+    """Return whether the process said it is ready; raise when it is dead."""
+    if process.poll() is not None:
+        raise RuntimeError(f"ended with {process.returncode}: {words[-2000:].decode(errors='replace')}")
+    return word in words
+
+
+async def until(true: Callable[[], Awaitable[bool]], within: float, what: str) -> None:
+    """Return when `true()` is; raise TimeoutError with `what` when it is not in time."""
+    deadline = time.monotonic() + within
+    while not await true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {within:g} s")
+        await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,114 @@
+"""Who is measured: the floor, Dispatcher, Dispatcher with one workflow per row, PgQueuer and Procrastinate.
+
+A contestant is a process of its own, a template database, and what it asks of the writer's transaction.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from psycopg import AsyncConnection
+
+from bench import peer_pgqueuer, peer_procrastinate
+from bench.floor import CHANNEL
+from bench.stack import Prepare, Stack
+from bench.writer import Announce
+from dispatcher import install
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """How to install it, how to run it, what the writer does for it, and the word in its log that it is ready."""
+
+    name: str
+    template: str
+    prepare: Prepare
+    command: tuple[str, ...]
+    announce: Announce
+    ready: bytes = b"ready"
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def spawn(self, stack: Stack, url: str, log: Path) -> "subprocess.Popen[bytes]":
+        """Start its process, with the environment of this stack and nothing of the caller's."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        environment = {
+            **inherited,
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": url,
+            "TEMPORAL_ADDRESS": stack.temporal.address,
+            "TEMPORAL_TASK_QUEUE": url.rsplit("/", 1)[1],
+            "NOVU_API_URL": stack.novu.url,
+            "NOVU_SECRET_KEY": stack.novu.api_key,
+            **self.environment,
+        }
+        with log.open("wb") as words:
+            return subprocess.Popen(
+                [sys.executable, "-m", *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=subprocess.STDOUT,
+                cwd=stack.folder,
+                env=environment,
+                start_new_session=True,
+            )
+
+
+OURS = ("DISPATCHER_", "TEMPORAL_", "NOVU_", "DATABASE_URL", "PG", "SENTRY_")
+
+
+async def nothing(*_: object) -> None:
+    """Prepare or announce nothing."""
+
+
+async def notify_recipients(connection: AsyncConnection, ids: list[int], recipients: list[str]) -> None:  # noqa: ARG001
+    """Send the floor its work inside the notification."""
+    await connection.execute("select pg_notify(%s, recipient) from unnest(%s::text[]) recipient", [CHANNEL, recipients])
+
+
+async def install_dispatcher(url: str) -> None:
+    """Install as `dispatcher db install` does."""
+    await install.install(url, install.Options())
+
+
+FLOOR = Contestant("floor", "template_floor", nothing, ("bench.floor",), notify_recipients)
+DISPATCHER = Contestant(
+    "dispatcher",
+    "template_dispatcher",
+    install_dispatcher,
+    ("dispatcher", "run"),
+    nothing,
+    b'"listening"',
+    {"DISPATCHER_LOG_FORMAT": "json"},
+)
+ONE_BY_ONE = Contestant(
+    "one workflow per row",
+    DISPATCHER.template,
+    DISPATCHER.prepare,
+    DISPATCHER.command,
+    nothing,
+    DISPATCHER.ready,
+    {**DISPATCHER.environment, "DISPATCHER_BATCH_SIZE": "1"},
+)
+PGQUEUER = Contestant(
+    "pgqueuer", "template_pgqueuer", peer_pgqueuer.prepare, ("bench.peer_pgqueuer",), peer_pgqueuer.announce
+)
+PROCRASTINATE = Contestant(
+    "procrastinate",
+    "template_procrastinate",
+    peer_procrastinate.prepare,
+    ("bench.peer_procrastinate",),
+    peer_procrastinate.announce,
+)
+PEERS = (PGQUEUER, PROCRASTINATE)
+EVERYBODY = (FLOOR, DISPATCHER, *PEERS)
+
+
+async def prepare_all(stack: Stack) -> None:
+    """Make every template database."""
+    for contestant in EVERYBODY:
+        await stack.template(contestant.template, contestant.prepare)

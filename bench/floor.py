@@ -1,0 +1,102 @@
+"""The floor under any Temporal dispatcher: NOTIFY, eager start, one local activity, one novu-py call, nothing else.
+
+The writer's NOTIFY carries the recipient, so no statement is in the path, and nothing is kept: a lost notification is
+lost. Client and worker have the settings of dispatcher/worker.py and dispatcher/temporal.py.
+"""
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import psycopg
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
+
+from bench.novu_client import Trigger
+from dispatcher import temporal
+from dispatcher.worker import HOT_SLOTS
+
+CHANNEL = "floor"
+WORKFLOW_KEY = "default-in-app"
+PAYLOAD = '{"title": "Lift 3 is out of order", "message": "Please use lift 1."}'
+
+
+@workflow.defn
+class Floor:
+    """Calls Novu once."""
+
+    @workflow.run
+    async def run(self, recipient: str) -> None:
+        """Run the only activity here and now."""
+        await workflow.execute_local_activity(
+            "call_novu",
+            recipient,
+            start_to_close_timeout=timedelta(seconds=8),
+            retry_policy=RetryPolicy(maximum_attempts=1),
+        )
+
+
+class Activities:
+    """The activity and its client."""
+
+    def __init__(self) -> None:
+        self._trigger = Trigger()
+
+    @activity.defn
+    async def call_novu(self, recipient: str) -> None:
+        """Trigger Novu."""
+        await self._trigger(WORKFLOW_KEY, recipient, PAYLOAD)
+
+
+async def main() -> None:
+    """Serve until the process is ended."""
+    client = await temporal.connect(create_namespace=True)
+    with ThreadPoolExecutor(4) as executor:
+        async with worker(client, executor):
+            connection = await psycopg.AsyncConnection.connect(os.environ["DATABASE_URL"], autocommit=True)
+            await connection.execute(f"listen {CHANNEL}")
+            print("ready", flush=True)
+            async for notify in connection.notifies():
+                await start(client, notify.payload)
+
+
+def worker(client: Client, executor: ThreadPoolExecutor) -> Worker:
+    """Return a worker like Dispatcher's for its hot queue."""
+    return Worker(
+        client,
+        task_queue=os.environ["TEMPORAL_TASK_QUEUE"],
+        workflows=[Floor],
+        activities=[Activities().call_novu],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_task_executor=executor,
+        workflow_failure_exception_types=[Exception],
+        max_concurrent_workflow_tasks=HOT_SLOTS,
+        max_concurrent_local_activities=HOT_SLOTS,
+        max_concurrent_activities=1,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=5, maximum=20),
+        no_remote_activities=True,
+        max_cached_workflows=100,
+        disable_eager_activity_execution=True,
+    )
+
+
+async def start(client: Client, recipient: str) -> None:
+    """Start as dispatcher/temporal.py does."""
+    await client.start_workflow(
+        Floor.run,
+        recipient,
+        id=f"floor-{recipient}",
+        task_queue=os.environ["TEMPORAL_TASK_QUEUE"],
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        request_eager_start=True,
+        task_timeout=temporal.TASK_SECONDS,
+        execution_timeout=temporal.RUN_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

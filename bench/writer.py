@@ -1,0 +1,53 @@
+"""The application that writes notifications: one transaction inserts rows and does whatever its contestant asks of it."""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from psycopg import AsyncConnection
+
+Announce = Callable[[AsyncConnection, list[int], list[str]], Awaitable[object]]
+"""What a contestant asks of the writer, inside the writer's own transaction: (connection, ids, recipients)."""
+
+PAYLOAD = '{"title": "Lift 3 is out of order", "message": "Please use lift 1.", "floor": 3, "price": 1.10}'
+INSERT = """
+    insert into notify.ent_notification
+      (name, publish_status, notification_workflow_id, payload, recipients, enterprise_id)
+    select 'bench ' || recipient, 'PUBLISH',
+      (select id from notify.ent_notification_workflow where workflow_key = 'default-in-app'),
+      %s::jsonb, array[recipient], %s
+    from unnest(%s::uuid[]) recipient
+    returning id, recipients[1]::text
+"""
+ENTERPRISE = uuid.UUID("4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Rows that are committed."""
+
+    recipients: list[str]
+    began: float
+    committed: float
+    """Epoch seconds right after COMMIT came back."""
+
+
+async def write(connection: AsyncConnection, announce: Announce, rows: int) -> Written:
+    """Insert `rows` published rows in one statement, announce them, commit."""
+    recipients = [uuid.uuid4() for _ in range(rows)]
+    began = time.time()
+    async with connection.transaction():
+        cursor = await connection.execute(INSERT, [PAYLOAD, ENTERPRISE, recipients])
+        inserted = await cursor.fetchall()
+        await announce(connection, [row[0] for row in inserted], [row[1] for row in inserted])
+    return Written([row[1] for row in inserted], began, time.time())
+
+
+async def finished(connection: AsyncConnection) -> int:
+    """Return how many rows are final."""
+    cursor = await connection.execute(
+        "select count(*) from notify.ent_notification where notification_status in ('SENT', 'FAILED')"
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else 0
