@@ -38,7 +38,7 @@ def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedPr
 def test_help_names_the_commands(tmp_path: Path) -> None:
     done = run(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("config", "version"):
+    for command in ("run", "db", "config", "version"):
         assert command in done.stdout
 
 
@@ -59,6 +59,23 @@ def test_help_loads_nothing_heavy() -> None:
     }
     assert "dispatcher.cli" in loaded
     assert not heavy & loaded
+
+
+def test_an_interrupted_command_exits_130() -> None:
+    program = """if True:
+        import sys
+        import dispatcher.cli
+        from dispatcher.__main__ import main
+
+        @dispatcher.cli.app.command("interrupted")
+        def interrupted() -> None:
+            raise KeyboardInterrupt
+
+        sys.argv = ["dispatcher", "interrupted"]
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (130, b"")
 
 
 @pytest.mark.parametrize("arguments", [[], ["nope"], ["config", "nope"], ["version", "--nope"]])

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli import config
+from dispatcher.cli import config, db
+from dispatcher.cli.demo import demo
+from dispatcher.cli.dev import dev
 from dispatcher.cli.run import run
 from dispatcher.cli.version import version
 
@@ -47,5 +49,8 @@ def dispatcher(
 
 
 app.command("run")(run)
+app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
+app.command("demo")(demo)
+app.command("dev")(dev)
 app.command("version")(version)
