@@ -53,7 +53,7 @@ async def house(url: str, temporal_server: TemporalServer, novu: Standin, tmp_pa
     async with open_house(url, temporal_server.address, novu, tmp_path) as house:
         yield house
         await quiet(house)
-        await load_oracle(house.connection, novu)
+        await load_oracle(house.connection, house.novu)
         assert await broken(house.connection) == {}
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from uuid import uuid4
 import anyio
 import psycopg
 
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.processes import answers
+from dispatcher.devstack.standin.process import Standin, running
 
 WORKFLOW = "default-in-app"
 
@@ -70,6 +71,7 @@ class House:
     folder: Path
     queue: str = field(default_factory=lambda: f"test-{uuid4().hex[:8]}")
     processes: list[Process] = field(default_factory=list[Process])
+    exits: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement and return its rows."""
@@ -193,6 +195,24 @@ class House:
         await eventually(ready, f"a proven listener; log:\n{process.words()}")
         return process
 
+    async def stop_novu(self) -> None:
+        """Take Novu away; connections are refused from now on."""
+        os.kill(self.novu.pid, signal.SIGKILL)
+
+        async def refused() -> bool:
+            return not answers(self.novu_port)
+
+        await eventually(refused, "Novu to be gone")
+
+    async def start_novu(self) -> None:
+        """Bring Novu back where it was; it remembers nothing."""
+        self.novu = await self.exits.enter_async_context(running(port=self.novu_port))
+
+    @property
+    def novu_port(self) -> int:
+        """Return where Novu listens."""
+        return int(self.novu.url.rsplit(":", 1)[1])
+
     async def listening(self) -> int:
         """Return how many nodes say that they hear."""
         return await self.value("select count(*) from dispatcher.node where mode = 'EVENT'")
@@ -213,4 +233,5 @@ async def open_house(url: str, temporal_address: str, novu: Standin, folder: Pat
         for process in house.processes:
             if process.popen.poll() is None:
                 process.kill()
+        await house.exits.aclose()
         await connection.close()

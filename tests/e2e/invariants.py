@@ -66,7 +66,8 @@ INVARIANTS = {
           select count(*) filter (where r.state = 'accepted') as accepted, count(*) as total
           from dispatcher.recipient r where r.notification_id = n.id and r.generation = d.generation) s
         where d.settled_at is not null and case n.notification_status::text
-          when 'SENT' then s.total = 0 or s.accepted <> s.total or s.total <> (select count(distinct u) from unnest(n.recipients) u)
+          when 'SENT' then s.total = 0 or s.accepted <> s.total
+            or s.total <> (select count(distinct u) from unnest(n.recipients) u)
           when 'PARTIAL' then s.accepted = 0 or s.accepted = s.total
           when 'FAILED' then (s.accepted > 0) <> (n.error_details ->> 'outcome' = 'PARTIAL')
           else false end""",

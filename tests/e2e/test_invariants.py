@@ -1,0 +1,99 @@
+"""Each invariant is seen red once: a planted fault it has to find, and no other invariant's."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from invariants import INVARIANTS, broken
+
+HEALTHY = """
+insert into notify.ent_notification_workflow (name, workflow_key, workflow_type) values ('w', 'planted', 'STATIC');
+insert into notify.ent_notification (name, publish_status, notification_status, notification_workflow_id, payload,
+  recipients, created_at, error_details)
+select 'n', 'PUBLISH', 'SENT', id, '{}', array['6fa459ea-ee8a-4ca4-894e-db77e160355e'::uuid],
+  now() - interval '1 hour', '{"outcome": "SENT"}'
+from notify.ent_notification_workflow where workflow_key = 'planted';
+insert into dispatcher.delivery (notification_id, birth, generation, fence, attempts, first_claimed_at, claimed_at,
+  settled_at)
+select id, 'b', 1, 2, 1, now(), now(), now() from notify.ent_notification;
+insert into dispatcher.recipient (notification_id, generation, recipient, ordinal, transaction_id, state, attempts)
+select id, 1, '6fa459ea-ee8a-4ca4-894e-db77e160355e', 0, 'tx', 'accepted', 1 from notify.ent_notification;
+insert into oracle.call values (1, 'tx', '6fa459ea-ee8a-4ca4-894e-db77e160355e', now() - interval '2 s',
+  now() - interval '1 s');
+insert into oracle.effect values ('tx', '6fa459ea-ee8a-4ca4-894e-db77e160355e', 1);
+truncate oracle.audit;
+insert into oracle.audit (id, old_status, new_status, generation, ours)
+select id, old_status, new_status, 1, true from notify.ent_notification,
+  (values ('PENDING', 'PROCESSING'), ('PROCESSING', 'SENT')) step (old_status, new_status);
+"""
+QUIETLY = "set dispatcher.quiet = on; "
+PLANTED = {
+    "I1": "update notify.ent_notification set notification_status = 'PENDING'",
+    "I2": "update oracle.effect set accepted = 2",
+    "I3": "insert into oracle.call select 2, transaction_id, subscriber, started_at + interval '0.5 s', ended_at"
+    " from oracle.call; update dispatcher.recipient set attempts = 2",
+    "I4": "insert into oracle.call select 2, transaction_id, subscriber, ended_at, ended_at from oracle.call",
+    "I5": "update dispatcher.recipient set recipient = 'somebody else'",
+    "I6": "update notify.ent_notification set notification_status = 'FAILED'",
+    "I7": "truncate oracle.effect",
+    "I8": "insert into oracle.audit (id, old_status, new_status, generation, ours)"
+    " select id, 'RETRACTED', 'SENT', 1, true from notify.ent_notification",
+    "I9": "update notify.ent_notification set scheduled_for = now() - interval '1.5 s'",
+    "I12": "update dispatcher.delivery set lease_owner = 'gone', lease_until = now() - interval '31 s'",
+}
+ALSO = {
+    "an unsent recipient counted as sent": ("I6", "update dispatcher.recipient set state = 'unknown'"),
+    "a second identity for one recipient": (
+        "I2",
+        (
+            "insert into dispatcher.recipient (notification_id, generation, recipient, ordinal, transaction_id, state,"
+            " attempts) select notification_id, 1, recipient || ' ', 1, 'tx2', 'accepted', 1 from dispatcher.recipient;"
+            " insert into oracle.effect values ('tx2', '6fa459ea-ee8a-4ca4-894e-db77e160355e', 1);"
+            " alter table dispatcher.recipient drop constraint recipient_pkey;"
+            " update dispatcher.recipient set recipient = trim(recipient)"
+        ),
+    ),
+    "sent again in the same generation": (
+        "I8",
+        (
+            "insert into oracle.audit (id, old_status, new_status, generation, ours)"
+            " select id, 'PENDING', 'PROCESSING', 1, true from notify.ent_notification"
+        ),
+    ),
+    "a call after the outcome": (
+        "I4",
+        (
+            "update dispatcher.recipient set attempts = 2; insert into oracle.call"
+            " select 2, transaction_id, subscriber, now() + interval '1 s', now() + interval '2 s' from oracle.call"
+        ),
+    ),
+    "PROCESSING that nobody holds": ("I12", "update notify.ent_notification set notification_status = 'PROCESSING'"),
+}
+
+
+@pytest.fixture
+async def planted(url: str):
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(HEALTHY.encode())
+        yield connection
+
+
+async def test_a_healthy_house_breaks_nothing(planted: psycopg.AsyncConnection[Any]):
+    assert await broken(planted) == {}
+
+
+def test_every_invariant_has_its_fault():
+    assert {name.split()[0] for name in INVARIANTS} == set(PLANTED)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+async def test_a_planted_fault_turns_its_invariant_red(planted: psycopg.AsyncConnection[Any], name: str):
+    await planted.execute(PLANTED[name].encode())
+    assert name in {found.split()[0] for found in await broken(planted)}
+
+
+@pytest.mark.parametrize("fault", ALSO)
+async def test_other_faults_are_found_too(planted: psycopg.AsyncConnection[Any], fault: str):
+    name, statement = ALSO[fault]
+    await planted.execute(statement.encode())
+    assert name in {found.split()[0] for found in await broken(planted)}

@@ -1,0 +1,61 @@
+"""What a person sees when `dispatcher run` cannot start: one line that names the variable and the remedy."""
+
+import pytest
+from house import House
+
+
+async def refused(house: House, **settings: str) -> tuple[int, str]:
+    """Start with these settings; return the exit code and what was said."""
+    process = house.start(**settings)
+    code = process.popen.wait(30)
+    return code, process.words()
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "variable"),
+    [
+        ({"DATABASE_URL": "postgresql://postgres@127.0.0.1:1/none"}, 3, "DATABASE_URL"),
+        ({"DATABASE_URL": "mysql://somewhere/else"}, 2, "DATABASE_URL"),
+        ({"DATABASE_URL": ""}, 2, "DATABASE_URL"),
+        ({"DISPATCHER_LISTEN_DATABASE_URL": "postgresql://x@127.0.0.1:1/none"}, 3, "DISPATCHER_LISTEN_DATABASE_URL"),
+        ({"TEMPORAL_ADDRESS": "127.0.0.1:1"}, 3, "TEMPORAL_ADDRESS"),
+        ({"NOVU_API_URL": "http://127.0.0.1:1"}, 3, "NOVU_API_URL"),
+        ({"NOVU_SECRET_KEY": ""}, 2, "NOVU_SECRET_KEY"),
+        ({"DISPATCHER_OUTBOX": "notify.nothing_here"}, 2, "DISPATCHER_OUTBOX"),
+        ({"DISPATCHER_LEASE": "soon"}, 2, "DISPATCHER_LEASE"),
+        ({"DISPATCHER_LEASES": "60s"}, 2, "DISPATCHER_LEASE"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else None,
+)
+async def test_one_line_names_the_variable(house: House, settings: dict[str, str], code: int, variable: str):
+    answer, words = await refused(house, **settings)
+    lines = [line for line in words.splitlines() if not line.startswith("{")]
+    assert (answer, len(lines)) == (code, 1), words
+    assert lines[0].startswith("dispatcher: ")
+    assert variable in lines[0]
+    assert house.novu.api_key not in words
+
+
+async def test_a_database_without_our_tables_says_what_to_run(house: House):
+    await house.rows("alter schema dispatcher rename to elsewhere")
+    answer, words = await refused(house)
+    await house.rows("alter schema elsewhere rename to dispatcher")
+    assert answer == 2
+    assert "dispatcher db install" in words
+
+
+async def test_a_missing_namespace_is_created(house: House):
+    await house.running(TEMPORAL_NAMESPACE=f"made-{house.queue}")
+    assert await house.final(await house.notify()) == ["SENT"]
+
+
+async def test_a_missing_namespace_is_named_when_it_may_not_be_created(house: House):
+    answer, words = await refused(house, TEMPORAL_NAMESPACE="not-there", DISPATCHER_CREATE_NAMESPACE="false")
+    assert answer == 2
+    assert "TEMPORAL_NAMESPACE" in words
+
+
+async def test_sigterm_while_idle_ends_at_once(house: House):
+    process = await house.running()
+    assert await process.stop(within=10) == 0
+    assert await house.value("select count(*) from dispatcher.node") == 0
