@@ -13,7 +13,7 @@ check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/deptry dispatcher
+	$(BIN)/deptry .
 	$(BIN)/pytest
 
 format: .venv/.installed

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
-from google.protobuf.duration_pb2 import Duration
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -26,7 +25,7 @@ START_FAILURES = (RPCError, TimeoutError, RuntimeError)
 TASK_SECONDS = timedelta(seconds=5)
 """Also how long a workflow waits for redelivery after its process died."""
 RUN_SECONDS = timedelta(hours=1)
-RETENTION = Duration(seconds=7 * 24 * 3600)
+RETENTION = timedelta(days=7)
 
 
 async def connect(*, create_namespace: bool) -> Client:
@@ -78,11 +77,8 @@ async def namespace_exists(client: Client, namespace: str) -> bool:
 
 async def register(client: Client, namespace: str) -> None:
     """Create the namespace; another process may be faster."""
-    request = RegisterNamespaceRequest(
-        namespace=namespace,
-        description="Notification delivery",
-        workflow_execution_retention_period=RETENTION,
-    )
+    request = RegisterNamespaceRequest(namespace=namespace, description="Notification delivery")
+    request.workflow_execution_retention_period.FromTimedelta(RETENTION)
     with contextlib.suppress(RPCError):  # the caller looks again and tells what is wrong
         await client.workflow_service.register_namespace(request)
 
