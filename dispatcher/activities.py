@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher.backoff import next_run
 from dispatcher.conclusions import conclude
+from dispatcher.logs import get_logger
 from dispatcher.models import DELIVER, GIVE_UP, Batch, Notification, Policy, State, Tally
 from dispatcher.outcomes import apply
 from dispatcher.planning import Call, Member, plan
@@ -30,6 +31,10 @@ HOT_CALL_SECONDS = 5.0
 LANE_CALL_SECONDS = 40.0
 """Novu may take 30 s."""
 BEAT_SECONDS = 5.0
+LOGGED_ROWS = 20
+"""A batch names so many of its failures one by one; the ledger has them all."""
+
+log = get_logger("deliver")
 
 
 class Deliveries:
@@ -52,7 +57,7 @@ class Deliveries:
         waiting = [row for row in rows if row.conclusion is None and not row.handed_back]
         if waiting:
             raise another_try(waiting)
-        return tally(rows)
+        return told(rows)
 
     @activity.defn(name=GIVE_UP)
     async def give_up(self, batch: Batch) -> Tally:
@@ -67,7 +72,7 @@ class Deliveries:
             row.conclusion = conclude(row, self._next_run(row))
         if rows:
             await self._outbox.settle(members, rows)
-        return tally(rows)
+        return told(rows)
 
     def _next_run(self, row: Notification) -> timedelta | None:
         """Return the wait until the row's next automatic run; None when nothing is left to try."""
@@ -163,7 +168,21 @@ def another_try(waiting: Sequence[Notification]) -> ApplicationError:
     )
 
 
-def tally(rows: Sequence[Notification]) -> Tally:
-    """Return how the rows ended."""
-    statuses = [row.conclusion.status for row in rows if row.conclusion is not None]
-    return Tally(statuses.count("SENT"), statuses.count("PARTIAL"), statuses.count("FAILED"))
+def told(rows: Sequence[Notification]) -> Tally:
+    """Log how the rows ended, and return it."""
+    ended = [(row, row.conclusion) for row in rows if row.conclusion is not None]
+    statuses = [conclusion.status for _, conclusion in ended]
+    tally = Tally(statuses.count("SENT"), statuses.count("PARTIAL"), statuses.count("FAILED"))
+    words = log.bind(workflow_id=activity.info().workflow_id)
+    for row, conclusion in [pair for pair in ended if pair[1].status != "SENT"][:LOGGED_ROWS]:
+        words.warning(
+            "dead_letter" if conclusion.wait is None else "will_retry",
+            notification_id=row.id,
+            generation=row.generation,
+            status=conclusion.status,
+            reason=conclusion.reason,
+            retry_in=conclusion.wait and conclusion.wait.total_seconds(),
+        )
+    if ended:
+        words.info("delivered", sent=tally.sent, partial=tally.partial, failed=tally.failed)
+    return tally

@@ -1,5 +1,11 @@
--- This process is alive.
-insert into dispatcher.node (id, role, host, version, mode, last_sweep_at)
-values (%(node)s, %(role)s, %(host)s, %(version)s, %(mode)s, clock_timestamp())
+-- This process is alive. Rows of processes that were killed go after a day.
+with gone as (
+  delete from dispatcher.node where seen_at < clock_timestamp() - interval '1 day' and id <> %(node)s
+)
+insert into dispatcher.node (id, role, host, version, mode, in_flight, last_sweep_at)
+values (%(node)s, %(role)s, %(host)s, %(version)s, %(mode)s,
+  (select count(*) from dispatcher.delivery where lease_owner = %(node)s and lease_until is not null),
+  clock_timestamp())
 on conflict (id) do update
-  set seen_at = clock_timestamp(), mode = excluded.mode, last_sweep_at = excluded.last_sweep_at
+  set seen_at = clock_timestamp(), mode = excluded.mode, in_flight = excluded.in_flight,
+    last_sweep_at = excluded.last_sweep_at

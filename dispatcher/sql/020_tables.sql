@@ -61,7 +61,7 @@ create table if not exists dispatcher.node (
   version text not null,
   started_at timestamptz not null default clock_timestamp(),
   seen_at timestamptz not null default clock_timestamp(),
-  mode text not null check (mode in ('EVENT', 'POLLING', 'STOPPING')),
+  mode text not null check (mode in ('EVENT', 'POLLING')),
   awake_until timestamptz,
   in_flight integer not null default 0,
   last_sweep_at timestamptz
