@@ -49,8 +49,8 @@ def dispatcher(
 
 
 app.command("run")(run)
+app.command("dev")(dev)
+app.command("demo")(demo)
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
-app.command("demo")(demo)
-app.command("dev")(dev)
 app.command("version")(version)

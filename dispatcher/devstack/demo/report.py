@@ -1,0 +1,162 @@
+"""The verdict: what differs from the story, and how long each hop took. Pure: no I/O, no clock."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dispatcher.devstack.demo.evidence import Evidence, Row, between
+from dispatcher.devstack.demo.story import STORY, Step
+
+HOPS = {
+    "claimed": "due → claimed",
+    "requested": "claimed → Novu's request",
+    "settled": "Novu's request → settled",
+    "total": "due → settled",
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a hop's milliseconds spread."""
+
+    p50: float
+    p95: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the demo found; fine when `mismatches` is empty."""
+
+    mismatches: list[str]
+    steps: list[dict[str, object]]
+    latency_ms: dict[str, dict[str, Spread]]
+    burst_rows_per_second: float | None
+    effects: dict[str, int]
+
+
+def judge(evidence: Evidence, story: Sequence[Step] = STORY) -> Report:
+    """Compare what was found with what the story expects."""
+    found = {step.key: [row for row in evidence.rows if row.step.key == step.key] for step in story}
+    wrong = [*wrong_rows(found, story), *wrong_effects(evidence)]
+    bursts = [rows for step in story if step.rows > 1 and not step.apart for rows in [found[step.key]]]
+    quiet = [row for row in evidence.rows if row.step.rows == 1 or row.step.apart]
+    return Report(
+        mismatches=wrong,
+        steps=[told(step, found[step.key]) for step in story],
+        latency_ms={
+            "one_at_a_time": hops(quiet, evidence),
+            "burst": hops([row for rows in bursts for row in rows], evidence),
+        },
+        burst_rows_per_second=next((rate(rows) for rows in bursts), None),
+        effects={
+            "expected": sum(len(expected(row)) for row in evidence.rows),
+            "accepted": sum(effect.accepted for effect in evidence.effects),
+            "more_than_once": sum(effect.accepted > 1 for effect in evidence.effects),
+        },
+    )
+
+
+def expected(row: Row) -> tuple[str, ...]:
+    """Return the recipients to whom this row must have been sent, once."""
+    return row.taken[: row.step.accepted]
+
+
+def wrong_rows(found: dict[str, list[Row]], story: Sequence[Step]) -> Iterable[str]:
+    """Yield a sentence for every step whose rows ended otherwise than they should, or are not there."""
+    for step in story:
+        rows = found[step.key]
+        if len(rows) != step.rows:
+            yield f"{step.key}: {len(rows)} rows were written, not {step.rows}"
+        others = Counter((row.status, row.outcome) for row in rows)
+        del others[(step.status, step.outcome)]
+        for (status, outcome), count in others.items():
+            error = next((row.error for row in rows if (row.status, row.outcome) == (status, outcome)), None)
+            why = f": {error}" if error else ""
+            yield (
+                f"{step.key}: {count} of {len(rows)} ended as {ending(status, outcome)}"
+                f" instead of {ending(step.status, step.outcome)}{why}"
+            )
+
+
+def wrong_effects(evidence: Evidence) -> Iterable[str]:
+    """Yield a sentence for everything Novu took that it should not have, took twice or did not take."""
+    wanted = {
+        (evidence.transactions.get((row.id, recipient)), recipient): row
+        for row in evidence.rows
+        for recipient in expected(row)
+    }
+    subscribers = {name: row for row in evidence.rows for name in (*row.taken, *row.refused)}
+    accepted = Counter[tuple[str | None, str]]()
+    for effect in evidence.effects:
+        accepted[effect.transaction_id, effect.subscriber] += effect.accepted
+    for pair, row in wanted.items():
+        if accepted[pair] != 1:
+            yield f"{row.step.key}: Novu took {pair[0]} for {pair[1]} {accepted[pair]} times instead of once"
+    for pair in accepted.keys() - wanted.keys():
+        key = subscribers[pair[1]].step.key if pair[1] in subscribers else "nobody's"
+        yield f"{key}: Novu took {pair[0]} for {pair[1]}, which should not have been sent"
+
+
+def ending(status: str, outcome: str | None) -> str:
+    """Return a row's end in words: the stored status, and the outcome where it says more."""
+    return status if outcome in {None, status} else f"{status} ({outcome})"
+
+
+def told(step: Step, rows: Sequence[Row]) -> dict[str, object]:
+    """Return a step for the JSON document."""
+    times = [row.milliseconds for row in rows if row.milliseconds is not None]
+    return {
+        "step": step.key,
+        "what": step.title,
+        "rows": len(rows),
+        "expected": {"status": step.status, "outcome": step.outcome},
+        "statuses": dict(Counter(row.status for row in rows)),
+        "outcomes": dict(Counter(row.outcome for row in rows if row.outcome)),
+        "due_to_settled_ms": spread(times),
+    }
+
+
+def hops(rows: Iterable[Row], evidence: Evidence) -> dict[str, Spread]:
+    """Return how long each hop took for the rows that went all the way."""
+    arrivals = first_requests(evidence)
+    ends: dict[str, Callable[[Row, datetime], float | None]] = {
+        "claimed": lambda row, _: between(row.due_at, row.claimed_at),
+        "requested": lambda row, arrived: between(row.claimed_at, arrived),
+        "settled": lambda row, arrived: between(arrived, row.settled_at),
+        "total": lambda row, _: row.milliseconds,
+    }
+    whole = [(row, arrivals[row.id]) for row in rows if row.id in arrivals and row.settled_at]
+    times = {name: [hop(row, arrived) for row, arrived in whole] for name, hop in ends.items()}
+    spreads = {name: spread([each for each in found if each is not None]) for name, found in times.items()}
+    return {name: found for name, found in spreads.items() if found is not None}
+
+
+def first_requests(evidence: Evidence) -> dict[int, datetime]:
+    """Return when the first request for each notification reached Novu."""
+    owners = {transaction: id_ for (id_, _), transaction in evidence.transactions.items()}
+    arrivals: dict[int, datetime] = {}
+    for request in evidence.requests:
+        for transaction in request.transaction_ids:
+            if transaction in owners:
+                arrivals.setdefault(owners[transaction], datetime.fromtimestamp(request.started_at, UTC))
+    return arrivals
+
+
+def rate(rows: Sequence[Row]) -> float | None:
+    """Return rows a second from the first due time to the last outcome."""
+    due = [row.due_at for row in rows if row.due_at]
+    settled = [row.settled_at for row in rows if row.settled_at]
+    whole = between(min(due), max(settled)) if due and len(settled) == len(rows) else None
+    return len(rows) / whole * 1000 if whole else None
+
+
+def spread(milliseconds: Sequence[float]) -> Spread | None:
+    """Return median, 95th percentile (nearest rank) and maximum."""
+    if not milliseconds:
+        return None
+    ordered = sorted(milliseconds)
+    p50, p95 = (ordered[math.ceil(len(ordered) * part) - 1] for part in (0.50, 0.95))
+    return Spread(round(p50, 1), round(p95, 1), round(ordered[-1], 1))

@@ -1,0 +1,108 @@
+"""What the person sees: on a terminal a table that changes, elsewhere one plain line per step once it is over."""
+
+from collections import Counter
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from dispatcher.devstack.demo.evidence import Row
+from dispatcher.devstack.demo.report import HOPS, Report, ending, spread
+from dispatcher.devstack.demo.story import STORY, Step
+
+
+class Screen:
+    """Shows the play on `console`; words about the stage itself go to `words`."""
+
+    def __init__(self, console: Console, words: Console) -> None:
+        self._console = console
+        self._words = words
+        self._live: Live | None = None
+        self._told: set[str] = set()
+
+    def say(self, words: str) -> None:
+        """Say something beside the play."""
+        self._words.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    def line(self, words: str) -> None:
+        """Print one line of what the demo is about."""
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def playing(self) -> Generator[None]:
+        """Keep the table on the terminal for the block; it stays there afterwards."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(table({}), console=self._console, auto_refresh=False) as self._live:
+            yield
+
+    def update(self, rows: Mapping[int, Row]) -> None:
+        """Show where the rows are now."""
+        if self._live is not None:
+            self._live.update(table(rows), refresh=True)
+            return
+        for step in STORY:
+            own = of(step, rows)
+            if step.key not in self._told and len(own) == step.rows and all(row.final for row in own):
+                self._told.add(step.key)
+                self.line(f"{step.title:<40} {progress(own):<16} {duration(own)}".rstrip())
+
+    def report(self, report: Report) -> None:
+        """Print the latencies and the verdict."""
+        self.line("")
+        self.line(f"{'milliseconds':<44}{'p50':>9}{'p95':>9}{'max':>9}")
+        for group, hops in report.latency_ms.items():
+            for name, found in hops.items():
+                self.line(f"{words_for(group):<15}{HOPS[name]:<29}{found.p50:>9.1f}{found.p95:>9.1f}{found.max:>9.1f}")
+        self.line("due: the commit, or for a scheduled notification its time")
+        if report.burst_rows_per_second is not None:
+            self.line(
+                f"the burst went through at {report.burst_rows_per_second:.0f} rows a second, from commit to the last outcome"
+            )
+        effects = report.effects
+        self.line(
+            f"Novu took {effects['accepted']} sendings of {effects['expected']} expected, "
+            f"{effects['more_than_once']} of them more than once"
+        )
+        self.line("everything as expected" if not report.mismatches else "NOT as expected:")
+        for each in report.mismatches:
+            self.line(f"  {each}")
+
+
+def table(rows: Mapping[int, Row]) -> Table:
+    """Return the story as a table."""
+    drawn = Table("what", "status", "due → settled", box=None, pad_edge=False)
+    for column in drawn.columns:
+        column.no_wrap = True
+    for step in STORY:
+        own = of(step, rows)
+        right = own and all((row.status, row.outcome) == (step.status, step.outcome) for row in own)
+        drawn.add_row(step.title, progress(own), duration(own), style="green" if right else "")
+    return drawn
+
+
+def of(step: Step, rows: Mapping[int, Row]) -> list[Row]:
+    """Return a step's rows."""
+    return [row for row in rows.values() if row.step is step]
+
+
+def progress(rows: list[Row]) -> str:
+    """Return how many are where."""
+    counts = Counter(ending(row.status, row.outcome) for row in rows)
+    return ", ".join(name if len(rows) == 1 else f"{count} {name}" for name, count in counts.items())
+
+
+def duration(rows: list[Row]) -> str:
+    """Return how long the rows took."""
+    found = spread([row.milliseconds for row in rows if row.milliseconds is not None])
+    if found is None:
+        return ""
+    return f"{found.max:.0f} ms" if len(rows) == 1 else f"{found.p50:.0f} ms, last {found.max:.0f} ms"
+
+
+def words_for(group: str) -> str:
+    """Return a group's name for people."""
+    return group.replace("_", " ")

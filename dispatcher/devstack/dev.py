@@ -1,0 +1,90 @@
+"""`dispatcher dev`: the local stack in the foreground, its data kept in a folder from one start to the next.
+
+Ports are the usual ones where they are free. Ends with its children at Ctrl-C or SIGTERM; what an earlier one left
+behind because it was killed is ended at the next start.
+"""
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import anyio
+
+from dispatcher.devstack import leftovers, processes, stack, variables
+from dispatcher.errors import ConfigurationError, DispatcherError
+from dispatcher.install.options import Say
+
+USUAL = stack.Ports(postgres=5433, temporal=7233, ui=8233, novu=3999)
+LOOK_SECONDS = 0.2
+
+
+async def dev(
+    data: Path, *, env_file: Path | None, dispatcher: bool, say: Say, show: Callable[[stack.Stack], None]
+) -> None:
+    """Run until told to stop; `show` is called once everything answers."""
+    if env_file is not None:
+        variables.refuse_foreign(env_file)
+    folder = data_folder(data)
+    with leftovers.only_one(folder):
+        leftovers.end_all(folder, say)
+        async with stack.stoppable(), stack.running(folder, ports=ports(), keep=True, say=say) as local:
+            with ExitStack() as children:
+                pids = local.pids
+                if dispatcher:
+                    say("starting the dispatcher")
+                    pids["dispatcher"] = children.enter_context(stack.dispatching(local)).pid
+                if env_file is not None:
+                    variables.write(env_file, local.variables)
+                show(local)
+                say("ready; Ctrl-C stops everything")
+                await watch(local, pids, say)
+    say(f"stopped; the data stays in {folder}")
+
+
+def data_folder(data: Path) -> Path:
+    """Return the folder, made when missing; ConfigurationError for one that holds somebody else's files."""
+    folder = data.resolve()
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            stack.temporary_mode(folder)
+        if any(folder.iterdir()) and not (folder / leftovers.LOCK).exists():
+            raise ConfigurationError(f"--data {data} holds files of others: name an empty folder or a new one")
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"--data {data} cannot be used: {error.strerror}") from None
+    return folder
+
+
+def ports() -> stack.Ports:
+    """Return the usual ports, each replaced by a free one where it is taken."""
+    return stack.Ports(*(free(port) for port in (USUAL.postgres, USUAL.temporal, USUAL.ui, USUAL.novu)))
+
+
+def free(port: int | None) -> int:
+    """Return `port` when nobody listens there, else another one."""
+    if port is None or processes.answers(port):
+        return processes.free_port()
+    try:
+        with socket.socket() as probe:
+            # As the servers do it: connections of an earlier server that are still closing do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        return processes.free_port()
+    return port
+
+
+async def watch(local: stack.Stack, pids: dict[str, int], say: Say) -> None:
+    """Repeat the dispatcher's log for the person in front of it; raise when a child ends by itself."""
+    local.log.touch()
+    with local.log.open(encoding="utf-8", errors="replace") as log:
+        log.seek(0, 2)
+        while True:
+            for line in log:
+                say(line.rstrip("\n"))
+            for name, pid in pids.items():
+                if leftovers.gone(pid):
+                    raise DispatcherError(f"{name} (pid {pid}) ended by itself: see its log below {local.folder}")
+            await anyio.sleep(LOOK_SECONDS)
