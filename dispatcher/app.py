@@ -41,7 +41,7 @@ async def run(settings: Settings) -> None:
     stop = stop_signal()
     node = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
     async with database(settings) as pool, gateway(settings) as novu:
-        client = await temporal.connect(create_namespace=settings.create_namespace)
+        client = await temporal.connect(settings.temporal_environment, create_namespace=settings.create_namespace)
         outbox = await open_outbox(pool, settings, node)
         policy = Policy(settings.lease, settings.max_runs, settings.retry_horizon)
         starter = temporal.Starter(client, settings.task_queue)

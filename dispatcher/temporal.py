@@ -6,6 +6,7 @@ Addresses, namespaces, keys and TLS come from Temporal's own environment variabl
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
@@ -28,10 +29,10 @@ RUN_SECONDS = timedelta(hours=1)
 RETENTION = timedelta(days=7)
 
 
-async def connect(*, create_namespace: bool) -> Client:
-    """Connect as the environment says; create the namespace when it is missing and we may."""
+async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> Client:
+    """Connect as the TEMPORAL_* variables say; create the namespace when it is missing and we may."""
     try:
-        config = ClientConfig.load_client_connect_config()
+        config = ClientConfig.load_client_connect_config(override_env_vars=environment)
     except (RuntimeError, ValueError) as error:
         raise ConfigurationError(f"TEMPORAL_*: the configuration cannot be read: {error}") from error
     address = config.setdefault("target_host", "localhost:7233")
