@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import anyio
 import pytest
 from live_database import Database
 
@@ -136,10 +137,10 @@ async def test_nobody_elses_objects_are_called(installed: Database) -> None:
         " $$ begin raise exception 'hijacked'; end $$",
         "create function attacker.current_setting(text, boolean) returns text language plpgsql as"
         " $$ begin raise exception 'hijacked'; end $$",
-        "create function attacker.same(shared_types.notification_status, shared_types.notification_status)"
+        "create function attacker.same(shared_types.publish_status, shared_types.publish_status)"
         " returns boolean language plpgsql as $$ begin raise exception 'hijacked'; end $$",
-        "create operator attacker.= (function = attacker.same, leftarg = shared_types.notification_status,"
-        " rightarg = shared_types.notification_status)",
+        "create operator attacker.= (function = attacker.same, leftarg = shared_types.publish_status,"
+        " rightarg = shared_types.publish_status)",
     )
     hostile = "set search_path = attacker, pg_catalog"
     publish = "update notify.ent_notification set publish_status = 'PUBLISH', scheduled_for = now()"
@@ -168,8 +169,16 @@ async def test_the_probe_notices_a_function_that_does_not_ring(installed: Databa
         "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as"
         " $$ begin return null; end $$"
     )
-    with pytest.raises(CheckFailed, match="not heard"):
-        await doorbell(installed.url, Options(), patience=timedelta(milliseconds=300))
+    async with await installed.connect() as stranger, anyio.create_task_group() as tasks:
+
+        async def ring_for_ever() -> None:
+            while True:
+                await stranger.execute("notify dispatcher")
+
+        tasks.start_soon(ring_for_ever)
+        with pytest.raises(CheckFailed, match="not heard"):
+            await doorbell(installed.url, Options(), patience=timedelta(milliseconds=300))
+        tasks.cancel_scope.cancel()
 
 
 async def test_the_probe_names_what_is_missing(database: Database) -> None:

@@ -19,6 +19,11 @@ WAITING = """
 select pid from pg_stat_activity
 where datname = current_database() and application_name = 'dispatcher db' and wait_event_type = 'Lock'
 """
+NOBODY = """
+select 1 where not exists (
+  select from pg_stat_activity where datname = current_database() and application_name = 'dispatcher db'
+)
+"""
 IMPATIENT = Options(lock_timeout=timedelta(milliseconds=200), attempts=2)
 
 
@@ -53,8 +58,10 @@ async def test_an_open_writer_is_named_and_an_installer_gives_up(database: Datab
     async with await database.connect(application_name="night shift") as writer:
         await writer.execute("begin")
         await writer.execute(DUE)
+        began = time.monotonic()
         with pytest.raises(Unreachable, match=rf"pid {writer.info.backend_pid} \(night shift, idle in transaction"):
             await install(database.url, IMPATIENT, said.append)
+        assert time.monotonic() - began > 0.9, "two attempts of 0.2 s, and 0.5 s in which writers catch up"
         await writer.execute("rollback")
     assert "attempt 1 of 2" in said[0]
     assert await database.run("select 1 from pg_namespace where nspname = 'dispatcher'") == []
@@ -103,6 +110,14 @@ async def test_a_second_run_does_not_wait_for_writers(installed: Database) -> No
         assert not (await install(installed.url, IMPATIENT)).changed
 
 
+async def test_putting_our_own_schema_right_does_not_wait_for_writers(installed: Database) -> None:
+    await installed.run("drop index dispatcher.delivery_lease")
+    async with await installed.connect() as writer:
+        await writer.execute("begin")
+        await writer.execute(DUE)
+        assert [each.kind for each in (await install(installed.url, IMPATIENT)).changed] == ["index"]
+
+
 @pytest.mark.parametrize("cut", ["transaction", "index"])
 async def test_an_installer_that_is_killed_leaves_work_that_a_second_run_completes(
     database: Database, cut: str
@@ -116,6 +131,7 @@ async def test_an_installer_that_is_killed_leaves_work_that_a_second_run_complet
         async with await anyio.open_process([sys.executable, "-c", script, database.url]) as installer:
             await eventually(database, WAITING)
             installer.kill()
+            await eventually(database, NOBODY)  # the server notices by itself, or the next installer would wait for it
         await blocker.execute("rollback")
     await install(database.url)
     assert await inspect(database.url) == []

@@ -1,5 +1,7 @@
 """`db sql`: what psql makes of it is what the installer makes."""
 
+from datetime import timedelta
+
 import anyio
 import psycopg
 import pytest
@@ -76,6 +78,15 @@ async def test_two_installers_by_psql_do_not_meet(postgres_server: PostgresServe
         other.execute("select pg_advisory_lock(%s)", (LOCK,))
         with pytest.raises(Exception, match="exit status 3"):
             await psql(postgres_server, database, render("install"))
+
+
+async def test_psql_too_lets_go_of_the_writers(postgres_server: PostgresServer, database: Database) -> None:
+    text = render("install", Options(lock_timeout=timedelta(milliseconds=200)))
+    async with await database.connect() as writer:
+        await writer.execute("begin")
+        await writer.execute("lock table notify.ent_notification in row exclusive mode")
+        with anyio.fail_after(10), pytest.raises(Exception, match="exit status 3"):
+            await psql(postgres_server, database, text)
 
 
 @pytest.mark.parametrize("action", ["install", "upgrade", "uninstall"])
