@@ -48,7 +48,7 @@ def data_folder(data: Path) -> Path:
     try:
         if not folder.exists():
             folder.mkdir(parents=True)
-            stack.temporary_mode(folder)
+            stack.let_postgres_pass(folder)
         if any(folder.iterdir()) and not (folder / leftovers.LOCK).exists():
             raise ConfigurationError(f"--data {data} holds files of others: name an empty folder or a new one")
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")

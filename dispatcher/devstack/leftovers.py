@@ -54,7 +54,7 @@ def noted(folder: Path) -> dict[str, int]:
 
 def end_all(folder: Path, say: Callable[[str], None]) -> None:
     """End what runs here without an owner. The folder must be held, so whatever runs has none."""
-    for name, pid in noted(folder).items():
+    for name, pid in reversed(noted(folder).items()):  # last started, first ended
         end(name, pid, folder, signal.SIGTERM, say)
     (folder / CHILDREN).unlink(missing_ok=True)
     note = folder / "postgres" / "data" / "postmaster.pid"

@@ -138,7 +138,7 @@ async def stoppable() -> AsyncGenerator[None]:
         yield
 
 
-def temporary_mode(folder: Path) -> None:
+def let_postgres_pass(folder: Path) -> None:
     """Let PostgreSQL's user pass through a folder of ours when we are root."""
     if os.geteuid() == 0:
         folder.chmod(0o755)

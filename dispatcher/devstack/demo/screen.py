@@ -59,9 +59,7 @@ class Screen:
                 self.line(f"{words_for(group):<15}{HOPS[name]:<29}{found.p50:>9.1f}{found.p95:>9.1f}{found.max:>9.1f}")
         self.line("due: the commit, or for a scheduled notification its time")
         if report.burst_rows_per_second is not None:
-            self.line(
-                f"the burst went through at {report.burst_rows_per_second:.0f} rows a second, from commit to the last outcome"
-            )
+            self.line(f"the burst went through at {report.burst_rows_per_second:.0f} rows/s, commit to last outcome")
         effects = report.effects
         self.line(
             f"Novu took {effects['accepted']} sendings of {effects['expected']} expected, "

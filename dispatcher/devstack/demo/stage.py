@@ -92,7 +92,7 @@ class Place:
 def folder(screen: Screen) -> Generator[Place]:
     """Make the demo's folder for the block and remove it; after an error the logs stay."""
     place = Place(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
-    stack.temporary_mode(place.path)
+    stack.let_postgres_pass(place.path)
     try:
         yield place
     except Exception:
