@@ -31,8 +31,8 @@ def finish(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
-            continue  # the reader is gone; the exit code still tells
+        except (AttributeError, OSError, ValueError):
+            continue  # the reader is gone, or there never was one; the exit code still tells
     os._exit(code)
 
 

@@ -18,9 +18,9 @@ import anyio
 from dispatcher import __version__, temporal, worker
 from dispatcher.activities import Deliveries
 from dispatcher.backoff import MOST_RECONNECT, Backoff
-from dispatcher.conninfo import conninfo
 from dispatcher.database import Pool, check_installed, open_pool
 from dispatcher.dispatch import Door
+from dispatcher.environment.conninfo import conninfo
 from dispatcher.install.names import parse
 from dispatcher.listener import Deaf, Listener, check_listening
 from dispatcher.logs import get_logger

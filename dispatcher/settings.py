@@ -23,9 +23,19 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dispatcher.conninfo import SHAPE, conninfo, pooler_hint
-from dispatcher.durations import parse_duration
-from dispatcher.environment import ENV_FILE, Found, Layer, explained, find, layers, merged, names_of, refuse_unknown
+from dispatcher.environment.conninfo import SHAPE, conninfo, pooler_hint
+from dispatcher.environment.durations import parse_duration
+from dispatcher.environment.places import (
+    ENV_FILE,
+    Found,
+    Layer,
+    explained,
+    find,
+    layers,
+    merged,
+    names_of,
+    refuse_unknown,
+)
 from dispatcher.errors import ConfigurationError
 
 __all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables"]
@@ -74,8 +84,8 @@ class Settings(BaseSettings):
     outbox: str = Field(
         default="notify.ent_notification",
         validation_alias=AliasChoices("DISPATCHER_OUTBOX"),
-        description="The table that holds the notifications, as schema.table.",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}\.[A-Za-z_][A-Za-z0-9_$]{0,62}$",
+        description="The table that holds the notifications, as schema.table; quoted parts as in SQL.",
+        pattern=r'^(?:"(?:[^"]|"")+"|[^".]+)\.(?:"(?:[^"]|"")+"|[^".]+)$',
     )
     novu_secret_key: SecretStr | None = Field(
         default=None,

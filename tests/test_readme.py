@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 from dispatcher.cli import app
-from dispatcher.durations import format_duration
+from dispatcher.environment.durations import format_duration
 from dispatcher.settings import Settings, variables
 
 PATH = Path(__file__).parent.parent / "README.md"

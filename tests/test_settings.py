@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from dispatcher.conninfo import masked
-from dispatcher.durations import format_duration, parse_duration
-from dispatcher.environment import ACCEPTED_NOT_USED
+from dispatcher.cli.origins import origins
+from dispatcher.environment.conninfo import masked
+from dispatcher.environment.durations import format_duration, parse_duration
+from dispatcher.environment.places import ACCEPTED_NOT_USED
 from dispatcher.errors import ConfigurationError
-from dispatcher.origins import origins
 from dispatcher.settings import ENV_FILE, Settings, conninfo, load, pooler_hint, variables
 
 SECRET = "hunter2hunter2"

@@ -26,7 +26,7 @@ def show(
     ] = Path(".env"),
 ) -> None:
     """Print every setting as it would be used now, secrets masked."""
-    from dispatcher.origins import origins
+    from dispatcher.cli.origins import origins
     from dispatcher.settings import load
 
     found = origins(load(env_file))
@@ -45,7 +45,7 @@ def env_example() -> None:
 
 
 def _example_lines() -> Iterator[str]:
-    from dispatcher.origins import shown
+    from dispatcher.cli.origins import shown
     from dispatcher.settings import Settings, variables
 
     for field, about in Settings.model_fields.items():

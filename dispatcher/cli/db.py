@@ -217,7 +217,7 @@ def url_from(option: str | None) -> str:
 
 def setting(name: str) -> str | None:
     """Return a variable of the environment or of the .env file here. The other settings may still be incomplete."""
-    from dispatcher.environment import ENV_FILE, find, layers
+    from dispatcher.environment.places import ENV_FILE, find, layers
 
     found = find([name], layers(ENV_FILE))
     return found.value if found else None
@@ -225,7 +225,7 @@ def setting(name: str) -> str | None:
 
 def duration(text: str, option: str) -> timedelta:
     """Return the length of time that an option was given."""
-    from dispatcher.durations import parse_duration
+    from dispatcher.environment.durations import parse_duration
     from dispatcher.errors import ConfigurationError
 
     try:

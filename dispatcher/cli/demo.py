@@ -56,7 +56,7 @@ def document(report: "Report", local: "Stack", dispatcher: int) -> dict[str, obj
 
 def duration(text: str) -> float:
     """Return the seconds of --timeout."""
-    from dispatcher.durations import parse_duration
+    from dispatcher.environment.durations import parse_duration
     from dispatcher.errors import ConfigurationError
 
     try:

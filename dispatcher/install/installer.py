@@ -4,7 +4,7 @@ Running it again is always right: what is as it should be is not touched, so a s
 database that a newer version has installed is left alone.
 """
 
-from dispatcher.conninfo import pooler_hint
+from dispatcher.environment.conninfo import pooler_hint
 from dispatcher.install import catalogue, preflight, steps
 from dispatcher.install.locks import patiently
 from dispatcher.install.names import Outbox, parse

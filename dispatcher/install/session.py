@@ -12,7 +12,7 @@ import anyio
 import psycopg
 from psycopg import errors, sql
 
-from dispatcher.conninfo import conninfo, masked
+from dispatcher.environment.conninfo import conninfo, masked
 from dispatcher.errors import ConfigurationError, Unreachable
 from dispatcher.install.options import Options, Say
 

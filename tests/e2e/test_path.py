@@ -5,6 +5,8 @@ from uuid import uuid4
 
 from house import House, eventually
 
+from dispatcher.install import Options, install
+
 
 async def test_a_committed_row_is_sent(house: House):
     await house.running()
@@ -141,6 +143,20 @@ async def test_everything_arrives_one_sweep_later_without_triggers(house: House)
     await house.all_sent(50)
     await house.rows("update notify.ent_notification set publish_status = 'PUBLISH' where id = %s", draft)
     assert await house.final(draft) == ["SENT"]
+
+
+async def test_an_outbox_under_an_odd_name(house: House):
+    odd, workflow = 'notify."Ent""Notif"', 'notify."Ent""Notif_workflow"'
+    await house.rows('alter table notify.ent_notification_workflow rename to "Ent""Notif_workflow"')
+    await house.rows('alter table notify.ent_notification rename to "Ent""Notif"')
+    await install(house.url, Options(outbox=odd))
+    # The test and its invariants go on under the old names.
+    await house.rows(f"create view notify.ent_notification as select * from {odd}")
+    await house.rows(f"create view notify.ent_notification_workflow as select * from {workflow}")
+    await house.running(DISPATCHER_OUTBOX=odd)
+    assert await house.final(await house.notify()) == ["SENT"]
+    await house.burst(30)
+    await house.all_sent(31)
 
 
 async def test_without_a_listener_rows_arrive_by_polling(house: House):

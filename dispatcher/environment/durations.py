@@ -1,0 +1,46 @@
+"""Lengths of time as people write them: `10s`, `500ms`, `1h30m`, `PT30S`. Pure text in, text out.
+
+A bare number is refused: whether 30 means seconds or milliseconds is exactly what nobody remembers.
+"""
+
+import re
+from datetime import timedelta
+
+UNITS = {
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])")
+_SHORT = re.compile(rf"(?:{_PART.pattern})+")
+_ISO = re.compile(
+    r"P(?:([0-9]+)D)?(?:T(?=[0-9])(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+(?:\.[0-9]+)?)S)?)?", re.IGNORECASE
+)
+_ADVICE = "should be a length of time such as 500ms, 10s, 5m, 2h or PT30S"
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return what `text` means; ValueError with advice when it means nothing."""
+    compact = text.strip().replace(" ", "").lower()
+    try:
+        if _SHORT.fullmatch(compact):
+            return sum((float(number) * UNITS[unit] for number, unit in _PART.findall(compact)), timedelta())
+        if (iso := _ISO.fullmatch(compact)) and any(iso.groups()):
+            amounts = zip(iso.groups(), "dhms", strict=True)
+            return sum((float(number) * UNITS[unit] for number, unit in amounts if number), timedelta())
+    except OverflowError:
+        pass  # more days than a calendar holds: the same advice fits
+    raise ValueError(_ADVICE)
+
+
+def format_duration(duration: timedelta) -> str:
+    """Write `duration` so that `parse_duration` reads the same; finer than a millisecond is rounded away."""
+    rest = round(duration / UNITS["ms"])
+    parts: list[str] = []
+    for unit, length in UNITS.items():
+        count, rest = divmod(rest, length // UNITS["ms"])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
