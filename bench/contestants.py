@@ -38,7 +38,7 @@ class Contestant:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         environment = {
             **inherited,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "DATABASE_URL": url,
             "TEMPORAL_ADDRESS": stack.temporal.address,
             "TEMPORAL_TASK_QUEUE": url.rsplit("/", 1)[1],

@@ -1,4 +1,4 @@
-"""The application that writes notifications: one transaction inserts rows and does whatever its contestant asks of it."""
+"""The application that writes notifications: one transaction inserts rows and does what its contestant asks of it."""
 
 import time
 import uuid

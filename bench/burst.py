@@ -1,0 +1,71 @@
+"""A burst: one statement inserts many rows; how soon has Novu accepted all, and how soon are all final in the database.
+
+Rates count from the moment COMMIT came back. Only one contestant's process runs at a time. Slow contestants may run with
+fewer rows: their rate does not depend on the number, and the result says how many there were.
+"""
+
+from dataclasses import dataclass
+
+from bench.block import Block, block, until
+from bench.contestants import DISPATCHER, ONE_BY_ONE, PEERS, Contestant
+from bench.stack import Say, Stack
+from bench.writer import finished
+
+WARM_UP = 10
+WARM_UP_SECONDS = 30.0
+SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Burst:
+    """How one contestant took it, in rows per second."""
+
+    rows: int
+    accepted_per_second: float
+    final_per_second: float
+
+
+async def measure(stack: Stack, rows: int, peer_rows: int, solo_rows: int, say: Say) -> dict[str, Burst]:
+    """Return every contestant's burst."""
+    sizes: list[tuple[Contestant, int]] = [(DISPATCHER, rows), *((peer, peer_rows) for peer in PEERS)]
+    found: dict[str, Burst] = {}
+    for contestant, size in [*sizes, (ONE_BY_ONE, solo_rows)]:
+        found[contestant.name] = await one_block(stack, contestant, size)
+        say(f"burst {contestant.name}: {size} rows, {found[contestant.name].accepted_per_second:.0f}/s")
+    return found
+
+
+async def one_block(stack: Stack, contestant: Contestant, rows: int) -> Burst:
+    """Return the burst of one contestant, measured after a few rows to warm up."""
+    async with block(stack, contestant) as running:
+        for _ in range(WARM_UP):
+            await running.write(1)
+            await running.accepted(WARM_UP_SECONDS)
+        await final(running)
+        written = await running.write(rows)
+        await running.accepted(SECONDS)
+        accepted = max(request.started_at for request in await running.novu.requests())
+        # Asked only now, so that counting does not slow down what is measured; the database says when it was.
+        await final(running)
+        return Burst(
+            rows, rows / (accepted - written.committed), rows / (await last_final(running) - written.committed)
+        )
+
+
+async def final(running: Block) -> None:
+    """Return once every row written so far is final."""
+
+    async def all_final() -> bool:
+        return await finished(running.connection) >= running.written
+
+    await until(all_final, SECONDS, f"{running.contestant.name}: {running.written} rows final")
+
+
+async def last_final(running: Block) -> float:
+    """Return when the last row became final, in epoch seconds of the same machine's clock."""
+    cursor = await running.connection.execute(
+        "select extract(epoch from max(processed_at))::float8 from notify.ent_notification"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0]
