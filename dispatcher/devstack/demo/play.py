@@ -4,7 +4,8 @@ Due times are the database's. Nothing here knows how the dispatcher works.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from dispatcher.devstack.demo.evidence import Row, ask, look
-from dispatcher.devstack.demo.story import STORY, TENANT, UNKNOWN_KEY, Step
+from dispatcher.devstack.demo.story import STORY, TENANT, UNKNOWN_KEY, Act, Step
 
 LOOK_SECONDS = 0.1
 LATE_SECONDS = 0.5
@@ -47,6 +48,7 @@ where id = any(%s) and notification_status = 'PENDING' returning id, xmin::text
 NOW = "select extract(epoch from clock_timestamp() - %s)::double precision"
 
 Tell = Callable[[Mapping[int, Row]], None]
+Cue = Callable[[], Awaitable[None]]
 
 
 class Play:
@@ -68,25 +70,30 @@ class Play:
     async def perform(self, tell: Tell) -> None:
         """Write everything at its time, and watch until nothing more can happen; `tell` hears of every look."""
         await ask(self._connection, UNKNOWN, [UNKNOWN_KEY])
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._perform_all)
-            while not await self._over():
-                tell(self.rows)
-                await anyio.sleep(LOOK_SECONDS)
-        tell(self.rows)
-
-    async def _perform_all(self) -> None:
         start = time.monotonic()
-        for at, step, act in sorted(cues(), key=lambda cue: cue[0]):
-            await anyio.sleep(max(0.0, start + at - time.monotonic()))
-            await act(self, step)
+        for at, cue in sorted(self._cues(), key=lambda each: each[0]):
+            while (ahead := start + at - time.monotonic()) > 0:
+                await self._watch(tell, min(ahead, LOOK_SECONDS))
+            await cue()
+        while not await self._over():
+            await self._watch(tell, LOOK_SECONDS)
 
-    async def write(self, step: Step) -> None:
-        """Insert a step's rows."""
-        groups = [(i, i) for i in range(1, step.rows + 1)] if step.apart else [(1, step.rows)]
-        for first, last in groups:
-            await self._insert(step, first, last)
-            await anyio.sleep(step.apart)
+    def _cues(self) -> Iterator[tuple[float, Cue]]:
+        """Yield what happens when."""
+        for step in STORY:
+            if step.apart:
+                yield from (
+                    (step.at + i * step.apart, partial(self._insert, step, i + 1, i + 1)) for i in range(step.rows)
+                )
+            else:
+                yield step.at, partial(self._insert, step, 1, step.rows)
+            if step.then is not None:
+                yield step.then.at, partial(self._act, step, step.then)
+
+    async def _watch(self, tell: Tell, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        await look(self._connection, self.rows)
+        tell(self.rows)
 
     async def _insert(self, step: Step, first: int, last: int) -> None:
         parameters = {
@@ -106,18 +113,14 @@ class Play:
         for id_, xid, names in await ask(self._connection, WRITE, parameters):
             self.rows[id_] = Row(step, id_, xid, tuple(names[: taken(step)]), tuple(names[taken(step) :]))
 
-    async def act(self, step: Step) -> None:
+    async def _act(self, step: Step, act: Act) -> None:
         """Do what the application does later to a step's rows."""
-        assert step.then is not None  # noqa: S101  (cues() asks only for steps that have one)
         ids = [row.id for row in self.rows.values() if row.step is step]
-        for id_, xid in await ask(self._connection, ACTS[step.then.name], [ids]):
+        for id_, xid in await ask(self._connection, ACTS[act.name], [ids]):
             self.rows[id_].xid = xid
 
     async def _over(self) -> bool:
-        """Look, and say whether all rows are written, final and past their time."""
-        await look(self._connection, self.rows)
-        if len(self.rows) < sum(step.rows for step in STORY):
-            return False
+        """Return whether all rows are final and past their time."""
         if not all(row.final for row in self.rows.values()):
             return False
         last_due = max(row.due_at for row in self.rows.values() if row.due_at is not None)
@@ -128,9 +131,3 @@ class Play:
 def taken(step: Step) -> int:
     """Return how many of a row's recipients this Novu would take."""
     return step.recipients - step.refused
-
-
-def cues() -> list[tuple[float, Step, Callable[[Play, Step], Any]]]:
-    """Return what happens when."""
-    acts = [(step.then.at, step, Play.act) for step in STORY if step.then is not None]
-    return [(step.at, step, Play.write) for step in STORY] + acts
