@@ -29,6 +29,11 @@ SESSION = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "search_path": "pg_catalog",
+    # Our statements are few and meant for our indexes: planning each anew would cost more than running it, and a plan
+    # made while a table was small must not scan it when it is large.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
 }
 CONNECT_SECONDS = 10
 

@@ -5,7 +5,9 @@
 with room as (
   -- Less room than one batch counts as none: under backlog, batches should be whole.
   select case when %(capacity)s - count(*) < %(batch_size)s then 0
-    else least(%(limit)s, %(capacity)s - count(*)) end::integer as size
+    else least(%(limit)s, %(capacity)s - count(*)) end::integer as size,
+    -- A claim lost in a crash of the server is only claimed again, and the next durable write flushes it anyway.
+    set_config('synchronous_commit', 'off', true) as unhurried
   from dispatcher.delivery
   where lease_owner = %(node)s and lease_until is not null
 ),

@@ -28,6 +28,8 @@ select t.notification_id, t.birth, t.generation, t.fence, t.attempts, t.age,
    from dispatcher.recipient r
    where r.notification_id = t.notification_id and r.generation = t.generation) as ledger
 from taken t
+-- As with a claim: the write that counts is the one before the call, and it flushes this one.
+cross join (select set_config('synchronous_commit', 'off', true) offset 0) unhurried
 join {outbox} n on n.id = t.notification_id
 left join {workflow} w on w.id = n.notification_workflow_id
 cross join lateral (select n.payload::text as payload, n.overrides::text as overrides offset 0) x
