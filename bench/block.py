@@ -28,6 +28,26 @@ LOOK_SECONDS = 0.02
 numbers = itertools.count(1)
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What the stand-in's ledger says about one block."""
+
+    contestant: str
+    written: int
+    accepted: int
+    effects: int
+    duplicates: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether every row was accepted, each exactly once."""
+        return self.written == self.accepted == self.effects and not self.duplicates
+
+
+ledger: list[Counts] = []
+"""Every block of this run."""
+
+
 @dataclass
 class Block:
     """A contestant at work."""
@@ -52,10 +72,12 @@ class Block:
         return (await self.novu.summary()).pairs >= self.written
 
     async def check(self) -> None:
-        """Raise unless the ledger says: every row, each exactly once."""
+        """Keep the ledger's counts, and raise unless they say: every row, each exactly once."""
         summary = await self.novu.summary()
-        if (summary.pairs, summary.effects, summary.duplicate_pairs) != (self.written, self.written, 0):
-            raise RuntimeError(f"{self.contestant.name} wrote {self.written} rows, but Novu says {summary}")
+        counts = Counts(self.contestant.name, self.written, summary.pairs, summary.effects, summary.duplicate_pairs)
+        ledger.append(counts)
+        if not counts.exact:
+            raise RuntimeError(f"not every row exactly once: {counts}")
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""A burst: one statement inserts many rows; how soon has Novu accepted all, and how soon are all final in the database.
+"""A burst: one statement inserts many rows; how soon has Novu accepted all, and how soon is all final in the database.
 
-Rates count from the moment COMMIT came back. Only one contestant's process runs at a time. Slow contestants may run with
-fewer rows: their rate does not depend on the number, and the result says how many there were.
+Rates count from the moment COMMIT came back. Only one contestant's process runs at a time. Slow contestants may run
+with fewer rows: their rate does not depend on the number, and the result says how many there were.
 """
 
 from dataclasses import dataclass

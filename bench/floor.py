@@ -13,6 +13,7 @@ import psycopg
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import GrpcCompression
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from bench.novu_client import Trigger
@@ -53,7 +54,7 @@ class Activities:
 
 async def main() -> None:
     """Serve until the process is ended."""
-    client = await temporal.connect(create_namespace=True)
+    client = await Client.connect(os.environ["TEMPORAL_ADDRESS"], grpc_compression=GrpcCompression.NONE)
     with ThreadPoolExecutor(4) as executor:
         async with worker(client, executor):
             connection = await psycopg.AsyncConnection.connect(os.environ["DATABASE_URL"], autocommit=True)

@@ -1,12 +1,20 @@
-"""PgQueuer doing the same job: enqueued by the writer's transaction, woken by its own trigger."""
+"""PgQueuer doing the same job: enqueued by the writer's transaction, woken by its own trigger.
+
+Its psycopg driver keeps its connection locked while it listens, which costs every statement up to a second. It gets a
+second connection here; its asyncpg driver, where that is installed, has none of this and is used instead.
+"""
 
 import asyncio
+import importlib
+import importlib.util
 import os
+from typing import Any
 
 import psycopg
 from pgqueuer import PgQueuer
 from pgqueuer.db import PsycopgDriver
 from pgqueuer.models import Job as QueuedJob
+from pgqueuer.ports.driver import NotifyCallback
 from pgqueuer.queries import Queries
 from psycopg import AsyncConnection
 
@@ -41,14 +49,30 @@ async def main() -> None:
     await queuer.run(batch_size=CONCURRENCY, max_concurrent_tasks=2 * CONCURRENCY)
 
 
+class TwoConnections(PsycopgDriver):
+    """PgQueuer's psycopg driver, listening on a connection of its own."""
+
+    def __init__(self, statements: AsyncConnection, listening: AsyncConnection) -> None:
+        super().__init__(statements)
+        self._ears = PsycopgDriver(listening)
+
+    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
+        """Listen, elsewhere."""
+        await self._ears.add_listener(channel, callback)
+
+    async def remove_listener(self, channel: str, callback: NotifyCallback) -> None:
+        """Stop listening."""
+        await self._ears.remove_listener(channel, callback)
+
+
 async def connected() -> PgQueuer:
-    """Return PgQueuer on the faster of its drivers that is there."""
+    """Return PgQueuer on asyncpg where that is installed, else on psycopg."""
     url = os.environ["DATABASE_URL"]
-    try:
-        import asyncpg  # noqa: PLC0415
-    except ImportError:
-        return PgQueuer.from_psycopg_connection(await psycopg.AsyncConnection.connect(url, autocommit=True))
-    return PgQueuer.from_asyncpg_pool(await asyncpg.create_pool(url, min_size=2, max_size=8))
+    if importlib.util.find_spec("asyncpg") is not None:
+        asyncpg: Any = importlib.import_module("asyncpg")
+        return PgQueuer.from_asyncpg_pool(await asyncpg.create_pool(url, min_size=2, max_size=8))
+    connections = [await AsyncConnection.connect(url, autocommit=True) for _ in range(2)]
+    return PgQueuer(TwoConnections(*connections))
 
 
 if __name__ == "__main__":

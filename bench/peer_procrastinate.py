@@ -4,6 +4,7 @@ import asyncio
 import os
 
 from procrastinate import App, PsycopgConnector
+from procrastinate.types import JSONDict
 from psycopg import AsyncConnection
 
 from bench.peer_job import CONCURRENCY, Job
@@ -25,7 +26,8 @@ async def prepare(url: str) -> None:
 async def announce(connection: AsyncConnection, ids: list[int], recipients: list[str]) -> None:  # noqa: ARG001
     """Defer all in one statement, in the writer's transaction."""
     deferrer = WRITERS_APP.configure_task(TASK, connection=connection)
-    await deferrer.batch_defer_async(*({"notification_id": notification_id} for notification_id in ids))
+    jobs: list[JSONDict] = [{"notification_id": notification_id} for notification_id in ids]
+    await deferrer.batch_defer_async(*jobs)
 
 
 async def main() -> None:

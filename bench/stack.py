@@ -4,6 +4,7 @@ Every block of a measurement gets a database of its own, cloned from its contest
 what another left.
 """
 
+import os
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -59,7 +60,7 @@ async def running() -> AsyncGenerator[Stack]:
     """Run the servers until the block ends, with their data in a folder that goes away."""
     with tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # PostgreSQL runs as another user when root measures
+        os.chmod(name, 0o755)  # noqa: PTH101  (PostgreSQL runs as another user when root measures)
         settings = {"fsync": "on", "shared_buffers": "256MB"}
         with (
             postgres.running(folder / "postgres", settings=settings) as database,

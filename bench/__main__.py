@@ -1,0 +1,87 @@
+"""`python -m bench`: latency, burst and idle cost of Dispatcher beside its floor and its peers, in one run.
+
+One PostgreSQL, one Temporal server, one Novu stand-in for all. Absolute numbers belong to the machine; what travels is
+the ratio between two contestants of the same run. Exits 1 when a target is missed.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+
+from bench import burst, idle, latency, report, stack
+from bench.contestants import prepare_all
+from bench.verdict import spread
+
+PARTS = ("latency", "burst", "idle")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    latency_rows: int = 200
+    blocks: int = 4
+    rows: int = 10_000
+    peer_rows: int = 2_000
+    solo_rows: int = 1_000
+    idle_seconds: float = 10
+
+
+QUICK = Sizes(latency_rows=4, blocks=1, rows=300, peer_rows=40, solo_rows=20, idle_seconds=0.2)
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help="which of latency,burst,idle")
+    parser.add_argument("--rows", type=int, default=Sizes.rows, help="rows of Dispatcher's burst")
+    parser.add_argument("--latency-rows", type=int, default=Sizes.latency_rows, help="rows per contestant")
+    parser.add_argument("--quick", action="store_true", help="a smoke run; its numbers mean nothing")
+    parser.add_argument("--json", action="store_true", help="print the record instead of the tables")
+    parsed = parser.parse_args()
+    unknown = set(parsed.only.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"--only knows {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
+    return parsed
+
+
+async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
+    """Measure."""
+    results = report.Results(quick)
+    async with stack.running() as running:
+        await prepare_all(running)
+        if "latency" in parts:
+            seconds = await latency.measure(running, sizes.latency_rows, sizes.blocks, say)
+            results.latency = {name: spread(found) for name, found in seconds.items()}
+        if "burst" in parts:
+            results.burst = await burst.measure(running, sizes.rows, sizes.peer_rows, sizes.solo_rows, say)
+        if "idle" in parts:
+            results.idle = await idle.measure(running, sizes.idle_seconds, say)
+    return results
+
+
+def say(words: str) -> None:
+    """Tell a person who waits; stdout belongs to the result."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run, print, save."""
+    parsed = arguments()
+    sizes = QUICK if parsed.quick else Sizes(latency_rows=parsed.latency_rows, rows=parsed.rows)
+    results = asyncio.run(run(set(parsed.only.split(",")), sizes, quick=parsed.quick))
+    record = results.record()
+    if parsed.json:
+        print(json.dumps(record, indent=2))
+    else:
+        report.show(results)
+    if parsed.quick:
+        return 0
+    say(f"saved {report.save(record)}")
+    return 0 if all(verdict.met for verdict in results.verdicts()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The result of a run: as a record for a file, and as tables for a person."""
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.block import ledger
+from bench.burst import Burst
+from bench.contestants import DISPATCHER, FLOOR
+from bench.idle import Idle
+from bench.verdict import Spread, Verdict, judge_burst, judge_idle, judge_latency
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "asyncpg", "uvloop")
+
+
+@dataclasses.dataclass
+class Results:
+    """What was measured, by contestant; empty where it was not asked for."""
+
+    quick: bool
+    latency: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
+    burst: dict[str, Burst] = dataclasses.field(default_factory=dict[str, Burst])
+    idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
+
+    def verdicts(self) -> list[Verdict]:
+        """Return every judged number."""
+        parts = [(self.latency, judge_latency), (self.burst, judge_burst), (self.idle, judge_idle)]
+        return [verdict for found, judge in parts if found for verdict in judge(found)]  # pyright: ignore[reportArgumentType]
+
+    def record(self) -> dict[str, Any]:
+        """Return what the result file holds."""
+        record = dataclasses.asdict(self)
+        return {
+            "at": datetime.now(UTC).isoformat(),
+            "machine": machine(),
+            **record,
+            "ledger": [dataclasses.asdict(counts) for counts in ledger],
+            "verdicts": [dataclasses.asdict(verdict) for verdict in self.verdicts()],
+        }
+
+
+def machine() -> dict[str, Any]:
+    """Return what a reader needs to know about where this ran; the load says whether it was quiet."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "load": [round(value, 2) for value in os.getloadavg()],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: installed(name) for name in PACKAGES},
+    }
+
+
+def installed(name: str) -> str | None:
+    """Return a package's version; None when it is not there."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def save(record: Mapping[str, Any]) -> Path:
+    """Write a result file and return its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{record['at'][:19].replace(':', '-')}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    return path
+
+
+def show(results: Results) -> None:
+    """Print the tables."""
+    console = Console(file=sys.stdout)
+    for table in (latency_table(results), burst_table(results), idle_table(results)):
+        if table.row_count:
+            console.print(table)
+    console.print(verdict_table(results.verdicts()))
+    if results.quick:
+        console.print("A quick run shows that everything works. Its numbers mean nothing.")
+
+
+def latency_table(results: Results) -> Table:
+    """Return commit to Novu's request."""
+    table = columns("commit to Novu's request", "rows", "p50 ms", "p90 ms", "p99 ms", "p50 / floor", "p99 / floor")
+    for name, ours in results.latency.items():
+        floor = results.latency[FLOOR.name]
+        numbers = (ours.p50_ms, ours.p90_ms, ours.p99_ms, ours.p50_ms / floor.p50_ms, ours.p99_ms / floor.p99_ms)
+        table.add_row(name, str(ours.rows), *(f"{number:.2f}" for number in numbers))
+    return table
+
+
+def burst_table(results: Results) -> Table:
+    """Return rows per second."""
+    table = columns("burst", "rows", "accepted/s", "final/s", "dispatcher / this")
+    for name, burst in results.burst.items():
+        ratio = results.burst[DISPATCHER.name].accepted_per_second / burst.accepted_per_second
+        rates = (f"{burst.accepted_per_second:.0f}", f"{burst.final_per_second:.0f}", f"{ratio:.1f}")
+        table.add_row(name, str(burst.rows), *rates)
+    return table
+
+
+def idle_table(results: Results) -> Table:
+    """Return the cost of doing nothing."""
+    table = columns("idle", "memory MB", "% of a core", "ready s", "memory, dispatcher / this")
+    for name, idle in results.idle.items():
+        ratio = results.idle[DISPATCHER.name].memory_mb / idle.memory_mb
+        numbers = (f"{idle.memory_mb:.0f}", f"{100 * idle.core_share:.2f}", f"{idle.ready_seconds:.2f}", f"{ratio:.2f}")
+        table.add_row(name, *numbers)
+    return table
+
+
+def verdict_table(verdicts: list[Verdict]) -> Table:
+    """Return the judged numbers."""
+    table = columns("target", "measured", "wanted", "met")
+    for verdict in verdicts:
+        table.add_row(verdict.name, f"{verdict.value:.2f}", verdict.target, "yes" if verdict.met else "NO")
+    return table
+
+
+def columns(first: str, *others: str) -> Table:
+    """Return an empty table."""
+    table = Table(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table

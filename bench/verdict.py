@@ -1,0 +1,70 @@
+"""From measurements to ratios and verdicts. Every number that is judged is a ratio within one run, save the memory."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.burst import Burst
+from bench.contestants import DISPATCHER, FLOOR, ONE_BY_ONE, PEERS
+from bench.idle import Idle
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a contestant's rows were spread, in milliseconds."""
+
+    rows: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    most_ms: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judged number beside its target."""
+
+    name: str
+    value: float
+    target: str
+    met: bool
+
+
+def spread(seconds: Sequence[float]) -> Spread:
+    """Return the percentiles of `seconds`."""
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    return Spread(len(seconds), *(1000 * value for value in (cuts[49], cuts[89], cuts[98], max(seconds))))
+
+
+def at_most(name: str, value: float, limit: float, unit: str = "x") -> Verdict:
+    """Judge a number that should be small."""
+    return Verdict(name, value, f"<= {limit:g}{unit}", value <= limit)
+
+
+def at_least(name: str, value: float, limit: float) -> Verdict:
+    """Judge a number that should be large."""
+    return Verdict(name, value, f">= {limit:g}x", value >= limit)
+
+
+def judge_latency(spreads: Mapping[str, Spread]) -> list[Verdict]:
+    """Judge Dispatcher against the floor."""
+    ours, floor = spreads[DISPATCHER.name], spreads[FLOOR.name]
+    return [
+        at_most("latency p50, dispatcher / floor", ours.p50_ms / floor.p50_ms, 1.5),
+        at_most("latency p99, dispatcher / floor", ours.p99_ms / floor.p99_ms, 3),
+    ]
+
+
+def judge_burst(bursts: Mapping[str, Burst]) -> list[Verdict]:
+    """Judge Dispatcher against the better peer, and against itself without batches. What counts is all accepted."""
+    ours = bursts[DISPATCHER.name].accepted_per_second
+    peer = max(bursts[peer.name].accepted_per_second for peer in PEERS)
+    return [
+        at_least("burst, dispatcher / better peer", ours / peer, 8),
+        at_least("burst, batches / one workflow per row", ours / bursts[ONE_BY_ONE.name].accepted_per_second, 10),
+    ]
+
+
+def judge_idle(idles: Mapping[str, Idle]) -> list[Verdict]:
+    """Judge Dispatcher's memory."""
+    return [at_most("idle memory, dispatcher", idles[DISPATCHER.name].memory_mb, 200, " MB")]

@@ -1,0 +1,47 @@
+"""The benchmark still runs, and everybody it measures really does the work. Its numbers are not looked at."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONTESTANTS = {"floor", "dispatcher", "pgqueuer", "procrastinate"}
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench", "--quick", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    # A block ends with an error unless the stand-in's ledger has each of its rows exactly once.
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_quick_run_measures_every_contestant(record: dict[str, Any]):
+    assert set(record["latency"]) == CONTESTANTS
+    assert set(record["burst"]) == {"dispatcher", "pgqueuer", "procrastinate", "one workflow per row"}
+    assert set(record["idle"]) == CONTESTANTS
+    assert record["machine"]["packages"]["novu-py"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_every_row_was_accepted_exactly_once_by_the_standins_ledger(record: dict[str, Any]):
+    assert len(record["ledger"]) == 4 + 4 + 4
+    for block in record["ledger"]:
+        assert block["accepted"] == block["effects"] == block["written"], block
+        assert block["duplicates"] == 0, block
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_every_judged_number_names_its_target(record: dict[str, Any]):
+    judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
+    assert len(judged) == 5
+    assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())
