@@ -21,7 +21,7 @@ from bench.idle import Idle
 from bench.verdict import Spread, Verdict, judge_burst, judge_idle, judge_latency
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "asyncpg", "uvloop")
+PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "uvloop")
 
 
 @dataclasses.dataclass
