@@ -1,0 +1,124 @@
+"""How much a claim takes and which workflows it asks for; rows that cannot be read hurt nobody."""
+
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from ledger_books import Books, ids_of
+
+from dispatcher.models import State
+
+POISON: dict[str, dict[str, Any]] = {
+    "before Christ": {"created_at": "4713-01-02 00:00+00 BC"},
+    "at the end of time": {"created_at": "infinity"},
+    "at its beginning": {"created_at": "-infinity"},
+    "600 KiB": {"payload": '{"x": "' + "x" * 600 * 1024 + '"}'},
+    "6,000 levels": {"payload": '{"a":' * 6000 + "1" + "}" * 6000},
+    "5,000 digits": {"payload": '{"n": ' + "7" * 5000 + "}"},
+    "no recipients": {"recipients": []},
+    "a NULL recipient": {"recipients": [None]},
+    "no workflow": {"notification_workflow_id": None},
+}
+
+
+class TestRoom:
+    async def test_a_claim_takes_no_more_than_its_limit_and_says_so(self, books: Books):
+        ids = await books.many(5)
+        first = await books.claim(limit=3)
+        assert (first.room, first.rows, ids_of(first)) == (3, 3, ids[:3])
+        second = await books.claim(limit=3)
+        assert (second.room, ids_of(second)) == (3, ids[3:])
+        assert (await books.claim(limit=3)).rows == 0
+
+    async def test_a_node_holds_no_more_than_its_capacity(self, books: Books):
+        ids = await books.many(7)
+        first = await books.claim(capacity=5, batch_size=1)
+        assert (first.room, first.rows) == (5, 5)
+        full = await books.claim(capacity=5, batch_size=1)
+        assert (full.room, full.rows, full.starts) == (0, 0, [])
+        [row] = await books.take(ids[0])
+        await books.settle(row, State.ACCEPTED)
+        assert (await books.claim(capacity=5, batch_size=1)).room == 1
+
+    async def test_less_room_than_a_batch_is_none(self, books: Books):
+        await books.many(10)
+        assert (await books.claim(capacity=6, batch_size=4)).rows == 6
+        assert (await books.claim(capacity=9, batch_size=4)).room == 0
+        assert (await books.claim(capacity=10, batch_size=4)).room == 4
+
+    async def test_what_another_node_holds_takes_no_room_here(self, books: Books):
+        await books.many(6)
+        assert (await books.claim(capacity=4, batch_size=1)).rows == 4
+        assert (await books.claim(await books.node("there"), capacity=4, batch_size=1)).rows == 2
+
+    async def test_rows_from_every_source_share_the_limit_oldest_first(self, books: Books):
+        new = await books.notify(created_at="2020-01-03")
+        scheduled = await books.notify(scheduled_for="2020-01-02")
+        failed = await books.held()
+        await books.rows("update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id)
+        await books.settle(failed, State.UNKNOWN, timedelta(0))
+        await books.rows("update dispatcher.delivery set next_attempt_at = '2020-01-01' where settled_at is not null")
+        assert ids_of(await books.claim(limit=2)) == [failed.id, scheduled]
+        assert ids_of(await books.claim(limit=2)) == [new]
+
+
+class TestWorkflows:
+    async def test_few_rows_get_a_workflow_each(self, books: Books):
+        ids = await books.many(10)
+        claim = await books.claim(solo_max=10)
+        assert [start.notification_ids for start in claim.starts] == [[row] for row in ids]
+        assert all(start.solo for start in claim.starts)
+        assert len({start.workflow_id for start in claim.starts}) == 10
+
+    async def test_many_rows_are_cut_into_batches_per_enterprise(self, books: Books):
+        one, two = uuid4(), uuid4()
+        sets = {enterprise: set(await books.many(25, enterprise=enterprise)) for enterprise in (one, two, None)}
+        claim = await books.claim(batch_size=10)
+        assert not any(start.solo for start in claim.starts)
+        assert sorted(len(start.notification_ids) for start in claim.starts) == [5, 5, 5, 10, 10, 10, 10, 10, 10]
+        for start in claim.starts:
+            assert start.workflow_id.startswith("notifications-c1-")
+            assert any(set(start.notification_ids) <= ids for ids in sets.values())
+        carried = await books.rows("select distinct workflow_id from dispatcher.delivery")
+        assert {workflow_id for (workflow_id,) in carried} == {start.workflow_id for start in claim.starts}
+
+    async def test_a_row_is_counted_for_solo_over_all_enterprises(self, books: Books):
+        for _ in range(11):
+            await books.notify(enterprise_id=uuid4())
+        claim = await books.claim(solo_max=10)
+        assert [start.solo for start in claim.starts] == [False] * 11
+
+    async def test_two_claims_never_name_the_same_batch(self, books: Books):
+        await books.many(40)
+        names = [start.workflow_id for _ in range(2) for start in (await books.claim(limit=20, batch_size=5)).starts]
+        assert len(set(names)) == len(names) == 8
+
+    async def test_a_row_claimed_alone_after_a_batch_has_its_own_workflow_again(self, books: Books):
+        [row, *_] = await books.many(12)
+        [start] = (await books.claim()).starts
+        await books.outbox.unclaim(start)
+        claim = await books.claim(limit=1)
+        assert claim.starts[0].workflow_id == f"notification-{row}-{(await books.head(row))['birth']}-1"
+
+
+class TestSize:
+    async def test_a_thousand_rows_are_one_claim(self, books: Books):
+        await books.many(1200)
+        started = time.monotonic()
+        claim = await books.claim()
+        assert time.monotonic() - started < 5
+        assert (claim.room, claim.rows, len(claim.starts)) == (1000, 1000, 10)
+        assert {len(start.notification_ids) for start in claim.starts} == {100}
+        assert (await books.claim()).rows == 200
+
+    async def test_poison_rows_hurt_nobody(self, books: Books):
+        good = await books.notify()
+        bad = [await books.notify(**columns) for columns in POISON.values()]
+        assert sorted(ids_of(await books.claim())) == sorted([good, *bad])
+        rows = await books.take(good, *bad)
+        assert [row.id for row in rows] == [good, *bad]
+        refused = {name for name, row in zip(POISON, rows[1:], strict=True) if row.refusal is not None}
+        assert refused == set(POISON) - {"before Christ", "at the end of time", "at its beginning"}
+        assert rows[0].refusal is None
+        assert all(row.age < timedelta(minutes=1) for row in rows)

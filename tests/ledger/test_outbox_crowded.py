@@ -1,0 +1,108 @@
+"""Many at once on the same rows: nobody shares a row, nobody waits in a circle, and nothing is lost."""
+
+import asyncio
+import random
+from collections import Counter
+
+from ledger_books import LEASE, Books, calls_of, ids_of, members_of
+
+from dispatcher.conclusions import conclude
+from dispatcher.models import Notification, State
+from dispatcher.outbox import Outbox
+
+
+async def test_claims_at_the_same_moment_never_share_a_row(books: Books):
+    nodes = [await books.node(f"node-{number}") for number in range(4)]
+    for _ in range(40):
+        await books.rows("truncate dispatcher.delivery")
+        await books.rows("delete from notify.ent_notification")
+        ids = await books.many(40)
+        claims = await asyncio.gather(*(books.claim(node, limit=15, batch_size=5) for node in nodes))
+        taken = [row for claim in claims for row in ids_of(claim)]
+        taken += ids_of(await books.claim(limit=100))
+        assert sorted(taken) == ids
+        owners = dict(await books.rows("select lease_owner, count(*) from dispatcher.delivery group by 1"))
+        assert {f"node-{n}": len(ids_of(claim)) for n, claim in enumerate(claims) if claim.rows} | {
+            "here": 40 - sum(claim.rows for claim in claims)
+        } == ({"here": 0} | owners)
+
+
+async def test_claims_of_retries_at_the_same_moment_never_share_a_row(books: Books):
+    ids = await books.many(30)
+    await books.claim(solo_max=0)
+    nodes = [await books.node(f"node-{number}") for number in range(4)]
+    for attempts in range(2, 30):
+        await books.rows("update notify.ent_notification set notification_status = 'FAILED'")
+        await books.rows(
+            "update dispatcher.delivery set settled_at = now(), next_attempt_at = now(), lease_owner = null,"
+            " lease_until = null"
+        )
+        claims = await asyncio.gather(*(books.claim(node, limit=10, batch_size=5) for node in nodes))
+        taken = [row for claim in claims for row in ids_of(claim)]
+        taken += ids_of(await books.claim())
+        assert sorted(taken) == ids
+        heads = await books.rows("select distinct attempts, generation from dispatcher.delivery")
+        assert heads == [(attempts, 1)]
+
+
+async def test_statements_on_the_same_rows_never_wait_in_a_circle(books: Books):
+    ids = await books.many(40)
+    [start] = (await books.claim()).starts
+    rows = [item.notification for item in await books.outbox.take(ids, start.workflow_id, LEASE)]
+    luck = random.Random(1)
+
+    def mixed() -> list[Notification]:
+        return luck.sample(rows, len(rows))
+
+    async def take() -> None:
+        """Raise every fence; whoever comes later in this round is shut out."""
+        for item in await books.outbox.take(luck.sample(ids, len(ids)), start.workflow_id, LEASE):
+            next(row for row in rows if row.id == item.notification.id).fence = item.notification.fence
+
+    async def renew() -> None:
+        chosen = mixed()
+        await books.outbox.renew([row.id for row in chosen], [row.fence for row in chosen], LEASE)
+
+    for _ in range(200):
+        await asyncio.gather(
+            books.outbox.sending(calls_of(*mixed())),
+            books.outbox.settle(members_of(*mixed()), []),
+            renew(),
+            renew(),
+            take(),
+            books.outbox.settle(members_of(*mixed()), []),
+            books.outbox.sending(calls_of(*mixed())),
+        )
+    heads = await books.rows("select count(*), min(fence), max(fence) from dispatcher.delivery")
+    assert heads == [(40, 202, 202)]
+
+
+async def test_whole_runs_beside_each_other_lose_nothing_and_send_each_row_once(books: Books):
+    """Four nodes claim, take, send and settle or let go at random until all is done."""
+    ids = await books.many(150)
+    nodes = [await books.node(f"node-{number}") for number in range(4)]
+    permitted: Counter[int] = Counter()
+
+    async def work(node: Outbox, luck: random.Random) -> None:
+        while await books.value("select count(*) from notify.ent_notification where notification_status <> 'SENT'"):
+            for start in (await books.claim(node, limit=30, batch_size=5)).starts:
+                if luck.random() < 0.2:
+                    await node.unclaim(start)
+                    continue
+                taken = await node.take(start.notification_ids, start.workflow_id, LEASE)
+                rows = [item.notification for item in taken]
+                if luck.random() < 0.2:
+                    await node.hand_back(rows)
+                    continue
+                sent = await node.sending(calls_of(*rows))
+                for row in rows:
+                    permitted[row.id] += (row.id, row.recipients[0].id) in sent
+                    row.recipients[0].state = State.ACCEPTED
+                    row.conclusion = conclude(row, None)
+                await node.settle(members_of(*rows), rows)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(work(node, random.Random(seed)) for seed, node in enumerate(nodes)))
+    assert permitted == Counter(dict.fromkeys(ids, 1))
+    heads = await books.rows("select distinct generation, attempts, lease_until from dispatcher.delivery")
+    assert heads == [(1, 1, None)]  # rows let go did not spend an attempt

@@ -1,0 +1,238 @@
+"""How rows come back: handed back, unclaimed, rescued, adopted."""
+
+from uuid import uuid4
+
+import pytest
+from ledger_books import LEASE, Books, calls_of, ids_of, members_of, stale
+
+from dispatcher.models import Notification, Start, State
+from dispatcher.outbox import Late
+
+
+def late(row: Notification, workflow_id: str = "any") -> Late:
+    """Return what a sweep knows about the row."""
+    return Late(workflow_id, [row.id], [row.fence])
+
+
+class TestHandBack:
+    async def test_the_row_is_free_and_its_attempt_does_not_count(self, books: Books):
+        row = await books.held()
+        await books.outbox.hand_back([row])
+        assert await books.status(row.id) == "PENDING"
+        head = await books.head(row.id)
+        assert (head["attempts"], head["fence"], head["lease_owner"], head["lease_until"]) == (
+            0,
+            row.fence + 1,
+            None,
+            None,
+        )
+
+    async def test_who_was_shut_out_hands_nothing_back(self, books: Books):
+        row = await books.held()
+        before = await books.snapshot()
+        await books.outbox.hand_back([stale(row)])
+        assert await books.snapshot() == before
+
+    async def test_attempts_never_fall_below_none(self, books: Books):
+        row = await books.held()
+        await books.rows("update dispatcher.delivery set attempts = 0")
+        await books.outbox.hand_back([row])
+        assert (await books.head(row.id))["attempts"] == 0
+
+    @pytest.mark.parametrize("status", ["RETRACTED", "SENT", "FAILED", "PENDING"])
+    async def test_the_owners_status_stands(self, books: Books, status: str):
+        row = await books.held()
+        await books.change(row.id, notification_status=status)
+        await books.outbox.hand_back([row])
+        assert await books.status(row.id) == status
+        assert (await books.head(row.id))["lease_until"] is None
+
+    async def test_a_row_that_is_not_due_stays_pending_until_it_is(self, books: Books):
+        row = await books.held()
+        await books.change(row.id, scheduled_for="2999-01-01")
+        await books.outbox.hand_back([row])
+        assert await books.status(row.id) == "PENDING"
+        assert ids_of(await books.claim()) == []
+        await books.change(row.id, scheduled_for=None)
+        assert ids_of(await books.claim()) == [row.id]
+
+    async def test_what_was_sent_before_is_remembered(self, books: Books):
+        row = await books.held(recipients=[uuid4(), uuid4()])
+        await books.outbox.sending(calls_of(row))
+        row.recipients[0].state, row.recipients[1].state = State.ACCEPTED, State.UNKNOWN
+        await books.outbox.settle(members_of(row), [])
+        await books.outbox.hand_back([row])
+        await books.claim()
+        [again] = await books.take(row.id)
+        assert [recipient.state for recipient in again.recipients] == [State.ACCEPTED, State.UNKNOWN]
+
+
+class TestUnclaim:
+    async def test_rows_whose_workflow_did_not_start_are_free(self, books: Books):
+        ids = await books.many(12)
+        [start] = (await books.claim()).starts
+        await books.outbox.unclaim(start)
+        assert {await books.status(row) for row in ids} == {"PENDING"}
+        head = await books.head(ids[0])
+        assert (head["attempts"], head["lease_until"], head["fence"]) == (0, None, 2)
+        assert (await books.claim()).rows == 12
+        assert (await books.head(ids[0]))["attempts"] == 1
+
+    async def test_rows_that_another_workflow_carries_meanwhile_are_not(self, books: Books):
+        row = await books.notify()
+        await books.claim()
+        before = await books.snapshot()
+        await books.outbox.unclaim(Start("notifications-of-before", [row], solo=False))
+        assert await books.snapshot() == before
+
+    async def test_a_settled_row_stays_settled(self, books: Books):
+        row = await books.held()
+        workflow_id = (await books.head(row.id))["workflow_id"]
+        await books.settle(row, State.ACCEPTED)
+        before = await books.snapshot()
+        await books.outbox.unclaim(Start(workflow_id, [row.id], solo=True))
+        assert await books.snapshot() == before
+
+    async def test_a_run_that_began_all_the_same_is_shut_out(self, books: Books):
+        row = await books.held()
+        workflow_id = (await books.head(row.id))["workflow_id"]
+        await books.outbox.unclaim(Start(workflow_id, [row.id], solo=True))
+        assert await books.outbox.sending(calls_of(row)) == set()
+        await books.settle(row, State.ACCEPTED)
+        assert await books.status(row.id) == "PENDING"
+
+
+class TestRescue:
+    async def test_a_lost_rows_attempt_counts(self, books: Books):
+        row = await books.held()
+        assert await books.outbox.rescue(late(row)) == 1
+        assert await books.status(row.id) == "PENDING"
+        head = await books.head(row.id)
+        assert (head["attempts"], head["fence"], head["lease_until"]) == (1, row.fence + 1, None)
+        await books.claim()
+        head = await books.head(row.id)
+        assert (head["attempts"], head["generation"]) == (2, 1)
+
+    async def test_a_row_that_was_taken_meanwhile_is_left_to_its_taker(self, books: Books):
+        row = await books.held()
+        [again] = await books.take(row.id)
+        assert await books.outbox.rescue(late(row)) == 0
+        assert await books.outbox.sending(calls_of(again)) != set()
+
+    async def test_two_sweeps_rescue_a_row_once(self, books: Books):
+        row = await books.held()
+        assert [await books.outbox.rescue(late(row)), await books.outbox.rescue(late(row))] == [1, 0]
+        assert (await books.head(row.id))["fence"] == row.fence + 1
+
+    async def test_a_retracted_row_is_let_go_and_not_counted(self, books: Books):
+        row = await books.held()
+        await books.change(row.id, notification_status="RETRACTED")
+        assert await books.outbox.rescue(late(row)) == 0
+        assert await books.status(row.id) == "RETRACTED"
+        assert (await books.head(row.id))["lease_until"] is None
+
+    async def test_a_process_that_wakes_up_after_its_rescue_changes_nothing(self, books: Books):
+        paused = await books.held()
+        await books.outbox.sending(calls_of(paused))
+        await books.outbox.rescue(late(paused))
+        await books.settle(paused, State.ACCEPTED)
+        await books.outbox.hand_back([paused])
+        await books.outbox.renew([paused.id], [paused.fence], LEASE)
+        assert await books.status(paused.id) == "PENDING"
+        head = await books.head(paused.id)
+        assert (head["lease_until"], head["attempts"]) == (None, 1)
+        assert [entry["state"] for entry in await books.entries(paused.id)] == ["sending"]
+
+
+class TestRenewAndExpire:
+    async def test_the_holder_keeps_its_rows(self, books: Books):
+        row = await books.held()
+        await books.expire(row.id)
+        await books.outbox.renew([row.id], [row.fence], LEASE)
+        assert await books.outbox.expired(100) == []
+
+    async def test_who_was_shut_out_renews_nothing(self, books: Books):
+        row = await books.held()
+        await books.expire(row.id)
+        await books.outbox.renew([row.id], [row.fence - 1], LEASE)
+        assert [found.ids for found in await books.outbox.expired(100)] == [[row.id]]
+
+    async def test_a_free_row_is_not_held_again(self, books: Books):
+        row = await books.held()
+        await books.settle(row, State.ACCEPTED)
+        fence = (await books.head(row.id))["fence"]
+        await books.outbox.renew([row.id], [fence], LEASE)
+        assert (await books.head(row.id))["lease_until"] is None
+
+    async def test_a_lost_database_is_no_loss_to_a_renewal(self, books: Books):
+        row = await books.held()
+        pids = await books.rows(
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+            " and datname = current_database() and backend_type = 'client backend'"
+        )
+        assert pids
+        await books.outbox.renew([row.id], [row.fence], LEASE)
+
+    async def test_expired_rows_come_with_their_workflow_and_fences(self, books: Books):
+        ids = await books.many(12)
+        [batch] = (await books.claim()).starts
+        alone = await books.held()
+        await books.held()  # its lease still runs
+        await books.expire(*ids[:5], alone.id)
+        found = {item.workflow_id: item for item in await books.outbox.expired(100)}
+        assert set(found) == {batch.workflow_id, (await books.head(alone.id))["workflow_id"]}
+        assert sorted(found[batch.workflow_id].ids) == ids[:5]
+        assert found[batch.workflow_id].fences == [1] * 5
+        assert await books.outbox.rescue(found[batch.workflow_id]) == 5
+
+    async def test_one_sweep_looks_at_the_oldest_first(self, books: Books):
+        ids = await books.many(6)
+        await books.claim()
+        for age, row in enumerate(ids):
+            await books.rows(
+                "update dispatcher.delivery set lease_until = now() - %s * interval '1 s' where notification_id = %s",
+                age + 1,
+                row,
+            )
+        assert sorted(row for item in await books.outbox.expired(2) for row in item.ids) == ids[-2:]
+
+
+class TestAdopt:
+    async def test_a_row_in_work_that_nobody_holds_is_rescued_after_a_lease(self, books: Books):
+        row = await books.notify(notification_status="PROCESSING")
+        assert await books.outbox.adopt(LEASE, 100) == 1
+        assert await books.outbox.adopt(LEASE, 100) == 0
+        assert await books.outbox.expired(100) == []
+        await books.expire(row)
+        [found] = await books.outbox.expired(100)
+        assert await books.outbox.rescue(found) == 1
+        assert ids_of(await books.claim()) == [row]
+        head = await books.head(row)
+        assert (head["generation"], head["attempts"], head["fence"]) == (1, 1, 3)
+
+    async def test_a_row_set_to_processing_after_its_outcome_is_adopted_too(self, books: Books):
+        row = await books.held()
+        await books.settle(row, State.REFUSED)
+        await books.change(row.id, notification_status="PROCESSING")
+        assert await books.outbox.adopt(LEASE, 100) == 1
+        assert (await books.head(row.id))["lease_owner"] == "nobody"
+
+    async def test_a_row_somebody_holds_is_not_adopted(self, books: Books):
+        row = await books.held()
+        await books.expire(row.id)
+        before = await books.snapshot()
+        assert await books.outbox.adopt(LEASE, 100) == 0
+        assert await books.snapshot() == before
+
+    @pytest.mark.parametrize("status", ["PENDING", "SENT", "FAILED", "RETRACTED"])
+    async def test_only_rows_in_work_are_adopted(self, books: Books, status: str):
+        await books.notify(notification_status=status)
+        assert await books.outbox.adopt(LEASE, 100) == 0
+
+    async def test_bounds_and_enterprises_are_respected(self, books: Books):
+        ours = uuid4()
+        for enterprise in (ours, ours, ours, uuid4(), None):
+            await books.notify(notification_status="PROCESSING", enterprise_id=enterprise)
+        picky = await books.node("picky", ours)
+        assert [await picky.adopt(LEASE, 2), await picky.adopt(LEASE, 2), await picky.adopt(LEASE, 2)] == [2, 1, 0]
+        assert await books.outbox.adopt(LEASE, 100) == 2
