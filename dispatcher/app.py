@@ -5,6 +5,7 @@ looks once LISTEN is in force. Stopping goes the other way: no new claims, drain
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -18,7 +19,7 @@ import anyio
 from dispatcher import __version__, temporal, worker
 from dispatcher.activities import Deliveries
 from dispatcher.backoff import MOST_RECONNECT, Backoff
-from dispatcher.database import Pool, check_installed, open_pool
+from dispatcher.database import LOST, Pool, check_installed, open_pool
 from dispatcher.dispatch import Door
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.install.names import parse
@@ -32,6 +33,9 @@ from dispatcher.sweep import Sweep
 
 STOP_SECONDS = 24.0
 """The platform kills after 30 s; whatever hangs, we are gone before."""
+
+DRAIN_SECONDS = 6.0
+"""What runs is finished; with what takes longer the workers still get their grace."""
 
 log = get_logger("app")
 
@@ -61,9 +65,17 @@ async def run(settings: Settings) -> None:
             await stop.wait()
             log.info("stopping", node=node)
             await door.close()
+            await drained(outbox)
             tasks.cancel_scope.cancel()
-        await outbox.farewell()
-    log.info("stopped", node=node)
+        handed_back = await outbox.farewell()
+    log.info("stopped", node=node, handed_back=handed_back)
+
+
+async def drained(outbox: Outbox) -> None:
+    """Return when this node holds no rows any more, or when it has taken too long."""
+    with anyio.move_on_after(DRAIN_SECONDS), contextlib.suppress(*LOST):
+        while await outbox.in_flight():  # noqa: ASYNC110  (the fact is in the database)
+            await asyncio.sleep(0.05)
 
 
 def stop_signal() -> asyncio.Event:

@@ -28,7 +28,21 @@ GATES = sql.SQL(
 SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
 """An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
 
-QUERIES = ("claim", "take", "sending", "settle", "release", "renew", "expired", "adopt", "next_due", "beat")
+QUERIES = (
+    "claim",
+    "take",
+    "sending",
+    "settle",
+    "release",
+    "renew",
+    "expired",
+    "rescue",
+    "adopt",
+    "next_due",
+    "in_flight",
+    "beat",
+    "farewell",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,7 @@ class Late:
     """Rows whose lease ran out, with the workflow that carried them."""
 
     workflow_id: str
+    solo: bool
     ids: list[int]
     fences: list[int]
 
@@ -159,16 +174,17 @@ class Outbox:
 
     async def hand_back(self, notifications: Sequence[Notification]) -> None:
         """Give up rows this run holds but may not send now; their attempt does not count."""
-        await self._fetch("release", **fenced(notifications), workflow_id=None, spent=False)
+        await self._fetch("release", **fenced(notifications), workflow_id=None)
 
     async def unclaim(self, start: Start) -> None:
         """Give up rows whose workflow could not be started; their attempt does not count."""
         ids = start.notification_ids
-        await self._fetch("release", ids=ids, fences=[None] * len(ids), workflow_id=start.workflow_id, spent=False)
+        await self._fetch("release", ids=ids, fences=[None] * len(ids), workflow_id=start.workflow_id)
 
-    async def rescue(self, late: Late) -> int:
-        """Bring rows back to the door whose workflow is gone; the run counts as an attempt."""
-        return len(await self._fetch("release", ids=late.ids, fences=late.fences, workflow_id=None, spent=True))
+    async def rescue(self, late: Late, lease: timedelta) -> Start | None:
+        """Hold rows whose run is lost, as one more attempt; return the workflow to start again, None for none."""
+        rows = await self._fetch("rescue", ids=late.ids, fences=late.fences, node=self._node, lease=lease)
+        return Start(late.workflow_id, [row[0] for row in rows], late.solo) if rows else None
 
     async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows for another lease. A failure is no loss: the next beat renews, and the fence guards the truth."""
@@ -195,10 +211,14 @@ class Outbox:
         async with self._pool.connection() as connection:
             await connection.execute(self._queries["beat"], parameters)
 
-    async def farewell(self) -> None:
-        """Remove this node."""
-        async with self._pool.connection() as connection:
-            await connection.execute("delete from dispatcher.node where id = %s", [self._node])
+    async def in_flight(self) -> int:
+        """Return how many rows this node holds."""
+        rows = await self._fetch("in_flight", node=self._node)
+        return rows[0][0]
+
+    async def farewell(self) -> int:
+        """Let go of everything this node holds, and remove it; return how many rows are PENDING again."""
+        return len(await self._fetch("farewell", node=self._node))
 
     def _stored(self, status: str) -> str:
         """Return what the installed enum can hold: without PARTIAL, FAILED (error_details has the outcome)."""

@@ -5,6 +5,7 @@ number of other sweeps.
 """
 
 import asyncio
+import contextlib
 import random
 import socket
 from dataclasses import dataclass
@@ -80,14 +81,12 @@ class Sweep:
         async with anyio.create_task_group() as tasks:
             for late in await self._outbox.expired(RESCUE_ROWS):
                 tasks.start_soon(self._look_after, late, found, limiter)
-        if found.rescued:
-            self._wake.set()
         if found.rescued or found.adopted:
             log.warning("rescued", rows=found.rescued, adopted=found.adopted, still_running=found.renewed)
         return found
 
     async def _look_after(self, late: Late, found: Found, limiter: anyio.CapacityLimiter) -> None:
-        """Renew rows whose workflow runs; bring the others back to the door."""
+        """Renew rows whose workflow runs; start the others' again."""
         async with limiter:
             try:
                 running = await self._starter.is_running(late.workflow_id)
@@ -96,5 +95,7 @@ class Sweep:
             if running:
                 await self._outbox.renew(late.ids, late.fences, self._lease)
                 found.renewed += len(late.ids)
-            else:
-                found.rescued += await self._outbox.rescue(late)
+            elif start := await self._outbox.rescue(late, self._lease):
+                found.rescued += len(start.notification_ids)
+                with contextlib.suppress(*START_FAILURES):  # the lease runs out again
+                    await self._starter.start(start)

@@ -12,7 +12,7 @@ with room as (
   where lease_owner = %(node)s and lease_until is not null
 ),
 immediate as materialized (
-  select n.id, n.enterprise_id, n.created_at as due, n.created_at, false as retry
+  select n.id, n.enterprise_id, n.created_at as due, n.created_at, false as retry, null::text as batch
   from {outbox} n
   where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
     and n.scheduled_for is null
@@ -22,7 +22,7 @@ immediate as materialized (
   for no key update skip locked
 ),
 scheduled as materialized (
-  select n.id, n.enterprise_id, n.scheduled_for as due, n.created_at, false as retry
+  select n.id, n.enterprise_id, n.scheduled_for as due, n.created_at, false as retry, null::text as batch
   from {outbox} n
   where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
     and n.scheduled_for <= now()
@@ -32,7 +32,7 @@ scheduled as materialized (
   for no key update skip locked
 ),
 again as materialized (
-  select n.id, n.enterprise_id, d.next_attempt_at as due, n.created_at, true as retry
+  select n.id, n.enterprise_id, d.next_attempt_at as due, n.created_at, true as retry, d.batch
   from dispatcher.delivery d
   join {outbox} n on n.id = d.notification_id
   where d.next_attempt_at <= now()
@@ -65,7 +65,8 @@ claimed as (
   select p.id,
     substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from p.created_at)::text, 'UTF8')), 'hex'), 1, 12),
     1, 1,
-    case when p.total > %(solo_max)s then %(claim)s || '-' || p.tenant::text || '-' || p.part::text end,
+    -- A batch that failed stays together: a call with an unknown outcome is repeated whole or not at all.
+    coalesce(p.batch, case when p.total > %(solo_max)s then %(claim)s || '-' || p.tenant::text || '-' || p.part::text end),
     1, %(node)s, clock_timestamp() + %(lease)s,
     case when p.retry then now() end,  -- tells the branch below that this is the same generation; never stored
     now(), now()

@@ -1,5 +1,5 @@
--- Hands rows back: nobody works on them, the status is PENDING again unless the owner changed it meanwhile. `spent` says
--- whether the run counts as an attempt. A row edited so that it is not due stays PENDING until it is.
+-- Hands rows back: nobody works on them, the status is PENDING again unless the owner changed it meanwhile. The run does
+-- not count as an attempt. A row edited so that it is not due stays PENDING until it is.
 with held as materialized (
   select d.notification_id
   from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence)
@@ -12,7 +12,7 @@ with held as materialized (
 freed as (
   update dispatcher.delivery d
   set fence = d.fence + 1, lease_owner = null, lease_until = null,
-    attempts = greatest(0, d.attempts - case when %(spent)s then 0 else 1 end)
+    attempts = greatest(0, d.attempts - 1)
   from held
   where d.notification_id = held.notification_id
   returning d.notification_id

@@ -71,7 +71,7 @@ async def test_two_dispatchers_start_every_row_once(house: House):
     assert await house.value(claims) == 1005
 
 
-async def test_sigterm_in_a_burst_hands_everything_over(house: House):
+async def test_sigterm_in_a_burst_finishes_what_runs(house: House):
     process = await house.running()
     await house.burst(3000)
     await accepted(house, 200)
@@ -83,6 +83,28 @@ async def test_sigterm_in_a_burst_hands_everything_over(house: House):
     await house.running()
     await house.all_sent(3000)
     await effects_are_exactly(house, 3000)
+
+
+async def test_sigterm_while_novu_is_slow_hands_the_rest_back(house: House):
+    await house.novu.configure(latency_ms=8000)
+    process = await house.running(TEMPORAL_MAX_CONCURRENT_ACTIVITIES="2")
+    await house.burst(1000)
+
+    async def on_the_wire() -> bool:
+        return await house.value("select count(*) from dispatcher.recipient where state = 'sending'") == 200
+
+    await eventually(on_the_wire, "two calls on the wire")
+    assert await process.stop() == 0
+    held = "select count(*) from dispatcher.delivery where lease_until > clock_timestamp()"
+    assert await house.value(held) == 0, "a clean exit leaves nothing to a lease"
+    counts = await house.counts()
+    assert counts["PENDING"] >= 600
+    assert counts["SENT"] >= 200, "what was on the wire was finished"
+    await house.novu.configure(latency_ms=0)
+    await house.running(DISPATCHER_SWEEP_INTERVAL="1s")
+    await house.all_sent(1000)
+    await effects_are_exactly(house, 1000)
+    assert await house.value("select max(attempts) from dispatcher.delivery") == 1
 
 
 @pytest.mark.timeout(90)
