@@ -150,8 +150,8 @@ class Deliveries:
     async def _beat(self, rows: Sequence[Notification]) -> None:
         ids, fences = [row.id for row in rows], [row.fence for row in rows]
         while True:
-            activity.heartbeat(sum(row.conclusion is not None for row in rows), len(rows))
             await asyncio.sleep(min(BEAT_SECONDS, self._policy.lease.total_seconds() / 4))
+            activity.heartbeat(sum(row.conclusion is not None for row in rows), len(rows))
             await self._outbox.renew(ids, fences, self._policy.lease)
 
 

@@ -33,6 +33,7 @@ SESSION = {
     # made while a table was small must not scan it when it is large.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",  # only plain index scans let later ones skip dead entries
     "jit": "off",
 }
 CONNECT_SECONDS = 10

@@ -5,6 +5,7 @@ until the next row becomes due by itself. While Temporal does not answer, nothin
 """
 
 import asyncio
+import contextlib
 import random
 import secrets
 from datetime import timedelta
@@ -24,6 +25,8 @@ CAPACITY_ROWS = 2000
 SOLO_ROWS = 10
 """A claim of up to so many rows starts a workflow each: lowest latency. More are cut into batches."""
 STARTS_IN_FLIGHT = 16
+LINGER_SECONDS = 0.02
+"""Also the most that a row scheduled this near can be late."""
 FULL_SECONDS = 0.05
 """How soon to look again while the node holds all it may."""
 
@@ -78,7 +81,7 @@ class Door:
                 break
         if self._failures:
             return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
-        return await self._outbox.next_due()
+        return 0 if await self._rung_again() else await self._outbox.next_due()
 
     async def _guarded_run_once(self) -> float | None:
         """Run once; a lost database is waited for, and nothing else ends the loop."""
@@ -104,7 +107,8 @@ class Door:
         async with self._slots:
             started = not self._closing and not self._failures and await self._started(start)
         if not started:
-            await self._outbox.unclaim(start)
+            with contextlib.suppress(*LOST):  # then the lease hands them back
+                await self._outbox.unclaim(start)
 
     async def _started(self, start: Start) -> bool:
         try:
@@ -114,6 +118,14 @@ class Door:
             self._failures += 1
             return False
         return True
+
+    async def _rung_again(self) -> bool:
+        """Linger: what was just started gets the processor first, and a wake-up meanwhile saves the question."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                return await self._wake.wait()
+        except TimeoutError:
+            return False
 
     async def _sleep(self, seconds: float | None) -> None:
         """Wait for a wake-up, at most so long. After a failure a wake-up does not shorten the wait."""

@@ -5,6 +5,7 @@ A call whose outcome is unknown is repeated as it was: same members, same order,
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from dispatcher.identity import bulk_key, single_key
 from dispatcher.models import Event, Notification, Recipient, State
@@ -35,15 +36,15 @@ class Member:
         return len(self.notification.payload) + len(self.notification.overrides or "") + 300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One request: a single trigger, or a bulk of single-recipient triggers."""
 
     members: tuple[Member, ...]
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Return the Idempotency-Key, made from the members alone."""
+        """Return the Idempotency-Key, made from the members alone as they were when the call was planned."""
         if len(self.members) == 1:
             recipient = self.members[0].recipient
             return single_key(recipient.transaction_id, recipient.epoch)

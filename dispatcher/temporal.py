@@ -102,7 +102,7 @@ class Starter:
                     task_queue=self._queue if start.solo else lane_of(self._queue),
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,  # the ledger decides what is sent again
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    request_eager_start=start.solo,
+                    request_eager_start=True,
                     task_timeout=TASK_SECONDS,
                     execution_timeout=RUN_SECONDS,
                 )

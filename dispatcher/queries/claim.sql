@@ -32,17 +32,25 @@ scheduled as materialized (
   for no key update skip locked
 ),
 again as materialized (
+  -- From the few rows that wait for a retry to the outbox, never the other way.
   select n.id, n.enterprise_id, d.next_attempt_at as due, n.created_at, true as retry, d.batch
-  from dispatcher.delivery d
-  join {outbox} n on n.id = d.notification_id
-  where d.next_attempt_at <= now()
-    and n.notification_status::text in ('FAILED', 'PARTIAL')
-    and n.publish_status = 'PUBLISH' and not n.deactivated
-    and (n.scheduled_for is null or n.scheduled_for <= now())
-    and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
-  order by d.next_attempt_at
+  from (
+    select notification_id, next_attempt_at, batch from dispatcher.delivery
+    where next_attempt_at <= now()
+    order by next_attempt_at
+    offset 0
+  ) d
+  cross join lateral (
+    select n.id, n.enterprise_id, n.created_at from {outbox} n
+    where n.id = d.notification_id
+      and n.notification_status::text in ('FAILED', 'PARTIAL')
+      and n.publish_status = 'PUBLISH' and not n.deactivated
+      and (n.scheduled_for is null or n.scheduled_for <= now())
+      and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
+    offset 0
+    for no key update of n skip locked
+  ) n
   limit (select size from room)
-  for no key update of n skip locked
 ),
 picked as materialized (
   select * from (select * from immediate union all select * from scheduled union all select * from again) due_rows

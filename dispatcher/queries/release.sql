@@ -1,13 +1,18 @@
 -- Hands rows back: nobody works on them, the status is PENDING again unless the owner changed it meanwhile. The run does
 -- not count as an attempt. A row edited so that it is not due stays PENDING until it is.
 with held as materialized (
+  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
+  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id
-  from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence)
-  join dispatcher.delivery d on d.notification_id = v.id
-  where (d.fence = v.fence or v.fence is null and d.settled_at is null)
-    and d.workflow_id = coalesce(%(workflow_id)s, d.workflow_id)
-  order by d.notification_id
-  for no key update of d
+  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  cross join lateral (
+    select d.notification_id
+    from dispatcher.delivery d
+    where d.notification_id = v.id and (d.fence = v.fence or v.fence is null and d.settled_at is null)
+      and d.workflow_id = coalesce(%(workflow_id)s, d.workflow_id)
+    offset 0
+    for no key update of d
+  ) d
 ),
 freed as (
   update dispatcher.delivery d

@@ -1,12 +1,19 @@
 -- Rows whose run is lost. Those that are still to be sent get a new lease and are returned: the same workflow, with the
 -- same members, is started again, so that a call with an unknown outcome can be repeated as it was. The others are let go.
 with held as materialized (
-  select d.notification_id, d.settled_at is null and coalesce(n.notification_status = 'PROCESSING', false) as lost
-  from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence)
-  join dispatcher.delivery d on d.notification_id = v.id and d.fence = v.fence
-  left join {outbox} n on n.id = d.notification_id
-  order by d.notification_id
-  for no key update of d
+  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
+  -- because every statement locks in this order, so that none waits for another in a circle.
+  select d.notification_id, d.lost
+  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  cross join lateral (
+    select d.notification_id, d.settled_at is null and exists (
+      select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING'
+    ) as lost
+    from dispatcher.delivery d
+    where d.notification_id = v.id and d.fence = v.fence
+    offset 0
+    for no key update of d
+  ) d
 ),
 moved as (
   update dispatcher.delivery d

@@ -1,13 +1,18 @@
 -- Written before the request leaves: which recipients, in which call, under which key. Returns those that may still be
 -- sent to: the run holds the row, and its gates are open at this very moment.
 with held as materialized (
+  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
+  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id, d.generation
-  from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence)
-  join dispatcher.delivery d on d.notification_id = v.id and d.fence = v.fence
-  join {outbox} n on n.id = d.notification_id
-  where n.notification_status = 'PROCESSING' and {gates}
-  order by d.notification_id  -- every statement locks in this order, so none waits for another in a circle
-  for no key update of d
+  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  cross join lateral (
+    select d.notification_id, d.generation
+    from dispatcher.delivery d
+    where d.notification_id = v.id and d.fence = v.fence
+      and exists (select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING' and {gates})
+    offset 0
+    for no key update of d
+  ) d
 )
 insert into dispatcher.recipient as r (notification_id, generation, recipient, ordinal, transaction_id, epoch, call_key,
   call_ordinal, body_hash, state, attempts, first_called_at, last_called_at)

@@ -1,13 +1,18 @@
 -- A run takes its rows: a new fence (whoever worked on them before is shut out) and a fresh lease. Returns what a call
 -- to Novu needs; JSON as text, so that reading a row cannot fail, and not at all when it is too large to be sent.
 with held as materialized (
+  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
+  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id
-  from dispatcher.delivery d
-  join {outbox} n on n.id = d.notification_id
-  where d.notification_id = any(%(ids)s) and d.workflow_id = %(workflow_id)s and d.settled_at is null
-    and n.notification_status = 'PROCESSING'
-  order by d.notification_id
-  for no key update of d
+  from (select * from unnest(%(ids)s::bigint[]) v (id) order by id offset 0) v
+  cross join lateral (
+    select d.notification_id
+    from dispatcher.delivery d
+    where d.notification_id = v.id and d.workflow_id = %(workflow_id)s and d.settled_at is null
+      and exists (select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING')
+    offset 0
+    for no key update of d
+  ) d
 ),
 taken as (
   update dispatcher.delivery d
