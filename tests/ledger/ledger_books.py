@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from dispatcher.conclusions import conclude
 from dispatcher.database import Pool, check_installed, open_pool
 from dispatcher.models import Notification, State
-from dispatcher.outbox import Claim, ClaimSizes, Outbox, Relations
+from dispatcher.outbox import Claim, ClaimSizes, Late, Outbox, Relations
 from dispatcher.planning import Call, Member
 
 LEASE = timedelta(seconds=60)
@@ -205,6 +205,11 @@ def stale(row: Notification) -> Notification:
         row.id, row.generation, row.fence - 1, row.attempts, row.age, row.workflow_key, row.payload,
         recipients=list(row.recipients),
     )  # fmt: skip
+
+
+def late(*rows: Notification, workflow_id: str = "any", solo: bool = True) -> Late:
+    """Return what a sweep knows about rows whose lease ran out."""
+    return Late(workflow_id, solo, [row.id for row in rows], [row.fence for row in rows])
 
 
 @asynccontextmanager

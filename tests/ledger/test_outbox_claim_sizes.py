@@ -3,9 +3,9 @@
 import time
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from ledger_books import Books, ids_of
+from ledger_books import LEASE, Books, ids_of
 
 from dispatcher.models import State
 
@@ -73,7 +73,10 @@ class TestWorkflows:
 
     async def test_many_rows_are_cut_into_batches_per_enterprise(self, books: Books):
         one, two = uuid4(), uuid4()
-        sets = {enterprise: set(await books.many(25, enterprise=enterprise)) for enterprise in (one, two, None)}
+        sets: dict[UUID | None, set[int]] = {one: set(), two: set(), None: set()}
+        for _ in range(5):
+            for enterprise, ids in sets.items():
+                ids.update(await books.many(5, enterprise=enterprise))
         claim = await books.claim(batch_size=10)
         assert not any(start.solo for start in claim.starts)
         assert sorted(len(start.notification_ids) for start in claim.starts) == [5, 5, 5, 10, 10, 10, 10, 10, 10]
@@ -93,6 +96,17 @@ class TestWorkflows:
         await books.many(40)
         names = [start.workflow_id for _ in range(2) for start in (await books.claim(limit=20, batch_size=5)).starts]
         assert len(set(names)) == len(names) == 8
+
+    async def test_a_batch_that_failed_stays_together(self, books: Books):
+        ids = await books.many(3)
+        [start] = (await books.claim(solo_max=1)).starts
+        rows = [item.notification for item in await books.outbox.take(ids, start.workflow_id, LEASE)]
+        for row in rows:
+            await books.settle(row, State.UNKNOWN, timedelta(0))
+        await books.notify()
+        again = await books.claim(solo_max=10)
+        assert again.starts[0] == start
+        assert [other.solo for other in again.starts] == [False, True]
 
     async def test_a_row_claimed_alone_after_a_batch_has_its_own_workflow_again(self, books: Books):
         [row, *_] = await books.many(12)

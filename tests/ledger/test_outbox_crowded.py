@@ -3,8 +3,12 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from ledger_books import LEASE, Books, calls_of, ids_of, members_of
+import psycopg
+import pytest
+from ledger_books import LEASE, Books, calls_of, ids_of, late, members_of
 
 from dispatcher.conclusions import conclude
 from dispatcher.models import Notification, State
@@ -43,6 +47,47 @@ async def test_claims_of_retries_at_the_same_moment_never_share_a_row(books: Boo
         assert sorted(taken) == ids
         heads = await books.rows("select distinct attempts, generation from dispatcher.delivery")
         assert heads == [(attempts, 1)]
+
+
+async def waiting(books: Books, statements: int = 1) -> None:
+    """Wait until so many statements wait for a lock."""
+    async with asyncio.timeout(8):
+        while len(await books.rows("select 1 from pg_locks where not granted")) < statements:  # noqa: ASYNC110  (a server)
+            await asyncio.sleep(0.005)
+
+
+GUARDED: dict[str, Callable[[Books, Notification], Awaitable[Any]]] = {
+    "sending": lambda books, row: books.outbox.sending(calls_of(row)),
+    "settle": lambda books, row: books.settle(row, State.ACCEPTED),
+    "hand_back": lambda books, row: books.outbox.hand_back([row]),
+    "rescue": lambda books, row: books.outbox.rescue(late(row), LEASE),
+    "renew": lambda books, row: books.outbox.renew([row.id], [row.fence], LEASE),
+}
+
+
+@pytest.mark.parametrize("name", GUARDED)
+async def test_a_statement_that_waited_for_its_row_looks_at_the_fence_again(books: Books, name: str):
+    row = await books.held()
+    async with await psycopg.AsyncConnection.connect(books.url) as taker:
+        await taker.execute("update dispatcher.delivery set fence = fence + 1")
+        statement = asyncio.ensure_future(GUARDED[name](books, row))
+        await waiting(books)
+        before = (await books.snapshot())[1:]
+        await taker.commit()
+        await statement
+    [head, *after] = await books.snapshot()
+    assert head[3] == str(row.fence + 1)
+    assert after == before
+
+
+async def test_a_take_that_waited_for_its_row_sees_that_it_is_settled(books: Books):
+    row = await books.held()
+    async with await psycopg.AsyncConnection.connect(books.url) as settler:
+        await settler.execute("update dispatcher.delivery set settled_at = now()")
+        take = asyncio.create_task(books.take(row.id))
+        await waiting(books)
+        await settler.commit()
+        assert await take == []
 
 
 async def test_statements_on_the_same_rows_never_wait_in_a_circle(books: Books):

@@ -1,17 +1,13 @@
 """How rows come back: handed back, unclaimed, rescued, adopted."""
 
+import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from ledger_books import LEASE, Books, calls_of, ids_of, members_of, stale
+from ledger_books import LEASE, Books, calls_of, ids_of, late, members_of, stale
 
-from dispatcher.models import Notification, Start, State
-from dispatcher.outbox import Late
-
-
-def late(row: Notification, workflow_id: str = "any") -> Late:
-    """Return what a sweep knows about the row."""
-    return Late(workflow_id, [row.id], [row.fence])
+from dispatcher.models import Start, State
 
 
 class TestHandBack:
@@ -103,44 +99,78 @@ class TestUnclaim:
 
 
 class TestRescue:
-    async def test_a_lost_rows_attempt_counts(self, books: Books):
-        row = await books.held()
-        assert await books.outbox.rescue(late(row)) == 1
-        assert await books.status(row.id) == "PENDING"
-        head = await books.head(row.id)
-        assert (head["attempts"], head["fence"], head["lease_until"]) == (1, row.fence + 1, None)
-        await books.claim()
-        head = await books.head(row.id)
-        assert (head["attempts"], head["generation"]) == (2, 1)
+    async def test_a_lost_run_is_started_again_with_the_same_members_as_one_more_attempt(self, books: Books):
+        ids = await books.many(12)
+        [batch] = (await books.claim()).starts
+        await books.expire(*ids)
+        [found] = await books.outbox.expired(100)
+        start = await (await books.node("there")).rescue(found, LEASE)
+        assert start == Start(batch.workflow_id, ids, solo=False)
+        head = await books.head(ids[0])
+        assert (head["attempts"], head["generation"], head["fence"], head["lease_owner"]) == (2, 1, 2, "there")
+        assert await books.outbox.expired(100) == []
+        taken = await books.outbox.take(ids, batch.workflow_id, LEASE)
+        assert [item.notification.id for item in taken] == ids
 
     async def test_a_row_that_was_taken_meanwhile_is_left_to_its_taker(self, books: Books):
         row = await books.held()
         [again] = await books.take(row.id)
-        assert await books.outbox.rescue(late(row)) == 0
+        before = await books.snapshot()
+        assert await books.outbox.rescue(late(row), LEASE) is None
+        assert await books.snapshot() == before
         assert await books.outbox.sending(calls_of(again)) != set()
 
     async def test_two_sweeps_rescue_a_row_once(self, books: Books):
         row = await books.held()
-        assert [await books.outbox.rescue(late(row)), await books.outbox.rescue(late(row))] == [1, 0]
-        assert (await books.head(row.id))["fence"] == row.fence + 1
+        sweeps = (books.outbox.rescue(late(row), LEASE), books.outbox.rescue(late(row), LEASE))
+        starts = await asyncio.gather(*sweeps)
+        assert [start.notification_ids for start in starts if start] == [[row.id]]
+        head = await books.head(row.id)
+        assert (head["fence"], head["attempts"]) == (row.fence + 1, 2)
 
-    async def test_a_retracted_row_is_let_go_and_not_counted(self, books: Books):
+    @pytest.mark.parametrize("status", ["RETRACTED", "SENT", "FAILED", "PENDING"])
+    async def test_a_row_no_longer_in_work_is_let_go_and_not_started(self, books: Books, status: str):
         row = await books.held()
-        await books.change(row.id, notification_status="RETRACTED")
-        assert await books.outbox.rescue(late(row)) == 0
-        assert await books.status(row.id) == "RETRACTED"
+        await books.change(row.id, notification_status=status)
+        assert await books.outbox.rescue(late(row), LEASE) is None
+        assert await books.status(row.id) == status
+        head = await books.head(row.id)
+        assert (head["lease_until"], head["attempts"], head["fence"]) == (None, 1, row.fence + 1)
+
+    async def test_a_deleted_row_is_let_go(self, books: Books):
+        row = await books.held()
+        await books.rows("delete from notify.ent_notification")
+        assert await books.outbox.rescue(late(row), LEASE) is None
         assert (await books.head(row.id))["lease_until"] is None
+
+    async def test_of_a_batch_only_what_is_still_to_be_sent_is_started(self, books: Books):
+        rows = [await books.held() for _ in range(3)]
+        await books.change(rows[1].id, notification_status="RETRACTED")
+        start = await books.outbox.rescue(late(*rows, workflow_id="w", solo=False), LEASE)
+        assert start == Start("w", [rows[0].id, rows[2].id], solo=False)
+
+    async def test_processing_written_over_an_outcome_is_a_wish_for_another_sending(self, books: Books):
+        row = await books.held()
+        await books.settle(row, State.ACCEPTED)
+        await books.change(row.id, notification_status="PROCESSING")
+        assert await books.outbox.adopt(LEASE, 100) == 1
+        await books.expire(row.id)
+        [found] = await books.outbox.expired(100)
+        assert await books.outbox.rescue(found, LEASE) is None
+        assert await books.status(row.id) == "PENDING"
+        await books.claim()
+        assert (await books.head(row.id))["generation"] == 2
 
     async def test_a_process_that_wakes_up_after_its_rescue_changes_nothing(self, books: Books):
         paused = await books.held()
         await books.outbox.sending(calls_of(paused))
-        await books.outbox.rescue(late(paused))
+        await books.outbox.rescue(late(paused), timedelta(0))
         await books.settle(paused, State.ACCEPTED)
         await books.outbox.hand_back([paused])
         await books.outbox.renew([paused.id], [paused.fence], LEASE)
-        assert await books.status(paused.id) == "PENDING"
-        head = await books.head(paused.id)
-        assert (head["lease_until"], head["attempts"]) == (None, 1)
+        assert await books.status(paused.id) == "PROCESSING"
+        assert [found.ids for found in await books.outbox.expired(100)] == [[paused.id]]
+        assert (await books.head(paused.id))["attempts"] == 2
         assert [entry["state"] for entry in await books.entries(paused.id)] == ["sending"]
 
 
@@ -183,7 +213,9 @@ class TestRenewAndExpire:
         assert set(found) == {batch.workflow_id, (await books.head(alone.id))["workflow_id"]}
         assert sorted(found[batch.workflow_id].ids) == ids[:5]
         assert found[batch.workflow_id].fences == [1] * 5
-        assert await books.outbox.rescue(found[batch.workflow_id]) == 5
+        assert [item.solo for item in found.values()] == [
+            item.workflow_id != batch.workflow_id for item in found.values()
+        ]
 
     async def test_one_sweep_looks_at_the_oldest_first(self, books: Books):
         ids = await books.many(6)
@@ -205,10 +237,11 @@ class TestAdopt:
         assert await books.outbox.expired(100) == []
         await books.expire(row)
         [found] = await books.outbox.expired(100)
-        assert await books.outbox.rescue(found) == 1
-        assert ids_of(await books.claim()) == [row]
         head = await books.head(row)
-        assert (head["generation"], head["attempts"], head["fence"]) == (1, 1, 3)
+        assert found.workflow_id == f"notification-{row}-{head['birth']}-1"
+        assert await books.outbox.rescue(found, LEASE) == Start(found.workflow_id, [row], solo=True)
+        [taken] = await books.take(row)
+        assert (taken.generation, taken.attempts, taken.refusal) == (1, 1, None)
 
     async def test_a_row_set_to_processing_after_its_outcome_is_adopted_too(self, books: Books):
         row = await books.held()

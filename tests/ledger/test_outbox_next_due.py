@@ -6,15 +6,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from ledger_books import LEASE, Books
+from ledger_books import LEASE, Books, late
 
-from dispatcher.models import Notification, State
-from dispatcher.outbox import Late
-
-
-def late(row: Notification, workflow_id: str = "any") -> Late:
-    """Return what a sweep knows about the row."""
-    return Late(workflow_id, [row.id], [row.fence])
+from dispatcher.models import State
 
 
 class TestNextDue:
@@ -81,10 +75,11 @@ class TestBell:
             await books.settle(rows[0], State.ACCEPTED)
             await books.settle(rows[1], State.UNKNOWN, timedelta(0))
             await books.outbox.hand_back([rows[2]])
-            await books.outbox.rescue(late(rows[3]))
+            await books.outbox.rescue(late(rows[3]), LEASE)
             await books.outbox.adopt(LEASE, 100)
             [start, *_] = (await books.claim()).starts
             await books.outbox.unclaim(start)
+            await books.outbox.farewell()
             assert await self.rings(books, listener) == 0
             await books.change(ids[0], notification_status="PENDING")
             assert await self.rings(books, listener) == 1

@@ -22,7 +22,7 @@ async def test_it_writes_each_call_down_and_permits_it(books: Books):
         assert (entry["state"], entry["attempts"], entry["epoch"]) == ("sending", 1, 0)
         assert entry["transaction_id"] == recipient.transaction_id
         assert entry["body_hash"] == row.body_hash
-        assert entry["first_called_at"] == entry["last_called_at"]
+        assert entry["first_called_at"] <= entry["last_called_at"]
 
 
 async def test_a_repetition_counts_and_remembers_the_first(books: Books):
