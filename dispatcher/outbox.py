@@ -25,6 +25,10 @@ GATES = sql.SQL(
 )
 """What has to hold for a row to be sent, at claim and again right before each call."""
 
+FENCED = sql.SQL("(select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v")
+"""The rows a run holds. `offset 0` makes each statement look them up from here: a plan made while the ledger was small
+would scan it when it is large. Sorted, because all lock in this order, so that none waits for another in a circle."""
+
 SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
 """An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
 
@@ -103,6 +107,7 @@ class Outbox:
             # The catalogue's own, already quoted spelling of a type.
             "status_type": sql.SQL(cast("LiteralString", status.type)),
             "gates": GATES,
+            "fenced": FENCED,
             "same_generation": SAME_GENERATION,
         }
         self._queries = {name: query(name, **parts) for name in QUERIES}

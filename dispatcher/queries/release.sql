@@ -1,10 +1,8 @@
 -- Hands rows back: nobody works on them, the status is PENDING again unless the owner changed it meanwhile. The run does
 -- not count as an attempt. A row edited so that it is not due stays PENDING until it is.
 with held as materialized (
-  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
-  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id
-  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  from {fenced}
   cross join lateral (
     select d.notification_id
     from dispatcher.delivery d

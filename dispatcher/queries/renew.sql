@@ -1,9 +1,7 @@
 -- The holder keeps its rows.
 with held as materialized (
-  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
-  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id
-  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  from {fenced}
   cross join lateral (
     select d.notification_id
     from dispatcher.delivery d

@@ -1,10 +1,8 @@
 -- Rows whose run is lost. Those that are still to be sent get a new lease and are returned: the same workflow, with the
 -- same members, is started again, so that a call with an unknown outcome can be repeated as it was. The others are let go.
 with held as materialized (
-  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
-  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id, d.lost
-  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  from {fenced}
   cross join lateral (
     select d.notification_id, d.settled_at is null and exists (
       select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING'

@@ -1,10 +1,8 @@
 -- Written before the request leaves: which recipients, in which call, under which key. Returns those that may still be
 -- sent to: the run holds the row, and its gates are open at this very moment.
 with held as materialized (
-  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
-  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id, d.generation
-  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  from {fenced}
   cross join lateral (
     select d.notification_id, d.generation
     from dispatcher.delivery d

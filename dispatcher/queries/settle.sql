@@ -1,10 +1,8 @@
 -- Writes what the calls taught us, and the status of every notification that is finished, in one statement. Only the
 -- holder of the fence writes; only PROCESSING becomes something else, so a retraction or an owner's edit stands.
 with held as materialized (
-  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
-  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id, d.generation
-  from (select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v
+  from {fenced}
   cross join lateral (
     select d.notification_id, d.generation
     from dispatcher.delivery d

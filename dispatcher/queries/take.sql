@@ -1,10 +1,8 @@
 -- A run takes its rows: a new fence (whoever worked on them before is shut out) and a fresh lease. Returns what a call
 -- to Novu needs; JSON as text, so that reading a row cannot fail, and not at all when it is too large to be sent.
 with held as materialized (
-  -- Forced outwards from the array: a plan made while the ledger was small would scan it when it is large. Sorted,
-  -- because every statement locks in this order, so that none waits for another in a circle.
   select d.notification_id
-  from (select * from unnest(%(ids)s::bigint[]) v (id) order by id offset 0) v
+  from (select * from unnest(%(ids)s::bigint[]) v (id) order by id offset 0) v  -- as in outbox.FENCED
   cross join lateral (
     select d.notification_id
     from dispatcher.delivery d
