@@ -51,7 +51,8 @@ async def run(settings: Settings) -> None:
         policy = Policy(settings.lease, settings.max_runs, settings.retry_horizon)
         starter = temporal.Starter(client, settings.task_queue)
         wake = asyncio.Event()
-        door = Door(outbox, starter, wake, lease=settings.lease, batch_size=settings.batch_size)
+        adaptive = settings.notify_mode == "adaptive"
+        door = Door(outbox, starter, wake, lease=settings.lease, batch_size=settings.batch_size, adaptive=adaptive)
         ears = await hearing(settings, pool, wake, node)
         sweep = Sweep(outbox, starter, wake, ears, interval=settings.sweep_interval, lease=settings.lease)
         deliveries = Deliveries(outbox, novu, policy)

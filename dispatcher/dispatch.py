@@ -14,9 +14,10 @@ import anyio
 
 from dispatcher.backoff import BREAKER
 from dispatcher.database import LOST
+from dispatcher.doorbell import Doorbell
 from dispatcher.logs import get_logger
-from dispatcher.models import Start
-from dispatcher.outbox import ClaimSizes, Outbox
+from dispatcher.models import ClaimSizes, Start
+from dispatcher.outbox import Outbox
 from dispatcher.temporal import START_FAILURES, Starter
 
 CLAIM_ROWS = 1000
@@ -37,7 +38,14 @@ class Door:
     """Claims and starts, for one node."""
 
     def __init__(
-        self, outbox: Outbox, starter: Starter, wake: asyncio.Event, *, lease: timedelta, batch_size: int
+        self,
+        outbox: Outbox,
+        starter: Starter,
+        wake: asyncio.Event,
+        *,
+        lease: timedelta,
+        batch_size: int,
+        adaptive: bool,
     ) -> None:
         self._outbox = outbox
         self._starter = starter
@@ -46,6 +54,8 @@ class Door:
         solo = CLAIM_ROWS if batch_size == 1 else SOLO_ROWS
         self._sizes = ClaimSizes(CLAIM_ROWS, CAPACITY_ROWS, solo, batch_size)
         self._slots = anyio.CapacityLimiter(STARTS_IN_FLIGHT)
+        self._bell = Doorbell(outbox, wake, self._drain) if adaptive else None
+        self._full = False
         self._failures = 0
         self._closing = False
         self._idle = asyncio.Event()
@@ -63,11 +73,25 @@ class Door:
     async def close(self) -> None:
         """Take no more; return when what was taken is started or handed back."""
         self._closing = True
+        if self._bell is not None:
+            self._bell.leave()
         self._wake.set()
         await self._idle.wait()
 
     async def run_once(self) -> float | None:
         """Claim and start until nothing is due; return the seconds until something will be."""
+        await self._drain()
+        if not self._failures and await self._rung_again():
+            if self._bell is not None:
+                await self._bell.stay_up()
+            return 0
+        if self._failures:
+            return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
+        return FULL_SECONDS if self._full else await self._outbox.next_due()
+
+    async def _drain(self) -> bool:
+        """Claim and start until nothing more is due, or can be held; return whether there was any work."""
+        taken = 0
         while not self._closing and await self._temporal_answers():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
             async with anyio.create_task_group() as tasks:
@@ -75,13 +99,17 @@ class Door:
                     tasks.start_soon(self._start, start)
             if claim.starts:
                 log.info("claimed", rows=claim.rows, workflows=len(claim.starts))
-            if claim.room == 0:
-                return FULL_SECONDS
-            if claim.rows < claim.room or self._failures:
+            taken += claim.rows
+            await self._note_room(claim.room)
+            if self._full or claim.rows < claim.room or self._failures:
                 break
-        if self._failures:
-            return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
-        return 0 if await self._rung_again() else await self._outbox.next_due()
+        return taken > 0 or self._full
+
+    async def _note_room(self, room: int) -> None:
+        """Remember whether the node is full; when it has just become so, wake the others, whose bell we may muffle."""
+        if room == 0 and not self._full:
+            await self._outbox.ring()
+        self._full = room == 0
 
     async def _guarded_run_once(self) -> float | None:
         """Run once; a lost database is waited for, and nothing else ends the loop."""

@@ -100,7 +100,7 @@ class NovuGateway:
         try:
             with self._wire.exchange():
                 answer = await self._wire.get(f"{self._url}/v1/health-check", timeout=10)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # the last: a port past 65535
             raise Unreachable(
                 f"NOVU_API_URL: {self._url} does not answer ({words(error)}). Is the address right?"
             ) from error
@@ -136,8 +136,8 @@ class NovuGateway:
                     await self._sdk.trigger_bulk_async(
                         bulk_trigger_event_dto=BulkTriggerEventDto(events=requests), idempotency_key=key, retries=None
                     )
-        except NovuError:
-            return None  # the SDK read the answer as an error; so do we, from the answer itself
+        except (NovuError, RecursionError):
+            return None  # the SDK could not make sense of the answer; we read it ourselves
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return Outcome(Verdict.RETRY, "not_sent", f"Novu could not be reached: {words(error)}")
         except TimeoutError:

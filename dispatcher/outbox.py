@@ -12,11 +12,12 @@ from typing import Any, LiteralString, cast
 from uuid import UUID
 
 from psycopg import sql
-from psycopg.rows import TupleRow, dict_row
+from psycopg.errors import DeadlockDetected
+from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
 
 from dispatcher import intake
 from dispatcher.database import LOST, Pool, StatusColumn, query
-from dispatcher.models import Notification, Start
+from dispatcher.models import CHANNEL, Claim, ClaimSizes, Late, Notification, Start
 from dispatcher.planning import Call, Member
 
 GATES = sql.SQL(
@@ -32,6 +33,9 @@ would scan it when it is large. Sorted, because all lock in this order, so that 
 SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
 """An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
 
+CIRCLES = 3
+"""How often a statement runs again that was ended because it waited in a circle."""
+
 QUERIES = (
     "claim",
     "take",
@@ -46,17 +50,12 @@ QUERIES = (
     "in_flight",
     "beat",
     "farewell",
+    "ring",
+    "say_awake",
+    "say_asleep",
+    "newest_transaction",
+    "ended_before",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """Rows whose lease ran out, with the workflow that carried them."""
-
-    workflow_id: str
-    solo: bool
-    ids: list[int]
-    fences: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +64,6 @@ class Relations:
 
     outbox: sql.Identifier
     workflow: sql.Identifier
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimSizes:
-    """How much one claim takes: `limit` rows, never more than `capacity` in flight for the node; up to `solo_max` rows
-    in all get a workflow each, more are cut into batches of `batch_size`."""
-
-    limit: int
-    capacity: int
-    solo_max: int
-    batch_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a claim took, as workflows to start, and how many rows there was room for."""
-
-    room: int
-    starts: list[Start]
-
-    @property
-    def rows(self) -> int:
-        """How many rows were taken; fewer than `room` means that nothing else is due."""
-        return sum(len(start.notification_ids) for start in self.starts)
 
 
 class Outbox:
@@ -136,9 +111,8 @@ class Outbox:
     async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[intake.Taken]:
         """Take over a workflow's rows under a new fence; rows that are no longer ours to send are left out."""
         parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
-        async with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(self._queries["take"], {**parameters, "max_bytes": intake.MAX_BYTES})
-            return [intake.read(row) for row in await cursor.fetchall()]
+        rows = await self._execute("take", {**parameters, "max_bytes": intake.MAX_BYTES}, dict_row)
+        return [intake.read(row) for row in rows]
 
     async def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Write down that these calls leave now; return the (notification, recipient) pairs that may be sent to."""
@@ -194,8 +168,7 @@ class Outbox:
     async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows for another lease. A failure is no loss: the next beat renews, and the fence guards the truth."""
         with contextlib.suppress(*LOST):
-            async with self._pool.connection() as connection:
-                await connection.execute(self._queries["renew"], {"ids": ids, "fences": fences, "lease": lease})
+            await self._run("renew", ids=ids, fences=fences, lease=lease)
 
     async def expired(self, limit: int) -> list[Late]:
         """Return rows whose lease ran out."""
@@ -212,9 +185,27 @@ class Outbox:
 
     async def beat(self, *, role: str, host: str, version: str, mode: str) -> None:
         """Tell that this node lives."""
-        parameters = {"node": self._node, "role": role, "host": host, "version": version, "mode": mode}
-        async with self._pool.connection() as connection:
-            await connection.execute(self._queries["beat"], parameters)
+        await self._run("beat", node=self._node, role=role, host=host, version=version, mode=mode)
+
+    async def say_awake(self) -> None:
+        """Tell the triggers that this node looks by itself; believed for 2 s."""
+        await self._run("say_awake", node=self._node)
+
+    async def say_asleep(self) -> None:
+        """Tell the triggers to ring again."""
+        await self._run("say_asleep", node=self._node)
+
+    async def ring(self) -> None:
+        """Wake every node."""
+        await self._run("ring", channel=CHANNEL)
+
+    async def newest_transaction(self) -> str:
+        """Return an id above that of every transaction which has begun to write."""
+        return (await self._fetch("newest_transaction"))[0][0]
+
+    async def ended_before(self, transaction: str) -> bool:
+        """Return whether every transaction with an id below has ended."""
+        return (await self._fetch("ended_before", transaction=transaction))[0][0]
 
     async def in_flight(self) -> int:
         """Return how many rows this node holds."""
@@ -229,10 +220,29 @@ class Outbox:
         """Return what the installed enum can hold: without PARTIAL, FAILED (error_details has the outcome)."""
         return status if not self._labels or status in self._labels else "FAILED"
 
+    async def _run(self, name: str, **parameters: Any) -> None:
+        await self._execute(name, parameters, tuple_row)
+
     async def _fetch(self, name: str, **parameters: Any) -> list[TupleRow]:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(self._queries[name], parameters)
-            return await cursor.fetchall()
+        return await self._execute(name, parameters, tuple_row)
+
+    async def _execute(self, name: str, parameters: dict[str, Any], row_factory: AsyncRowFactory[Row]) -> list[Row]:
+        """Run one statement and return its rows.
+
+        An owner who edits rows in work can make two of ours wait in a circle; the one that PostgreSQL then ends has
+        done nothing, and runs again.
+        """
+        for _ in range(CIRCLES):
+            with contextlib.suppress(DeadlockDetected):
+                return await self._execute_once(name, parameters, row_factory)
+        return await self._execute_once(name, parameters, row_factory)
+
+    async def _execute_once(
+        self, name: str, parameters: dict[str, Any], row_factory: AsyncRowFactory[Row]
+    ) -> list[Row]:
+        async with self._pool.connection() as connection, connection.cursor(row_factory=row_factory) as cursor:
+            await cursor.execute(self._queries[name], parameters)
+            return await cursor.fetchall() if cursor.description else []
 
 
 def fenced(notifications: Iterable[Notification]) -> dict[str, list[int]]:

@@ -46,7 +46,7 @@ def item_outcome(item: Any, *, replayed: bool) -> Outcome:
     status = item.get("status") if isinstance(item, dict) else None
     if status == "processed":
         return Outcome(Verdict.ACCEPTED, "processed", replayed=replayed)
-    if status in REFUSING:
+    if isinstance(status, str) and status in REFUSING:
         return Outcome(Verdict.REFUSED, status, REFUSING[status], replayed=replayed)
     if status == "error":
         detail = words(item.get("error"))

@@ -135,10 +135,10 @@ class Settings(BaseSettings):
         description="Serve only these enterprises: UUIDs with commas between them. Empty means all.",
         examples=["4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21"],
     )
-    notify_mode: Literal["always", "off"] = Field(
-        default="always",
+    notify_mode: Literal["adaptive", "always", "off"] = Field(
+        "adaptive",
         validation_alias=AliasChoices("DISPATCHER_NOTIFY_MODE"),
-        description="always: every commit of due notifications wakes us. off: the sweep alone finds them.",
+        description="adaptive: commits wake us only while we sleep. always: every commit does. off: we only look.",
     )
     sweep_interval: Duration = Field(
         default=timedelta(seconds=10),
@@ -209,15 +209,6 @@ class Settings(BaseSettings):
         if url is not None:
             conninfo(url, variable=variables(str(info.field_name))[0])
         return url
-
-    @field_validator("notify_mode", mode="before")
-    @classmethod
-    def _not_yet_adaptive(cls, mode: object) -> object:
-        if mode == "adaptive":
-            raise ConfigurationError(
-                "DISPATCHER_NOTIFY_MODE=adaptive is not there yet: use always (the default) or off"
-            )
-        return mode
 
     @classmethod
     def found_in(cls, places: tuple[Layer, ...]) -> "Settings":

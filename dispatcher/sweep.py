@@ -17,7 +17,8 @@ import anyio
 from dispatcher import __version__
 from dispatcher.database import LOST
 from dispatcher.logs import get_logger
-from dispatcher.outbox import Late, Outbox
+from dispatcher.models import Late
+from dispatcher.outbox import Outbox
 from dispatcher.temporal import START_FAILURES, Starter
 
 RESCUE_ROWS = 2000

@@ -132,9 +132,10 @@ def listens(connection: psycopg.Connection) -> bool:
 async def stoppable() -> AsyncGenerator[None]:
     """Leave the block at Ctrl-C, SIGTERM or a closed terminal; further signals do not cut the cleaning up short."""
     with anyio.CancelScope() as scope:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                asyncio.get_running_loop().add_signal_handler(number, scope.cancel)
+        # nohup has the terminal's farewell ignored; Ctrl-C and SIGTERM mean us even where a shell had them ignored.
+        nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        for number in (signal.SIGINT, signal.SIGTERM, *([] if nohup else [signal.SIGHUP])):
+            asyncio.get_running_loop().add_signal_handler(number, scope.cancel)
         yield
 
 

@@ -50,12 +50,29 @@ again as materialized (
     offset 0
     for no key update of n skip locked
   ) n
-  limit (select size from room)
+  limit (select size from room) + %(batch_size)s
+),
+ranked as materialized (
+  select *, row_number() over (order by due, batch, id) as rank
+  from (select * from immediate union all select * from scheduled union all select * from again) due_rows
+),
+whole as materialized (
+  -- A batch that failed is taken whole or not at all: a call of it with an unknown outcome can only be repeated as it was.
+  select r.batch
+  from ranked r
+  where r.batch is not null and r.rank <= (select size from room)
+  group by r.batch
+  having count(*) = (
+    select count(*)
+    from dispatcher.delivery d
+    join {outbox} n on n.id = d.notification_id
+    where d.batch = r.batch and d.next_attempt_at is not null
+      and n.notification_status::text in ('FAILED', 'PARTIAL') and {gates}
+  )
 ),
 picked as materialized (
-  select * from (select * from immediate union all select * from scheduled union all select * from again) due_rows
-  order by due, id
-  limit (select size from room)
+  select * from ranked
+  where rank <= (select size from room) and (batch is null or batch in (select batch from whole))
 ),
 planned as (
   -- A batch holds one enterprise; few rows in all go as one workflow each.

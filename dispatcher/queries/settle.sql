@@ -28,7 +28,7 @@ verdicts as (
 heads as (
   update dispatcher.delivery d
   set settled_at = clock_timestamp(), lease_owner = null, lease_until = null, last_error = v.reason,
-    next_attempt_at = clock_timestamp() + v.wait,
+    next_attempt_at = now() + v.wait,
     dead_lettered_at = case when v.wait is null and v.status <> 'SENT' then clock_timestamp() end
   from verdicts v
   where d.notification_id = v.id

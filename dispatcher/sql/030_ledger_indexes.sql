@@ -3,3 +3,5 @@ create index if not exists delivery_lease on dispatcher.delivery (lease_owner, l
   where lease_until is not null;
 create index if not exists delivery_retry on dispatcher.delivery (next_attempt_at)
   where next_attempt_at is not null;
+create index if not exists delivery_retry_batch on dispatcher.delivery (batch)
+  where next_attempt_at is not null and batch is not null;

@@ -19,7 +19,7 @@ JSON = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(
             st.sampled_from(["data", "status", "error", "message"]) | st.text(max_size=3), inner, max_size=4
-        ).filter(lambda value: not isinstance(value.get("status"), list | dict))
+        )
     ),
     max_leaves=12,
 )
@@ -115,6 +115,11 @@ class TestAnswersWithoutAcceptance:
         assert outcome.code in ("unknown_status", "unreadable_answer")
         assert not outcome.new_epoch  # the same key must be asked again: it may have been accepted
         assert_storable(outcome)
+
+    @pytest.mark.parametrize("status", [[], {}, ["processed"], {"processed": True}], ids=str)
+    def test_a_status_that_is_no_text_is_ambiguous(self, status: Any):
+        body = json.dumps({"data": {"status": status}}).encode()
+        assert single(201, body).verdict is Verdict.AMBIGUOUS
 
     def test_a_redirect_is_ambiguous(self):
         assert single(302, b"", {"location": "https://elsewhere.test"}).verdict is Verdict.AMBIGUOUS

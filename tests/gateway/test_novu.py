@@ -277,7 +277,9 @@ class TestCheck:
         await gateway.check()
         assert await novu.requests() == []
 
-    @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}", "http://[::1", "http://127.0.0.1:port"])
+    @pytest.mark.parametrize(
+        "url", ["http://127.0.0.1:{port}", "http://[::1", "http://127.0.0.1:port", "http://127.0.0.1:99999"]
+    )
     async def test_nothing_there_names_the_setting(self, url: str):
         gateway = NovuGateway("key", url.format(port=free_port()))
         with pytest.raises(Unreachable, match="NOVU_API_URL"):

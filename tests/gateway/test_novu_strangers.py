@@ -23,6 +23,8 @@ ODD = {
     "no answer": b"",
     "not http": b"SSH-2.0-OpenSSH_9.2\r\n",
     "broken json": reply("201 Created", PROCESSED[:-3]),
+    "deep json": reply("201 Created", b'{"data":' * 3000 + b"1" + b"}" * 3000),
+    "status that is a list": reply("201 Created", b'{"data": {"acknowledged": true, "status": ["processed"]}}'),
     "deep error": reply("400 Bad Request", b'{"message":' * 3000 + b"1" + b"}" * 3000),
     "not utf-8": reply("201 Created", b'{"data": "\xff\xfe"}'),
     "unknown charset": reply("400 Bad Request", b"\xff", kind="application/json; charset=no-such"),

@@ -31,7 +31,7 @@ DRIFTS = [
         ["function dispatcher.ring_v1: changed"],
     ),
     ("alter function dispatcher.ring_v1() reset search_path", ["function dispatcher.ring_v1: changed"]),
-    ("alter function dispatcher.ring_v1() security definer", ["function dispatcher.ring_v1: changed"]),
+    ("alter function dispatcher.ring_v1() security invoker", ["function dispatcher.ring_v1: changed"]),
     (
         "drop function dispatcher.ring_v1() cascade",
         [

@@ -13,8 +13,8 @@ from psycopg.rows import dict_row
 
 from dispatcher.conclusions import conclude
 from dispatcher.database import Pool, check_installed, open_pool
-from dispatcher.models import Notification, State
-from dispatcher.outbox import Claim, ClaimSizes, Late, Outbox, Relations
+from dispatcher.models import Claim, ClaimSizes, Late, Notification, State
+from dispatcher.outbox import Outbox, Relations
 from dispatcher.planning import Call, Member
 
 LEASE = timedelta(seconds=60)

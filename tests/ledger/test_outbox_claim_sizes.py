@@ -108,6 +108,16 @@ class TestWorkflows:
         assert again.starts[0] == start
         assert [other.solo for other in again.starts] == [False, True]
 
+    async def test_a_batch_that_failed_is_claimed_whole_or_not_at_all(self, books: Books):
+        """Its members may share a call with an unknown outcome, which can only be repeated as it was."""
+        ids = await books.many(4)
+        [start] = (await books.claim(solo_max=1)).starts
+        rows = [item.notification for item in await books.outbox.take(ids, start.workflow_id, LEASE)]
+        for row in rows:
+            await books.settle(row, State.UNKNOWN, timedelta(0))
+        starts = (await books.claim(limit=3)).starts
+        assert [again.notification_ids for again in starts] in ([], [ids])
+
     async def test_a_row_claimed_alone_after_a_batch_has_its_own_workflow_again(self, books: Books):
         [row, *_] = await books.many(12)
         [start] = (await books.claim()).starts

@@ -123,6 +123,28 @@ async def test_statements_on_the_same_rows_never_wait_in_a_circle(books: Books):
     assert heads == [(40, 202, 202)]
 
 
+async def test_an_owner_who_sets_a_row_back_while_it_is_settled_makes_nobody_wait_in_a_circle(books: Books):
+    """The settle has looked at the row and waits for its head; meanwhile it becomes PENDING and a claim takes it."""
+    row = await books.held()
+    await books.outbox.sending(calls_of(row))
+    row.recipients[0].state = State.ACCEPTED
+    row.conclusion = conclude(row, None)
+
+    async def set_back_and_claim() -> None:
+        async with await psycopg.AsyncConnection.connect(books.url, autocommit=True) as owner:
+            await owner.execute("update notify.ent_notification set notification_status = 'PENDING'")
+        await books.claim()
+
+    async with await psycopg.AsyncConnection.connect(books.url) as holder:
+        await holder.execute("select 1 from dispatcher.delivery for update")
+        settle = asyncio.create_task(books.outbox.settle(members_of(row), [row]))
+        await waiting(books)
+        other = asyncio.create_task(set_back_and_claim())
+        await waiting(books, 2)
+        await holder.rollback()
+        await asyncio.gather(settle, other)
+
+
 async def test_whole_runs_beside_each_other_lose_nothing_and_send_each_row_once(books: Books):
     """Four nodes claim, take, send and settle or let go at random until all is done."""
     ids = await books.many(150)

@@ -208,14 +208,21 @@ class TestRenewAndExpire:
         [batch] = (await books.claim()).starts
         alone = await books.held()
         await books.held()  # its lease still runs
-        await books.expire(*ids[:5], alone.id)
+        await books.expire(*ids, alone.id)
         found = {item.workflow_id: item for item in await books.outbox.expired(100)}
         assert set(found) == {batch.workflow_id, (await books.head(alone.id))["workflow_id"]}
-        assert sorted(found[batch.workflow_id].ids) == ids[:5]
-        assert found[batch.workflow_id].fences == [1] * 5
+        assert sorted(found[batch.workflow_id].ids) == ids
+        assert found[batch.workflow_id].fences == [1] * 12
         assert [item.solo for item in found.values()] == [
             item.workflow_id != batch.workflow_id for item in found.values()
         ]
+
+    async def test_a_lost_batch_is_found_whole(self, books: Books):
+        ids = await books.many(4)
+        await books.claim(solo_max=1)
+        await books.expire(*ids)
+        [found] = await books.outbox.expired(3)
+        assert sorted(found.ids) == ids
 
     async def test_one_sweep_looks_at_the_oldest_first(self, books: Books):
         ids = await books.many(6)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from ledger_books import NOT_OURS, Books, calls_of, ids_of, members_of, stale
+from ledger_books import LEASE, NOT_OURS, Books, calls_of, ids_of, members_of, stale
 
 from dispatcher.conclusions import conclude
 from dispatcher.models import State
@@ -208,3 +208,13 @@ async def test_a_retraction_during_a_settle_stands(books: Books):
         )
         assert await books.status(row.id) == "RETRACTED"
         assert (await books.head(row.id))["lease_until"] is None
+
+
+async def test_rows_that_failed_together_come_due_together(books: Books):
+    ids = await books.many(20)
+    [start] = (await books.claim(solo_max=1)).starts
+    rows = [item.notification for item in await books.outbox.take(ids, start.workflow_id, LEASE)]
+    for row in rows:
+        row.conclusion = conclude(row, timedelta(minutes=1))
+    await books.outbox.settle([], rows)
+    assert await books.value("select count(distinct next_attempt_at) from dispatcher.delivery") == 1

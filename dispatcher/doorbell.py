@@ -1,0 +1,86 @@
+"""Keeps producers from ringing while this node looks by itself, without ever losing a wake-up.
+
+A NOTIFY in a committing transaction costs the whole cluster its group commit. So the trigger rings only when every node
+sleeps: a busy node says in its row that it is awake, and polls. Falling asleep is the delicate part, because a producer
+may have read "awake" and commit only later:
+
+1. say that we sleep, and commit that;
+2. note the newest transaction there is;
+3. go on draining until every transaction older than that has ended: whoever could have read "awake" has;
+4. drain once more, and wait for the bell.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from dispatcher.outbox import Outbox
+
+RENEW_SECONDS = 1.0
+"""Half of the time a node's word is believed: a node that dies awake is doubted soon."""
+LINGER_SECONDS = 0.2
+POLL_SECONDS = 0.015
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25
+
+Drain = Callable[[], Awaitable[bool]]
+"""Starts everything that is due; returns whether there was anything, or is more than this node can hold."""
+
+
+class Doorbell:
+    """The bell of one node: muffled while it is up, answered while it sleeps."""
+
+    def __init__(self, outbox: Outbox, wake: asyncio.Event, drain: Drain) -> None:
+        self._outbox = outbox
+        self._wake = wake
+        self._drain = drain
+        self._renewed = float("-inf")
+        self._leaving = False
+
+    def leave(self) -> None:
+        """End `stay_up` soon: this node goes, and with it its word."""
+        self._leaving = True
+
+    async def stay_up(self) -> None:
+        """Poll with a muffled bell while there is work, then fall asleep: from here on every commit rings again."""
+        asleep = False
+        while not asleep and not self._leaving:
+            await self._poll_while_busy()
+            asleep = await self.fall_asleep()
+
+    async def _poll_while_busy(self) -> None:
+        """Drain until nothing came for a while."""
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < LINGER_SECONDS and not self._leaving:
+            await self._muffle()
+            if await self._drain():
+                quiet_since = time.monotonic()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def fall_asleep(self) -> bool:
+        """Take the four steps; False when producers rang so much meanwhile that it is better to stay up."""
+        self._renewed = float("-inf")
+        await self._outbox.say_asleep()
+        newest = await self._outbox.newest_transaction()
+        pause = FIRST_PAUSE
+        while not self._leaving and not await self._outbox.ended_before(newest):
+            self._wake.clear()
+            if await self._drain() and self._wake.is_set():
+                return False
+            await self._rest(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        await self._drain()
+        return True
+
+    async def _muffle(self) -> None:
+        """Say that we are awake, in time before it is no longer believed."""
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
+            await self._outbox.say_awake()
+            self._renewed = time.monotonic()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but not past a wake-up."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,2 @@
+-- What the triggers do.
+select pg_notify(%(channel)s, '')
