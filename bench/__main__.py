@@ -1,4 +1,4 @@
-"""`python -m bench`: latency, burst and idle cost of Dispatcher beside its floor and its peers, in one run.
+"""`python -m bench`: what Dispatcher does and costs, beside its floor and its peers, in one run.
 
 One PostgreSQL, one Temporal server, one Novu stand-in for all. Absolute numbers belong to the machine; what travels is
 the ratio between two contestants of the same run. Exits 1 when a target is missed.
@@ -10,11 +10,11 @@ import json
 import sys
 from dataclasses import dataclass
 
-from bench import burst, idle, latency, report, stack
+from bench import burst, idle, latency, producers, report, stack
 from bench.contestants import prepare_all
 from bench.verdict import spread
 
-PARTS = ("latency", "burst", "idle")
+PARTS = ("latency", "burst", "idle", "producers")
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,16 @@ class Sizes:
     peer_rows: int = 2_000
     solo_rows: int = 1_000
     idle_seconds: float = 10
+    producer_seconds: float = 6
 
 
-QUICK = Sizes(latency_rows=4, blocks=1, rows=300, peer_rows=40, solo_rows=20, idle_seconds=0.2)
+QUICK = Sizes(latency_rows=4, blocks=1, rows=300, peer_rows=40, solo_rows=20, idle_seconds=0.2, producer_seconds=1)
 
 
 def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default=",".join(PARTS), help="which of latency,burst,idle")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"which of {','.join(PARTS)}")
     parser.add_argument("--rows", type=int, default=Sizes.rows, help="rows of Dispatcher's burst")
     parser.add_argument("--latency-rows", type=int, default=Sizes.latency_rows, help="rows per contestant")
     parser.add_argument("--quick", action="store_true", help="a smoke run; its numbers mean nothing")
@@ -59,6 +60,8 @@ async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
             results.burst = await burst.measure(running, sizes.rows, sizes.peer_rows, sizes.solo_rows, say)
         if "idle" in parts:
             results.idle = await idle.measure(running, sizes.idle_seconds, say)
+        if "producers" in parts:
+            results.producers = await producers.measure(running, sizes.producer_seconds, say)
     return results
 
 

@@ -82,6 +82,14 @@ class Block:
 
 @asynccontextmanager
 async def block(stack: Stack, contestant: Contestant) -> AsyncGenerator[Block]:
+    """Run `contestant` until the block ends; every row written in it has to be accepted exactly once."""
+    async with unchecked(stack, contestant) as running:
+        yield running
+        await running.check()
+
+
+@asynccontextmanager
+async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Block]:
     """Run `contestant` until the block ends; nothing of it is left then."""
     await stack.novu.reset()
     name = f"block_{next(numbers)}"
@@ -95,9 +103,7 @@ async def block(stack: Stack, contestant: Contestant) -> AsyncGenerator[Block]:
         )
         ready_seconds = time.monotonic() - began
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            running = Block(contestant, stack.novu, connection, process, ready_seconds)
-            yield running
-            await running.check()
+            yield Block(contestant, stack.novu, connection, process, ready_seconds)
     except TimeoutError as error:
         raise TimeoutError(f"{error}; its last words:\n{log.read_text(errors='replace')[-2000:]}") from error
     finally:

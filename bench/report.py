@@ -18,7 +18,8 @@ from bench.block import ledger
 from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR
 from bench.idle import Idle
-from bench.verdict import Spread, Verdict, judge_burst, judge_idle, judge_latency
+from bench.producers import NO_TRIGGER
+from bench.verdict import Spread, Verdict, judge_burst, judge_idle, judge_latency, judge_producers
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "uvloop")
@@ -32,10 +33,16 @@ class Results:
     latency: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
     burst: dict[str, Burst] = dataclasses.field(default_factory=dict[str, Burst])
     idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
+    producers: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
 
     def verdicts(self) -> list[Verdict]:
         """Return every judged number."""
-        parts = [(self.latency, judge_latency), (self.burst, judge_burst), (self.idle, judge_idle)]
+        parts = [
+            (self.latency, judge_latency),
+            (self.burst, judge_burst),
+            (self.idle, judge_idle),
+            (self.producers, judge_producers),
+        ]
         return [verdict for found, judge in parts if found for verdict in judge(found)]  # pyright: ignore[reportArgumentType]
 
     def record(self) -> dict[str, Any]:
@@ -80,7 +87,7 @@ def save(record: Mapping[str, Any]) -> Path:
 def show(results: Results) -> None:
     """Print the tables."""
     console = Console(file=sys.stdout)
-    for table in (latency_table(results), burst_table(results), idle_table(results)):
+    for table in (latency_table(results), burst_table(results), idle_table(results), producers_table(results)):
         if table.row_count:
             console.print(table)
     console.print(verdict_table(results.verdicts()))
@@ -115,6 +122,15 @@ def idle_table(results: Results) -> Table:
         ratio = results.idle[DISPATCHER.name].memory_mb / idle.memory_mb
         numbers = (f"{idle.memory_mb:.0f}", f"{100 * idle.core_share:.2f}", f"{idle.ready_seconds:.2f}", f"{ratio:.2f}")
         table.add_row(name, *numbers)
+    return table
+
+
+def producers_table(results: Results) -> Table:
+    """Return what the trigger costs those who write."""
+    table = columns("producers", "commits/s", "of no trigger")
+    for name, rate in results.producers.items():
+        shown = "no trigger" if name == NO_TRIGGER.name else name
+        table.add_row(shown, f"{rate:.0f}", f"{rate / results.producers[NO_TRIGGER.name]:.2f}")
     return table
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR, ONE_BY_ONE, PEERS
 from bench.idle import Idle
+from bench.producers import ADAPTIVE, NO_TRIGGER
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,8 @@ def judge_burst(bursts: Mapping[str, Burst]) -> list[Verdict]:
 def judge_idle(idles: Mapping[str, Idle]) -> list[Verdict]:
     """Judge Dispatcher's memory."""
     return [at_most("idle memory, dispatcher", idles[DISPATCHER.name].memory_mb, 200, " MB")]
+
+
+def judge_producers(rates: Mapping[str, float]) -> list[Verdict]:
+    """Judge what producers keep of their commits."""
+    return [at_least("producers' commits, adaptive / no trigger", rates[ADAPTIVE.name] / rates[NO_TRIGGER.name], 0.9)]

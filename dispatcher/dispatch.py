@@ -103,6 +103,8 @@ class Door:
             await self._note_room(claim.room)
             if self._full or claim.rows < claim.room or self._failures:
                 break
+            if self._bell is not None:
+                await self._bell.renew()
         return taken > 0 or self._full
 
     async def _note_room(self, room: int) -> None:

@@ -19,7 +19,7 @@ from dispatcher.outbox import Outbox
 RENEW_SECONDS = 1.0
 """Half of the time a node's word is believed: a node that dies awake is doubted soon."""
 LINGER_SECONDS = 0.2
-POLL_SECONDS = 0.015
+POLL_SECONDS = 0.02
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25
 
 Drain = Callable[[], Awaitable[bool]]
@@ -33,6 +33,7 @@ class Doorbell:
         self._outbox = outbox
         self._wake = wake
         self._drain = drain
+        self._up = False
         self._renewed = float("-inf")
         self._leaving = False
 
@@ -47,18 +48,25 @@ class Doorbell:
             await self._poll_while_busy()
             asleep = await self.fall_asleep()
 
+    async def renew(self) -> None:
+        """While up, say so again before it is no longer believed; a long drain calls this between its claims."""
+        if self._up and time.monotonic() - self._renewed > RENEW_SECONDS:
+            await self._outbox.say_awake()
+            self._renewed = time.monotonic()
+
     async def _poll_while_busy(self) -> None:
         """Drain until nothing came for a while."""
+        self._up = True
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < LINGER_SECONDS and not self._leaving:
-            await self._muffle()
+            await self.renew()
             if await self._drain():
                 quiet_since = time.monotonic()
             await asyncio.sleep(POLL_SECONDS)
 
     async def fall_asleep(self) -> bool:
         """Take the four steps; False when producers rang so much meanwhile that it is better to stay up."""
-        self._renewed = float("-inf")
+        self._up, self._renewed = False, float("-inf")
         await self._outbox.say_asleep()
         newest = await self._outbox.newest_transaction()
         pause = FIRST_PAUSE
@@ -70,12 +78,6 @@ class Doorbell:
             pause = min(2 * pause, LONGEST_PAUSE)
         await self._drain()
         return True
-
-    async def _muffle(self) -> None:
-        """Say that we are awake, in time before it is no longer believed."""
-        if time.monotonic() - self._renewed > RENEW_SECONDS:
-            await self._outbox.say_awake()
-            self._renewed = time.monotonic()
 
     async def _rest(self, seconds: float) -> None:
         """Wait, but not past a wake-up."""

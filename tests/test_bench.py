@@ -27,6 +27,8 @@ def test_a_quick_run_measures_every_contestant(record: dict[str, Any]):
     assert set(record["latency"]) == CONTESTANTS
     assert set(record["burst"]) == {"dispatcher", "pgqueuer", "procrastinate", "one workflow per row"}
     assert set(record["idle"]) == CONTESTANTS
+    assert set(record["producers"]) == {"off", "always", "adaptive"}
+    assert all(rate > 0 for rate in record["producers"].values())
     assert record["machine"]["packages"]["novu-py"]
 
 
@@ -43,5 +45,5 @@ def test_every_row_was_accepted_exactly_once_by_the_standins_ledger(record: dict
 @pytest.mark.timeout(180)
 def test_every_judged_number_names_its_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
-    assert len(judged) == 5
+    assert len(judged) == 6
     assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())

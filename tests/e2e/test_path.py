@@ -3,6 +3,7 @@
 import json
 from uuid import uuid4
 
+import psycopg
 from house import House, eventually
 
 from dispatcher.install import Options, install
@@ -112,6 +113,19 @@ async def test_a_row_retracted_before_it_is_due_never_reaches_novu(house: House)
     await eventually(past, "the time it was scheduled for")
     assert await house.status(row) == "RETRACTED"
     assert (await house.novu.summary()).requests == 0
+
+
+async def test_busy_producers_ring_seldom_and_everything_arrives(house: House):
+    await house.running()
+    rings = 0
+    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as ear:
+        await ear.execute("listen dispatcher")
+        for _ in range(400):
+            await house.notify()
+        async for _ in ear.notifies(timeout=0.2):
+            rings += 1
+    assert 1 <= rings < 200
+    await house.all_sent(400)
 
 
 async def test_a_burst_goes_in_batches_of_one_enterprise(house: House):

@@ -1,0 +1,73 @@
+"""What the trigger costs those who write: commits per second of many writers while a dispatcher drains behind them.
+
+pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
+rings; with `adaptive` only a commit while the dispatcher sleeps does. Rounds are interleaved, the median counts.
+"""
+
+import asyncio
+import dataclasses
+import re
+import statistics
+from pathlib import Path
+
+from bench.block import Block, unchecked
+from bench.contestants import DISPATCHER, Contestant
+from bench.stack import Say, Stack
+
+WRITERS = 32
+ROUNDS = 3
+INSERT = """insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)
+select gen_random_uuid()::text, 'PUBLISH', id, '{}', array[gen_random_uuid()]
+from notify.ent_notification_workflow where workflow_key = 'default-in-app';
+"""
+
+
+def variant(mode: str, ready: bytes = DISPATCHER.ready) -> Contestant:
+    """Return the dispatcher in one of its modes."""
+    environment = {**DISPATCHER.environment, "DISPATCHER_NOTIFY_MODE": mode}
+    return dataclasses.replace(DISPATCHER, name=mode, ready=ready, environment=environment)
+
+
+NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", b'"started"'), variant("always"), variant("adaptive")
+
+
+async def measure(stack: Stack, seconds: float, say: Say) -> dict[str, float]:
+    """Return the median commits per second by mode; `off` has no triggers at all."""
+    found: dict[str, list[float]] = {mode.name: [] for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE)}
+    script = stack.folder / "insert.sql"
+    script.write_text(INSERT)
+    for number in range(1, ROUNDS + 1):
+        for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE):
+            async with unchecked(stack, mode) as running:
+                if mode is NO_TRIGGER:
+                    await without_triggers(running)
+                rate = await commits_per_second(stack, running, script, seconds)
+            found[mode.name].append(rate)
+            say(f"producers {number}/{ROUNDS} {mode.name}: {rate:.0f} commits/s")
+    return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+async def without_triggers(running: Block) -> None:
+    """Remove the triggers."""
+    for name in ("dispatcher_insert", "dispatcher_update"):
+        await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
+
+
+async def commits_per_second(stack: Stack, running: Block, script: Path, seconds: float) -> float:
+    """Return what pgbench reached."""
+    server = stack.database
+    place = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", running.connection.info.dbname]
+    how = ["-n", "-c", str(WRITERS), "-j", "2", "-T", str(max(1, round(seconds))), "-f", str(script)]
+    process = await asyncio.create_subprocess_exec(
+        server.binaries / "pgbench",
+        *how,
+        *place,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    words, _ = await process.communicate()
+    match = re.search(rb"tps = ([0-9.]+)", words)
+    if process.returncode or match is None:
+        raise RuntimeError(f"pgbench failed: {words[-1000:].decode(errors='replace')}")
+    return float(match[1])
