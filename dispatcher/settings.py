@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         examples=["4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21"],
     )
     notify_mode: Literal["adaptive", "always", "off"] = Field(
-        "adaptive",
+        default="adaptive",
         validation_alias=AliasChoices("DISPATCHER_NOTIFY_MODE"),
         description="adaptive: commits wake us only while we sleep. always: every commit does. off: we only look.",
     )

