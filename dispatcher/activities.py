@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher.backoff import next_run
 from dispatcher.conclusions import conclude
+from dispatcher.doubts import Step, doubtful, next_step, resolve, settle_wait
 from dispatcher.logs import get_logger
 from dispatcher.models import DELIVER, GIVE_UP, Batch, Notification, Policy, State, Tally
 from dispatcher.outcomes import apply
@@ -30,6 +31,7 @@ HOT_CALL_SECONDS = 5.0
 """Below the local activity's own limit, so that a slow answer is written down as unknown."""
 LANE_CALL_SECONDS = 40.0
 """Novu may take 30 s."""
+LOOK_UP_SECONDS = 10.0
 BEAT_SECONDS = 5.0
 LOGGED_ROWS = 20
 """A batch names so many of its failures one by one; the ledger has them all."""
@@ -51,7 +53,8 @@ class Deliveries:
         rows = await self._take(batch)
         async with self._holding(rows):
             await self._refuse([row for row in rows if row.refusal is not None])
-            calls = plan(row for row in rows if row.refusal is None)
+            await self._clear_up([row for row in rows if row.refusal is None])
+            calls = plan(row for row in rows if row.conclusion is None)
             for first in range(0, len(calls), PARALLEL_CALLS):
                 await self._send(calls[first : first + PARALLEL_CALLS])
         waiting = [row for row in rows if row.conclusion is None and not row.handed_back]
@@ -100,6 +103,24 @@ class Deliveries:
         if rows:
             await self._outbox.settle([], rows)
 
+    async def _clear_up(self, rows: Sequence[Notification]) -> None:
+        """Learn from Novu what became of calls that cannot be repeated as they were; let the youngest of them wait."""
+        honoured = self._novu.honours_keys is not False
+        ripe: list[Member] = []
+        for call in doubtful(rows, honoured=honoured):
+            # Many questions do not fit into a local activity: they are the lane's.
+            if activity.info().is_local or next_step(call, honoured=honoured) is Step.WAIT:
+                for member in call.members:
+                    member.recipient.retry_after = max(settle_wait(call), 1.0)
+            else:
+                ripe += call.members
+        for first in range(0, len(ripe), PARALLEL_CALLS):
+            some = ripe[first : first + PARALLEL_CALLS]
+            answers = await asyncio.gather(*(self._novu.look_up(member.event, LOOK_UP_SECONDS) for member in some))
+            for member, answer in zip(some, answers, strict=True):
+                resolve(member, answer)
+            await self._settle([member for member in some if member.recipient.state is not State.PLANNED])
+
     async def _send(self, calls: list[Call]) -> None:
         """Make the calls at once and write down what became of them."""
         calls = await self._permitted(calls)
@@ -110,6 +131,10 @@ class Deliveries:
         members = [member for call in calls for member in call.members]
         for member, outcome in zip(members, itertools.chain.from_iterable(answers), strict=True):
             apply(member.recipient, outcome)
+        await self._settle(members)
+
+    async def _settle(self, members: Sequence[Member]) -> None:
+        """Write down what became of the members, and conclude the rows that are finished by it."""
         rows = {member.notification.id: member.notification for member in members}.values()
         finished = [row for row in rows if not row.unsettled]
         for row in finished:

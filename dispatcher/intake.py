@@ -56,12 +56,17 @@ def recipients(row: dict[str, Any]) -> list[Recipient]:
         transaction = transaction_id(row["birth"], row["notification_id"], row["generation"], name)
         recipient = Recipient(name, ordinal, transaction)
         if name in known:
-            _, state, epoch, call_key, call_ordinal, outcome, error = known[name]
-            recipient.state, recipient.epoch = State(state), epoch
-            recipient.call_key, recipient.call_ordinal = call_key, call_ordinal
-            recipient.outcome, recipient.error = outcome, error
+            recall(recipient, *known[name][1:])
         result.append(recipient)
     return result
+
+
+def recall(recipient: Recipient, state: str, epoch: int, last: list[Any], ages: list[float], *outcome: Any) -> None:
+    """Put what the ledger knows into a recipient."""
+    recipient.state, recipient.epoch = State(state), epoch
+    recipient.call_key, recipient.call_ordinal, recipient.call_hash = last
+    recipient.call_age, recipient.first_call_age = (age or 0 for age in ages)
+    recipient.outcome, recipient.error = outcome
 
 
 def refusal(row: dict[str, Any]) -> str | None:

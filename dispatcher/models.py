@@ -104,7 +104,11 @@ class Recipient:
     outcome: str | None = None
     error: str | None = None
     retry_after: float = 0
-    """Seconds Novu asked us to wait, in this run."""
+    """Seconds to wait before the next call, as this run learned."""
+    call_hash: str | None = None
+    call_age: float = 0
+    first_call_age: float = 0
+    """What the last call carried, and how many seconds ago it and the first one left, when the run took the row."""
 
     @property
     def settled(self) -> bool:

@@ -19,11 +19,14 @@ from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
 from dispatcher.errors import Unreachable
+from dispatcher.logs import get_logger
 from dispatcher.models import Event, Outcome, Verdict
-from dispatcher.outcomes import classify, cleaned
+from dispatcher.outcomes import classify, cleaned, looked_up
 
 CONNECTIONS = 100
 CONNECT_SECONDS = 5
+
+log = get_logger("novu")
 
 
 @dataclass(slots=True)
@@ -85,7 +88,10 @@ class NovuGateway:
     """Novu, for one environment. One instance per process."""
 
     def __init__(self, secret_key: str, url: str) -> None:
+        self.honours_keys: bool | None = None
+        """Whether Novu's idempotency is on: it echoes our key then. None: no success has told us yet."""
         self._url = url.rstrip("/")
+        self._authorized = {"authorization": f"ApiKey {secret_key}"}
         self._wire = Wire()
         self._unused = httpx.Client()  # given, so that the SDK makes none of its own
         self._sdk = Novu(secret_key=secret_key, server_url=self._url, async_client=self._wire, client=self._unused)
@@ -119,9 +125,38 @@ class NovuGateway:
             response = exchange.response
         if response is None:
             return [Outcome(Verdict.AMBIGUOUS, "no_answer", "no answer")] * len(events)
-        return classify(
-            response.status_code, lowered(response.headers), response.content, len(events), bulk=len(events) > 1
-        )
+        headers = lowered(response.headers)
+        outcomes = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
+        if any(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes):
+            self._notice(echo="idempotency-key" in headers)
+        return outcomes
+
+    async def look_up(self, event: Event, within: float) -> Outcome:
+        """Ask whether a run came of an earlier trigger: ACCEPTED, or RETRY when there is none.
+
+        Not through the SDK: its `notifications.list` warns that it is deprecated, and its models fail on what they do
+        not know.
+        """
+        try:
+            async with asyncio.timeout(within):
+                with self._wire.exchange():
+                    answer = await self._wire.get(
+                        f"{self._url}/v1/notifications",
+                        params={"transactionId": event.transaction_id},
+                        headers=self._authorized,
+                    )
+        except (httpx.HTTPError, TimeoutError) as error:
+            return Outcome(Verdict.AMBIGUOUS, "look_up_failed", f"Novu could not be asked: {words(error)}")
+        return looked_up(answer.status_code, lowered(answer.headers), answer.content, event.recipient)
+
+    def _notice(self, *, echo: bool) -> None:
+        """Learn from a success whether Novu minds our keys."""
+        if not echo and self.honours_keys is not False:
+            log.warning(
+                "novu_idempotency_off",
+                effect="calls with an unknown outcome are looked up before they are repeated: a weaker promise",
+            )
+        self.honours_keys = echo
 
     async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> Outcome | None:
         """Make the SDK's call; return an outcome only when there was no answer to read one from."""

@@ -56,6 +56,28 @@ def item_outcome(item: Any, *, replayed: bool) -> Outcome:
     return Outcome(Verdict.AMBIGUOUS, "unknown_status", f"Novu answered with the unknown status {status!r:.80}")
 
 
+def looked_up(status: int, headers: Mapping[str, str], body: bytes, recipient: str) -> Outcome:
+    """Return what the list of a transactionId's runs says about its recipient. RETRY: there is none."""
+    parsed = parse(body)
+    if status != 200:
+        outcome = failure(status, headers, parsed, body, replayed=False)
+        if outcome.verdict is Verdict.SYSTEMIC:
+            return outcome
+        return Outcome(Verdict.AMBIGUOUS, "look_up_failed", outcome.detail, outcome.retry_after)
+    runs = parsed.get("data") if isinstance(parsed, dict) else None
+    if not isinstance(runs, list):
+        return Outcome(Verdict.AMBIGUOUS, "look_up_failed", "Novu's list of runs could not be read")
+    if any(ours(run, recipient) for run in runs):
+        return Outcome(Verdict.ACCEPTED, "found")
+    return Outcome(Verdict.RETRY, "not_found", "Novu has no run for the recipient")
+
+
+def ours(run: Any, recipient: str) -> bool:
+    """Whether a run is the recipient's; one that names nobody is, for a transactionId has one recipient."""
+    subscriber = run.get("subscriber") if isinstance(run, dict) else None
+    return not isinstance(subscriber, dict) or subscriber.get("subscriberId") in (None, recipient)
+
+
 def failure(status: int, headers: Mapping[str, str], parsed: Any, body: bytes, *, replayed: bool) -> Outcome:
     """Return what an error answer means for every event of its call."""
     message = parsed.get("message") if isinstance(parsed, dict) else None

@@ -31,6 +31,11 @@ class Member:
         return Event(row.workflow_key, self.recipient.id, self.recipient.transaction_id, row.payload, row.overrides)
 
     @property
+    def unsure(self) -> bool:
+        """Whether an earlier call may have had its effect."""
+        return self.recipient.state is not State.PLANNED and self.recipient.call_key is not None
+
+    @property
     def size(self) -> int:
         """Return about how many bytes the event takes."""
         return len(self.notification.payload) + len(self.notification.overrides or "") + 300
@@ -53,20 +58,32 @@ class Call:
 
 def plan(notifications: Iterable[Notification]) -> list[Call]:
     """Return the calls for every recipient that is not settled: repetitions first, each as it was."""
-    repeated: dict[str, list[Member]] = {}
-    fresh: list[Member] = []
+    unsettled = list(callable_now(notifications))
+    fresh = [member for member in unsettled if not member.unsure]
+    return [*regrouped(member for member in unsettled if member.unsure), *(Call(tuple(group)) for group in cut(fresh))]
+
+
+def unsure_calls(notifications: Iterable[Notification]) -> list[Call]:
+    """Return the calls whose outcome is unknown, as a repetition would make them now."""
+    return regrouped(member for member in callable_now(notifications) if member.unsure)
+
+
+def callable_now(notifications: Iterable[Notification]) -> Iterator[Member]:
+    """Yield every recipient that is not settled and has not to wait."""
     for notification in notifications:
         for recipient in notification.recipients:
-            if recipient.settled:
-                continue
-            member = Member(notification, recipient)
-            if recipient.state is not State.PLANNED and recipient.call_key is not None:
-                repeated.setdefault(recipient.call_key, []).append(member)
-            else:
-                fresh.append(member)
-    for members in repeated.values():
-        members.sort(key=lambda member: member.recipient.call_ordinal or 0)
-    return [Call(tuple(members)) for members in (*repeated.values(), *cut(fresh))]
+            if not recipient.settled and not recipient.retry_after:
+                yield Member(notification, recipient)
+
+
+def regrouped(members: Iterable[Member]) -> list[Call]:
+    """Return calls as they were."""
+    groups: dict[str | None, list[Member]] = {}
+    for member in members:
+        groups.setdefault(member.recipient.call_key, []).append(member)
+    for group in groups.values():
+        group.sort(key=lambda member: member.recipient.call_ordinal or 0)
+    return [Call(tuple(group)) for group in groups.values()]
 
 
 def cut(members: list[Member]) -> Iterator[list[Member]]:

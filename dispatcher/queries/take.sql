@@ -27,7 +27,11 @@ select t.notification_id, t.birth, t.generation, t.fence, t.attempts, t.age,
   case when octet_length(x.payload) <= %(max_bytes)s then x.payload end as payload,
   case when octet_length(x.overrides) <= %(max_bytes)s then x.overrides end as overrides,
   array(select r::text from unnest(n.recipients) r) as recipients,
-  (select json_agg(json_build_array(r.recipient, r.state, r.epoch, r.call_key, r.call_ordinal, r.outcome, r.error))
+  (select json_agg(json_build_array(r.recipient, r.state, r.epoch,
+     json_build_array(r.call_key, r.call_ordinal, r.body_hash),
+     json_build_array(extract(epoch from clock_timestamp() - r.last_called_at),
+       extract(epoch from clock_timestamp() - r.first_called_at)),
+     r.outcome, r.error))
    from dispatcher.recipient r
    where r.notification_id = t.notification_id and r.generation = t.generation) as ledger
 from taken t

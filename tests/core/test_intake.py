@@ -116,17 +116,18 @@ def test_recipients_are_distinct_and_keep_their_order(names: list[str]):
 def test_what_the_ledger_knows_is_remembered():
     row = notification(
         recipients=["ana", "bo"],
-        ledger=[["bo", "unknown", 2, "b1-key", 17, "timeout", "no answer within 5 s"]],
+        ledger=[["bo", "unknown", 2, ["b1-key", 17, "hash"], [20.5, 3600], "timeout", "no answer within 5 s"]],
     )
     ana, bo = row.recipients
     assert (ana.state, ana.epoch, ana.call_key, ana.error) == (State.PLANNED, 0, None, None)
     assert (bo.state, bo.epoch, bo.call_key, bo.call_ordinal) == (State.UNKNOWN, 2, "b1-key", 17)
+    assert (bo.call_hash, bo.call_age, bo.first_call_age) == ("hash", 20.5, 3600)
     assert (bo.outcome, bo.error) == ("timeout", "no answer within 5 s")
     assert bo.transaction_id == transaction_id("b1", 7, 1, "bo")
 
 
 def test_a_recipient_the_row_no_longer_names_still_belongs_to_the_generation():
-    row = notification(recipients=["ana"], ledger=[["bo", "accepted", 0, "k", 0, "processed", None]])
+    row = notification(recipients=["ana"], ledger=[["bo", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
     assert [(person.id, person.ordinal, person.state) for person in row.recipients] == [
         ("ana", 0, State.PLANNED),
         ("bo", 1, State.ACCEPTED),
@@ -134,16 +135,19 @@ def test_a_recipient_the_row_no_longer_names_still_belongs_to_the_generation():
 
 
 def test_a_row_refused_after_something_was_sent_keeps_what_the_ledger_knows():
-    row = notification(payload="[]", ledger=[["ana", "accepted", 0, "k", 0, "processed", None]])
+    row = notification(payload="[]", ledger=[["ana", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
     assert row.refusal is not None
     assert [person.state for person in row.recipients] == [State.ACCEPTED]
-    row = notification(recipients=None, ledger=[["ana", "accepted", 0, "k", 0, "processed", None]])
+    row = notification(recipients=None, ledger=[["ana", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
     assert [person.id for person in row.recipients] == ["ana"]
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_every_state_of_the_ledger_can_be_read(state: State):
-    assert notification(ledger=[["ana", str(state), 0, None, None, None, None]]).recipients[0].state is state
+    assert (
+        notification(ledger=[["ana", str(state), 0, [None, None, None], [None, None], None, None]]).recipients[0].state
+        is state
+    )
 
 
 def test_generation_and_birth_make_another_recipient():

@@ -14,7 +14,18 @@ from dispatcher.workflows import FIRST_RETRY, NotificationDelivery, wanted_delay
 
 HEAVY = ("psycopg", "psycopg_pool", "novu_py", "httpx", "pydantic_settings", "sentry_sdk")
 OURS = tuple(f"dispatcher.{name}" for name in ("settings", "database", "outbox", "novu", "temporal"))
-CORE = ("models", "errors", "identity", "backoff", "outcomes", "conclusions", "planning", "intake", "workflows")
+CORE = (
+    "models",
+    "errors",
+    "identity",
+    "backoff",
+    "outcomes",
+    "conclusions",
+    "planning",
+    "doubts",
+    "intake",
+    "workflows",
+)
 
 
 def loaded(program: str) -> set[str]:

@@ -91,3 +91,18 @@ async def test_whoever_worked_on_a_row_before_is_shut_out(books: Books):
     assert again.fence == row.fence + 1
     assert await books.outbox.sending(calls_of(row)) == set()
     assert await books.outbox.sending(calls_of(again)) == {(row.id, row.recipients[0].id)}
+
+
+async def test_it_says_what_the_last_call_carried_and_how_long_ago_it_left(books: Books):
+    row = await books.held()
+    assert (row.recipients[0].call_hash, row.recipients[0].call_age) == (None, 0)
+    await books.outbox.sending(calls_of(row))
+    await books.rows(
+        "update dispatcher.recipient set last_called_at = clock_timestamp() - interval '20 s',"
+        " first_called_at = clock_timestamp() - interval '23 h'"
+    )
+    [again] = await books.take(row.id)
+    [person] = again.recipients
+    assert (person.state, person.call_key, person.call_hash) == (State.SENDING, calls_of(row)[0].key, row.body_hash)
+    assert 20 <= person.call_age < 30
+    assert 23 * 3600 <= person.first_call_age < 23 * 3600 + 10
