@@ -56,9 +56,11 @@ class Deliveries:
             await self._clear_up([row for row in rows if row.refusal is None])
             calls = plan(row for row in rows if row.conclusion is None)
             for first in range(0, len(calls), PARALLEL_CALLS):
-                await self._send(calls[first : first + PARALLEL_CALLS])
-        waiting = [row for row in rows if row.conclusion is None and not row.handed_back]
-        if waiting:
+                if self._novu.gate.open:
+                    await self._send(calls[first : first + PARALLEL_CALLS])
+            if not self._novu.gate.open:  # not their fault: they wait as PENDING, and this run does not count
+                await self._hand_back(unfinished(rows))
+        if waiting := unfinished(rows):
             raise another_try(waiting)
         return told(rows)
 
@@ -115,6 +117,8 @@ class Deliveries:
             else:
                 ripe += call.members
         for first in range(0, len(ripe), PARALLEL_CALLS):
+            if not self._novu.gate.open:
+                return
             some = ripe[first : first + PARALLEL_CALLS]
             answers = await asyncio.gather(*(self._novu.look_up(member.event, LOOK_UP_SECONDS) for member in some))
             for member, answer in zip(some, answers, strict=True):
@@ -152,13 +156,18 @@ class Deliveries:
             }
             if not lost:
                 return calls
-            for row in lost.values():
-                row.handed_back = True
-            await self._outbox.hand_back(list(lost.values()))
+            await self._hand_back(list(lost.values()))
             # A call with fewer members is another call, under another key: write it down again.
             kept = [tuple(m for m in call.members if m.notification.id not in lost) for call in calls]
             calls = [Call(members) for members in kept if members]
         return calls
+
+    async def _hand_back(self, rows: Sequence[Notification]) -> None:
+        """Give up rows that may not be sent now."""
+        for row in rows:
+            row.handed_back = True
+        if rows:
+            await self._outbox.hand_back(rows)
 
     @asynccontextmanager
     async def _holding(self, rows: Sequence[Notification]) -> AsyncGenerator[None]:
@@ -178,6 +187,11 @@ class Deliveries:
             await asyncio.sleep(min(BEAT_SECONDS, self._policy.lease.total_seconds() / 4))
             activity.heartbeat(sum(row.conclusion is not None for row in rows), len(rows))
             await self._outbox.renew(ids, fences, self._policy.lease)
+
+
+def unfinished(rows: Sequence[Notification]) -> list[Notification]:
+    """Return the rows that we hold and that have no outcome yet."""
+    return [row for row in rows if row.conclusion is None and not row.handed_back]
 
 
 def another_try(waiting: Sequence[Notification]) -> ApplicationError:

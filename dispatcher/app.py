@@ -52,7 +52,15 @@ async def run(settings: Settings) -> None:
         starter = temporal.Starter(client, settings.task_queue)
         wake = asyncio.Event()
         adaptive = settings.notify_mode == "adaptive"
-        door = Door(outbox, starter, wake, lease=settings.lease, batch_size=settings.batch_size, adaptive=adaptive)
+        door = Door(
+            outbox,
+            starter,
+            wake,
+            novu.gate,
+            lease=settings.lease,
+            batch_size=settings.batch_size,
+            adaptive=adaptive,
+        )
         ears = await hearing(settings, pool, wake, node)
         sweep = Sweep(outbox, starter, wake, ears, interval=settings.sweep_interval, lease=settings.lease)
         deliveries = Deliveries(outbox, novu, policy)
@@ -63,6 +71,7 @@ async def run(settings: Settings) -> None:
             tasks.start_soon(door.run)
             tasks.start_soon(ears.run)
             tasks.start_soon(sweep.run)
+            tasks.start_soon(novu.gate.run, wake)
             spare_the_collector()
             log.info("started", node=node, version=__version__, outbox=settings.outbox, queue=settings.task_queue)
             await stop.wait()

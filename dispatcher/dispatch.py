@@ -1,7 +1,7 @@
 """The door: takes what is due and starts its workflows.
 
 Every wake-up leads here, whatever caused it, and carries nothing: the claim decides. Between wake-ups the door sleeps
-until the next row becomes due by itself. While Temporal does not answer, nothing is claimed.
+until the next row becomes due by itself. While Temporal does not answer or Novu refuses us all, nothing is claimed.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import anyio
 from dispatcher.backoff import BREAKER
 from dispatcher.database import LOST
 from dispatcher.doorbell import Doorbell
+from dispatcher.gate import Gate
 from dispatcher.logs import get_logger
 from dispatcher.models import ClaimSizes, Start
 from dispatcher.outbox import Outbox
@@ -37,11 +38,12 @@ log = get_logger("dispatch")
 class Door:
     """Claims and starts, for one node."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (four it works with, three it is told)
         self,
         outbox: Outbox,
         starter: Starter,
         wake: asyncio.Event,
+        gate: Gate,
         *,
         lease: timedelta,
         batch_size: int,
@@ -50,6 +52,7 @@ class Door:
         self._outbox = outbox
         self._starter = starter
         self._wake = wake
+        self._gate = gate
         self._lease = lease
         solo = CLAIM_ROWS if batch_size == 1 else SOLO_ROWS
         self._sizes = ClaimSizes(CLAIM_ROWS, CAPACITY_ROWS, solo, batch_size)
@@ -81,7 +84,7 @@ class Door:
     async def run_once(self) -> float | None:
         """Claim and start until nothing is due; return the seconds until something will be."""
         await self._drain()
-        if not self._failures and await self._rung_again():
+        if not self._failures and await self._rung_again() and self._gate.open:
             if self._bell is not None:
                 await self._bell.stay_up()
             return 0
@@ -92,7 +95,7 @@ class Door:
     async def _drain(self) -> bool:
         """Claim and start until nothing more is due, or can be held; return whether there was any work."""
         taken = 0
-        while not self._closing and await self._temporal_answers():
+        while not self._closing and self._gate.open and await self._temporal_answers():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
             async with anyio.create_task_group() as tasks:
                 for start in claim.starts:
@@ -105,6 +108,7 @@ class Door:
                 break
             if self._bell is not None:
                 await self._bell.renew()
+        self._full = self._full and self._gate.open  # behind a shut gate there is no work to stay up for
         return taken > 0 or self._full
 
     async def _note_room(self, room: int) -> None:

@@ -19,12 +19,14 @@ from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
 from dispatcher.errors import Unreachable
+from dispatcher.gate import Gate
 from dispatcher.logs import get_logger
 from dispatcher.models import Event, Outcome, Verdict
 from dispatcher.outcomes import classify, cleaned, looked_up
 
 CONNECTIONS = 100
 CONNECT_SECONDS = 5
+PROBE_SECONDS = 10
 
 log = get_logger("novu")
 
@@ -88,6 +90,7 @@ class NovuGateway:
     """Novu, for one environment. One instance per process."""
 
     def __init__(self, secret_key: str, url: str) -> None:
+        self.gate = Gate(self.welcomes)
         self.honours_keys: bool | None = None
         """Whether Novu's idempotency is on: it echoes our key then. None: no success has told us yet."""
         self._url = url.rstrip("/")
@@ -127,6 +130,7 @@ class NovuGateway:
             return [Outcome(Verdict.AMBIGUOUS, "no_answer", "no answer")] * len(events)
         headers = lowered(response.headers)
         outcomes = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
+        self._learn(outcomes)
         if any(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes):
             self._notice(echo="idempotency-key" in headers)
         return outcomes
@@ -138,16 +142,34 @@ class NovuGateway:
         not know.
         """
         try:
-            async with asyncio.timeout(within):
-                with self._wire.exchange():
-                    answer = await self._wire.get(
-                        f"{self._url}/v1/notifications",
-                        params={"transactionId": event.transaction_id},
-                        headers=self._authorized,
-                    )
+            answer = await self._ask("/v1/notifications", within, transactionId=event.transaction_id)
         except (httpx.HTTPError, TimeoutError) as error:
             return Outcome(Verdict.AMBIGUOUS, "look_up_failed", f"Novu could not be asked: {words(error)}")
-        return looked_up(answer.status_code, lowered(answer.headers), answer.content, event.recipient)
+        outcome = looked_up(answer.status_code, lowered(answer.headers), answer.content, event.recipient)
+        self._learn([outcome])
+        return outcome
+
+    async def welcomes(self) -> bool:
+        """Return whether Novu is there and takes our key."""
+        try:
+            answer = await self._ask("/v1/environments/me", PROBE_SECONDS)
+        except (httpx.HTTPError, TimeoutError):
+            return False
+        return answer.status_code == 200
+
+    async def _ask(self, path: str, within: float, **parameters: str) -> httpx.Response:
+        """Read something with our key."""
+        with self._wire.exchange():
+            async with asyncio.timeout(within):
+                return await self._wire.get(f"{self._url}{path}", params=parameters, headers=self._authorized)
+
+    def _learn(self, outcomes: Sequence[Outcome]) -> None:
+        """Shut the gate when the answer was meant for all of us."""
+        for outcome in outcomes:
+            if outcome.verdict is Verdict.SYSTEMIC:
+                self.gate.shut(outcome.detail)
+            elif outcome.verdict is Verdict.ACCEPTED and outcome.code == "processed":
+                self.gate.prove()
 
     def _notice(self, *, echo: bool) -> None:
         """Learn from a success whether Novu minds our keys."""

@@ -100,7 +100,9 @@ claimed as (
   on conflict (notification_id) do update set
     generation = d.generation + case when {same_generation} then 0 else 1 end,
     attempts = case when {same_generation} then d.attempts + 1 else 1 end,
-    first_claimed_at = case when {same_generation} then d.first_claimed_at else excluded.first_claimed_at end,
+    -- A row that was only handed back, behind a shut gate for days perhaps, has its whole time still before it.
+    first_claimed_at = case when {same_generation} and d.attempts > 0 then d.first_claimed_at
+      else excluded.first_claimed_at end,
     last_error = case when {same_generation} then d.last_error end,
     birth = excluded.birth,
     fence = d.fence + 1,

@@ -135,6 +135,14 @@ class TestAgain:
         head = await books.head(row.id)
         assert (head["generation"], head["attempts"]) == (1, 1)
 
+    async def test_a_row_that_was_only_handed_back_has_its_whole_time_before_it(self, books: Books):
+        row = await books.held()
+        await books.outbox.hand_back([row])
+        await books.rows("update dispatcher.delivery set first_claimed_at = now() - interval '3 days'")
+        await books.claim()
+        [again] = await books.take(row.id)
+        assert again.age < timedelta(minutes=1)
+
     async def test_the_fence_grows_with_every_taking(self, books: Books):
         row = await books.held()
         fences = [row.fence]

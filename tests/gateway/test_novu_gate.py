@@ -1,0 +1,121 @@
+"""The gate before Novu: shut by what is nobody's fault, opened by a probe, told once."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from structlog.testing import capture_logs
+
+from dispatcher.devstack.processes import free_port
+from dispatcher.devstack.standin.process import Standin
+from dispatcher.gate import Gate
+from dispatcher.models import Event, Verdict
+from dispatcher.novu import NovuGateway
+
+ANA = Event("default-in-app", "ana", "tx-ana", "{}", None)
+
+
+class Answers:
+    """Lets probe number `welcome` and every later one through; counts them."""
+
+    def __init__(self, welcome: int) -> None:
+        self.welcome = welcome
+        self.asked = 0
+
+    async def __call__(self) -> bool:
+        self.asked += 1
+        return self.asked >= self.welcome
+
+
+@asynccontextmanager
+async def probing(gate: Gate, wake: asyncio.Event) -> AsyncGenerator[None]:
+    """Run the gate's probes for the block."""
+    task = asyncio.create_task(gate.run(wake))
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_it_stays_shut_until_a_probe_is_welcome_and_then_wakes_the_door():
+    answers, wake = Answers(3), asyncio.Event()
+    gate = Gate(answers, first=0, later=0)
+    async with probing(gate, wake):
+        gate.shut("HTTP 401")
+        assert not gate.open
+        await asyncio.wait_for(wake.wait(), 5)
+    assert gate.open
+    assert answers.asked == 3
+
+
+async def test_an_open_gate_asks_nobody():
+    answers = Answers(1)
+    async with probing(Gate(answers, first=0, later=0), asyncio.Event()):
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert answers.asked == 0
+
+
+async def test_it_is_told_once_until_something_is_accepted():
+    wake = asyncio.Event()
+    gate = Gate(Answers(1), first=0, later=0)
+    with capture_logs() as logs:
+        async with probing(gate, wake):
+            for _ in range(3):  # a spent quota welcomes the probe and refuses the next trigger
+                gate.shut("HTTP 402")
+                gate.shut("HTTP 402")
+                gate.prove()  # the answer of a call that left before
+                await asyncio.wait_for(wake.wait(), 5)
+                wake.clear()
+        gate.prove()
+        gate.shut("HTTP 401")
+    told = [(line["log_level"], line["event"]) for line in logs]
+    assert told == [("error", "novu_gate_shut"), ("info", "novu_accepts_again"), ("error", "novu_gate_shut")]
+    assert not gate.open
+
+
+async def test_only_the_first_probe_comes_soon():
+    answers, wake = Answers(1), asyncio.Event()
+    gate = Gate(answers, first=0, later=3600)
+    async with probing(gate, wake):
+        gate.shut("HTTP 402")
+        await asyncio.wait_for(wake.wait(), 5)
+        gate.shut("HTTP 402")
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert answers.asked == 1
+    assert not gate.open
+
+
+class TestGateway:
+    @pytest.mark.parametrize(("key", "path"), [("wrong", ""), (None, "/v2/")])
+    async def test_a_wrong_key_or_address_shuts_it_and_is_not_welcome(self, novu: Standin, key: str | None, path: str):
+        gateway = NovuGateway(key or novu.api_key, novu.url + path)
+        assert gateway.gate.open
+        [outcome] = await gateway.trigger([ANA], "key-1", 5)
+        assert outcome.verdict is Verdict.SYSTEMIC
+        assert not gateway.gate.open
+        assert not await gateway.welcomes()
+        await gateway.aclose()
+
+    async def test_a_look_up_shuts_it_too(self, novu: Standin):
+        gateway = NovuGateway("wrong", novu.url)
+        await gateway.look_up(ANA, 5)
+        await gateway.aclose()
+        assert not gateway.gate.open
+
+    async def test_the_right_key_is_welcome(self, gateway: NovuGateway):
+        assert await gateway.welcomes()
+
+    async def test_nobody_there_is_no_welcome(self):
+        gateway = NovuGateway("key", f"http://127.0.0.1:{free_port()}")
+        assert not await gateway.welcomes()
+        await gateway.aclose()
+
+    @pytest.mark.parametrize("setting", ["idempotency_store_down", "unknown workflow"])
+    async def test_what_concerns_one_row_or_passes_leaves_it_open(
+        self, gateway: NovuGateway, novu: Standin, setting: str
+    ):
+        await novu.configure(idempotency_store_down=setting == "idempotency_store_down")
+        await gateway.trigger([Event("no-such", "ana", "tx-ana", "{}", None)], "key-1", 5)
+        assert gateway.gate.open
