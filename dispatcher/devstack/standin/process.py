@@ -59,6 +59,7 @@ class LoggedRequest:
     status: int
     replayed: bool
     effects: int
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Standin:
         return await self._get("state")
 
     async def reset(self) -> None:
-        """Forget what happened; configuration and registrations stay."""
+        """Forget what happened and every fault; configuration and registrations stay."""
         await self._post("reset", {})
 
     async def configure(self, **settings: Any) -> None:
@@ -148,6 +149,18 @@ class Standin:
     async def add_environment(self, api_key: str, *, name: str = "Production", organization: str = "") -> None:
         """Make another API key valid; by default in the organization of the first."""
         await self._post("environments", {"api_key": api_key, "name": name, "organization": organization})
+
+    async def add_fault(self, kind: str, **rule: Any) -> None:
+        """Make chosen calls go wrong; the fields are those of `faults.Fault`."""
+        await self._post("faults", {"kind": kind, **rule})
+
+    async def clear_faults(self) -> None:
+        """Go back to answering as Novu does."""
+        await self._post("faults/clear", {})
+
+    async def struck(self) -> list[int]:
+        """How often each rule struck, in the order they were added."""
+        return [rule["struck"] for rule in await self._get("faults")]
 
     async def _get(self, path: str, **query: Any) -> Any:
         answer = await self._control.get(path, params=query)
