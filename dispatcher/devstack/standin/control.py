@@ -94,7 +94,7 @@ class Control:
         )
 
     async def faults(self, request: Request) -> Response:  # noqa: ARG002  (Starlette's signature)
-        """The rules in force, with how often each was asked and struck."""
+        """How often each rule was asked and struck, in the order they were added."""
         return JSONResponse([rule.as_json() for rule in self._novu.faults.rules])
 
     def _configure(self, data: dict[str, Any]) -> None:

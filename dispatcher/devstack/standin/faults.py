@@ -8,7 +8,7 @@ before idempotency and does nothing, `INSIDE` is remembered under the key, `AFTE
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dispatcher.devstack.standin.answers import INTERNAL_ERROR, Answer, Headers, Refusal, encode
@@ -97,8 +97,8 @@ class Fault:
         return answer
 
     def as_json(self) -> dict[str, Any]:
-        """The rule and its counts."""
-        return {name: value for name, value in asdict(self).items() if name != "_die"}
+        """What became of the rule."""
+        return {"kind": self.kind, "seen": self.seen, "struck": self.struck}
 
     def _matches(self, call: Call) -> bool:
         meant = not (self.workflow or self.recipient) or any(self.concerns(event) for event in call.events)

@@ -167,7 +167,8 @@ class Standin:
         return answer.raise_for_status().json()
 
     async def _post(self, path: str, data: Mapping[str, Any]) -> None:
-        answer = await self._control.post(path, json=data)
+        # Escaped, because a rule may want words that are no UTF-8.
+        answer = await self._control.post(path, content=json.dumps(data))
         if answer.status_code == 400:
             raise ValueError(answer.json()["error"])
         answer.raise_for_status()
