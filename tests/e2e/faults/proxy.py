@@ -1,6 +1,5 @@
-"""A TCP proxy on loopback that breaks connections on purpose, and counts what it did, so that no test passes because
-its fault missed. "up" is towards the server, "down" towards the client. Runs in the test's own event loop.
-"""
+"""A TCP proxy on loopback that breaks connections on purpose and counts what it did, so that no fault can miss unseen.
+"up" is towards the server, "down" towards the client. Runs in the test's own event loop."""
 
 import asyncio
 import random
@@ -122,12 +121,14 @@ class FaultProxy:
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mute:
             self.counts["muted"] += 1
-            await reader.read()  # until the client has enough
-            writer.close()
+            try:
+                await reader.read()  # until the client has enough
+            finally:
+                writer.close()
             return
         try:
             server, to_server = await asyncio.open_connection(*self._target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.close()
             return
         link = Link({"up": to_server, "down": writer}, next(self.budgets, None))
