@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from facts import effects_are_exactly
 from house import House, open_house
 from invariants import broken, load_oracle
 from proxy import FaultProxy
@@ -21,11 +22,6 @@ REFUSALS = {
     "invalid_recipients": "refused the recipient",
     "subscriber_id_missing": "no subscriber id",
 }
-
-
-async def effects_are_exactly(house: House, count: int) -> None:
-    summary = await house.novu.summary()
-    assert (summary.effects, summary.duplicate_pairs) == (count, 0)
 
 
 async def one_each(house: House, rules: list[dict[str, Any]], within: float = 40) -> None:

@@ -7,21 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from facts import caught, effects_are_exactly
 from house import House, eventually
 from proxy import FaultProxy
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
-
-
-async def effects_are_exactly(house: House, count: int) -> None:
-    summary = await house.novu.summary()
-    assert (summary.effects, summary.duplicate_pairs) == (count, 0)
-
-
-async def caught(proxy: FaultProxy) -> bool:
-    return proxy.caught.is_set()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import struct
 
 import psycopg
 import pytest
+from facts import caught, effects_are_exactly
 from house import House, Process, eventually
 from proxy import FaultProxy
 
@@ -27,11 +28,6 @@ async def noticed(process: Process, within: float = 15) -> None:
         return '"not_listening"' in process.words()
 
     await eventually(told, f"loss noticed; log:\n{process.words()[-2000:]}", within)
-
-
-async def effects_are_exactly(house: House, count: int) -> None:
-    summary = await house.novu.summary()
-    assert (summary.effects, summary.duplicate_pairs) == (count, 0)
 
 
 @pytest.mark.slow
@@ -96,10 +92,6 @@ async def test_f07_a_commit_while_listen_is_on_its_way(house: House, to_postgres
     await to_postgres.heal()
     assert await house.final(row, within=5) == ["SENT"]
     assert to_postgres.counts["caught"] == 1
-
-
-async def caught(proxy: FaultProxy) -> bool:
-    return proxy.caught.is_set()
 
 
 async def test_f08_a_thousand_wake_ups_for_one_row(house: House):
