@@ -1,7 +1,7 @@
 """What Novu's API says: the `data` envelope of a success, and the shape every error really has.
 
 The error shape is the observed one, not the one of the published specification: `statusCode`, `timestamp`, `path`,
-`message` (a sentence or a list of them) and mostly `error`; a 500 carries `errorId` instead.
+`message` (a sentence or a list of them) and mostly `error`; a 500 carries `errorId` instead, a 429 neither.
 """
 
 import json
@@ -47,6 +47,8 @@ class Refusal(Exception):
         shape = {"statusCode": self.status, "timestamp": now(), "path": path, "message": self.message}
         if self.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             return shape | {"errorId": uuid.uuid4().hex}
+        if self.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return shape
         return shape | {"error": HTTPStatus(self.status).phrase}
 
 

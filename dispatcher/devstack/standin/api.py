@@ -1,17 +1,20 @@
 """Novu's API as one function from call to answer, in the order of the real server.
 
-Body parser, route, key, (rate limit), idempotency, (faults), handler. Whatever stops a call before the idempotency
-step is neither remembered nor echoes the key.
+Body parser, route, key, rate limit, faults in front, idempotency, faults inside, handler; faults after it spoil the
+answer. Whatever stops a call before the idempotency step is neither remembered nor echoes the key.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from dispatcher.devstack.standin.answers import INTERNAL_ERROR, Answer, Refusal
 from dispatcher.devstack.standin.call import Call
 from dispatcher.devstack.standin.events import parse, read_events
+from dispatcher.devstack.standin.faults import Faults
 from dispatcher.devstack.standin.idempotency import IdempotencyStore
 from dispatcher.devstack.standin.ledger import Ledger
+from dispatcher.devstack.standin.limits import RateLimiter
 from dispatcher.devstack.standin.reads import Reads
 from dispatcher.devstack.standin.registry import Environment, Registry
 from dispatcher.devstack.standin.settings import Config
@@ -33,6 +36,8 @@ class NovuApi:
         self.ledger = Ledger()
         self.idempotency = IdempotencyStore(config)
         self.worker = NovuWorker(config, self.registry, self.ledger)
+        self.faults = Faults()
+        self._limiter = RateLimiter(config)
         triggers = Triggers(config, self.registry, self.ledger, self.worker)
         reads = Reads(self.registry, self.worker)
         self._routes: Mapping[tuple[str, str], Handler] = {
@@ -51,10 +56,12 @@ class NovuApi:
         )
 
     def clear(self) -> None:
-        """Forget what happened; what is registered and configured stays."""
+        """Forget what happened, and every fault; what is registered and configured stays."""
         self.ledger.clear()
         self.idempotency.clear()
         self.worker.clear()
+        self.faults.rules.clear()
+        self._limiter.clear()
 
     async def answer(self, call: Call) -> Answer:
         """Answer one call and write it into the log."""
@@ -62,6 +69,9 @@ class NovuApi:
             answer = await self._through(call)
         except Refusal as refusal:
             answer = refusal.answer(call.path)
+        answer = answer.adding(*call.rate_headers)
+        if call.fault is not None:
+            answer = call.fault.damaged(answer)
         if call.path != OPEN_PATH:
             self.ledger.record(call.logged(answer), call.body)
         return answer
@@ -71,12 +81,25 @@ class NovuApi:
         handler = self._route(call)
         if call.path != OPEN_PATH:
             call.environment = self._authenticate(call)
-        # A rate limiter belongs here: before idempotency, so that replays cost tokens too.
+            # Before idempotency, so that replays cost tokens too.
+            call.rate_headers = self._limiter.take(call)
+            call.fault = self.faults.strike(call)
+            answer = call.fault.in_front() if call.fault is not None else None
+            if answer is not None:
+                return answer
         key = call.idempotency_key
         if key is None or not self.config.idempotency or call.method not in ("POST", "PATCH"):
-            return await handler(call)
-        # Faults belong around `handler`, where their answers get remembered as real ones do.
-        return await self.idempotency.guard((call.owner.organization, key), call.json, lambda: handler(call))
+            return await self._handle(call, handler)
+        scope = (call.owner.organization, key)
+        return await self.idempotency.guard(scope, call.json, lambda: self._handle(call, handler))
+
+    async def _handle(self, call: Call, handler: Handler) -> Answer:
+        """What is answered from here on gets remembered."""
+        if call.fault is not None:
+            call.fault.inside()
+            if call.fault.kind == "delay":
+                await asyncio.sleep(call.fault.seconds)
+        return await handler(call)
 
     def _read(self, call: Call) -> None:
         # The body parser's own failure is outside of Novu's exceptions and therefore a 500.

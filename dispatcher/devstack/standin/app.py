@@ -9,10 +9,10 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dispatcher.devstack.standin.answers import Answer
 from dispatcher.devstack.standin.api import NovuApi
 from dispatcher.devstack.standin.call import Call
 from dispatcher.devstack.standin.control import Control
+from dispatcher.devstack.standin.wire import deliver
 
 CONTROL = "/_standin"
 
@@ -28,7 +28,8 @@ def build(novu: NovuApi) -> ASGIApp:
         body = await _body(receive)
         if body is not None:
             # The client may be gone by the time of the answer; like Novu we finish what we started.
-            await _send(await novu.answer(_call(novu, scope, body)), send)
+            call = _call(novu, scope, body)
+            await deliver(await novu.answer(call), call.fault, receive, send)
 
     return application
 
@@ -54,13 +55,3 @@ def _call(novu: NovuApi, scope: Scope, body: bytes) -> Call:
         body=body,
         seq=novu.ledger.next_sequence(),
     )
-
-
-async def _send(answer: Answer, send: Send) -> None:
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    if answer.body:
-        headers.append((b"content-type", b"application/json; charset=utf-8"))
-    if answer.status != 204:
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})

@@ -4,12 +4,15 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dispatcher.devstack.standin.answers import Answer
+from dispatcher.devstack.standin.answers import Answer, Headers
 from dispatcher.devstack.standin.events import Event
 from dispatcher.devstack.standin.ledger import LoggedRequest
 from dispatcher.devstack.standin.registry import Environment
+
+if TYPE_CHECKING:
+    from dispatcher.devstack.standin.faults import Fault
 
 
 @dataclass(slots=True)
@@ -27,6 +30,8 @@ class Call:
     events: list[Event] = field(default_factory=list[Event])
     environment: Environment | None = None
     effects: int = 0
+    rate_headers: Headers = ()
+    fault: "Fault | None" = None
 
     @property
     def idempotency_key(self) -> str | None:
@@ -59,4 +64,5 @@ class Call:
             status=answer.status,
             replayed=("Idempotency-Replay", "true") in answer.headers,
             effects=self.effects,
+            fault=self.fault.kind if self.fault is not None else None,
         )

@@ -1,7 +1,7 @@
 """The stand-in's own endpoints under /_standin: what happened, and how it should behave. Not part of Novu.
 
-GET summary, effects, requests, requests/{seq}/body, state; POST config, reset, workflows, tenants, topics,
-environments. A request that makes no sense is 400 with `{"error": sentence}`.
+GET summary, effects, requests, requests/{seq}/body, state, faults; POST config, reset, workflows, tenants, topics,
+environments, faults (adds a rule), faults/clear. A request that makes no sense is 400 with `{"error": sentence}`.
 """
 
 import os
@@ -34,6 +34,8 @@ class Control:
             "/tenants": lambda data: self._novu.registry.tenants.add(_text(data, "identifier")),
             "/topics": self._add_topic,
             "/environments": self._add_environment,
+            "/faults": self._novu.faults.add,
+            "/faults/clear": lambda _: self._novu.faults.rules.clear(),
         }
         return [
             Route("/summary", self.summary),
@@ -41,6 +43,7 @@ class Control:
             Route("/requests", self.requests),
             Route("/requests/{seq:int}/body", self.body),
             Route("/state", self.state),
+            Route("/faults", self.faults, methods=["GET"]),
             *(Route(path, _posted(change), methods=["POST"]) for path, change in posts.items()),
         ]
 
@@ -89,6 +92,10 @@ class Control:
                 "losses": [loss._asdict() for loss in worker.losses],
             }
         )
+
+    async def faults(self, request: Request) -> Response:  # noqa: ARG002  (Starlette's signature)
+        """How often each rule was asked and struck, in the order they were added."""
+        return JSONResponse([rule.as_json() for rule in self._novu.faults.rules])
 
     def _configure(self, data: dict[str, Any]) -> None:
         self._novu.config.change(data)

@@ -55,6 +55,7 @@ class LoggedRequest(NamedTuple):
     status: int
     replayed: bool
     effects: int
+    fault: str | None = None
 
 
 class Ledger:

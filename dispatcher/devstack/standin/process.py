@@ -59,6 +59,7 @@ class LoggedRequest:
     status: int
     replayed: bool
     effects: int
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Standin:
         return await self._get("state")
 
     async def reset(self) -> None:
-        """Forget what happened; configuration and registrations stay."""
+        """Forget what happened and every fault; configuration and registrations stay."""
         await self._post("reset", {})
 
     async def configure(self, **settings: Any) -> None:
@@ -149,12 +150,25 @@ class Standin:
         """Make another API key valid; by default in the organization of the first."""
         await self._post("environments", {"api_key": api_key, "name": name, "organization": organization})
 
+    async def add_fault(self, kind: str, **rule: Any) -> None:
+        """Make chosen calls go wrong; the fields are those of `faults.Fault`."""
+        await self._post("faults", {"kind": kind, **rule})
+
+    async def clear_faults(self) -> None:
+        """Go back to answering as Novu does."""
+        await self._post("faults/clear", {})
+
+    async def struck(self) -> list[int]:
+        """How often each rule struck, in the order they were added."""
+        return [rule["struck"] for rule in await self._get("faults")]
+
     async def _get(self, path: str, **query: Any) -> Any:
         answer = await self._control.get(path, params=query)
         return answer.raise_for_status().json()
 
     async def _post(self, path: str, data: Mapping[str, Any]) -> None:
-        answer = await self._control.post(path, json=data)
+        # Escaped, because a rule may want words that are no UTF-8.
+        answer = await self._control.post(path, content=json.dumps(data))
         if answer.status_code == 400:
             raise ValueError(answer.json()["error"])
         answer.raise_for_status()

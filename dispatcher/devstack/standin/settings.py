@@ -26,6 +26,7 @@ class Config:
     idempotency_progress_ttl: float = 300.0
     object_storage: bool = True  # without it a payload with attachments is a 500, which gets cached
     latency_ms: float = 0.0
+    rate_limit: float = 0.0  # triggers per second and environment; 0 is off, as in a self-hosted Novu
     worker_paused: bool = False
     worker_delay_ms: float = 10.0  # between "no job with this transactionId yet" and the stored job
     worker_concurrency: int = 200

@@ -69,6 +69,9 @@ class Triggers:
 
     def _judge(self, call: Call, event: Event, accepted: list[Queued]) -> dict[str, Any]:
         """Novu's answer for one event; an accepted one is appended to `accepted`."""
+        fault = call.fault
+        if fault is not None and fault.kind == "item_error" and fault.concerns(event):
+            return self._result(fault.result or "error", event.transaction_id, [fault.message or "Internal error"])
         workflow = self._registry.workflows.get(event.name or "")
         if workflow is None:
             raise Refusal(422, "workflow_not_found")
