@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format bench lock clean
+.PHONY: demo test check faults format bench lock clean
 
 demo: .venv/.installed
 	$(BIN)/dispatcher demo
@@ -14,7 +14,11 @@ check: .venv/.installed
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore=tests/e2e/faults
+
+# Faults on purpose, each of them with its number in docs/faults.md.
+faults: .venv/.installed
+	$(BIN)/pytest tests/e2e/faults
 
 format: .venv/.installed
 	$(BIN)/ruff format .
