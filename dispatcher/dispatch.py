@@ -84,8 +84,11 @@ class Door:
     async def run_once(self) -> float | None:
         """Claim and start until nothing is due; return the seconds until something will be."""
         await self._drain()
+        # Rung while we drained: producers are faster than one drain, and a muffled bell pays. One row at a time is not,
+        # and is heard sooner than any poll would find it.
+        pressed = self._wake.is_set()
         if not self._failures and await self._rung_again() and self._gate.open:
-            if self._bell is not None:
+            if pressed and self._bell is not None:
                 await self._bell.stay_up()
             return 0
         if self._failures:
@@ -93,7 +96,7 @@ class Door:
         return FULL_SECONDS if self._full else await self._outbox.next_due()
 
     async def _drain(self) -> bool:
-        """Claim and start until nothing more is due, or can be held; return whether there was any work."""
+        """Claim and start until nothing more is due, or can be held; return whether that was a backlog."""
         taken = 0
         while not self._closing and self._gate.open and await self._temporal_answers():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
@@ -109,7 +112,7 @@ class Door:
             if self._bell is not None:
                 await self._bell.renew()
         self._full = self._full and self._gate.open  # behind a shut gate there is no work to stay up for
-        return taken > 0 or self._full
+        return taken > SOLO_ROWS or self._full
 
     async def _note_room(self, room: int) -> None:
         """Remember whether the node is full; when it has just become so, wake the others, whose bell we may muffle."""

@@ -23,7 +23,7 @@ POLL_SECONDS = 0.02
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25
 
 Drain = Callable[[], Awaitable[bool]]
-"""Starts everything that is due; returns whether there was anything, or is more than this node can hold."""
+"""Starts everything that is due; returns whether that was a backlog: for a few rows a ring costs less than a poll."""
 
 
 class Doorbell:
@@ -55,7 +55,7 @@ class Doorbell:
             self._renewed = time.monotonic()
 
     async def _poll_while_busy(self) -> None:
-        """Drain until nothing came for a while."""
+        """Drain until there was no backlog for a while."""
         self._up = True
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < LINGER_SECONDS and not self._leaving:
