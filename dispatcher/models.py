@@ -12,6 +12,10 @@ DELIVER = "deliver"
 GIVE_UP = "give_up"
 """Names under which Temporal knows the workflow and its activities."""
 
+UNSETTLED = "Unsettled"
+HELD = "Held"
+"""The types of what `deliver` raises: another try can settle more; or it only has to wait, which spends no try."""
+
 LANE_SUFFIX = "-lane"
 
 
@@ -34,6 +38,9 @@ class Tally:
     sent: int = 0
     partial: int = 0
     failed: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.sent + other.sent, self.partial + other.partial, self.failed + other.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,8 @@ class Recipient:
     error: str | None = None
     retry_after: float = 0
     """Seconds to wait before the next call, as this run learned."""
+    held: bool = False
+    """Whether that wait is nobody's failure, so that it spends no try."""
     call_hash: str | None = None
     call_age: float = 0
     first_call_age: float = 0
@@ -168,6 +177,7 @@ class Verdict(StrEnum):
     ACCEPTED = "accepted"  # Novu answered `processed`
     REFUSED = "refused"  # no repetition can help
     RETRY = "retry"  # surely without effect
+    HELD = "held"  # surely without effect, and no failure: Novu is busy with the same call, or limits us
     AMBIGUOUS = "ambiguous"  # may have had its effect
     SYSTEMIC = "systemic"  # not this row's fault: key, quota, base URL
 

@@ -23,6 +23,7 @@ from dispatcher.gate import Gate
 from dispatcher.logs import get_logger
 from dispatcher.models import Event, Outcome, Verdict
 from dispatcher.outcomes import classify, cleaned, looked_up
+from dispatcher.pace import Pace
 
 CONNECTIONS = 100
 CONNECT_SECONDS = 5
@@ -91,6 +92,7 @@ class NovuGateway:
 
     def __init__(self, secret_key: str, url: str) -> None:
         self.gate = Gate(self.welcomes)
+        self.pace = Pace()
         self.honours_keys: bool | None = None
         """Whether Novu's idempotency is on: it echoes our key then. None: no success has told us yet."""
         self._url = url.rstrip("/")
@@ -129,6 +131,7 @@ class NovuGateway:
         if response is None:
             return [Outcome(Verdict.AMBIGUOUS, "no_answer", "no answer")] * len(events)
         headers = lowered(response.headers)
+        self.pace.learn(response.status_code, headers)
         outcomes = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
         self._learn(outcomes)
         if any(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes):

@@ -33,6 +33,9 @@ would scan it when it is large. Sorted, because all lock in this order, so that 
 SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
 """An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
 
+PART_BYTES = 4_000_000
+"""So much JSON of a batch is in memory at once, and one row more."""
+
 CIRCLES = 3
 """How often a statement runs again that was ended because it waited in a circle."""
 
@@ -109,9 +112,11 @@ class Outbox:
         return Claim(rows[0][0], list(starts.values()))
 
     async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[intake.Taken]:
-        """Take over a workflow's rows under a new fence; rows that are no longer ours to send are left out."""
+        """Take over a workflow's rows under a new fence, and return those with the lowest ids, as many as are read at
+        once; rows that are no longer ours to send are left out."""
         parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
-        rows = await self._execute("take", {**parameters, "max_bytes": intake.MAX_BYTES}, dict_row)
+        limits = {"max_bytes": intake.MAX_BYTES, "part_bytes": PART_BYTES}
+        rows = await self._execute("take", {**parameters, **limits}, dict_row)
         return [intake.read(row) for row in rows]
 
     async def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:

@@ -90,7 +90,8 @@ def failure(status: int, headers: Mapping[str, str], parsed: Any, body: bytes, *
     if status == 422 and "different body" in detail:
         return Outcome(Verdict.AMBIGUOUS, "key_reused", detail)
     if status in (409, 429, 503):
-        return Outcome(Verdict.RETRY, code, detail, retry_after=retry_after(headers), new_epoch=replayed)
+        verdict = Verdict.RETRY if status == 503 else Verdict.HELD
+        return Outcome(verdict, code, detail, retry_after=retry_after(headers), new_epoch=replayed)
     if status == 408 or status >= 500 or status < 400:
         # An answer that echoes the key is stored under it: repeating the key would repeat the error for 24 hours.
         stored = status == 500 and "idempotency-key" in headers
@@ -144,5 +145,6 @@ def apply(recipient: Recipient, outcome: Outcome) -> None:
     recipient.outcome = outcome.code
     recipient.error = None if outcome.verdict is Verdict.ACCEPTED else outcome.detail
     recipient.retry_after = outcome.retry_after or 0
+    recipient.held = outcome.verdict is Verdict.HELD
     if outcome.new_epoch:
         recipient.epoch += 1

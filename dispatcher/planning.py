@@ -3,6 +3,7 @@
 A call whose outcome is unknown is repeated as it was: same members, same order, and so the same key and bytes.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,15 @@ from functools import cached_property
 from dispatcher.identity import bulk_key, single_key
 from dispatcher.models import Event, Notification, Recipient, State
 
+PARALLEL_CALLS = 10
+"""So many leave together, written down in one statement."""
 SINGLE_CALLS = 10
-"""Up to so many recipients each get a call of their own; a bulk call costs 100 rate tokens however small it is."""
+"""Up to so many recipients each get a call of their own."""
 BULK_EVENTS = 100
 BULK_BYTES = 5_000_000
 """Novu takes 100 events and about 20 MB a call."""
+BULK_TOKENS = 100
+"""What a bulk call costs where Novu limits us, however few events it has; a single one costs 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class Member:
     @property
     def size(self) -> int:
         """Return about how many bytes the event takes."""
-        return len(self.notification.payload) + len(self.notification.overrides or "") + 300
+        row = self.notification
+        return len(row.payload.encode()) + len((row.overrides or "").encode()) + 300
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,41 @@ class Call:
             return single_key(recipient.transaction_id, recipient.epoch)
         return bulk_key((member.recipient.transaction_id, member.recipient.epoch) for member in self.members)
 
+    @property
+    def tokens(self) -> int:
+        """Return what the call costs where Novu limits us."""
+        return BULK_TOKENS if len(self.members) > 1 else 1
 
-def plan(notifications: Iterable[Notification]) -> list[Call]:
-    """Return the calls for every recipient that is not settled: repetitions first, each as it was."""
+
+def plan(notifications: Iterable[Notification], most_tokens: int | None = None) -> list[Call]:
+    """Return the calls for every recipient that is not settled: repetitions first, each as it was.
+
+    `most_tokens` is what Novu's limit allows at once, None where there is none: a bulk call has to be worth its tokens.
+    """
     unsettled = list(callable_now(notifications))
     fresh = [member for member in unsettled if not member.unsure]
-    return [*regrouped(member for member in unsettled if member.unsure), *(Call(tuple(group)) for group in cut(fresh))]
+    groups = cut(fresh, singles(most_tokens))
+    return [*regrouped(member for member in unsettled if member.unsure), *(Call(tuple(group)) for group in groups)]
+
+
+def singles(most_tokens: int | None) -> int:
+    """Return how many recipients at most get a call each instead of sharing one."""
+    if most_tokens is None:
+        return SINGLE_CALLS
+    return BULK_TOKENS - 1 if most_tokens >= BULK_TOKENS else sys.maxsize
+
+
+def chunks(calls: Iterable[Call], most_tokens: int | None) -> Iterator[list[Call]]:
+    """Yield calls that go out together: not too many, and no more than Novu's limit allows at once."""
+    chunk: list[Call] = []
+    for call in calls:
+        too_dear = most_tokens is not None and sum(each.tokens for each in (*chunk, call)) > most_tokens
+        if chunk and (len(chunk) == PARALLEL_CALLS or too_dear):
+            yield chunk
+            chunk = []
+        chunk.append(call)
+    if chunk:
+        yield chunk
 
 
 def unsure_calls(notifications: Iterable[Notification]) -> list[Call]:
@@ -86,11 +121,17 @@ def regrouped(members: Iterable[Member]) -> list[Call]:
     return [Call(tuple(group)) for group in groups.values()]
 
 
-def cut(members: list[Member]) -> Iterator[list[Member]]:
-    """Yield groups that fit into one request each."""
-    if len(members) <= SINGLE_CALLS:
-        yield from ([member] for member in members)
-        return
+def cut(members: list[Member], most_singles: int) -> Iterator[list[Member]]:
+    """Yield groups that fit into one request each; what is too few to share one is sent one by one."""
+    for group in full(members):
+        if len(group) <= most_singles:
+            yield from ([member] for member in group)
+        else:
+            yield group
+
+
+def full(members: list[Member]) -> Iterator[list[Member]]:
+    """Yield groups as large as a bulk call takes them."""
     group: list[Member] = []
     size = 0
     for member in members:
@@ -99,4 +140,5 @@ def cut(members: list[Member]) -> Iterator[list[Member]]:
             group, size = [], 0
         group.append(member)
         size += member.size
-    yield group
+    if group:
+        yield group

@@ -7,7 +7,17 @@ from core_values import SETTLED, histories, notification, recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.doubts import KEY_SECONDS, SETTLE_SECONDS, Step, doubtful, key_spent, next_step, resolve, settle_wait
+from dispatcher.doubts import (
+    CALL_SECONDS,
+    KEY_SECONDS,
+    SETTLE_SECONDS,
+    Step,
+    doubtful,
+    key_spent,
+    next_step,
+    resolve,
+    wait,
+)
 from dispatcher.identity import single_key
 from dispatcher.models import Notification, Outcome, Recipient, State, Verdict
 from dispatcher.planning import Call, Member, plan, unsure_calls
@@ -59,13 +69,36 @@ def grow_old(row: Notification) -> None:
 UNREPEATABLE = [forget_a_member, grow_an_epoch, edit_the_body, reuse_the_key, grow_old]
 
 
-@pytest.mark.parametrize("state", [State.SENDING, State.UNKNOWN])
 @pytest.mark.parametrize("count", [1, 40])
 @pytest.mark.parametrize("age", [0, KEY_SECONDS - 1])
-def test_a_call_that_is_still_what_it_was_is_repeated_at_any_time(count: int, state: State, age: float):
-    row = called(count, age=age, first=age, state=state)
+def test_an_answered_call_that_is_still_what_it_was_is_repeated_at_any_time(count: int, age: float):
+    row = called(count, age=age, first=age)
     assert step(row) is Step.REPEAT
     assert doubtful([row], honoured=True) == []
+
+
+def leave_unanswered(row: Notification) -> None:
+    row.recipients[3].state = State.SENDING
+
+
+def time_out(row: Notification) -> None:
+    row.recipients[3].outcome = "timeout"
+
+
+@pytest.mark.parametrize("change", [leave_unanswered, time_out])
+def test_a_call_that_may_still_be_worked_on_is_left_alone(change: Change):
+    row = called(40, age=CALL_SECONDS - 1)
+    change(row)
+    assert step(row) is Step.WAIT
+    assert wait(unsure_calls([row])[0], honoured=True) == 1
+    assert wait(unsure_calls([row])[0], honoured=False) == SETTLE_SECONDS + 1
+    for person in row.recipients:
+        person.call_age = CALL_SECONDS
+    assert step(row) is Step.REPEAT
+    assert step(row, honoured=False) is Step.WAIT
+    for person in row.recipients:
+        person.call_age = CALL_SECONDS + SETTLE_SECONDS
+    assert step(row, honoured=False) is Step.LOOK_UP
 
 
 @pytest.mark.parametrize("change", UNREPEATABLE)
@@ -76,7 +109,7 @@ def test_a_call_that_cannot_be_repeated_is_looked_up_after_a_while(change: Chang
     for person in row.recipients:
         person.call_age = SETTLE_SECONDS - 4
     assert step(row) is Step.WAIT
-    assert settle_wait(unsure_calls([row])[0]) == 4
+    assert wait(unsure_calls([row])[0], honoured=True) == 4
 
 
 def test_without_idempotency_nothing_is_repeated_unseen():
@@ -163,4 +196,5 @@ def test_novus_own_wait_is_kept():
 def test_a_call_is_as_young_as_its_youngest_member():
     row = called(12)
     row.recipients[5].call_age = 1.0
-    assert settle_wait(Call(tuple(Member(row, person) for person in row.recipients))) == SETTLE_SECONDS - 1
+    call = Call(tuple(Member(row, person) for person in row.recipients))
+    assert wait(call, honoured=False) == SETTLE_SECONDS - 1

@@ -21,14 +21,14 @@ class TestApply:
         apply(person, Outcome(Verdict.REFUSED, "http_400", "no", new_epoch=True))
         assert (person.state, person.error, person.epoch, person.settled) == (State.REFUSED, "no", 1, True)
 
-    @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.SYSTEMIC])
+    @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.HELD, Verdict.SYSTEMIC])
     def test_a_call_without_effect_leaves_a_fresh_recipient_planned(self, verdict: Verdict):
         person = recipient()
         apply(person, Outcome(verdict, "not_sent", "refused", 3.0))
         assert (person.state, person.outcome, person.error) == (State.PLANNED, "not_sent", "refused")
         assert person.retry_after == 3.0
 
-    @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.SYSTEMIC, Verdict.AMBIGUOUS])
+    @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.HELD, Verdict.SYSTEMIC, Verdict.AMBIGUOUS])
     @pytest.mark.parametrize("state", [State.UNKNOWN, State.SENDING])
     def test_an_earlier_unknown_stays_unknown_after_a_call_without_effect(self, state: State, verdict: Verdict):
         person = recipient(state=state)
@@ -45,6 +45,12 @@ class TestApply:
         apply(person, Outcome(Verdict.RETRY, "http_429", "later", 30.0))
         apply(person, Outcome(Verdict.RETRY, "http_503", "later"))
         assert person.retry_after == 0
+
+    def test_only_a_busy_novu_holds_a_recipient(self):
+        person = recipient()
+        for verdict in (Verdict.HELD, Verdict.RETRY, Verdict.AMBIGUOUS, Verdict.SYSTEMIC):
+            apply(person, Outcome(verdict, "code"))
+            assert person.held is (verdict is Verdict.HELD)
 
     @given(verdicts=st.lists(st.sampled_from(list(Verdict)), max_size=8), new_epoch=st.booleans())
     def test_accepted_is_only_reached_by_acceptance_and_epochs_only_grow(

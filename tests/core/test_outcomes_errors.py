@@ -60,10 +60,10 @@ class TestErrors:
         assert remedy in outcome.detail
         assert not outcome.new_epoch
 
-    @pytest.mark.parametrize("status", [409, 429, 503])
-    def test_a_busy_novu_is_asked_again_with_the_same_key(self, status: int):
+    @pytest.mark.parametrize(("status", "verdict"), [(409, Verdict.HELD), (429, Verdict.HELD), (503, Verdict.RETRY)])
+    def test_a_busy_novu_is_asked_again_with_the_same_key(self, status: int, verdict: Verdict):
         outcome = single(status, error(status, "later"), {"retry-after": "4"})
-        assert (outcome.verdict, outcome.retry_after, outcome.new_epoch) == (Verdict.RETRY, 4.0, False)
+        assert (outcome.verdict, outcome.retry_after, outcome.new_epoch) == (verdict, 4.0, False)
 
     @pytest.mark.parametrize("status", [408, 502, 504, 520, 599])
     def test_an_answer_from_in_between_is_ambiguous(self, status: int):

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from dispatcher.identity import bulk_key, single_key
 from dispatcher.models import Event, Notification, State
-from dispatcher.planning import BULK_BYTES, BULK_EVENTS, SINGLE_CALLS, Call, Member, plan
+from dispatcher.planning import BULK_BYTES, BULK_EVENTS, SINGLE_CALLS, Call, Member, chunks, plan
 
 
 def fresh(count: int, *, payload: str = "{}") -> Notification:
@@ -71,7 +71,45 @@ def test_overrides_count_towards_the_size():
     half = '{"x": "' + "x" * (BULK_BYTES // 8) + '"}'
     row = fresh(11, payload=half)
     row.overrides = half
-    assert [len(call.members) for call in plan([row])] == [3, 3, 3, 2]
+    assert [len(call.members) for call in plan([row])] == [1] * 11
+
+
+def test_the_size_is_counted_in_bytes():
+    rows = fresh(70, payload='{"x": "' + "ж" * (BULK_BYTES // 60) + '"}')
+    assert [len(call.members) for call in plan([rows])] == [29, 29, 12]
+
+
+@pytest.mark.parametrize(
+    ("most_tokens", "count", "sizes"),
+    [
+        (None, 60, [60]),
+        (None, 105, [100] + [1] * 5),
+        (300, 99, [1] * 99),
+        (300, 100, [100]),
+        (300, 250, [100, 100] + [1] * 50),
+        (99, 250, [1] * 250),
+    ],
+)
+def test_where_novu_limits_us_a_bulk_call_has_to_be_worth_its_tokens(
+    most_tokens: int | None, count: int, sizes: list[int]
+):
+    assert [len(call.members) for call in plan([fresh(count)], most_tokens)] == sizes
+
+
+@pytest.mark.parametrize(
+    ("most_tokens", "sizes"),
+    [(None, [10, 10, 5]), (1000, [10, 10, 5]), (300, [3] * 8 + [1]), (5, [1] * 25)],
+)
+def test_what_leaves_together_is_no_more_than_novu_allows_at_once(most_tokens: int | None, sizes: list[int]):
+    calls = plan([fresh(2500)])
+    together = list(chunks(calls, most_tokens))
+    assert [len(chunk) for chunk in together] == sizes
+    assert [call for chunk in together for call in chunk] == calls
+
+
+def test_single_calls_leave_ten_at_a_time():
+    assert [len(chunk) for chunk in chunks(plan([fresh(25)], 7), 7)] == [7, 7, 7, 4]
+    assert [len(chunk) for chunk in chunks(plan([fresh(25)], 300), 300)] == [10, 10, 5]
 
 
 def test_a_row_larger_than_any_call_still_gets_one():

@@ -38,9 +38,9 @@ async def test_without_idempotency_a_lost_answer_is_looked_up_and_not_repeated(h
     process = await house.running()
     assert await house.final(await house.notify()) == ["SENT"]
     assert "novu_idempotency_off" in process.words()
-    await house.novu.configure(latency_ms=6000)
+    await house.novu.add_fault("reset_after", times=1)
     row = await house.notify()
-    await unknown(house, "timeout")
+    await unknown(house, "connection_lost")
     assert await house.final(row, within=60) == ["SENT"]
     assert await looks(house) == ["trigger", "trigger", "notifications"]
     summary = await house.novu.summary()

@@ -158,7 +158,7 @@ class TestIdempotency:
         assert outcomes.count(ACCEPTED) == 1
         others = [outcome for outcome in outcomes if outcome != ACCEPTED]
         assert all(outcome == REPLAYED or outcome.code == "http_409" for outcome in others)
-        assert any(outcome.verdict is Verdict.RETRY and outcome.retry_after == 1 for outcome in others)
+        assert any(outcome.verdict is Verdict.HELD and outcome.retry_after == 1 for outcome in others)
         assert [effect.accepted for effect in await novu.effects(least=1)] == [1]
 
     async def test_a_replayed_refusal_wants_a_new_key(self, gateway: NovuGateway, novu: Standin):

@@ -67,21 +67,8 @@ async def test_f81_a_remembered_error_gets_a_new_key(house: House):
 
 
 @pytest.mark.slow
-async def test_f82_done_and_never_answered(house: House):
-    await one_each(house, [{"kind": "silent"}, {"kind": "hang"}])
-    assert [request.replayed for request in await posts(house)].count(True) == 1
-
-
-@pytest.mark.slow
 async def test_f83_reset_before_and_after_the_effect(house: House):
     await one_each(house, [{"kind": "reset_before"}, {"kind": "reset_after"}, {"kind": "half_answer"}])
-
-
-@pytest.mark.slow
-async def test_f84_slow_answers(house: House):
-    trickles = [{"kind": "slow_headers", "seconds": 0.5}, {"kind": "slow_body", "seconds": 0.5}]
-    await one_each(house, trickles)
-    assert [request.replayed for request in await posts(house)].count(True) == 2
 
 
 async def test_f85_every_status_that_is_not_processed(house: House):
