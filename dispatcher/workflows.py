@@ -24,7 +24,7 @@ LANE_SECONDS = timedelta(minutes=10)
 HEARTBEAT = timedelta(seconds=15)
 PATIENCE = timedelta(hours=1)
 """How long a run lets Novu hold it up: a lock on a key lasts six minutes, a spent limit as long as others spend it."""
-HOLDS = Backoff(timedelta(seconds=1), timedelta(minutes=1))
+HOLDS = Backoff(timedelta(seconds=1), timedelta(seconds=15))
 
 
 @workflow.defn(name=WORKFLOW)
