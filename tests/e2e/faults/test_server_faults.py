@@ -110,7 +110,8 @@ async def test_f31_a_commit_whose_answer_is_lost(
     await eventually(lambda: house.value(done), "its effect in the database")
     to_postgres.reset()
     await to_postgres.heal()
-    assert await house.final(row, within=40) == ["SENT"]
+    # A call that was written down may be on its way: it is left alone until it is surely over.
+    assert await house.final(row, within=75) == ["SENT"]
     assert to_postgres.counts["caught"] == 1
     await effects_are_exactly(house, 1)
 
@@ -141,10 +142,13 @@ async def test_f42_connections_to_novu_reset_at_any_byte(house: House, to_novu: 
     await house.running(NOVU_API_URL=f"http://127.0.0.1:{to_novu.port}", DISPATCHER_BATCH_SIZE="1")
     dice = random.Random(42)
     to_novu.budgets = iter([dice.randrange(1, 1400) for _ in range(12)])
-    await house.burst(20)
-    await house.all_sent(20)
+    sent = 0
+    while to_novu.counts["cut"] < 8 and sent < 400:
+        await house.burst(10)
+        sent += 10
+        await house.all_sent(sent)
     assert to_novu.counts["cut"] >= 8
-    await effects_are_exactly(house, 20)
+    await effects_are_exactly(house, sent)
 
 
 @pytest.mark.slow
