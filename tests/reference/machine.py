@@ -203,7 +203,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.history.workflows)
     @rule(which=WHICH)
     def terminate(self, which: int) -> None:
-        name = one(sorted(self.history.workflows, which))
+        name = one(sorted(self.history.workflows), which)
         self.history.workflows.pop(name).run = None
 
     @precondition(lambda self: not all(process.gate.open for process in self.history.processes.values()))
