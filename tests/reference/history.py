@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +47,7 @@ class History:
         self.waiting: list[Waiting] = []
         self.audit = Audit(self.ledger, self.novu)
         self.claims = 0
+        self.broken = False
 
     # The owner
 
@@ -61,22 +64,34 @@ class History:
         self._owns(id, lambda: self.owner.delete(id))
 
     def _owns(self, id: int, act: Any) -> None:
-        self.stage.do(act())
-        self.ledger.now += 0.001
-        self.audit.owner_wrote(id)
+        with self._whole():
+            self.stage.do(act())
+            self.ledger.now += 0.001
+            self.audit.owner_wrote(id)
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass."""
-        self.stage.do(self.owner.let_pass(seconds))
+        with self._whole():
+            self.stage.do(self.owner.let_pass(seconds))
 
     # The nodes
 
     def ours(self, action: Any, what: str, fences: dict[int, int] | None = None) -> Any:
         """Let one of our statements happen, and look at what it changed."""
-        value = self.stage.do(action)
-        self.ledger.now += 0.001
-        self.audit.we_wrote(what, fences)
+        with self._whole():
+            value = self.stage.do(action)
+            self.ledger.now += 0.001
+            self.audit.we_wrote(what, fences)
         return value
+
+    @contextmanager
+    def _whole(self) -> Generator[None]:
+        """Remember that a step failed: what comes after it would only hide that."""
+        try:
+            yield
+        except BaseException:
+            self.broken = True
+            raise
 
     def wake(self, node: str, sizes: ClaimSizes = WHOLE) -> None:
         """Wake a node's door: it claims what is due."""
@@ -119,15 +134,16 @@ class History:
 
     def play(self, step: Step, answer: Answer = Answer.ACCEPT, lose: str | None = None) -> None:
         """Let a run take one step."""
-        if step.calls_novu:
-            self.stage.play(step, answer)
-            self.audit.novu_was_called()
-        else:
-            fences = None if step.name == "take" else {row.id: row.fence for row in step.run.held}
-            self.stage.play(step, lose=lose)
-            self.audit.we_wrote(step.name, fences)
-        self.ledger.now += 0.001
-        self._close()
+        with self._whole():
+            if step.calls_novu:
+                self.stage.play(step, answer)
+                self.audit.novu_was_called()
+            else:
+                fences = None if step.name == "take" else {row.id: row.fence for row in step.run.held}
+                self.stage.play(step, lose=lose)
+                self.audit.we_wrote(step.name, fences)
+            self.ledger.now += 0.001
+            self._close()
 
     def beat(self, run: Run) -> None:
         """Let a run renew its leases."""

@@ -214,7 +214,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.begun:
             try:
-                self.history.come_to_rest(kill=self.drawn.random() < 0.5)
+                if not self.history.broken:
+                    self.history.come_to_rest(kill=self.drawn.random() < 0.5)
             finally:
                 self.history.end()
                 self.close_loop()
