@@ -11,14 +11,14 @@ from datetime import timedelta
 from typing import Any
 
 from ledger_books import RELATIONS, Books
+from reference.desk import Desk, Owner
+from reference.ledger import Ledger, Row
 
 from dispatcher.database import StatusColumn
 from dispatcher.intake import Taken
 from dispatcher.models import Claim, ClaimSizes, Late, Notification, Start
 from dispatcher.outbox import Outbox
 from dispatcher.planning import Call, Member
-from reference.desk import Desk, Owner
-from reference.ledger import WORKFLOW, Ledger, Row
 
 NEAR = 9.0
 """Seconds by which a stored time may differ: real milliseconds add up, and the machine may be slow."""
@@ -68,36 +68,39 @@ class TwinOwner(Owner):
     async def insert(self, row: Row) -> None:
         now = self.ledger.now
         await self._books.rows(
-            "insert into notify.ent_notification (id, name, notification_status, publish_status, scheduled_for, payload,"
-            " recipients, notification_workflow_id, enterprise_id) overriding system value values (%s, %s, %s, 'PUBLISH',"
-            " clock_timestamp() + %s, %s, %s, %s, %s)",
+            "insert into notify.ent_notification (id, name, notification_status, publish_status, scheduled_for,"
+            " payload, recipients, notification_workflow_id, enterprise_id) overriding system value"
+            " values (%s, %s, %s, 'PUBLISH', clock_timestamp() + %s, %s, %s, %s, %s)",
             row.id, row.birth, row.status, None if row.due is None else timedelta(seconds=row.due - now), row.payload,
             row.recipients, self._workflow if row.has_workflow else None, row.enterprise,
         )  # fmt: skip
         row.birth = await self._books.value(
-            "select substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from n.created_at)::text, 'UTF8')),"
-            " 'hex'), 1, 12) from notify.ent_notification n, dispatcher.installation i where n.id = %s",
+            "select substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from n.created_at)::text,"
+            " 'UTF8')), 'hex'), 1, 12) from notify.ent_notification n, dispatcher.installation i where n.id = %s",
             row.id,
         )
         await super().insert(row)
         await self.compare()
 
-    async def change(self, id: int, **columns: Any) -> None:
+    async def change(self, row_id: int, **columns: Any) -> None:
         [(name, value)] = columns.items()
         place, stored = "%s", value
         if name == "published":
             stored = "PUBLISH" if value else "DRAFT"
         elif name == "due":
-            place, stored = "clock_timestamp() + %s", None if value is None else timedelta(seconds=value - self.ledger.now)
+            place, stored = (
+                "clock_timestamp() + %s",
+                None if value is None else timedelta(seconds=value - self.ledger.now),
+            )
         await self._books.rows(
-            f"update notify.ent_notification set {COLUMNS[name]} = {place} where id = %s", stored, id
+            f"update notify.ent_notification set {COLUMNS[name]} = {place} where id = %s", stored, row_id
         )
-        await super().change(id, **columns)
+        await super().change(row_id, **columns)
         await self.compare()
 
-    async def delete(self, id: int) -> None:
-        await self._books.rows("delete from notify.ent_notification where id = %s", id)
-        await super().delete(id)
+    async def delete(self, row_id: int) -> None:
+        await self._books.rows("delete from notify.ent_notification where id = %s", row_id)
+        await super().delete(row_id)
         await self.compare()
 
     async def let_pass(self, seconds: float) -> None:
@@ -117,7 +120,10 @@ class TwinOwner(Owner):
 
     async def compare(self) -> None:
         """Compare everything."""
-        stored: Facts = {(kind, id, generation, name): facts for kind, id, generation, name, facts in await self._books.rows(SEEN)}
+        stored: Facts = {
+            (kind, row_id, generation, name): facts
+            for kind, row_id, generation, name, facts in await self._books.rows(SEEN)
+        }
         expected = facts_of(self.ledger)
         assert stored.keys() == expected.keys(), (stored.keys(), expected.keys())
         for key, facts in expected.items():
@@ -185,16 +191,16 @@ class TwinDesk(Desk):
 
 def lawful(claim: Claim, ledger: Ledger, sizes: ClaimSizes) -> None:
     """Check that a claim took due rows only, failed batches whole, each once, and all when there was room for all."""
-    units = {id: unit for unit in ledger.units() for id in unit}
-    taken = [id for start in claim.starts for id in start.notification_ids]
+    units = {row_id: unit for unit in ledger.units() for row_id in unit}
+    taken = [row_id for start in claim.starts for row_id in start.notification_ids]
     assert len(taken) == len(set(taken)) <= sizes.limit
     assert set(taken) <= units.keys(), f"took {taken} of {units}"
-    assert all(set(units[id]) <= set(taken) for id in taken), f"took {taken} of {units}"
+    assert all(set(units[row_id]) <= set(taken) for row_id in taken), f"took {taken} of {units}"
     assert len(units) > claim.room or set(taken) == units.keys(), f"took {taken} of {units}"
     for start in claim.starts:
         assert len(start.notification_ids) <= sizes.batch_size
         assert not start.solo or len(start.notification_ids) == 1
-        assert len({ledger.rows[id].enterprise for id in start.notification_ids}) == 1
+        assert len({ledger.rows[row_id].enterprise for row_id in start.notification_ids}) == 1
 
 
 def facts_of(ledger: Ledger) -> Facts:
@@ -208,12 +214,12 @@ def facts_of(ledger: Ledger) -> Facts:
         facts["row", row.id, 0, ""] = [row.status, row.published, row.deactivated, ago(row.due)]
     for head in ledger.heads.values():
         facts["head", head.id, 0, ""] = [
-            head.birth, head.generation, head.fence, head.workflow_id, head.attempts, head.owner, head.settled, head.dead,
-            ago(head.lease), ago(head.next_attempt), ago(head.first_claimed),
+            head.birth, head.generation, head.fence, head.workflow_id, head.attempts, head.owner, head.settled,
+            head.dead, ago(head.lease), ago(head.next_attempt), ago(head.first_claimed),
         ]  # fmt: skip
-    for (id, generation), entries in ledger.entries.items():
+    for (row_id, generation), entries in ledger.entries.items():
         for name, entry in entries.items():
-            facts["recipient", id, generation, name] = [
+            facts["recipient", row_id, generation, name] = [
                 entry.ordinal, entry.transaction, entry.epoch, entry.key, entry.place, entry.body_hash, entry.state,
                 entry.attempts, entry.outcome, entry.error, ago(entry.first_call), ago(entry.last_call),
             ]  # fmt: skip

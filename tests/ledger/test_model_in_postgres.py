@@ -1,4 +1,4 @@
-"""The histories of tests/core/test_model_in_memory.py on a real PostgreSQL, compared with the reference after each step.
+"""The histories of tests/core/test_model_in_memory.py on a real PostgreSQL, compared with the reference step by step.
 
 `DISPATCHER_MODEL_EXAMPLES=1000` makes a long run with a random seed (see tests/reference/machine.py).
 """

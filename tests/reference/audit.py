@@ -1,14 +1,15 @@
-"""What must hold at every moment of a history (P1, P4, P5, P6 and promises 2 to 4), and once it has come to rest (P3)."""
+"""What must hold at every moment of a history (P1, P4, P5, P6, promises 2 to 4), and once it is at rest (P3)."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from dispatcher.backoff import RUNS
-from dispatcher.models import Policy
 from reference.ledger import SETTLED, Entry, Head, Ledger, Row
 from reference.novu import Novu
+
+from dispatcher.backoff import RUNS
+from dispatcher.models import Policy
 
 POLICY = Policy(lease=timedelta(seconds=50), max_runs=3, retry_horizon=timedelta(seconds=870))
 """How patient a history is. Time moves in steps of 100 s, and nothing here is near a multiple of that, so that real
@@ -42,24 +43,24 @@ class Audit:
         self._seen: dict[int, Seen] = {}
         self._written: Counter[tuple[str, str]] = Counter()
 
-    def owner_wrote(self, id: int) -> None:
+    def owner_wrote(self, row_id: int) -> None:
         """Look at what the owner did: the ledger is not theirs to change."""
-        before = self._seen.get(id, Seen(None, None, {}))
-        now = self._seen[id] = self._look(id)
+        before = self._seen.get(row_id, Seen(None, None, {}))
+        now = self._seen[row_id] = self._look(row_id)
         assert (now.head, now.entries) == (before.head, before.entries)
 
     def we_wrote(self, what: str, fences: dict[int, int] | None = None) -> None:
         """Look at what one statement of ours did; `fences`: it may only change rows that have these."""
-        for id in self._ledger.rows.keys() | self._ledger.heads.keys():
-            before, now = self._seen.get(id, Seen(None, None, {})), self._look(id)
+        for row_id in self._ledger.rows.keys() | self._ledger.heads.keys():
+            before, now = self._seen.get(row_id, Seen(None, None, {})), self._look(row_id)
             if before != now:
                 if fences is not None:  # P4
                     assert before.head is not None, f"{what} made a head"
-                    assert before.head.fence == fences.get(id), f"{what} changed row {id} with an old fence"
+                    assert before.head.fence == fences.get(row_id), f"{what} changed row {id} with an old fence"
                 self._check_head(what, before, now)
                 self._check_status(what, before, now)
                 self._check_entries(what, before, now)
-                self._seen[id] = now
+                self._seen[row_id] = now
         self.novu_was_called()
 
     def novu_was_called(self) -> None:
@@ -79,7 +80,9 @@ class Audit:
         for head in self._ledger.heads.values():
             assert head.lease is None, head
         for entry in self._entries():
-            if self._novu.effects[entry.transaction]:  # a row taken from us in mid-call keeps what was written before it
+            if self._novu.effects[
+                entry.transaction
+            ]:  # a row taken from us in mid-call keeps what was written before it
                 assert entry.state in ("accepted", "unknown", "sending"), entry
 
     def _check_head(self, what: str, before: Seen, now: Seen) -> None:
@@ -135,8 +138,8 @@ class Audit:
     def _entries(self) -> Iterable[Entry]:
         return (entry for entries in self._ledger.entries.values() for entry in entries.values())
 
-    def _look(self, id: int) -> Seen:
-        row, head = self._ledger.rows.get(id), self._ledger.heads.get(id)
+    def _look(self, row_id: int) -> Seen:
+        row, head = self._ledger.rows.get(row_id), self._ledger.heads.get(row_id)
         entries = self._ledger.entries_of(head) if head else {}
         return Seen(
             replace(row) if row else None,

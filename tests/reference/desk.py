@@ -1,14 +1,15 @@
-"""A node's view of the outbox, with the methods of `dispatcher.outbox.Outbox`, answered by the reference ledger alone."""
+"""A node's view of the outbox, with the methods of `dispatcher.outbox.Outbox`, answered by the reference alone."""
 
 import random
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from reference.ledger import Ledger, Row
+
 from dispatcher.intake import Taken
 from dispatcher.models import Claim, ClaimSizes, Late, Notification, Start
 from dispatcher.planning import Call, Member
-from reference.ledger import Ledger, Row
 
 
 class Desk:
@@ -49,20 +50,20 @@ class Desk:
                 starts.append(Start(f"notifications-{claim}-{tenant}-{part}", some, solo=False))
         return [self._named(start) for start in starts]
 
-    def _failed(self, id: int) -> bool:
-        return self.ledger.rows[id].status != "PENDING"
+    def _failed(self, row_id: int) -> bool:
+        return self.ledger.rows[row_id].status != "PENDING"
 
     def _named(self, start: Start) -> Start:
         """Give a solo row's workflow the name that its head will have."""
         if not start.solo:
             return start
-        [id] = start.notification_ids
-        row, head = self.ledger.rows[id], self.ledger.heads.get(id)
+        [row_id] = start.notification_ids
+        row, head = self.ledger.rows[row_id], self.ledger.heads.get(row_id)
         generation = 1
         if head is not None:
             goes_on = head.birth == row.birth and (row.status != "PENDING" or not head.settled)
             generation = head.generation + (0 if goes_on else 1)
-        return Start(f"notification-{id}-{row.birth}-{generation}", [id], solo=True)
+        return Start(f"notification-{id}-{row.birth}-{generation}", [row_id], solo=True)
 
     async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[Taken]:
         """Take over a workflow's rows."""
@@ -119,14 +120,14 @@ class Owner:
         """Insert a row."""
         self.ledger.rows[row.id] = row
 
-    async def change(self, id: int, **columns: Any) -> None:
+    async def change(self, row_id: int, **columns: Any) -> None:
         """Update a row."""
         for name, value in columns.items():
-            setattr(self.ledger.rows[id], name, value)
+            setattr(self.ledger.rows[row_id], name, value)
 
-    async def delete(self, id: int) -> None:
+    async def delete(self, row_id: int) -> None:
         """Delete a row."""
-        del self.ledger.rows[id]
+        del self.ledger.rows[row_id]
 
     async def let_pass(self, seconds: float) -> None:
         """Let time pass."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg import OperationalError
-from temporalio.exceptions import ApplicationError
-
-from dispatcher.backoff import RUNS
-from dispatcher.models import ClaimSizes, Start
 from reference.audit import POLICY, Audit
 from reference.desk import Owner
 from reference.ledger import Ledger, Row
 from reference.novu import Answer, Novu, Process
 from reference.stage import Run, Stage, Step, Workflow, started
+from temporalio.exceptions import ApplicationError
+
+from dispatcher.backoff import RUNS
+from dispatcher.models import ClaimSizes, Start
 
 STEP = 100
 NODES = ("here", "there")
@@ -55,19 +55,19 @@ class History:
         """Insert a row."""
         self._owns(row.id, lambda: self.owner.insert(row))
 
-    def change(self, id: int, **columns: Any) -> None:
+    def change(self, row_id: int, **columns: Any) -> None:
         """Change a row."""
-        self._owns(id, lambda: self.owner.change(id, **columns))
+        self._owns(row_id, lambda: self.owner.change(row_id, **columns))
 
-    def delete(self, id: int) -> None:
+    def delete(self, row_id: int) -> None:
         """Delete a row."""
-        self._owns(id, lambda: self.owner.delete(id))
+        self._owns(row_id, lambda: self.owner.delete(row_id))
 
-    def _owns(self, id: int, act: Any) -> None:
+    def _owns(self, row_id: int, act: Any) -> None:
         with self._whole():
             self.stage.do(act())
             self.ledger.now += 0.001
-            self.audit.owner_wrote(id)
+            self.audit.owner_wrote(row_id)
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass."""

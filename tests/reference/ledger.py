@@ -1,7 +1,7 @@
-"""What dispatcher/queries/*.sql promise, said once more in plain Python: the outbox and its ledger with a clock of their own.
+"""What dispatcher/queries/*.sql promise, said once more in plain Python: outbox and ledger with a clock of their own.
 
-Not a stand-in for PostgreSQL: it exists to be compared with it, statement by statement (books.py), and to try many more
-histories of the decision core than a database could.
+Not a stand-in for PostgreSQL: it exists to be compared with it, statement by statement (tests/ledger/ledger_twin.py),
+and to try many more histories of the decision core than a database could.
 """
 
 from collections.abc import Iterable, Sequence
@@ -112,8 +112,8 @@ class Ledger:
     def claim(self, starts: Iterable[Start], node: str, lease: timedelta) -> None:
         """Note that these rows were claimed, for these workflows."""
         for start in starts:
-            for id in start.notification_ids:
-                head = self._claimed(self.rows[id])
+            for row_id in start.notification_ids:
+                head = self._claimed(self.rows[row_id])
                 head.batch = None if start.solo else start.workflow_id.removeprefix("notifications-")
                 head.owner, head.lease = node, self.now + lease.total_seconds()
                 head.next_attempt, head.settled, head.dead = None, False, False
@@ -136,12 +136,12 @@ class Ledger:
     def take(self, ids: list[int], workflow_id: str, node: str, lease: timedelta) -> list[Taken]:
         """Take over rows under a new fence."""
         taken: list[Taken] = []
-        for id in sorted(ids):
-            head = self.heads.get(id)
-            if head and head.workflow_id == workflow_id and not head.settled and self._in_work(id):
+        for row_id in sorted(ids):
+            head = self.heads.get(row_id)
+            if head and head.workflow_id == workflow_id and not head.settled and self._in_work(row_id):
                 head.fence += 1
                 head.owner, head.lease = node, self.now + lease.total_seconds()
-                taken.append(read(self._columns(self.rows[id], head)))
+                taken.append(read(self._columns(self.rows[row_id], head)))
         return taken
 
     def _columns(self, row: Row, head: Head) -> dict[str, Any]:
@@ -218,8 +218,8 @@ class Ledger:
 
     def unclaim(self, start: Start) -> None:
         """Let go of rows whose workflow did not start."""
-        for id in start.notification_ids:
-            head = self.heads.get(id)
+        for row_id in start.notification_ids:
+            head = self.heads.get(row_id)
             if head is not None and not head.settled and head.workflow_id == start.workflow_id:
                 self._free(head)
 
@@ -231,24 +231,24 @@ class Ledger:
     def rescue(self, late: Late, node: str, lease: timedelta) -> Start | None:
         """Hold lost rows; let the others go."""
         lost: list[int] = []
-        for id, fence in zip(late.ids, late.fences, strict=True):
-            head = self._held(id, fence)
+        for row_id, fence in zip(late.ids, late.fences, strict=True):
+            head = self._held(row_id, fence)
             if head is None:
                 continue
             head.fence += 1
-            if not head.settled and self._in_work(id):
-                lost.append(id)
+            if not head.settled and self._in_work(row_id):
+                lost.append(row_id)
                 head.attempts += 1
                 head.owner, head.lease = node, self.now + lease.total_seconds()
             else:
                 head.owner, head.lease = None, None
-                self._reopen(id)
+                self._reopen(row_id)
         return Start(late.workflow_id, sorted(lost), late.solo) if lost else None
 
     def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows."""
-        for id, fence in zip(ids, fences, strict=True):
-            head = self._held(id, fence)
+        for row_id, fence in zip(ids, fences, strict=True):
+            head = self._held(row_id, fence)
             if head is not None and head.lease is not None:
                 head.lease = self.now + lease.total_seconds()
 
@@ -291,16 +291,16 @@ class Ledger:
             freed += self._reopen(head.id)
         return freed
 
-    def _held(self, id: int, fence: int) -> Head | None:
-        head = self.heads.get(id)
+    def _held(self, row_id: int, fence: int) -> Head | None:
+        head = self.heads.get(row_id)
         return head if head is not None and head.fence == fence else None
 
-    def _in_work(self, id: int) -> bool:
-        row = self.rows.get(id)
+    def _in_work(self, row_id: int) -> bool:
+        row = self.rows.get(row_id)
         return row is not None and row.status == "PROCESSING"
 
-    def _reopen(self, id: int) -> bool:
-        if not self._in_work(id):
+    def _reopen(self, row_id: int) -> bool:
+        if not self._in_work(row_id):
             return False
-        self.rows[id].status = "PENDING"
+        self.rows[row_id].status = "PENDING"
         return True

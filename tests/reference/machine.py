@@ -1,7 +1,7 @@
 """The state machine: what can happen, in any order. Run in memory and on PostgreSQL by the tests that import it.
 
-`DISPATCHER_MODEL_EXAMPLES=5000` tries that many histories with a random seed and prints the blob that repeats a failure;
-without it the same few are tried each time, so that a run cannot fail by luck.
+`DISPATCHER_MODEL_EXAMPLES=5000` tries that many histories with a random seed and prints the blob that repeats a
+failure; without it the same few are tried each time, so that a run cannot fail by luck.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-
-from dispatcher.models import ClaimSizes
 from reference.desk import Owner
 from reference.history import NODES, STEP, History, Waiting
 from reference.ledger import Ledger, Row
 from reference.novu import Answer
 from reference.stage import Step, Workflow
+
+from dispatcher.models import ClaimSizes
 
 Thing = TypeVar("Thing")
 PEOPLE = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
@@ -44,8 +44,9 @@ CHANGES: list[dict[str, Any]] = [
     {"deactivated": True}, {"deactivated": False}, {"payload": '{"title": "Stairs"}'}, {"recipients": PEOPLE[:1]},
     {"recipients": PEOPLE}, {"due": -30}, {"due": 130}, {"due": None},
 ]  # fmt: skip
+CLOSING: list[dict[str, Any]] = [{"published": False}, {"deactivated": True}, {"status": "RETRACTED"}]
 MOVES = st.lists(st.tuples(st.integers(0, 7), st.sampled_from([*[Answer.ACCEPT] * 8, *Answer])), max_size=6)
-"""What goes on by itself between two disturbances: which of the things that can happen next, and Novu's answer to it."""
+"""What goes on by itself between two disturbances: which of the possible things, and Novu's answer to it."""
 WHICH = st.integers(0, 7)
 MANY = os.environ.get("DISPATCHER_MODEL_EXAMPLES")
 
@@ -59,7 +60,7 @@ def how_many(examples: int) -> settings:
         derandomize=not MANY,
         database=None,
         print_blob=True,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )
 
 
@@ -97,8 +98,8 @@ class Machine(RuleBasedStateMachine):
         self.drawn = random.Random(seed)
         self.history = History(self.open_loop(), self.open_owner(), honours_keys=honours_keys, seed=seed)
         self.begun = True
-        for id, columns in enumerate(rows, 1):
-            self._insert(id, columns)
+        for row_id, columns in enumerate(rows, 1):
+            self._insert(row_id, columns)
 
     # What goes on by itself
 
@@ -127,10 +128,12 @@ class Machine(RuleBasedStateMachine):
 
     # The owner
 
-    @rule(id=st.integers(1, 4), columns=ROWS, status=st.sampled_from(["PENDING", "PENDING", "PENDING", "PROCESSING"]))
-    def insert(self, id: int, columns: dict[str, Any], status: str) -> None:
-        if id not in self.history.ledger.rows:
-            self._insert(id, {**columns, "status": status})
+    @rule(
+        row_id=st.integers(1, 4), columns=ROWS, status=st.sampled_from(["PENDING", "PENDING", "PENDING", "PROCESSING"])
+    )
+    def insert(self, row_id: int, columns: dict[str, Any], status: str) -> None:
+        if row_id not in self.history.ledger.rows:
+            self._insert(row_id, {**columns, "status": status})
 
     @precondition(lambda self: self.history.ledger.rows)
     @rule(which=WHICH, change=st.sampled_from(CHANGES), moves=MOVES)
@@ -145,13 +148,13 @@ class Machine(RuleBasedStateMachine):
     def delete(self, which: int) -> None:
         self.history.delete(one(sorted(self.history.ledger.rows), which))
 
-    def _insert(self, id: int, columns: dict[str, Any]) -> None:
+    def _insert(self, row_id: int, columns: dict[str, Any]) -> None:
         self.births += 1
         values = {**columns, **columns["poison"]}
         if values["due"] is not None:
             values["due"] += self.history.ledger.now
         del values["poison"]
-        self.history.insert(Row(id, f"birth-{self.births}", **values))
+        self.history.insert(Row(row_id, f"birth-{self.births}", **values))
 
     # Wake-ups, starts, sweeps, time
 
@@ -188,6 +191,29 @@ class Machine(RuleBasedStateMachine):
     @rule(which=WHICH, moves=MOVES)
     def leave_a_zombie(self, which: int, moves: list[tuple[int, Answer]]) -> None:
         self.history.give_up_on(one(self.history.stage.runs, which))
+        self.go_on(moves)
+
+    @precondition(lambda self: self._statements())
+    @rule(which=WHICH, moves=MOVES)
+    def overtake_a_run(self, which: int, moves: list[tuple[int, Answer]]) -> None:
+        """Let another try take the rows of a run that is about to write, and then let the first one write."""
+        step = one(self._statements(), which)
+        if step.run.current and step.run.held:
+            self.history.give_up_on(step.run)
+            self.history.begin(step.run.workflow, NODES[which % 2])
+            self.history.play(self.history.stage.steps[-1])
+            self.history.play(step)
+        self.go_on(moves)
+
+    @precondition(lambda self: self._statements())
+    @rule(which=WHICH, close=st.sampled_from(CLOSING), moves=MOVES)
+    def close_a_row_in_mid_run(self, which: int, close: dict[str, Any], moves: list[tuple[int, Answer]]) -> None:
+        """Close a row's gates right before its run writes."""
+        step = one(self._statements(), which)
+        for row in step.run.held[:1]:
+            if row.id in self.history.ledger.rows:
+                self.history.change(row.id, **close)
+        self.history.play(step)
         self.go_on(moves)
 
     @precondition(lambda self: self.history.stage.runs)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from dispatcher.gate import Gate
 from dispatcher.models import Event, Outcome, Verdict
@@ -88,11 +89,11 @@ class Novu:
             return plain.get(answer, 401), b"{}", False
         if answer in (Answer.STORED_500, Answer.INVALID):
             return 500 if answer is Answer.STORED_500 else 400, b'{"message": "no"}', True
-        items = [{"status": "processed"} for _ in events]
+        items: list[dict[str, Any]] = [{"status": "processed"} for _ in events]
         if answer is Answer.REFUSE:
             items[0] = {"status": "trigger_not_active"}
         if answer is Answer.ITEM_ERROR:
-            items[0] = {"status": "error", "error": ["try later"]}  # pyright: ignore[reportArgumentType]
+            items[0] = {"status": "error", "error": ["try later"]}
         for event, item in zip(events, items, strict=True):
             if item["status"] == "processed":
                 self.effects[event.transaction_id] += 1

@@ -1,7 +1,7 @@
 """The real activities, held before each thing they do to the world, so that a history decides what happens next.
 
-A run waits before every statement and every call. The history lets one step happen, lets it happen and loses the answer,
-or lets the process die there.
+A run waits before every statement and every call. The history lets one step happen, lets it happen and loses the
+answer, or lets the process die there.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import Any, cast
 
 from psycopg import OperationalError
+from reference.desk import Desk
+from reference.novu import Answer, Process
 from temporalio.testing import ActivityEnvironment
 
 from dispatcher.activities import Deliveries
@@ -20,8 +22,6 @@ from dispatcher.models import Batch, Event, Notification, Outcome, Policy, Start
 from dispatcher.novu import NovuGateway
 from dispatcher.outbox import Outbox
 from dispatcher.planning import Call, Member
-from reference.desk import Desk
-from reference.novu import Answer, Process
 
 Act = Callable[..., Awaitable[Any]]
 TRIES = 2
