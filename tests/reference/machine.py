@@ -168,11 +168,18 @@ class Machine(RuleBasedStateMachine):
     def start_badly(self, which: int, fate: str) -> None:
         self.history.start(one(self.history.waiting, which), fate)
 
-    @rule(steps=st.sampled_from([1, 1, 1, 1, 3, 800]), node=st.sampled_from(NODES), sweep=st.booleans(), moves=MOVES)
-    def let_pass(self, steps: int, node: str, moves: list[tuple[int, Answer]], *, sweep: bool) -> None:
+    @rule(
+        steps=st.sampled_from([1, 1, 1, 1, 3, 800]),
+        node=st.sampled_from([*NODES, None]),
+        sweep=st.booleans(),
+        moves=MOVES,
+    )
+    def let_pass(self, steps: int, node: str | None, moves: list[tuple[int, Answer]], *, sweep: bool) -> None:
         self.history.let_pass(steps * STEP)
-        if sweep:
+        if sweep and node:
             self.history.sweep(node)
+        elif sweep:
+            self.history.sweep_together()
         self.go_on(moves)
 
     @rule(node=st.sampled_from(NODES))
@@ -209,7 +216,8 @@ class Machine(RuleBasedStateMachine):
     @rule(which=WHICH, close=st.sampled_from(CLOSING), moves=MOVES)
     def close_a_row_in_mid_run(self, which: int, close: dict[str, Any], moves: list[tuple[int, Answer]]) -> None:
         """Close a row's gates right before its run writes."""
-        step = one(self._statements(), which)
+        writes = [step for step in self._statements() if step.name == "sending"]
+        step = one(writes or self._statements(), which)
         for row in step.run.held[:1]:
             if row.id in self.history.ledger.rows:
                 self.history.change(row.id, **close)

@@ -13,6 +13,7 @@ from typing import Any
 from dispatcher.gate import Gate
 from dispatcher.models import Event, Outcome, Verdict
 from dispatcher.outcomes import classify, looked_up
+from dispatcher.pace import Pace
 
 REMEMBERED = 24 * 3600.0
 VISIBLE = 15.0
@@ -116,6 +117,7 @@ class Process:
     novu: Novu
     gate: Gate = field(default_factory=lambda: Gate(welcome))
     honours_keys: bool | None = None
+    pace: Pace = field(default_factory=Pace)
 
     def learn(self, outcomes: Sequence[Outcome]) -> None:
         """Draw the gateway's conclusions."""

@@ -36,6 +36,7 @@ class Workflow:
     ids: list[int]
     solo: bool
     tries: int = TRIES
+    hot: bool = True
     run: "Run | None" = None
 
 
@@ -94,7 +95,7 @@ class Stage:
         outbox, novu = HeldOutbox(self, run, desk), HeldNovu(self, run, desk, process)
         deliveries = Deliveries(cast("Outbox", outbox), cast("NovuGateway", novu), policy)
         environment = ActivityEnvironment()
-        local = workflow.solo and workflow.tries == TRIES
+        local, workflow.hot = workflow.solo and workflow.hot, False
         environment.info = dataclasses.replace(environment.info, workflow_id=workflow.id, is_local=local)
         activity = deliveries.deliver if workflow.tries else deliveries.give_up
 
@@ -172,7 +173,7 @@ class HeldNovu:
 
     def __init__(self, stage: Stage, run: Run, desk: Desk, process: Process) -> None:
         self._stage, self._run, self._desk, self._process = stage, run, desk, process
-        self.gate = process.gate
+        self.gate, self.pace = process.gate, process.pace
 
     @property
     def honours_keys(self) -> bool | None:
