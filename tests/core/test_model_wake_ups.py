@@ -37,6 +37,7 @@ def ending(rows: Sequence[Row], wake_ups: Sequence[str], seed: int = 0) -> dict[
                 case _:
                     work(history, node)
         history.come_to_rest(kill=False)
+        history.end()
     loop.close()
     return {row.id: told(history, row) for row in history.ledger.rows.values()}
 

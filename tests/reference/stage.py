@@ -119,7 +119,9 @@ class Stage:
     def kill(self, run: Run) -> None:
         """Let a run's process die where it stands."""
         assert run.task is not None
-        self.steps = [step for step in self.steps if step.run is not run]
+        for step in [step for step in self.steps if step.run is run]:
+            self.steps.remove(step)
+            step.done.cancel()  # what a run left behind to hear an answer ends with its process, too
         run.task.cancel()
         self.settle_down()
         if run in self.runs:
@@ -142,6 +144,12 @@ class Stage:
             self.runs.remove(run)
             found.append((run, None if run.task.cancelled() else run.task.exception()))
         return found
+
+    def close(self) -> None:
+        """End everything that still waits."""
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.settle_down()
 
 
 class HeldOutbox:
