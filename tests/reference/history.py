@@ -213,7 +213,6 @@ class History:
         """Let go of everything."""
         for run in list(self.stage.runs):
             self.stage.kill(run)
-        self.stage.close()
 
     def _do_all(self) -> None:
         """Let each node do what there is to do; what only waits goes on when time has passed."""

@@ -145,12 +145,6 @@ class Stage:
             found.append((run, None if run.task.cancelled() else run.task.exception()))
         return found
 
-    def close(self) -> None:
-        """End everything that still waits."""
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.settle_down()
-
 
 class HeldOutbox:
     """A node's outbox, as one run uses it."""
