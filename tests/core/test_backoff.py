@@ -67,3 +67,19 @@ def test_what_is_waited_for_happens_before_the_horizon(attempts: int, age: timed
     else:
         assert attempts < max_runs
         assert age + wait <= horizon
+
+
+@given(st.integers(1, 20), st.timedeltas(timedelta(0), timedelta(days=2)), st.lists(st.floats(0, 3600), max_size=25))
+def test_a_rows_runs_come_ever_later_and_end(max_runs: int, horizon: timedelta, late: list[float]):
+    """However late each run begins, there are at most `max_runs`, each wait is as long as the one before or longer, and
+    none is planned past the horizon.
+    """
+    waits: list[timedelta] = []
+    age = timedelta(0)
+    while (wait := next_run(len(waits) + 1, age, max_runs=max_runs, horizon=horizon)) is not None:
+        assert age + wait <= horizon
+        age += wait + timedelta(seconds=late.pop() if late else 0)
+        waits.append(wait)
+    assert waits == sorted(waits)
+    assert len(waits) < max_runs
+    assert all(MINUTE <= wait <= HOUR for wait in waits)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -129,3 +130,20 @@ def test_the_first_transaction_is_known_however_late_in_a_crowd():
     row = notification(*crowd, recipient("last", State.ACCEPTED))
     assert conclude(row, None).first_transaction == "tx-last"
     assert conclude(row, None).status == "PARTIAL"
+
+
+@given(st.lists(STATES, max_size=12), st.randoms(use_true_random=False), st.none() | st.just(MINUTE))
+def test_the_order_of_recipients_changes_no_status(states: list[State], random: Random, wait: timedelta | None):
+    people = [recipient(str(place), state) for place, state in enumerate(states)]
+    shuffled = list(people)
+    random.shuffle(shuffled)
+    one, two = conclude(notification(*people), wait), conclude(notification(*shuffled), wait)
+    assert (one.status, one.wait) == (two.status, two.wait)
+    assert json.loads(one.details)["successCount"] == json.loads(two.details)["successCount"]
+
+
+@given(st.lists(STATES, max_size=12), st.integers(1, 9), st.integers(1, 9), st.text(max_size=20))
+def test_nothing_but_the_ledger_changes_a_status(states: list[State], attempts: int, generation: int, error: str):
+    people = [recipient(str(place), state, error=error, epoch=attempts) for place, state in enumerate(states)]
+    row = notification(*people, attempts=attempts, generation=generation)
+    assert conclude(row, None).status == status_of(people)

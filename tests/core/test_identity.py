@@ -77,3 +77,16 @@ def test_a_body_hash_depends_on_everything_that_is_sent():
 
 def test_a_lone_surrogate_stops_nothing():
     assert transaction_id("b", 1, 1, "\ud800") != transaction_id("b", 1, 1, "\udc00")
+
+
+@given(st.lists(st.tuples(PARTS, st.integers(0, 50)), min_size=2, max_size=8, unique=True))
+def test_no_two_calls_share_a_key(calls: list[tuple[tuple[str, int, int, str], int]]):
+    """Whatever differs, installation and creation (`birth`), row, generation, recipient or epoch: the key does too."""
+    keys = {single_key(transaction_id(*parts), epoch) for parts, epoch in calls}
+    assert len(keys) == len(calls)
+
+
+@given(MEMBERS, st.integers(1, 30))
+def test_a_bulk_call_has_a_key_of_its_own_in_every_epoch(members: list[tuple[str, int]], epochs: int):
+    keys = {bulk_key([(name, epoch + grown) for name, epoch in members]) for grown in range(epochs)}
+    assert len(keys) == epochs
