@@ -50,6 +50,7 @@ class Start:
     workflow_id: str
     notification_ids: list[int]
     solo: bool
+    enterprise: str = ""
 
 
 @dataclass(frozen=True, slots=True)

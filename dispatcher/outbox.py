@@ -7,7 +7,7 @@ the status it expects, so a late one changes nothing.
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, LiteralString, cast
 from uuid import UUID
 
@@ -26,6 +26,21 @@ GATES = sql.SQL(
 )
 """What has to hold for a row to be sent, at claim and again right before each call."""
 
+PENDING = "n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated"
+NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")
+SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")
+"""The conditions of the outbox's indexes, word for word."""
+
+TENANT = sql.SQL("coalesce(n.enterprise_id::text, '') collate \"C\"")
+"""An enterprise as the index knows it: rows without one are one enterprise's."""
+
+WAITING = sql.SQL("(select {tenant} as tenant from {outbox} n where {new})")
+WAITING_OF = sql.SQL(
+    '(select t.tenant collate "C" as tenant from unnest(%(enterprises)s::text[]) t (tenant)'
+    " where exists (select from {outbox} n where {new} and {tenant} = t.tenant))"
+)
+"""The enterprises of new rows; with an allow-list those of the list, so that nobody else's rows are looked at."""
+
 FENCED = sql.SQL("(select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v")
 """The rows a run holds. `offset 0` makes each statement look them up from here: a plan made while the ledger was small
 would scan it when it is large. Sorted, because all lock in this order, so that none waits for another in a circle."""
@@ -36,11 +51,13 @@ SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_a
 PART_BYTES = 4_000_000
 """So much JSON of a batch is in memory at once, and one row more."""
 
+TURNS = 20
+"""So many enterprises have their turn in one claim; with more in backlog, several claims make a round."""
+
 CIRCLES = 3
 """How often a statement runs again that was ended because it waited in a circle."""
 
 QUERIES = (
-    "claim",
     "take",
     "sending",
     "settle",
@@ -78,38 +95,49 @@ class Outbox:
         self._pool = pool
         self._node = node
         self._labels = status.labels
-        self._tenants = {"enterprises": list(enterprises), "all_enterprises": not enterprises}
+        # While all that is due fits into the room, nobody has to wait for a turn; and fewer questions are quicker.
+        # An allow-list is always taken in turn, which looks at nobody else's rows.
+        self._in_turn = bool(enterprises)
+        self._turn = ""
+        self._looked: datetime | None = None
+        self._tenants = {"enterprises": [str(each) for each in enterprises], "all_enterprises": not enterprises}
         parts: dict[str, sql.Composable] = {
             "outbox": relations.outbox,
             "workflow": relations.workflow,
             # The catalogue's own, already quoted spelling of a type.
             "status_type": sql.SQL(cast("LiteralString", status.type)),
             "gates": GATES,
+            "new": NEW,
+            "scheduled": SCHEDULED,
+            "tenant": TENANT,
             "fenced": FENCED,
             "same_generation": SAME_GENERATION,
         }
+        parts["waiting"] = (WAITING_OF if enterprises else WAITING).format(**parts)
         self._queries = {name: query(name, **parts) for name in QUERIES}
+        quiet, in_turn = query("due", **parts), query("due_in_turn", **parts)
+        self._queries["claim"] = query("claim", due=included(quiet), **parts)
+        self._queries["claim_in_turn"] = query("claim", due=included(in_turn), **parts)
 
     async def claim(self, claim: str, lease: timedelta, sizes: ClaimSizes) -> Claim:
         """Take due rows, PENDING to PROCESSING, and return the workflows to start; `claim` is this claim's own name."""
-        rows = await self._fetch(
-            "claim",
-            claim=claim,
-            node=self._node,
-            lease=lease,
-            limit=sizes.limit,
-            capacity=sizes.capacity,
-            solo_max=sizes.solo_max,
-            batch_size=sizes.batch_size,
+        parameters = {
+            "claim": claim,
+            "node": self._node,
+            "lease": lease,
+            "limit": sizes.limit,
+            "capacity": sizes.capacity,
+            "solo_max": sizes.solo_max,
+            "batch_size": sizes.batch_size,
             **self._tenants,
-        )
-        starts: dict[str, Start] = {}
-        for _, notification_id, workflow_id, solo in rows:
-            if notification_id is None:
-                continue
-            start = starts.setdefault(workflow_id, Start(workflow_id, [], solo))
-            start.notification_ids.append(notification_id)
-        return Claim(rows[0][0], list(starts.values()))
+        }
+        rows = [] if self._in_turn else await self._fetch("claim", **parameters)
+        if not rows or claimed(rows).room == 0:
+            rows = await self._fetch("claim_in_turn", turns=TURNS, turn=self._turn, **parameters)
+            self._turn = rows[0][1]
+        taken, self._looked = claimed(rows), rows[0][2]
+        self._in_turn = taken.rows >= taken.room or bool(self._tenants["enterprises"])
+        return taken
 
     async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[intake.Taken]:
         """Take over a workflow's rows under a new fence, and return those with the lowest ids, as many as are read at
@@ -184,8 +212,8 @@ class Outbox:
         return len(await self._fetch("adopt", lease=lease, limit=limit, **self._tenants))
 
     async def next_due(self) -> float | None:
-        """Return the seconds until the next row becomes due by itself."""
-        rows = await self._fetch("next_due", **self._tenants)
+        """Return the seconds until the next row becomes due by itself; below zero when one did after the last claim."""
+        rows = await self._fetch("next_due", looked=self._looked, **self._tenants)
         return rows[0][0]
 
     async def beat(self, *, role: str, host: str, version: str, mode: str) -> None:
@@ -248,6 +276,21 @@ class Outbox:
         async with self._pool.connection() as connection, connection.cursor(row_factory=row_factory) as cursor:
             await cursor.execute(self._queries[name], parameters)
             return await cursor.fetchall() if cursor.description else []
+
+
+def claimed(rows: Sequence[TupleRow]) -> Claim:
+    """Return what a claim's rows tell."""
+    starts: dict[str, Start] = {}
+    for _, _, _, notification_id, workflow_id, solo, enterprise in rows:
+        if notification_id is not None:
+            start = starts.setdefault(workflow_id, Start(workflow_id, [], solo, enterprise))
+            start.notification_ids.append(notification_id)
+    return Claim(rows[0][0], list(starts.values()))
+
+
+def included(part: bytes) -> sql.SQL:
+    """Return a finished part of a statement for another one to hold."""
+    return sql.SQL(cast("LiteralString", part.decode()))
 
 
 def fenced(notifications: Iterable[Notification]) -> dict[str, list[int]]:

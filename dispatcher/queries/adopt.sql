@@ -9,7 +9,7 @@ from {outbox} n
 cross join dispatcher.installation i
 left join dispatcher.delivery held on held.notification_id = n.id
 where n.notification_status = 'PROCESSING' and held.lease_until is null
-  and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
+  and (%(all_enterprises)s or {tenant} = any(%(enterprises)s))
 limit %(limit)s
 on conflict (notification_id) do update
   set lease_owner = excluded.lease_owner, lease_until = excluded.lease_until

@@ -2,60 +2,7 @@
 -- The rows' own locks make it safe beside any number of other dispatchers. Returns ids only: no value of a row is
 -- decoded, so a row that cannot be read hurts nobody here. Always says how much room there was: fewer rows than that
 -- means that nothing else is due.
-with room as (
-  -- Less room than one batch counts as none: under backlog, batches should be whole.
-  select case when %(capacity)s - count(*) < %(batch_size)s then 0
-    else least(%(limit)s, %(capacity)s - count(*)) end::integer as size,
-    -- A claim lost in a crash of the server is only claimed again, and the next durable write flushes it anyway.
-    set_config('synchronous_commit', 'off', true) as unhurried
-  from dispatcher.delivery
-  where lease_owner = %(node)s and lease_until is not null
-),
-immediate as materialized (
-  select n.id, n.enterprise_id, n.created_at as due, n.created_at, false as retry, null::text as batch
-  from {outbox} n
-  where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
-    and n.scheduled_for is null
-    and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
-  order by n.id
-  limit (select size from room)
-  for no key update skip locked
-),
-scheduled as materialized (
-  select n.id, n.enterprise_id, n.scheduled_for as due, n.created_at, false as retry, null::text as batch
-  from {outbox} n
-  where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
-    and n.scheduled_for <= now()
-    and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
-  order by n.scheduled_for, n.id
-  limit (select size from room)
-  for no key update skip locked
-),
-again as materialized (
-  -- From the few rows that wait for a retry to the outbox, never the other way.
-  select n.id, n.enterprise_id, d.next_attempt_at as due, n.created_at, true as retry, d.batch
-  from (
-    select notification_id, next_attempt_at, batch from dispatcher.delivery
-    where next_attempt_at <= now()
-    order by next_attempt_at
-    offset 0
-  ) d
-  cross join lateral (
-    select n.id, n.enterprise_id, n.created_at from {outbox} n
-    where n.id = d.notification_id
-      and n.notification_status::text in ('FAILED', 'PARTIAL')
-      and n.publish_status = 'PUBLISH' and not n.deactivated
-      and (n.scheduled_for is null or n.scheduled_for <= now())
-      and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
-    offset 0
-    for no key update of n skip locked
-  ) n
-  limit (select size from room) + %(batch_size)s
-),
-ranked as materialized (
-  select *, row_number() over (order by due, batch, id) as rank
-  from (select * from immediate union all select * from scheduled union all select * from again) due_rows
-),
+with recursive {due},
 whole as materialized (
   -- A batch that failed is taken whole or not at all: a call of it with an unknown outcome can only be repeated as it was.
   select r.batch
@@ -76,8 +23,8 @@ picked as materialized (
 ),
 planned as (
   -- A batch holds one enterprise; few rows in all go as one workflow each.
-  select *, count(*) over () as total, dense_rank() over (order by enterprise_id) as tenant,
-    (row_number() over (partition by enterprise_id order by due, id) - 1) / %(batch_size)s as part
+  select *, count(*) over () as total, dense_rank() over (order by tenant) as number,
+    (row_number() over (partition by tenant order by due, id) - 1) / %(batch_size)s as part
   from picked
 ),
 marked as (
@@ -91,7 +38,7 @@ claimed as (
     substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from p.created_at)::text, 'UTF8')), 'hex'), 1, 12),
     1, 1,
     -- A batch that failed stays together: a call with an unknown outcome is repeated whole or not at all.
-    coalesce(p.batch, case when p.total > %(solo_max)s then %(claim)s || '-' || p.tenant::text || '-' || p.part::text end),
+    coalesce(p.batch, case when p.total > %(solo_max)s then %(claim)s || '-' || p.number::text || '-' || p.part::text end),
     1, %(node)s, clock_timestamp() + %(lease)s,
     case when p.retry then now() end,  -- tells the branch below that this is the same generation; never stored
     now(), now()
@@ -115,5 +62,7 @@ claimed as (
     dead_lettered_at = null
   returning notification_id, workflow_id, batch is null as solo
 )
-select room.size, claimed.notification_id, claimed.workflow_id, claimed.solo
-from room left join claimed on true
+select case when more then (select count(*) from picked) else size end::integer as room, more.turn, now() as looked,
+  claimed.notification_id, claimed.workflow_id, claimed.solo, p.tenant
+from room cross join more
+left join (claimed join picked p on p.id = claimed.notification_id) on true

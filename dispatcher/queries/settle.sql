@@ -14,10 +14,15 @@ with held as materialized (
 outcomes as (
   update dispatcher.recipient r
   set state = o.state, epoch = o.epoch, outcome = o.outcome, error = o.error
-  from unnest(%(notifications)s::bigint[], %(recipients)s::text[], %(states)s::text[], %(epochs)s::integer[],
-    %(outcomes)s::text[], %(errors)s::text[]) o (notification_id, recipient, state, epoch, outcome, error)
-  join held h using (notification_id)
-  where r.notification_id = o.notification_id and r.generation = h.generation and r.recipient = o.recipient
+  from (
+    -- From each outcome to its recipient by the whole key: a row can have thousands of them.
+    select o.*, h.generation
+    from unnest(%(notifications)s::bigint[], %(recipients)s::text[], %(states)s::text[], %(epochs)s::integer[],
+      %(outcomes)s::text[], %(errors)s::text[]) o (notification_id, recipient, state, epoch, outcome, error)
+    join held h using (notification_id)
+    offset 0
+  ) o
+  where r.notification_id = o.notification_id and r.generation = o.generation and r.recipient = o.recipient
 ),
 verdicts as (
   select v.*

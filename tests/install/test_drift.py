@@ -46,6 +46,15 @@ DRIFTS = [
     ),
     (
         (
+            "drop index notify.ent_notification_dispatcher_immediate;"  # as an earlier version has built it
+            " create index ent_notification_dispatcher_immediate on notify.ent_notification (id)"
+            " where notification_status = 'PENDING' and publish_status = 'PUBLISH' and not deactivated"
+            " and scheduled_for is null"
+        ),
+        ["outbox index ent_notification_dispatcher_immediate: changed"],
+    ),
+    (
+        (
             "update pg_index set indisvalid = false"
             " where indexrelid = 'notify.ent_notification_dispatcher_scheduled'::regclass"
         ),

