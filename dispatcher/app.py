@@ -29,6 +29,7 @@ from dispatcher.logs import get_logger
 from dispatcher.models import Policy
 from dispatcher.novu import NovuGateway
 from dispatcher.outbox import Outbox, Relations
+from dispatcher.retraction import Retraction
 from dispatcher.settings import Settings
 from dispatcher.sweep import Sweep
 
@@ -72,6 +73,7 @@ async def run(settings: Settings) -> None:
             tasks.start_soon(ears.run)
             tasks.start_soon(sweep.run)
             tasks.start_soon(novu.gate.run, wake)
+            tasks.start_soon(Retraction(outbox, novu, settings.retry_horizon).run)
             spare_the_collector()
             log.info("started", node=node, version=__version__, outbox=settings.outbox, queue=settings.task_queue)
             await stop.wait()
