@@ -20,12 +20,11 @@ from dispatcher.outbox import Outbox
 
 LOOK_SECONDS = 1.0
 NOTICED_ROWS = 1000
-CANCEL_ROWS = 20
+CANCEL_ROWS = 8
+"""At once, so that they are done within a lease even when every answer is as slow as it may be."""
 PARALLEL_CANCELS = 4
 """Few beside the calls that send, which matter more."""
 CANCEL_SECONDS = 10.0
-LEASE = timedelta(seconds=120)
-"""Longer than so many rows take when every answer is as slow as it may be."""
 LOGGED_ROWS = 20
 
 log = get_logger("retraction")
@@ -34,9 +33,10 @@ log = get_logger("retraction")
 class Retraction:
     """Takes back, for one node."""
 
-    def __init__(self, outbox: Outbox, novu: NovuGateway, horizon: timedelta) -> None:
+    def __init__(self, outbox: Outbox, novu: NovuGateway, *, lease: timedelta, horizon: timedelta) -> None:
         self._outbox = outbox
         self._novu = novu
+        self._lease = lease
         self._horizon = horizon
 
     async def run(self) -> None:
@@ -55,7 +55,7 @@ class Retraction:
         if noticed := await self._outbox.notice(NOTICED_ROWS):
             log.info("retracted", rows=len(noticed), to_cancel=sum(noticed.values()))
         done = 0
-        while self._novu.gate.open and (cancels := await self._outbox.cancelling(CANCEL_ROWS, LEASE)):
+        while self._novu.gate.open and (cancels := await self._outbox.cancelling(CANCEL_ROWS, self._lease)):
             limiter = anyio.CapacityLimiter(PARALLEL_CANCELS)
             await asyncio.gather(*(self._cancel(cancel, limiter) for cancel in cancels))
             await self._outbox.cancelled(cancels)

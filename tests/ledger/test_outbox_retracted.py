@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 from ledger_books import LEASE, RELATIONS, Books, calls_of, ids_of
+
 from dispatcher.cancels import GIVEN_UP, STOPPED
 from dispatcher.database import query
 from dispatcher.models import Cancel, Notification, State
