@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from facts import on_the_wire, slow_call
 from house import House, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
@@ -51,13 +52,6 @@ async def calls(house: House, method: str = "POST") -> int:
     return sum(request.method == method for request in await house.novu.requests())
 
 
-async def on_the_wire(house: House) -> None:
-    async def leaves() -> bool:
-        return await house.value("select count(*) > 0 from dispatcher.recipient where state = 'sending'")
-
-    await eventually(leaves, f"a call on the wire; {house.last_words()}")
-
-
 async def test_f122_retracted_before_the_claim_and_after_sent(house: House):
     await house.novu.add_workflow("slow", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await house.running(**QUICK)
@@ -99,7 +93,7 @@ async def test_f122_published_again_it_is_a_new_sending(house: House):
 
 
 async def test_f122_retracted_with_the_call_on_the_wire(house: House):
-    await house.novu.configure(latency_ms=2000)
+    await slow_call(house)
     await house.running(**QUICK)
     row = await house.notify()
     await on_the_wire(house)
