@@ -30,7 +30,7 @@ def cancel(*, tries: int = 0, age: timedelta = OLD) -> Cancel:
         (402, {}, Verdict.SYSTEMIC, "http_402"),
         (403, {}, Verdict.SYSTEMIC, "http_403"),
         (400, {}, Verdict.REFUSED, "http_400"),
-        (429, {}, Verdict.RETRY, "http_429"),
+        (429, {}, Verdict.HELD, "http_429"),
         (500, {}, Verdict.AMBIGUOUS, "http_500"),
         (502, "<html>", Verdict.AMBIGUOUS, "http_502"),
         (503, {}, Verdict.RETRY, "http_503"),
@@ -54,7 +54,7 @@ def test_nothing_there_soon_after_the_call_is_asked_again():
     assert (item.state, item.wait, item.tries) == (State.ACCEPTED, timedelta(seconds=1), 1)
 
 
-@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.AMBIGUOUS, Verdict.REFUSED])
+@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.HELD, Verdict.AMBIGUOUS, Verdict.REFUSED])
 def test_a_failure_is_tried_again_with_growing_waits(verdict: Verdict):
     item = cancel(tries=3)
     judge(item, Outcome(verdict, "http_500", "HTTP 500"), HORIZON)
