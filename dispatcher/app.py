@@ -29,6 +29,7 @@ from dispatcher.logs import get_logger
 from dispatcher.models import Policy
 from dispatcher.novu import NovuGateway
 from dispatcher.outbox import Outbox, Relations
+from dispatcher.retraction import Retraction
 from dispatcher.settings import Settings
 from dispatcher.sweep import Sweep
 
@@ -63,6 +64,7 @@ async def run(settings: Settings) -> None:
         )
         ears = await hearing(settings, pool, wake, node)
         sweep = Sweep(outbox, starter, wake, ears, interval=settings.sweep_interval, lease=settings.lease)
+        retraction = Retraction(outbox, novu, lease=settings.lease, horizon=settings.retry_horizon)
         deliveries = Deliveries(outbox, novu, policy)
         async with (
             worker.running(client, settings, deliveries, build=__version__),
@@ -72,6 +74,7 @@ async def run(settings: Settings) -> None:
             tasks.start_soon(ears.run)
             tasks.start_soon(sweep.run)
             tasks.start_soon(novu.gate.run, wake)
+            tasks.start_soon(retraction.run)
             spare_the_collector()
             log.info("started", node=node, version=__version__, outbox=settings.outbox, queue=settings.task_queue)
             await stop.wait()

@@ -20,6 +20,10 @@ class Backoff:
         """Return half to all of the delay; `fraction` in [0, 1) is the caller's random number."""
         return self.delay(failures) * (0.5 + fraction / 2)
 
+    def spent(self, failures: int) -> timedelta:
+        """Return how long the waits after so many failures took together."""
+        return sum((self.delay(number) for number in range(1, failures + 1)), timedelta())
+
 
 MOST_RECONNECT = timedelta(seconds=5)
 """The cap of the listener's pauses (1 2 4 5 5 … s by default): it must be heard again within 15 s."""
@@ -29,6 +33,9 @@ BREAKER = Backoff(timedelta(milliseconds=500), timedelta(seconds=10))
 
 RUNS = Backoff(timedelta(minutes=1), timedelta(hours=1))
 """1 2 4 8 16 32 60 60 … min between runs of a row that failed."""
+
+CANCELS = Backoff(timedelta(seconds=1), timedelta(minutes=10))
+"""1 2 4 … 512 600 600 … s between tries to take a retracted notification back at Novu."""
 
 
 def next_run(attempts: int, age: timedelta, *, max_runs: int, horizon: timedelta) -> timedelta | None:

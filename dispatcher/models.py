@@ -1,7 +1,7 @@
 """What travels between the parts: small frozen records, safe for Temporal's sandbox and its histories (ids only)."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 CHANNEL = "dispatcher"
@@ -193,6 +193,26 @@ class Outcome:
     retry_after: float | None = None
     new_epoch: bool = False
     replayed: bool = False
+
+
+@dataclass(slots=True)
+class Cancel:
+    """One recipient of a retracted notification, to be taken back at Novu; nobody else does so until `until`.
+
+    `wait`: until the next try; None: it is over.
+    """
+
+    notification_id: int
+    generation: int
+    recipient: str
+    transaction_id: str
+    state: str
+    until: datetime
+    tries: int
+    call_age: timedelta
+    outcome: str = ""
+    error: str | None = None
+    wait: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ would round numbers.
 import asyncio
 import re
 import secrets
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ import httpx
 from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
+from dispatcher.cancels import STOPPED, answered
 from dispatcher.errors import Unreachable
 from dispatcher.gate import Gate
 from dispatcher.logs import get_logger
@@ -149,6 +150,33 @@ class NovuGateway:
         except (httpx.HTTPError, TimeoutError) as error:
             return Outcome(Verdict.AMBIGUOUS, "look_up_failed", f"Novu could not be asked: {words(error)}")
         outcome = looked_up(answer.status_code, lowered(answer.headers), answer.content, event.recipient)
+        self._learn([outcome])
+        return outcome
+
+    async def cancel(self, transaction_id: str, within: float) -> Outcome:
+        """Stop what waits at Novu for a transactionId, and remove the messages it shows already."""
+        stopped = await self._delete(self._sdk.cancel_async, transaction_id, within)
+        if stopped.verdict is not Verdict.ACCEPTED:
+            return stopped
+        removed = await self._delete(self._sdk.messages.delete_by_transaction_id_async, transaction_id, within)
+        return stopped if removed.verdict is Verdict.ACCEPTED and stopped.code == STOPPED else removed
+
+    async def _delete(self, method: Callable[..., Awaitable[Any]], transaction_id: str, within: float) -> Outcome:
+        """Make one of the SDK's DELETEs and read the answer ourselves."""
+        with self._wire.exchange() as exchange:
+            try:
+                async with asyncio.timeout(within):
+                    # Without a key of ours the SDK would send a random one.
+                    await method(
+                        transaction_id=transaction_id, idempotency_key=f"cancel-{transaction_id}", retries=None
+                    )
+            except (NovuError, NoResponseError, RecursionError, httpx.HTTPError, TimeoutError) as error:
+                if exchange.response is None:
+                    return Outcome(Verdict.RETRY, "cancel_failed", f"Novu could not be asked: {words(error)}")
+            response = exchange.response
+        if response is None:
+            return Outcome(Verdict.RETRY, "cancel_failed", "no answer")
+        outcome = answered(response.status_code, lowered(response.headers), response.content)
         self._learn([outcome])
         return outcome
 

@@ -17,7 +17,7 @@ from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
 
 from dispatcher import intake
 from dispatcher.database import LOST, Pool, StatusColumn, query
-from dispatcher.models import CHANNEL, Claim, ClaimSizes, Late, Notification, Start
+from dispatcher.models import CHANNEL, Cancel, Claim, ClaimSizes, Late, Notification, Start
 from dispatcher.planning import Call, Member
 
 GATES = sql.SQL(
@@ -75,6 +75,9 @@ QUERIES = (
     "say_asleep",
     "newest_transaction",
     "ended_before",
+    "notice",
+    "cancelling",
+    "cancelled",
 )
 
 
@@ -210,6 +213,30 @@ class Outbox:
     async def adopt(self, lease: timedelta, limit: int) -> int:
         """Give PROCESSING rows that nobody holds a lease, so that they are rescued when it runs out."""
         return len(await self._fetch("adopt", lease=lease, limit=limit, **self._tenants))
+
+    async def notice(self, limit: int) -> dict[int, int]:
+        """Note retractions in rows and ledger; return the rows, each with how many recipients are to be taken back."""
+        return dict(await self._fetch("notice", limit=limit, **self._tenants))
+
+    async def cancelling(self, limit: int, lease: timedelta) -> list[Cancel]:
+        """Return recipients to be taken back at Novu now, for this caller alone as long as `lease`."""
+        rows = await self._execute("cancelling", {"limit": limit, "lease": lease, **self._tenants}, dict_row)
+        return [Cancel(**row) for row in rows]
+
+    async def cancelled(self, cancels: Sequence[Cancel]) -> None:
+        """Write down what taking them back taught us."""
+        await self._run(
+            "cancelled",
+            notifications=[cancel.notification_id for cancel in cancels],
+            generations=[cancel.generation for cancel in cancels],
+            recipients=[cancel.recipient for cancel in cancels],
+            untils=[cancel.until for cancel in cancels],
+            states=[str(cancel.state) for cancel in cancels],
+            outcomes=[cancel.outcome for cancel in cancels],
+            errors=[cancel.error for cancel in cancels],
+            tries=[cancel.tries for cancel in cancels],
+            waits=[cancel.wait for cancel in cancels],
+        )
 
     async def next_due(self) -> float | None:
         """Return the seconds until the next row becomes due by itself; below zero when one did after the last claim."""

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from dispatcher.install.names import Outbox, Table
 
-INDEXES = ("immediate", "scheduled", "processing")
+INDEXES = ("immediate", "scheduled", "processing", "retracted")
 
 
 class Part(StrEnum):

@@ -33,6 +33,7 @@ OUTBOX_COLUMNS: dict[str, tuple[str, ...]] = {
     "transaction_id": TEXT,
     "scheduled_for": TIME,
     "processed_at": TIME,
+    "retracted_at": TIME,
     "error_details": JSON,
     "enterprise_id": ANY,
     "created_at": TIME,

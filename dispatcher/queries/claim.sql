@@ -28,7 +28,10 @@ planned as (
   from picked
 ),
 marked as (
-  update {outbox} n set notification_status = 'PROCESSING', updated_at = now()
+  -- The note of an earlier retraction goes: the next one has to be noticed as well.
+  update {outbox} n set notification_status = 'PROCESSING', updated_at = now(),
+    error_details = case when n.error_details -> 'retraction' is null then n.error_details::jsonb
+      else n.error_details::jsonb - 'retraction' end
   from picked where n.id = picked.id
 ),
 claimed as (

@@ -50,6 +50,8 @@ create table if not exists dispatcher.recipient (
   last_called_at timestamptz,
   outcome text,
   error text,
+  cancel_at timestamptz,                -- retracted: when to take it back at Novu; null: never, or it is over
+  cancel_tries integer not null default 0,
   primary key (notification_id, generation, recipient)
 ) with (fillfactor = 80);
 

@@ -9,3 +9,7 @@ create index {concurrently} if not exists {scheduled} on {outbox} (scheduled_for
 
 create index {concurrently} if not exists {processing} on {outbox} (id)
   where notification_status = 'PROCESSING';
+
+-- Retracted rows that nobody has noticed yet: whoever notices one notes it in the row's error_details.
+create index {concurrently} if not exists {retracted} on {outbox} (id)
+  where notification_status = 'RETRACTED' and (error_details -> 'retraction') is null;

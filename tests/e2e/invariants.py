@@ -15,7 +15,10 @@ PREPARE = """
 create schema if not exists oracle;
 create table if not exists oracle.call (seq bigint, transaction_id text, subscriber text, started_at timestamptz,
   ended_at timestamptz);
-create table if not exists oracle.effect (transaction_id text, subscriber text, accepted integer);
+create table if not exists oracle.effect (transaction_id text, subscriber text, accepted integer,
+  taken_back integer default 0);
+create table if not exists oracle.gate (
+  seq bigint generated always as identity, id bigint, at timestamptz default clock_timestamp(), open boolean);
 create table if not exists oracle.audit (
   seq bigint generated always as identity, id bigint, at timestamptz default clock_timestamp(), old_status text,
   new_status text, generation integer, ours boolean);
@@ -30,6 +33,16 @@ begin
 end $$;
 create or replace trigger audit after update of notification_status on notify.ent_notification for each row
   when (old.notification_status is distinct from new.notification_status) execute function oracle.write_down();
+create or replace function oracle.write_gate() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into oracle.gate (id, open) values (new.id, new.publish_status = 'PUBLISH' and not new.deactivated);
+  return null;
+end $$;
+create or replace trigger gate_new after insert on notify.ent_notification for each row
+  when (new.publish_status <> 'PUBLISH' or new.deactivated) execute function oracle.write_gate();
+create or replace trigger gate after update of publish_status, deactivated on notify.ent_notification for each row
+  execute function oracle.write_gate();
 """
 
 INVARIANTS = {
@@ -71,11 +84,15 @@ INVARIANTS = {
           when 'PARTIAL' then s.accepted = 0 or s.accepted = s.total
           when 'FAILED' then (s.accepted > 0) <> (n.error_details ->> 'outcome' = 'PARTIAL')
           else false end""",
-    "I7 accepted here is an effect there, and the reverse": """
+    "I7 accepted here is an effect there, and the reverse; cancelled here was taken back there": """
         select coalesce(r.transaction_id, e.transaction_id), r.state
         from dispatcher.recipient r full join oracle.effect e using (transaction_id)
         where coalesce(r.state = 'accepted', false) <> (e.transaction_id is not null)
-          and coalesce(r.state, '') <> 'unknown'""",
+          and coalesce(r.state, '') not in ('unknown', 'cancelled')
+        union all
+        select r.transaction_id, r.state
+        from dispatcher.recipient r left join oracle.effect e using (transaction_id)
+        where r.state = 'cancelled' and r.outcome in ('stopped', 'removed') and coalesce(e.taken_back, 0) = 0""",
     "I8 only allowed transitions; final is final within a generation": """
         select id, old_status, new_status from oracle.audit
         where ours and (old_status, new_status) not in (
@@ -90,6 +107,27 @@ INVARIANTS = {
         join notify.ent_notification n on n.id = r.notification_id
         join dispatcher.delivery d on d.notification_id = n.id and d.generation = r.generation
         where c.started_at < n.scheduled_for""",
+    "I10 never a call for a claim newer than the retraction": """
+        select n.id, d.claimed_at, n.retracted_at from notify.ent_notification n
+        join dispatcher.delivery d on d.notification_id = n.id and d.claimed_at > n.retracted_at
+        join dispatcher.recipient r on r.notification_id = n.id and r.generation = d.generation
+        join oracle.call c on c.transaction_id = r.transaction_id
+        where n.notification_status = 'RETRACTED'
+        union all
+        -- A call written down just before the retraction was seen is on the wire.
+        select r.notification_id, r.last_called_at, was.at
+        from dispatcher.recipient r join oracle.call c using (transaction_id)
+        cross join lateral (
+          select a.at, a.new_status from oracle.audit a
+          where a.id = r.notification_id and a.at < r.last_called_at order by a.seq desc limit 1) was
+        where was.new_status = 'RETRACTED' and was.at < r.last_called_at - interval '1 s'""",
+    "I11 never a call for a row that is unpublished or deactivated": """
+        select r.notification_id, r.last_called_at, was.at
+        from dispatcher.recipient r join oracle.call c using (transaction_id)
+        cross join lateral (
+          select g.at, g.open from oracle.gate g
+          where g.id = r.notification_id and g.at < r.last_called_at order by g.seq desc limit 1) was
+        where not was.open and was.at < r.last_called_at - interval '1 s'""",
     "I12 no orphan: nothing is held past its lease": """
         select notification_id, lease_owner, lease_until from dispatcher.delivery
         where lease_until < clock_timestamp() - interval '30 s'
@@ -109,13 +147,16 @@ async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: Standin) -
         if request.method == "POST":
             pairs = zip(request.transaction_ids, request.subscribers, strict=False)
             calls += [(request.seq, tx, subscriber, request.started_at, request.ended_at) for tx, subscriber in pairs]
-    effects = [(effect.transaction_id, effect.subscriber, effect.accepted) for effect in await novu.effects(least=1)]
+    effects = [
+        (effect.transaction_id, effect.subscriber, effect.accepted, effect.taken_back)
+        for effect in await novu.effects(least=1)
+    ]
     async with connection.transaction(), connection.cursor() as cursor:
         await cursor.execute("truncate oracle.call, oracle.effect")
         await cursor.executemany(
             "insert into oracle.call values (%s, %s, %s, to_timestamp(%s), to_timestamp(%s))", calls
         )
-        await cursor.executemany("insert into oracle.effect values (%s, %s, %s)", effects)
+        await cursor.executemany("insert into oracle.effect values (%s, %s, %s, %s)", effects)
 
 
 async def broken(connection: psycopg.AsyncConnection[Any], *, t_live: str = "0 s") -> Broken:

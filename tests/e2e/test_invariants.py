@@ -39,6 +39,12 @@ PLANTED = {
     "I8": "insert into oracle.audit (id, old_status, new_status, generation, ours)"
     " select id, 'RETRACTED', 'SENT', 1, true from notify.ent_notification",
     "I9": "update notify.ent_notification set scheduled_for = now() - interval '1.5 s'",
+    "I10": "insert into oracle.audit (id, at, old_status, new_status, generation, ours)"
+    " select id, now() - interval '10 s', 'SENT', 'RETRACTED', 1, false from notify.ent_notification;"
+    " update dispatcher.recipient set last_called_at = now() - interval '2 s';"
+    " update oracle.audit set at = now() where new_status <> 'RETRACTED'",
+    "I11": "insert into oracle.gate (id, at, open) select id, now() - interval '10 s', false"
+    " from notify.ent_notification; update dispatcher.recipient set last_called_at = now() - interval '2 s'",
     "I12": "update dispatcher.delivery set lease_owner = 'gone', lease_until = now() - interval '31 s'",
 }
 ALSO = {
@@ -66,6 +72,17 @@ ALSO = {
             "update dispatcher.recipient set attempts = 2; insert into oracle.call"
             " select 2, transaction_id, subscriber, now() + interval '1 s', now() + interval '2 s' from oracle.call"
         ),
+    ),
+    "claimed after its retraction": (
+        "I10",
+        (
+            "update notify.ent_notification set notification_status = 'RETRACTED',"
+            " retracted_at = now() - interval '1 s'; update dispatcher.delivery set claimed_at = now()"
+        ),
+    ),
+    "cancelled here, and still there": (
+        "I7",
+        "update dispatcher.recipient set state = 'cancelled', outcome = 'removed'",
     ),
     "PROCESSING that nobody holds": ("I12", "update notify.ent_notification set notification_status = 'PROCESSING'"),
 }

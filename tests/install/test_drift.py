@@ -68,7 +68,14 @@ DRIFTS = [
         ["outbox index ent_notification_dispatcher_processing: changed"],
     ),
     ("drop index dispatcher.delivery_lease", ["index dispatcher.delivery_lease: missing"]),
-    ("drop table dispatcher.recipient", ["table dispatcher.recipient: missing"]),
+    (
+        "drop table dispatcher.recipient",
+        ["table dispatcher.recipient: missing", "index dispatcher.recipient_cancel: missing"],
+    ),
+    (
+        "drop index notify.ent_notification_dispatcher_retracted",
+        ["outbox index ent_notification_dispatcher_retracted: missing"],
+    ),
     (
         "delete from dispatcher.migration where name = '040_functions.sql'",
         ["file 040_functions.sql: missing (not recorded as applied)"],

@@ -39,7 +39,7 @@ class NovuApi:
         self.faults = Faults()
         self._limiter = RateLimiter(config)
         triggers = Triggers(config, self.registry, self.ledger, self.worker)
-        reads = Reads(self.registry, self.worker)
+        reads = Reads(self.registry, self.ledger, self.worker)
         self._routes: Mapping[tuple[str, str], Handler] = {
             ("POST", "/v1/events/trigger"): triggers.single,
             ("POST", "/v1/events/trigger/bulk"): triggers.bulk,

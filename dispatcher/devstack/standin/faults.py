@@ -1,8 +1,9 @@
 """Scripted faults: rules that make chosen calls go wrong, each counting how often it was asked and how often it struck.
 
-A rule looks at path, Novu workflow and recipient, then at the number of the matching call, then at a seeded die. The
-first rule that strikes decides. Where a fault sits in the way of a call decides what a repeat finds: `FRONT` strikes
-before idempotency and does nothing, `INSIDE` is remembered under the key, `AFTER` loses or damages a sound answer.
+A rule looks at method, path, Novu workflow and recipient, then at the number of the matching call, then at a seeded
+die. The first rule that strikes decides. Where a fault sits in the way of a call decides what a repeat finds: `FRONT`
+strikes before idempotency and does nothing, `INSIDE` is remembered under the key, `AFTER` loses or damages a sound
+answer.
 """
 
 import json
@@ -37,6 +38,7 @@ class Fault:
     """One rule; what its kind does not need is left alone."""
 
     kind: str
+    method: str = ""
     path: str = ""
     workflow: str = ""
     recipient: str = ""
@@ -102,7 +104,7 @@ class Fault:
 
     def _matches(self, call: Call) -> bool:
         meant = not (self.workflow or self.recipient) or any(self.concerns(event) for event in call.events)
-        return self.path in ("", call.path) and meant
+        return self.path in ("", call.path) and self.method in ("", call.method) and meant
 
     def _refusal(self) -> Refusal:
         headers: Headers = (("Retry-After", self.retry_after),) if self.retry_after else ()

@@ -25,14 +25,15 @@ Pair = tuple[str, str, str]
 
 
 class Tally:
-    """How often one pair was accepted by the API and run by the worker."""
+    """How often one pair was accepted by the API, run by the worker, and taken back again (cancelled or removed)."""
 
-    __slots__ = ("accepted", "first_at", "last_at", "runs", "workflow")
+    __slots__ = ("accepted", "first_at", "last_at", "runs", "taken_back", "workflow")
 
     def __init__(self, workflow: str) -> None:
         self.workflow = workflow
         self.accepted = 0
         self.runs = 0
+        self.taken_back = 0
         self.first_at = 0.0
         self.last_at = 0.0
 
@@ -94,6 +95,10 @@ class Ledger:
         self._tally(pair, workflow).runs += 1
         self.counts["runs"] += 1
 
+    def taken_back(self, pair: Pair, workflow: str) -> None:
+        """A waiting run of this pair was cancelled, or its messages were removed."""
+        self._tally(pair, workflow).taken_back += 1
+
     def _tally(self, pair: Pair, workflow: str) -> Tally:
         tally = self.pairs.get(pair)
         if tally is None:
@@ -148,4 +153,5 @@ def _row(pair: Pair, tally: Tally) -> dict[str, Any]:
     environment, transaction_id, subscriber = pair
     names = {"environment": environment, "transaction_id": transaction_id, "subscriber": subscriber}
     counts = {"workflow": tally.workflow, "accepted": tally.accepted, "runs": tally.runs}
+    counts["taken_back"] = tally.taken_back
     return names | counts | {"first_at": tally.first_at, "last_at": tally.last_at}

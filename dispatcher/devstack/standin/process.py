@@ -28,7 +28,7 @@ API_KEY = "standin-secret-key"
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How often one (transactionId, subscriber) was accepted by the API and run by the worker."""
+    """How often one (transactionId, subscriber) was accepted by the API, run by the worker, and taken back."""
 
     environment: str
     transaction_id: str
@@ -38,6 +38,7 @@ class Effect:
     runs: int
     first_at: float
     last_at: float
+    taken_back: int = 0
 
 
 @dataclass(frozen=True, slots=True)

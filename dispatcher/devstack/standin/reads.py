@@ -9,6 +9,7 @@ from typing import Any
 
 from dispatcher.devstack.standin.answers import Answer, Refusal, iso, page, success
 from dispatcher.devstack.standin.call import Call
+from dispatcher.devstack.standin.ledger import Ledger
 from dispatcher.devstack.standin.registry import NovuWorkflow, Registry
 from dispatcher.devstack.standin.runs import Run
 from dispatcher.devstack.standin.worker import NovuWorker
@@ -19,8 +20,9 @@ PAGE_SIZE = 10
 class Reads:
     """Everything of the API that is not a trigger."""
 
-    def __init__(self, registry: Registry, worker: NovuWorker) -> None:
+    def __init__(self, registry: Registry, ledger: Ledger, worker: NovuWorker) -> None:
         self._registry = registry
+        self._ledger = ledger
         self._worker = worker
 
     async def health_check(self, call: Call) -> Answer:  # noqa: ARG002  (every handler takes the call)
@@ -40,7 +42,9 @@ class Reads:
 
     async def cancel(self, call: Call) -> Answer:
         """DELETE /v1/events/trigger/{transactionId}: true only if something was waiting in a delay."""
-        return success(self._worker.runs.cancel(call.owner.id, _last(call.path)))
+        canceled = self._worker.runs.cancel(call.owner.id, _last(call.path))
+        self._take_back(canceled)
+        return success(bool(canceled))
 
     async def notifications(self, call: Call) -> Answer:
         """GET /v1/notifications: one run per subscriber, with its jobs."""
@@ -56,9 +60,15 @@ class Reads:
     async def delete_messages(self, call: Call) -> Answer:
         """DELETE /v1/messages/transaction/{transactionId}."""
         channel = call.query.get("channel")
-        if not self._worker.runs.delete_messages(call.owner.id, _last(call.path), channel):
+        cleared = self._worker.runs.delete_messages(call.owner.id, _last(call.path), channel)
+        if not cleared:
             raise Refusal(404, "Invalid transactionId or channel")
+        self._take_back(cleared)
         return Answer(204, b"")
+
+    def _take_back(self, runs: list[Run]) -> None:
+        for run in runs:
+            self._ledger.taken_back((run.environment, run.transaction_id, run.subscriber), run.workflow.key)
 
     def _runs(self, call: Call) -> Iterator[Run]:
         wanted = call.query.get("transactionId")

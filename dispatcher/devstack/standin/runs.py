@@ -101,18 +101,19 @@ class RunStore:
             self._count -= len(self._by_transaction.pop(next(iter(self._by_transaction))))
         return run
 
-    def cancel(self, environment: str, transaction_id: str) -> bool:
-        """Cancel what waits in a delay; there is no memory of a cancel that came too early."""
+    def cancel(self, environment: str, transaction_id: str) -> list[Run]:
+        """Cancel what waits in a delay and return it; there is no memory of a cancel that came too early."""
         waiting = [run for run in self.find(environment, transaction_id) if run.delayed]
         for run in waiting:
             run.canceled = True
-        return bool(waiting)
+        return waiting
 
-    def delete_messages(self, environment: str, transaction_id: str, channel: str | None) -> int:
-        """Take back messages already shown; returns how many."""
-        removed = 0
+    def delete_messages(self, environment: str, transaction_id: str, channel: str | None) -> list[Run]:
+        """Take back messages already shown; return the runs that had some."""
+        found: list[Run] = []
         for run in self.find(environment, transaction_id):
             kept = tuple(name for name in run.messages if channel not in (None, name))
-            removed += len(run.messages) - len(kept)
+            if kept != run.messages:
+                found.append(run)
             run.messages = kept
-        return removed
+        return found

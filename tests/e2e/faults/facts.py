@@ -1,6 +1,6 @@
 """Facts that several fault tests wait for or end with."""
 
-from house import House
+from house import House, eventually
 from proxy import FaultProxy
 
 
@@ -13,3 +13,17 @@ async def effects_are_exactly(house: House, count: int) -> None:
 async def caught(proxy: FaultProxy) -> bool:
     """Return whether the trap has closed."""
     return proxy.caught.is_set()
+
+
+async def on_the_wire(house: House) -> None:
+    """Wait until the slow call has reached Novu."""
+
+    async def arrived() -> bool:
+        return (await house.novu.struck())[-1] == 1
+
+    await eventually(arrived, f"a call on the wire; {house.last_words()}")
+
+
+async def slow_call(house: House, recipient: object = "") -> None:
+    """Make Novu's next call take 2 s."""
+    await house.novu.add_fault("delay", recipient=str(recipient), seconds=2, times=1)
