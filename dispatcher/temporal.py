@@ -6,6 +6,7 @@ Addresses, namespaces, keys and TLS come from Temporal's own environment variabl
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from dispatcher.errors import ConfigurationError, Unreachable
@@ -39,7 +41,7 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> 
     namespace = config.setdefault("namespace", "default")
     try:
         async with asyncio.timeout(2 * RPC_SECONDS):
-            client = await Client.connect(**config, grpc_compression=GrpcCompression.NONE)
+            client = await Client.connect(**config, runtime=runtime(), grpc_compression=GrpcCompression.NONE)
             await ensure_namespace(client, namespace, create=create_namespace)
     except (RPCError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or "no answer"
@@ -47,6 +49,15 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> 
             f"TEMPORAL_ADDRESS: no Temporal server at {address} ({reason:.200}). Does it run there?"
         ) from error
     return client
+
+
+def runtime() -> Runtime:
+    """Return the SDK's engine, which by default writes coloured lines to stdout, past our logs.
+
+    While the server is away each of its pollers warns at every retry; we say it once ourselves.
+    """
+    heard = LoggingConfig("error,temporalio_sdk_core=warn", LogForwardingConfig(logging.getLogger("temporalio")))
+    return Runtime(telemetry=TelemetryConfig(logging=heard))
 
 
 async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:

@@ -34,6 +34,8 @@ MOST = {"hint-read": 2, "claim-committed": 3, "ledger-written": 1}
 """The highest n that is sure to be reached; 6 for the other points."""
 REPEATING = ("request-sent", "answer-read")
 """After a crash here, and nowhere else, Novu hears the same call twice."""
+KINDS = ("one", "one", "family", "burst", "few", "soon")
+CALM = ("one", "family", "burst")
 ROOMS = 4
 
 
@@ -115,16 +117,16 @@ async def write_until_dead(house: House, doomed: Process, dice: random.Random, *
     acts = dice.randint(4, 7)
     while doomed.popen.poll() is None:
         assert time.monotonic() < deadline, f"the point was not reached; log:\n{doomed.words()[-3000:]}"
-        await write(house, dice if acts > 0 else random.Random(0))
+        kinds = (CALM if calm else KINDS) if acts > 0 else ("one",)
+        await write(house, dice.choice(kinds), dice)
         acts -= 1
         if calm:
             await settled_or_dead(house, doomed)
         await asyncio.sleep(dice.uniform(0, 0.15) if acts > 0 else 0.3)
 
 
-async def write(house: House, dice: random.Random) -> None:
-    """Write one thing."""
-    kind = dice.choice(["one", "one", "family", "burst", "few", "soon"])
+async def write(house: House, kind: str, dice: random.Random) -> None:
+    """Write one thing: a row, one with many recipients, a batch, some rows at once, or one that is due in a moment."""
     if kind == "burst":
         await house.burst(dice.randint(12, 60))
     elif kind == "few":
