@@ -23,6 +23,9 @@ def main() -> None:
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
+    except Exception:  # a bug: tell it as Python would have, and leave as always
+        sys.excepthook(*sys.exc_info())
+        code = 1
     finish(code if isinstance(code, int) else int(code is not None))
 
 

@@ -127,12 +127,20 @@ class Starter:
             return False
 
     async def is_running(self, workflow_id: str) -> bool:
-        """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say."""
+        """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say.
+
+        One that waits on another task queue, named in an earlier configuration perhaps, may wait for nobody: it is ended.
+        """
         async with asyncio.timeout(RPC_SECONDS):
+            workflow = self._client.get_workflow_handle(workflow_id)
             try:
-                description = await self._client.get_workflow_handle(workflow_id).describe()
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
+                description = await workflow.describe()
+                if description.status is not WorkflowExecutionStatus.RUNNING:
                     return False
-                raise
-        return description.status is WorkflowExecutionStatus.RUNNING
+                if description.task_queue in (self._queue, lane_of(self._queue)):
+                    return True
+                await workflow.terminate(reason=f"on the queue {description.task_queue}, not on {self._queue}")
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+        return False

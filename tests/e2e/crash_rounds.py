@@ -107,7 +107,7 @@ async def calls_after_acceptance(novu: Standin) -> set[str]:
 
 async def write_until_dead(house: House, doomed: Process, dice: random.Random, *, calm: bool) -> None:
     """Write a seeded mix of rows, then single ones, until the process has died."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     if dice.random() < 0.5:  # else what it finds at the start is a backlog
 
         async def hears() -> bool:
@@ -146,7 +146,7 @@ async def settled_or_dead(house: House, doomed: Process) -> None:
     async def done() -> bool:
         return doomed.popen.poll() is not None or set(await house.counts()) == {"SENT"}
 
-    await eventually(done, f"a final status or a death; {doomed.words()[-3000:]}", 40)
+    await eventually(done, f"a final status or a death; {doomed.words()[-3000:]}", 60)
 
 
 @asynccontextmanager
