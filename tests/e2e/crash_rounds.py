@@ -66,7 +66,9 @@ async def play(house: House, point: str, seed: int) -> Round:
     await write_until_dead(house, doomed, dice, calm=seed % 2 == 1)
     assert doomed.popen.wait() == -signal.SIGKILL, f"{point} {seed}: it did not die as it should: {doomed.words()}"
     killed = json.loads(proof.read_text())["at"]
-    doubted = {tx for (tx,) in await house.rows("select transaction_id from dispatcher.recipient where state = 'sending'")}
+    doubted = {
+        tx for (tx,) in await house.rows("select transaction_id from dispatcher.recipient where state = 'sending'")
+    }
     await house.running(**QUICK)
     await house.quiet()
     rescue = time.time() - killed

@@ -200,12 +200,11 @@ class House:
 
     async def running(self, program: Sequence[str] = RUN, **settings: str) -> Process:
         """Start `dispatcher run` and wait until its listener is proven."""
-        before = await self.listening()
         process = self.start(program, **settings)
 
         async def ready() -> bool:
             assert process.popen.poll() is None, process.words()
-            return '"listening"' in process.words() or await self.listening() > before
+            return '"listening"' in process.words() or await self.listening(f"%-{process.popen.pid}-%") == 1
 
         await eventually(ready, f"a proven listener; log:\n{process.words()}")
         return process
@@ -228,9 +227,9 @@ class House:
         """Return where Novu listens."""
         return int(self.novu.url.rsplit(":", 1)[1])
 
-    async def listening(self) -> int:
+    async def listening(self, node: str = "%") -> int:
         """Return how many nodes say that they hear."""
-        return await self.value("select count(*) from dispatcher.node where mode = 'EVENT'")
+        return await self.value("select count(*) from dispatcher.node where mode = 'EVENT' and id like %s", node)
 
     def last_words(self) -> str:
         """Return the end of every log, for a failing test."""

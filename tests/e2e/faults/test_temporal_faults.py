@@ -96,7 +96,11 @@ async def test_f62_a_namespace_that_may_do_little_per_second(house: House, tmp_p
         process = await house.running(DISPATCHER_BATCH_SIZE="1", **QUICK)
         await house.burst(30)
         await house.all_sent(30)
-        assert "RateLimit" in process.words() or "RESOURCE_EXHAUSTED" in process.words() or "start_failed" in process.words(), process.words()
+        assert (
+            "RateLimit" in process.words()
+            or "RESOURCE_EXHAUSTED" in process.words()
+            or "start_failed" in process.words()
+        ), process.words()
         assert await attempts(house) == 1
         assert process.words().count("\n") < 100
         await effects_are_exactly(house, 30)
