@@ -129,7 +129,7 @@ class Starter:
     async def is_running(self, workflow_id: str) -> bool:
         """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say.
 
-        One that waits on another task queue, named in an earlier configuration perhaps, may wait for nobody: it is ended.
+        One on another task queue, of an earlier configuration perhaps, may wait for nobody: it is ended.
         """
         async with asyncio.timeout(RPC_SECONDS):
             workflow = self._client.get_workflow_handle(workflow_id)

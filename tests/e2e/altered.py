@@ -1,4 +1,4 @@
-"""`dispatcher run` with a fault built in: `python altered.py FAULT [SECONDS]`. The package itself knows nothing of them."""
+"""`dispatcher run` with a fault built in, of which the package knows nothing: `python altered.py FAULT [SECONDS]`."""
 
 import asyncio
 import sys

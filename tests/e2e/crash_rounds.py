@@ -14,8 +14,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -23,7 +23,7 @@ from uuid import uuid4
 from crashing import POINTS
 from house import House, Process, eventually, open_house
 from invariants import broken, load_oracle
-from rooms import cloned, make_template
+from rooms import TEMPLATE, cloned, make_template
 
 from dispatcher.devstack import postgres, temporal
 from dispatcher.devstack.standin.process import Standin, running
@@ -155,10 +155,17 @@ async def settled_or_dead(house: House, doomed: Process) -> None:
 async def servers(folder: Path) -> AsyncGenerator[tuple[postgres.PostgresServer, temporal.TemporalServer]]:
     """Run PostgreSQL with the template, and Temporal."""
     settings = {"fsync": "off", "max_connections": "300"}
-    with postgres.running(folder / "postgres", settings=settings) as database:
-        with temporal.running(folder / "temporal") as server:
-            await make_template(database)
-            yield database, server
+    with postgres.running(folder / "postgres", settings=settings) as database, temporal.running(folder) as server:
+        await make_template(database)
+        yield database, server
+
+
+@contextmanager
+def open_folder() -> Generator[Path]:
+    """Hand out a folder that the servers' user may enter."""
+    with tempfile.TemporaryDirectory(prefix="dispatcher-tests-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 async def play_all(
@@ -175,9 +182,11 @@ async def play_all(
                 place = folder / f"{point}-{seed}"
                 place.mkdir()
                 try:
-                    async with cloned(database, "e2e_template") as url:
-                        async with open_house(url, server.address, novu, place) as house:
-                            done.put_nowait(await play(house, point, seed))
+                    async with (
+                        cloned(database, TEMPLATE) as url,
+                        open_house(url, server.address, novu, place) as house,
+                    ):
+                        done.put_nowait(await play(house, point, seed))
                 except Exception as error:  # noqa: BLE001  (one lost round must not hide the others)
                     done.put_nowait(Round(point, seed, 0, 0, 0, 0, 0, [f"{type(error).__name__}: {error}"]))
 
@@ -195,9 +204,7 @@ async def main(wanted: list[tuple[str, int]]) -> int:
     """Play, tell each round, and write the table; return 1 when something did not hold."""
     rounds: list[Round] = []
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dispatcher-crashes-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with open_folder() as folder:
         async with servers(folder) as (database, server):
             async for each in play_all(database, server, wanted, folder):
                 rounds.append(each)

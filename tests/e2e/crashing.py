@@ -1,4 +1,4 @@
-"""`dispatcher run` that ends itself by SIGKILL at the n-th passing of a named point: `python crashing.py POINT NTH PROOF`.
+"""`dispatcher run` that kills itself at the n-th passing of a named point: `python crashing.py POINT NTH PROOF`.
 
 The points are put around functions of the package here, so that the package itself knows nothing of them. The file
 PROOF is written just before, with the time.

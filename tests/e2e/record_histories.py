@@ -3,12 +3,11 @@
 import asyncio
 import json
 import re
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from crash_rounds import servers
+from crash_rounds import open_folder, servers
 from house import House, open_house
 from rooms import TEMPLATE, cloned
 from temporalio.client import Client
@@ -40,18 +39,20 @@ async def record(house: House) -> dict[str, str]:
 
 async def main() -> None:
     """Record into the folder beside this file."""
-    with tempfile.TemporaryDirectory(prefix="dispatcher-histories-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        async with servers(folder) as (database, server), running() as novu, cloned(database, TEMPLATE) as url:
-            async with open_house(url, server.address, novu, folder) as house:
-                workflows = await record(house)
-                client = await Client.connect(server.address)
-                for kind, workflow_id in workflows.items():
-                    handle = client.get_workflow_handle(workflow_id)
-                    await handle.result()
-                    history = json.loads((await handle.fetch_history()).to_json())
-                    (HISTORIES / f"{kind}.json").write_text(json.dumps(anonymous(history), indent=1) + "\n")
+    with open_folder() as folder:
+        async with (
+            servers(folder) as (database, server),
+            running() as novu,
+            cloned(database, TEMPLATE) as url,
+            open_house(url, server.address, novu, folder) as house,
+        ):
+            workflows = await record(house)
+            client = await Client.connect(server.address)
+            for kind, workflow_id in workflows.items():
+                handle = client.get_workflow_handle(workflow_id)
+                await handle.result()
+                history = json.loads((await handle.fetch_history()).to_json())
+                (HISTORIES / f"{kind}.json").write_text(json.dumps(anonymous(history), indent=1) + "\n")
 
 
 def anonymous(value: Any) -> Any:

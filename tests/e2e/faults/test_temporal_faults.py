@@ -1,4 +1,4 @@
-"""Faults of Temporal: the server dies, forgets, throttles or stands still; workflows are ended, reset or never served."""
+"""Faults of Temporal: the server dies, forgets, throttles or stands still; workflows are ended, reset, not served."""
 
 import os
 import signal
