@@ -36,7 +36,7 @@ REPEATING = ("request-sent", "answer-read")
 """After a crash here, and nowhere else, Novu hears the same call twice."""
 KINDS = ("one", "one", "family", "burst", "few", "soon")
 CALM = ("one", "family", "burst")
-ROOMS = 4
+ROOMS = 12  # most of a round is waiting: for a lease, for a call that may still be worked on
 
 
 @dataclass(frozen=True)

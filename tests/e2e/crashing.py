@@ -21,7 +21,6 @@ from psycopg import AsyncConnection, Notify
 
 from dispatcher import activities
 from dispatcher.__main__ import main
-from dispatcher.activities import Deliveries
 from dispatcher.listener import Listener
 from dispatcher.models import CHANNEL
 from dispatcher.novu import NovuGateway, Wire
@@ -145,7 +144,7 @@ POINTS: dict[str, Callable[[Passed], None]] = {
     "claim-committed": lambda passed: after(Outbox, "claim", passed, lambda claim, *_: claim.starts),
     "start-sent": start_sent,
     "start-acked": lambda passed: after(Starter, "start", passed),
-    "activity-begun": lambda passed: before(Deliveries, "_take", passed),
+    "activity-begun": lambda passed: before(Outbox, "take", passed),
     "recipient-claimed": lambda passed: after(Outbox, "sending", passed, lambda allowed, *_: allowed),
     "request-sent": request_sent,
     "answer-read": lambda passed: after(NovuGateway, "trigger", passed),
