@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check faults format bench lock clean
+.PHONY: demo test check faults crashes format bench lock clean
 
 demo: .venv/.installed
 	$(BIN)/dispatcher demo
@@ -19,6 +19,10 @@ check: .venv/.installed
 # Faults on purpose, each of them with its number in docs/faults.md.
 faults: .venv/.installed
 	$(BIN)/pytest tests/e2e/faults
+
+# A kill at each of twelve named points with SEEDS seeds (20); POINT=start-acked SEED=7 plays one round again.
+crashes: .venv/.installed
+	$(BIN)/python tests/e2e/crash_rounds.py
 
 format: .venv/.installed
 	$(BIN)/ruff format .

@@ -23,6 +23,9 @@ def main() -> None:
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:  # noqa: BLE001  (a bug: told as Python would have, and then we leave as always)
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
     finish(code if isinstance(code, int) else int(code is not None))
 
 

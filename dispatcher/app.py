@@ -82,8 +82,7 @@ async def run(settings: Settings) -> None:
             await door.close()
             await drained(outbox)
             tasks.cancel_scope.cancel()
-        handed_back = await outbox.farewell()
-    log.info("stopped", node=node, handed_back=handed_back)
+        await farewell(outbox, node)
 
 
 def spare_the_collector() -> None:
@@ -99,20 +98,38 @@ async def drained(outbox: Outbox) -> None:
             await asyncio.sleep(0.05)
 
 
-def stop_signal() -> asyncio.Event:
-    """Return what SIGTERM or SIGINT sets; from the first one on, a watchdog bounds the goodbye."""
-    stop = asyncio.Event()
+async def farewell(outbox: Outbox, node: str) -> None:
+    """Let go of what this node holds; without a database its leases do that."""
+    try:
+        log.info("stopped", node=node, handed_back=await outbox.farewell())
+    except LOST as error:
+        log.warning("stopped_without_database", node=node, error=str(error))
 
-    def on_signal() -> None:
-        if not stop.is_set():
-            stop.set()
-            watchdog = threading.Timer(STOP_SECONDS, os._exit, [0])
-            watchdog.daemon = True
+
+def stop_signal() -> asyncio.Event:
+    """Return what SIGTERM or SIGINT sets; from the first one on, a watchdog bounds the goodbye.
+
+    Not `loop.add_signal_handler`: the watchdog has to start even while something blocks the loop.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    watchdog = threading.Timer(STOP_SECONDS, leave)
+    watchdog.daemon = True
+
+    def on_signal(*_: object) -> None:
+        if watchdog.ident is None:
             watchdog.start()
+            loop.call_soon_threadsafe(stop.set)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+        signal.signal(number, on_signal)
     return stop
+
+
+def leave() -> None:
+    """End the process where it stands; what it holds is left to its leases."""
+    log.warning("stopped_by_watchdog", seconds=STOP_SECONDS)
+    os._exit(0)
 
 
 @asynccontextmanager

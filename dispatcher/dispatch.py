@@ -62,6 +62,7 @@ class Door:
         self._failures = 0
         self._closing = False
         self._idle = asyncio.Event()
+        self._idle.set()  # a stop may come before the first run
 
     async def run(self) -> None:
         """Serve wake-ups until `close`."""

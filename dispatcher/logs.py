@@ -1,8 +1,8 @@
 """One event, one line: structlog for us and the standard library's loggers of others, through one pipeline.
 
 Every line has `level`, `timestamp` (UTC), `component` and `event`, a word a machine can match; context follows, an
-exception as `raised`. Lines are bounded and free of control characters and secrets. A reader that is gone, or a value
-that cannot be written, costs the line, never the program.
+exception as `raised`. Lines are bounded and free of control characters and secrets. A reader that is gone or does not
+read, or a value that cannot be written, costs the line, never the program.
 """
 
 import io
@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from dispatcher.redaction import redact, redact_text
 
 LONGEST_LINE = 10_000  # bytes; Heroku's log router splits longer ones
+PATIENCE_MILLISECONDS = 50
 _FIRST_KEYS = ("timestamp", "level", "component", "event")
 # Chatty at info, and at debug they would print request headers.
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "psycopg.pool", "hpack")
@@ -40,7 +42,7 @@ def configure(format: str, level: str, *, stream: TextIO | None = None) -> None:
     terminal = _is_terminal(target)
     number = logging.getLevelNamesMapping()[level.upper()]
     style = ("console" if terminal else "json") if format == "auto" else format
-    handler = _Lines(target)
+    handler = _Lines(_unhurried(target))
     handler.setFormatter(_formatter(style, colors=terminal and not os.environ.get("NO_COLOR")))
     logging.basicConfig(handlers=[handler], level=number, force=True)
     for name in _QUIET:
@@ -62,11 +64,47 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()  # None: the descriptor was closed before we started
 
 
-class _Lines(logging.StreamHandler[TextIO]):
+class _Lines(logging.StreamHandler[Any]):
     """Writes lines; a line that cannot be formatted or written is given up."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the standard library's name)
         """Say nothing: the reader is gone, or a value's own text raised, and printing here could raise again."""
+
+
+class _Unhurried:
+    """A stream for a reader who may stop reading: lines that do not fit into the pipe are lost, never cut, never waited
+    for but once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._descriptor = stream.fileno()
+        self._encoding = stream.encoding
+        self._ready = select.poll()
+        self._ready.register(self._descriptor, select.POLLOUT)
+        self._reads = True
+        self._rest = b""
+
+    def write(self, line: str) -> None:
+        """Write a line, if the one before it is through."""
+        self._rest = self._push(self._rest)
+        if not self._rest:
+            self._rest = self._push(line.encode(self._encoding, "backslashreplace"))
+
+    def _push(self, data: bytes) -> bytes:
+        """Write what fits; return the rest. A reader who is only slow gets a moment."""
+        while data:
+            self._reads = bool(self._ready.poll(PATIENCE_MILLISECONDS if self._reads else 0))
+            if not self._reads:
+                break
+            data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+        return data
+
+
+def _unhurried(stream: TextIO) -> TextIO | _Unhurried:
+    """Return what writes to `stream` without waiting; a stream in memory is one already."""
+    try:
+        return _Unhurried(stream)
+    except (AttributeError, OSError, ValueError):
+        return stream
 
 
 def _formatter(style: str, *, colors: bool) -> logging.Formatter:

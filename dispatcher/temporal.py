@@ -6,6 +6,7 @@ Addresses, namespaces, keys and TLS come from Temporal's own environment variabl
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from dispatcher.errors import ConfigurationError, Unreachable
@@ -41,7 +43,7 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> 
     namespace = config.setdefault("namespace", "default")
     try:
         async with asyncio.timeout(2 * RPC_SECONDS):
-            client = await Client.connect(**config, grpc_compression=GrpcCompression.NONE)
+            client = await Client.connect(**config, runtime=runtime(), grpc_compression=GrpcCompression.NONE)
             await ensure_namespace(client, namespace, create=create_namespace)
     except (RPCError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or "no answer"
@@ -49,6 +51,15 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> 
             f"TEMPORAL_ADDRESS: no Temporal server at {address} ({reason:.200}). Does it run there?"
         ) from error
     return client
+
+
+def runtime() -> Runtime:
+    """Return the SDK's engine, which by default writes coloured lines to stdout, past our logs.
+
+    While the server is away each of its pollers warns at every retry; we say it once ourselves.
+    """
+    heard = LoggingConfig("error,temporalio_sdk_core=warn", LogForwardingConfig(logging.getLogger("temporalio")))
+    return Runtime(telemetry=TelemetryConfig(logging=heard))
 
 
 async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:
@@ -120,12 +131,20 @@ class Starter:
             return False
 
     async def is_running(self, workflow_id: str) -> bool:
-        """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say."""
+        """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say.
+
+        One on another task queue, of an earlier configuration perhaps, may wait for nobody: it is ended.
+        """
         async with asyncio.timeout(RPC_SECONDS):
+            workflow = self._client.get_workflow_handle(workflow_id)
             try:
-                description = await self._client.get_workflow_handle(workflow_id).describe()
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
+                description = await workflow.describe()
+                if description.status is not WorkflowExecutionStatus.RUNNING:
                     return False
-                raise
-        return description.status is WorkflowExecutionStatus.RUNNING
+                if description.task_queue in (self._queue, lane_of(self._queue)):
+                    return True
+                await workflow.terminate(reason=f"on the queue {description.task_queue}, not on {self._queue}")
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+        return False

@@ -7,7 +7,7 @@ every hop; the dynamic configuration below lifts that.
 import json
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,17 @@ class TemporalServer:
 
 @contextmanager
 def running(
-    folder: Path, *, port: int | None = None, ui_port: int | None = None, keep: bool = False
+    folder: Path,
+    *,
+    port: int | None = None,
+    ui_port: int | None = None,
+    keep: bool = False,
+    settings: Mapping[str, object] | None = None,
 ) -> Generator[TemporalServer]:
-    """Run a server until the block ends; with `keep` its state is in `folder`/temporal.db, else in memory."""
+    """Run a server until the block ends; with `keep` its state is in `folder`/temporal.db, else in memory.
+
+    `settings` are more of its dynamic configuration.
+    """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     port = port or processes.free_port()
@@ -52,7 +60,7 @@ def running(
     if keep:
         args += ["--db-filename", str(folder / "temporal.db")]
         args += ["--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"]
-    for key, value in DYNAMIC_CONFIG.items():
+    for key, value in {**DYNAMIC_CONFIG, **(settings or {})}.items():
         args += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
     with processes.running(args, log=folder / "temporal.log", ready=lambda: processes.answers(port)) as process:
         yield TemporalServer(port, ui_port, process.pid)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from dispatcher.devstack.processes import answers
 from dispatcher.devstack.standin.process import Standin, running
 
 WORKFLOW = "default-in-app"
+RUN = (sys.executable, "-m", "dispatcher", "run")
 
 
 async def eventually(fact: Callable[[], Awaitable[Any]], what: str, within: float = 30) -> Any:
@@ -76,7 +77,8 @@ class House:
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement and return its rows."""
         cursor = await self.connection.execute(statement.encode(), parameters)
-        return await cursor.fetchall() if cursor.description else []
+        # Not "if description": a select without columns has an empty one, and rows all the same.
+        return await cursor.fetchall() if cursor.description is not None else []
 
     async def value(self, statement: str, *parameters: Any) -> Any:
         """Run one statement and return its only value."""
@@ -158,8 +160,21 @@ class House:
         """Return a row's error_details."""
         return await self.value("select error_details from notify.ent_notification where id = %s", notification_id)
 
-    def start(self, **settings: str) -> Process:
-        """Start `dispatcher run`, logging to a file."""
+    async def quiet(self) -> None:
+        """Wait until every due row is final and nobody holds one."""
+
+        async def idle() -> bool:
+            return not await self.rows(
+                "select from notify.ent_notification where publish_status = 'PUBLISH' and not deactivated"
+                " and notification_status in ('PENDING', 'PROCESSING')"
+                " and (scheduled_for is null or scheduled_for <= clock_timestamp())"
+                " union all select from dispatcher.delivery where lease_until is not null"
+            )
+
+        await eventually(idle, f"a quiet house; {await self.counts()} {self.last_words()}", 90)
+
+    def start(self, program: Sequence[str] = RUN, **settings: str) -> Process:
+        """Start `dispatcher run`, or what stands for it, logging to a file."""
         log = self.folder / f"dispatcher-{len(self.processes)}.log"
         environment = {
             "PATH": os.environ["PATH"],
@@ -173,7 +188,7 @@ class House:
         }
         with log.open("wb") as words:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "dispatcher", "run"],
+                program,
                 env=environment,
                 cwd=self.folder,
                 stdout=words,
@@ -183,14 +198,13 @@ class House:
         self.processes.append(Process(popen, log))
         return self.processes[-1]
 
-    async def running(self, **settings: str) -> Process:
+    async def running(self, program: Sequence[str] = RUN, **settings: str) -> Process:
         """Start `dispatcher run` and wait until its listener is proven."""
-        before = await self.listening()
-        process = self.start(**settings)
+        process = self.start(program, **settings)
 
         async def ready() -> bool:
             assert process.popen.poll() is None, process.words()
-            return '"listening"' in process.words() or await self.listening() > before
+            return '"listening"' in process.words() or await self.listening(f"%-{process.popen.pid}-%") == 1
 
         await eventually(ready, f"a proven listener; log:\n{process.words()}")
         return process
@@ -213,9 +227,9 @@ class House:
         """Return where Novu listens."""
         return int(self.novu.url.rsplit(":", 1)[1])
 
-    async def listening(self) -> int:
+    async def listening(self, node: str = "%") -> int:
         """Return how many nodes say that they hear."""
-        return await self.value("select count(*) from dispatcher.node where mode = 'EVENT'")
+        return await self.value("select count(*) from dispatcher.node where mode = 'EVENT' and id like %s", node)
 
     def last_words(self) -> str:
         """Return the end of every log, for a failing test."""

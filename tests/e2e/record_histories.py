@@ -1,0 +1,69 @@
+"""Records workflow histories for `tests/e2e/test_replay.py`: `python tests/e2e/record_histories.py`."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+from crash_rounds import open_folder, servers
+from house import House, open_house
+from rooms import TEMPLATE, cloned
+from temporalio.client import Client
+
+from dispatcher.devstack.standin.process import running
+
+HISTORIES = Path(__file__).with_name("histories")
+
+
+async def record(house: House) -> dict[str, str]:
+    """Return the workflow ids of a solo run, a batch, one that was tried again and one that was given up."""
+    workflows: dict[str, str] = {}
+    await house.running()
+    await house.final(solo := await house.notify())
+    person = uuid4()
+    await house.novu.add_fault("status", status=503, recipient=str(person), times=1)
+    await house.final(retried := await house.notify(recipients=[person]))
+    stranger = uuid4()
+    await house.novu.add_fault("status", status=503, recipient=str(stranger))
+    await house.final(given_up := await house.notify(recipients=[stranger]), within=60)
+    for name, row in {"solo": solo, "retried": retried, "given-up": given_up}.items():
+        statement = "select workflow_id from dispatcher.delivery where notification_id = %s"
+        workflows[name] = await house.value(statement, row)
+    await house.burst(20)
+    await house.all_sent(22)
+    workflows["batch"] = await house.value("select max(workflow_id) from dispatcher.delivery where batch is not null")
+    return workflows
+
+
+async def main() -> None:
+    """Record into the folder beside this file."""
+    with open_folder() as folder:
+        async with (
+            servers(folder) as (database, server),
+            running() as novu,
+            cloned(database, TEMPLATE) as url,
+            open_house(url, server.address, novu, folder) as house,
+        ):
+            workflows = await record(house)
+            client = await Client.connect(server.address)
+            for kind, workflow_id in workflows.items():
+                handle = client.get_workflow_handle(workflow_id)
+                await handle.result()
+                history = json.loads((await handle.fetch_history()).to_json())
+                (HISTORIES / f"{kind}.json").write_text(json.dumps(anonymous(history), indent=1) + "\n")
+
+
+def anonymous(value: Any) -> Any:
+    """Leave out which process and host it was, and where the code lay."""
+    if isinstance(value, dict):
+        return {key: anonymous(each) for key, each in cast(dict[str, Any], value).items() if key != "stackTrace"}
+    if isinstance(value, list):
+        return [anonymous(each) for each in cast(list[Any], value)]
+    return re.sub(r"^\d+@.*", "recorder", value) if isinstance(value, str) else value
+
+
+if __name__ == "__main__":
+    HISTORIES.mkdir(exist_ok=True)
+    asyncio.run(main())

@@ -1,0 +1,39 @@
+"""Databases to play in: one with XNovu's tables, ours and what the invariants need, and fresh clones of it."""
+
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import psycopg
+from invariants import PREPARE
+
+from dispatcher.devstack.postgres import PostgresServer
+from dispatcher.install import create_dev_schema, install
+
+TEMPLATE = "e2e_template"
+counter = itertools.count()
+
+
+async def make_template(server: PostgresServer) -> str:
+    """Create the database that is cloned; return its name."""
+    async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as admin:
+        await admin.execute(f"create database {TEMPLATE}".encode())
+    url = server.url(TEMPLATE)
+    await create_dev_schema(url)
+    await install(url)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(PREPARE)
+    return TEMPLATE
+
+
+@asynccontextmanager
+async def cloned(server: PostgresServer, template: str) -> AsyncGenerator[str]:
+    """Hand out the URL of a fresh clone."""
+    name = f"e2e_{next(counter)}"
+    async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as admin:
+        await admin.execute(f"create database {name} template {template}".encode())
+        # A clone is another installation: what it sends must not be taken for the template's.
+        async with await psycopg.AsyncConnection.connect(server.url(name), autocommit=True) as connection:
+            await connection.execute("update dispatcher.installation set id = gen_random_uuid()")
+        yield server.url(name)
+        await admin.execute(f"drop database {name} with (force)".encode())
