@@ -28,7 +28,7 @@ SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
-    "search_path": "pg_catalog",
+    "search_path": "pg_catalog, pg_temp",
     # Our statements are few and meant for our indexes: planning each anew would cost more than running it, and a plan
     # made while a table was small must not scan it when it is large.
     "plan_cache_mode": "force_generic_plan",

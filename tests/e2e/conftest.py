@@ -6,13 +6,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from house import House, eventually, open_house
+from house import RUN_ROLE, House, eventually, open_house
 from invariants import PREPARE, broken, load_oracle
 
 from dispatcher.devstack.postgres import PostgresServer
 from dispatcher.devstack.standin.process import Standin, running
 from dispatcher.devstack.temporal import TemporalServer
-from dispatcher.install import create_dev_schema, install
+from dispatcher.install import create_dev_schema, install, render_grants
 
 counter = itertools.count()
 
@@ -22,10 +22,12 @@ async def template(postgres_server: PostgresServer) -> str:
     """A database with XNovu's tables and ours, to clone for each test."""
     async with await psycopg.AsyncConnection.connect(postgres_server.url(), autocommit=True) as admin:
         await admin.execute("create database e2e_template")
+        await admin.execute(f"create role {RUN_ROLE} login".encode())
     url = postgres_server.url("e2e_template")
     await create_dev_schema(url)
     await install(url)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(render_grants("notify.ent_notification", RUN_ROLE).encode())
         await connection.execute(PREPARE)
     return "e2e_template"
 
