@@ -126,7 +126,9 @@ async def database(settings: Settings) -> AsyncGenerator[Pool]:
 @asynccontextmanager
 async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
     """Open the gateway to Novu for the block, once something answers there."""
-    novu = NovuGateway(settings.require_novu_key().get_secret_value(), settings.novu_api_url)
+    novu = NovuGateway(
+        settings.require_novu_key().get_secret_value(), settings.novu_api_url, texts=settings.error_texts == "full"
+    )
     try:
         await novu.check()
         yield novu
