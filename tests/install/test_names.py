@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from live_database import Database
 
 from dispatcher.errors import ConfigurationError
-from dispatcher.install import Options, inspect, install, render, uninstall
+from dispatcher.install import Options, inspect, install, render, render_grants, uninstall
 from dispatcher.install.files import INDEXES
 from dispatcher.install.names import LIMIT, Outbox, Table, parse
 
@@ -84,6 +84,7 @@ async def test_f17_an_odd_name_is_installed_heard_and_removed(database: Database
     insert = f"insert into {host} (name, payload, recipients, publish_status) values ('n', '{{}}', '{{}}', 'PUBLISH')"
     assert await database.rings(insert) == 1
     assert sql_name(outbox) in render("install", options)
+    await database.run(render_grants(str(outbox), "postgres"))
     await uninstall(database.url, options)
     assert await database.rings(insert.replace("'n'", "'m'")) == 0
     assert await database.run("select 1 from pg_trigger where not tgisinternal") == []
