@@ -81,13 +81,14 @@ async def test_s07_s08_s10_s27_markers_show_nowhere(house: House):
     assert await house.novu.struck() == [1, 1, 1, 1]
     assert (await house.details(refused))["results"][0]["error"] == "http_400"
 
-    for status in ("PROCESSING", "SENT"):  # the claim fails, then an outcome: PostgreSQL repeats the row in its DETAIL
+    # The claim fails, then an outcome: PostgreSQL repeats the row in its DETAIL.
+    for status, payload, end in (("PROCESSING", TEXT, "SENT"), ("FAILED", POISON["array"]["payload"], "FAILED")):
         before = process.words().count("CheckViolation 23514")
         await house.rows(DETAIL.format(status))
-        row = await house.notify(recipients=[people[4]], **values)
+        row = await house.notify(recipients=[people[4]], **{**values, "payload": payload})
         await said(process, "CheckViolation 23514", before + 1)
         await house.rows(HEALED)
-        assert await house.final(row) == ["SENT"]
+        assert await house.final(row) == [end]
 
     told = await histories(house)
     assert b"CheckViolation 23514" in told, "the database's error did reach Temporal"

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from dispatcher.app import open_outbox
 from dispatcher.errors import ConfigurationError
 from dispatcher.install import preflight, render_grants
+from dispatcher.install.files import literal
 from dispatcher.install.grants import on_ledger, on_outbox, require
 from dispatcher.install.names import parse
 from dispatcher.models import State
@@ -148,7 +149,7 @@ async def test_f134_each_missing_grant_is_named(books: Books, role: str):
     wanted = [each for right in (*on_outbox(parse("notify.ent_notification")), *on_ledger()) for each in right.each()]
     for schema, table, privilege, column in wanted:
         part = sql.SQL("" if column is None else "({})").format(sql.Identifier(column or ""))
-        right = sql.SQL("{} {} on {}").format(sql.SQL(privilege), part, sql.Identifier(schema, table))
+        right = sql.SQL("{} {} on {}").format(literal(privilege), part, sql.Identifier(schema, table))
         await books.owner.execute(sql.SQL("revoke {} from {}").format(right, name))
         said = await missing(books, role)
         assert f"needs {privilege}{f' ({column})' if column else ''} on {schema}.{table}: as the tables' owner" in said
