@@ -23,6 +23,7 @@ from dispatcher.backoff import MOST_RECONNECT, Backoff
 from dispatcher.database import LOST, Pool, check_installed, open_pool
 from dispatcher.dispatch import Door
 from dispatcher.environment.conninfo import conninfo
+from dispatcher.install import grants, preflight
 from dispatcher.install.names import parse
 from dispatcher.listener import Deaf, Listener, check_listening
 from dispatcher.logs import get_logger
@@ -145,7 +146,9 @@ async def database(settings: Settings) -> AsyncGenerator[Pool]:
 @asynccontextmanager
 async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
     """Open the gateway to Novu for the block, once something answers there."""
-    novu = NovuGateway(settings.require_novu_key().get_secret_value(), settings.novu_api_url)
+    novu = NovuGateway(
+        settings.require_novu_key().get_secret_value(), settings.novu_api_url, texts=settings.error_texts == "full"
+    )
     try:
         await novu.check()
         yield novu
@@ -156,6 +159,8 @@ async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
 async def open_outbox(pool: Pool, settings: Settings, node: str) -> Outbox:
     """Return the outbox, once it is there and prepared."""
     table = parse(settings.outbox)
+    async with pool.connection() as connection:
+        await grants.require(connection, table, await preflight.check(connection, table))
     status = await check_installed(pool, str(table))
     relations = Relations(table.identifier, table.workflow.identifier)
     return Outbox(pool, relations=relations, status=status, node=node, enterprises=settings.enterprise_ids)

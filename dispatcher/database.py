@@ -28,7 +28,7 @@ SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
-    "search_path": "pg_catalog",
+    "search_path": "pg_catalog, pg_temp",
     # Our statements are few and meant for our indexes: planning each anew would cost more than running it, and a plan
     # made while a table was small must not scan it when it is large.
     "plan_cache_mode": "force_generic_plan",
@@ -37,6 +37,8 @@ SESSION = {
     "jit": "off",
 }
 CONNECT_SECONDS = 10
+LEDGER = ("installation", "delivery", "recipient", "node")
+"""The tables of our own that a running dispatcher uses."""
 
 
 async def configure(connection: AsyncConnection[TupleRow]) -> None:
@@ -93,21 +95,26 @@ class StatusColumn:
 async def check_installed(pool: Pool, relation: str) -> StatusColumn:
     """Return what the outbox's status can hold; raise `ConfigurationError` when the table or our own are missing."""
     statement = """
-        select to_regclass(%(relation)s) is not null, to_regclass('dispatcher.delivery') is not null,
+        select to_regclass(%(relation)s) is not null,
+          array(select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null),
           (select format_type(atttypid, null) from pg_attribute
            where attrelid = to_regclass(%(relation)s) and attname = 'notification_status'),
           array(select enumlabel::text from pg_enum join pg_attribute on enumtypid = atttypid
                 where attrelid = to_regclass(%(relation)s) and attname = 'notification_status')
     """
     async with pool.connection() as connection:
-        row: Any = await (await connection.execute(statement, {"relation": relation})).fetchone()
-    outbox, ledger, status_type, labels = row
+        row: Any = await (
+            await connection.execute(statement, {"relation": relation, "ledger": list(LEDGER)})
+        ).fetchone()
+    outbox, missing, status_type, labels = row
     if not outbox or status_type is None:
         raise ConfigurationError(
             f"{relation} does not exist or is no outbox; set DISPATCHER_OUTBOX=schema.table to the notifications' table"
         )
-    if not ledger:
-        raise ConfigurationError("this database is not prepared yet; run: dispatcher db install")
+    if missing:
+        raise ConfigurationError(
+            f"this database is not prepared, schema dispatcher lacks {', '.join(missing)}; run: dispatcher db install"
+        )
     return StatusColumn(status_type, frozenset(labels))
 
 

@@ -80,6 +80,8 @@ def workflow_refusal(row: dict[str, Any]) -> str | None:
         return "notification_workflow_id is not set"
     if row["workflow_key"] is None:
         return "notification_workflow_id names no workflow"
+    if not row["workflow_shared"]:  # said without its name: it is somebody else's
+        return "notification_workflow_id names a workflow of another enterprise"
     if not row["workflow_usable"]:
         return f"workflow {row['workflow_key']!r:.200} is not published or is deactivated"
     return None

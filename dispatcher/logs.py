@@ -162,13 +162,19 @@ def describe(error: BaseException, depth: int = 0) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     # Redacted piece by piece: what hides the rest of a message must not hide where it happened and why.
-    text = f"{type(error).__name__}: {redact_text(str(error))[:1_500]}" + (f" [{places}]" if places else "")
+    text = f"{kind(error)}: {redact_text(str(error))[:1_500]}" + (f" [{places}]" if places else "")
     if depth >= 3:
         return text
     inner = error.exceptions[:3] if isinstance(error, BaseExceptionGroup) else ()
     text += "".join(f" | {describe(one, depth + 1)}" for one in inner)
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return f"{text} <- {describe(cause, depth + 1)}" if cause else text
+
+
+def kind(error: BaseException) -> str:
+    """Return an error's class, and PostgreSQL's code where it has one: it tells what is wrong and carries no data."""
+    code = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
 
 
 def _redacted(clean: Callable[[str], str]) -> Processor:

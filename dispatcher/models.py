@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 CHANNEL = "dispatcher"
 """The NOTIFY channel of the triggers in sql/. A notification carries no data."""
@@ -18,6 +19,9 @@ HELD = "Held"
 
 LANE_SUFFIX = "-lane"
 
+MOST_IDS = 1000
+"""More than any version of ours ever put into one workflow."""
+
 
 def lane_of(task_queue: str) -> str:
     """Return the queue of batches and retries that stands beside `task_queue`."""
@@ -29,6 +33,16 @@ class Batch:
     """A workflow's input: which notifications it carries."""
 
     notification_ids: list[int]
+
+    @classmethod
+    def read(cls, given: Any) -> "Batch":
+        """Return the batch that `given` is; ValueError for anything else: others may start workflows too."""
+        ids = given.get("notification_ids") if isinstance(given, dict) else None
+        if not isinstance(ids, list) or len(ids) > MOST_IDS:
+            raise ValueError("the input is no batch of notifications")
+        if any(type(each) is not int or not -(2**63) <= each < 2**63 for each in ids):
+            raise ValueError("the input holds what cannot be the id of a notification")
+        return cls(ids)
 
 
 @dataclass(frozen=True, slots=True)

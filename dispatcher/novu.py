@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -51,7 +51,8 @@ class Wire(httpx.AsyncClient):
             ),
             timeout=httpx.Timeout(30, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
             follow_redirects=False,  # a redirect would carry the key to another host
-            trust_env=False,
+            trust_env=False,  # no proxy of the environment; a private CA is named by SSL_CERT_FILE or SSL_CERT_DIR
+            verify=httpx.create_ssl_context(),
         )
         self._exchange: ContextVar[Exchange] = ContextVar("exchange")
         # Nobody who writes payloads can know the mark, so none of them can contain it.
@@ -89,9 +90,11 @@ class Wire(httpx.AsyncClient):
 
 
 class NovuGateway:
-    """Novu, for one environment. One instance per process."""
+    """Novu, for one environment. One instance per process. `texts`: whether outcomes may repeat what Novu said, which
+    can repeat values of a payload."""
 
-    def __init__(self, secret_key: str, url: str) -> None:
+    def __init__(self, secret_key: str, url: str, *, texts: bool = True) -> None:
+        self._texts = texts
         self.gate = Gate(self.welcomes)
         self.pace = Pace()
         self.honours_keys: bool | None = None
@@ -133,7 +136,8 @@ class NovuGateway:
             return [Outcome(Verdict.AMBIGUOUS, "no_answer", "no answer")] * len(events)
         headers = lowered(response.headers)
         self.pace.learn(response.status_code, headers)
-        outcomes = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
+        answers = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
+        outcomes = [self._worded(answer) for answer in answers]
         self._learn(outcomes)
         if any(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes):
             self._notice(echo="idempotency-key" in headers)
@@ -150,6 +154,7 @@ class NovuGateway:
         except (httpx.HTTPError, TimeoutError) as error:
             return Outcome(Verdict.AMBIGUOUS, "look_up_failed", f"Novu could not be asked: {words(error)}")
         outcome = looked_up(answer.status_code, lowered(answer.headers), answer.content, event.recipient)
+        outcome = self._worded(outcome)
         self._learn([outcome])
         return outcome
 
@@ -193,6 +198,10 @@ class NovuGateway:
         with self._wire.exchange():
             async with asyncio.timeout(within):
                 return await self._wire.get(f"{self._url}{path}", params=parameters, headers=self._authorized)
+
+    def _worded(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of an answer as it may be stored and logged."""
+        return outcome if self._texts else replace(outcome, detail=outcome.code)
 
     def _learn(self, outcomes: Sequence[Outcome]) -> None:
         """Shut the gate when the answer was meant for all of us."""

@@ -28,7 +28,8 @@ _CREDENTIALS: list[tuple[re.Pattern[str], str]] = [
         ),
         rf"\1{HIDDEN}",
     ),
-    # Postgres repeats the refused row or parameter, and with it the notification.
+    # Postgres repeats the refused row, key, parameter or line of JSON, and with it the notification.
+    (re.compile(r"((?:^|\n)(?:DETAIL|CONTEXT):)(?! *\*{3}).*", re.DOTALL), rf"\1 {HIDDEN}"),
     (re.compile(r"(Failing row contains \((?!\*{3}\))).*", re.DOTALL), rf"\1{HIDDEN})"),
     (re.compile(r"(parameter \$\d+ = (?!\*{3})).*", re.DOTALL), rf"\1{HIDDEN}"),
 ]

@@ -177,6 +177,11 @@ class Settings(BaseSettings):
         ge=timedelta(seconds=1),
         le=timedelta(days=30),
     )
+    error_texts: Literal["full", "codes"] = Field(
+        default="full",
+        validation_alias=AliasChoices("DISPATCHER_ERROR_TEXTS"),
+        description="full keeps what Novu says about a failure; it may repeat payload values. codes: its code alone.",
+    )
     reconnect_delay: Duration = Field(
         default=timedelta(seconds=1),
         validation_alias=AliasChoices("SUBSCRIPTION_RECONNECT_DELAY"),

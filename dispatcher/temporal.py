@@ -48,7 +48,8 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> 
     except (RPCError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or "no answer"
         raise Unreachable(
-            f"TEMPORAL_ADDRESS: no Temporal server at {address} ({reason:.200}). Does it run there?"
+            f"TEMPORAL_ADDRESS: no Temporal server lets us in at {address} ({reason:.200}). Does it run there, and do"
+            " TEMPORAL_TLS_* and TEMPORAL_API_KEY fit it?"
         ) from error
     return client
 

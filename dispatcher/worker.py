@@ -8,11 +8,21 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+    PollerBehaviorAutoscaling,
+    UnsandboxedWorkflowRunner,
+    Worker,
+)
 
 from dispatcher.activities import Deliveries
+from dispatcher.logs import get_logger, kind
 from dispatcher.models import lane_of
 from dispatcher.settings import Settings
 from dispatcher.workflows import NotificationDelivery
@@ -20,6 +30,32 @@ from dispatcher.workflows import NotificationDelivery
 GRACE = timedelta(seconds=15)
 """What a running regular activity gets after SIGTERM; a local one is always awaited (8 s at most)."""
 HOT_SLOTS = 200
+
+log = get_logger("worker")
+
+
+class Discreet(Interceptor):
+    """Keeps what errors say out of Temporal's histories, where everybody with access to the namespace reads it."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
+        """Wrap every activity."""
+        return DiscreetActivity(next)
+
+
+class DiscreetActivity(ActivityInboundInterceptor):
+    """Tells Temporal an error's class and code; its words, which can repeat a row, go to the log, which hides them."""
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
+        """Run the activity; only errors that are ours, and codes, get out."""
+        try:
+            return await super().execute_activity(input)
+        except ApplicationError:
+            raise
+        except Exception as error:  # whatever it is, Temporal decides how often to try again
+            log.exception("activity_failed")
+            # Benign: Temporal's library would log it a second time.
+            told = ApplicationError(kind(error), type=type(error).__name__, category=ApplicationErrorCategory.BENIGN)
+        raise told  # outside, so that it does not carry the other one along
 
 
 @asynccontextmanager
@@ -50,6 +86,7 @@ def make(
         task_queue=task_queue,
         workflows=[NotificationDelivery],
         activities=[deliveries.deliver, deliveries.give_up],
+        interceptors=[Discreet()],
         workflow_runner=UnsandboxedWorkflowRunner(),
         workflow_task_executor=executor,
         # A bug must end the run (the row comes back) instead of repeating its local activity for ever.

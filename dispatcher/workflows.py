@@ -7,6 +7,7 @@ does I/O or reads a clock; asyncio only, never anyio (its cancel scopes livelock
 import asyncio
 import itertools
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -32,8 +33,12 @@ class NotificationDelivery:
     """Delivers what one claim gave it."""
 
     @workflow.run
-    async def run(self, batch: Batch) -> Tally:
-        """Return how the notifications ended; what is still unsettled after all tries is given up for a later run."""
+    async def run(self, given: Any = None) -> Tally:
+        """Return how the notifications ended; what is still unsettled after all tries is given up for a later run.
+
+        Takes anything: an input that the library could not decode would be tried again for ever.
+        """
+        batch = Batch.read(given)
         queue = workflow.info().task_queue
         lane = lane_of(queue)
         tries = TRIES

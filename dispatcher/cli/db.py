@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dispatcher.cli.asked import LockTimeout, NoIndex, Outbox, Url, duration, options_from, setting, url_from
+
 if TYPE_CHECKING:
     from dispatcher.install import Difference, Options
 
 app = typer.Typer(no_args_is_help=True, help="Install our triggers, indexes and ledger; check and remove them.")
 
-Url = Annotated[str | None, typer.Option("--database-url", help="Instead of DATABASE_URL.", show_default=False)]
-Outbox = Annotated[str | None, typer.Option("--outbox", help="Instead of DISPATCHER_OUTBOX.", show_default=False)]
-NoIndex = Annotated[bool, typer.Option("--no-index", help="Leave the outbox without our indexes: sweeps scan it.")]
-LockTimeout = Annotated[str, typer.Option("--lock-timeout", help="How long writers may have to wait, per attempt.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -143,8 +141,10 @@ def wait(
 
 
 @app.command("sql")
-def show_sql(
-    action: Annotated[Literal["install", "upgrade", "uninstall"], typer.Argument(help="What to print.")] = "install",
+def show_sql(  # noqa: PLR0917  (Typer's)
+    action: Annotated[
+        Literal["install", "upgrade", "uninstall", "grants"], typer.Argument(help="What to print.")
+    ] = "install",
     part: Annotated[
         Literal["all", "transaction", "indexes"],
         typer.Option("--part", help="The part for psql -1, the part that cannot run in a transaction, or both."),
@@ -153,12 +153,22 @@ def show_sql(
     no_index: NoIndex = False,
     lock_timeout: LockTimeout = "3s",
     ledger: Annotated[bool, typer.Option("--ledger", help="With uninstall: also drop our schema.")] = False,
+    role: Annotated[str | None, typer.Option("--role", help="With grants: who is to run dispatcher.")] = None,
 ) -> None:
-    """Print exactly what would run, for psql -v ON_ERROR_STOP=1. Connects to nothing."""
-    from dispatcher.install import render
+    """Print exactly what would run, for psql -v ON_ERROR_STOP=1. Connects to nothing.
+
+    grants is for the role of dispatcher run: the rights it needs, and no others.
+    """
+    from dispatcher.errors import ConfigurationError
+    from dispatcher.install import render, render_grants
 
     options = options_from(outbox, lock_timeout, no_index=no_index, ledger=ledger)
-    typer.echo(render(action, options, part), nl=False)
+    if action != "grants":
+        typer.echo(render(action, options, part), nl=False)
+    elif role:
+        typer.echo(render_grants(options.outbox, role), nl=False)
+    else:
+        raise ConfigurationError("grants to whom? Say it with --role NAME: the role that dispatcher run connects as")
 
 
 def put_right(url: str, options: "Options", *, as_json: bool) -> None:
@@ -193,45 +203,6 @@ def answer(found: "list[Difference]", more: dict[str, object], *, as_json: bool)
         say("run dispatcher db upgrade to put right what can be put right")
         raise typer.Exit(1)
     say("the installation is what this version expects")
-
-
-def options_from(
-    outbox: str | None, lock_timeout: str = "3s", *, no_index: bool = False, ledger: bool = False
-) -> "Options":
-    """Return what the command line and the environment ask for."""
-    from dispatcher.install import Options
-
-    name = outbox or setting("DISPATCHER_OUTBOX") or Options.outbox
-    return Options(name, not no_index, ledger, duration(lock_timeout, "--lock-timeout"))
-
-
-def url_from(option: str | None) -> str:
-    """Return the database's URL; ConfigurationError when nobody named it."""
-    from dispatcher.errors import ConfigurationError
-
-    url = option or setting("DATABASE_URL")
-    if url is None:
-        raise ConfigurationError("DATABASE_URL is not set: set it, or give --database-url")
-    return url
-
-
-def setting(name: str) -> str | None:
-    """Return a variable of the environment or of the .env file here. The other settings may still be incomplete."""
-    from dispatcher.environment.places import ENV_FILE, find, layers
-
-    found = find([name], layers(ENV_FILE))
-    return found.value if found else None
-
-
-def duration(text: str, option: str) -> timedelta:
-    """Return the length of time that an option was given."""
-    from dispatcher.environment.durations import parse_duration
-    from dispatcher.errors import ConfigurationError
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{option} {error}") from None
 
 
 def plain(found: "Iterable[Difference]") -> list[dict[str, str]]:

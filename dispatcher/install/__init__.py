@@ -1,6 +1,7 @@
 """Runs sql/ and compares the live catalogue with what it should be."""
 
 from dispatcher.install.devschema import create_dev_schema
+from dispatcher.install.grants import render_grants
 from dispatcher.install.installer import inspect, install, plan
 from dispatcher.install.names import CHANNEL
 from dispatcher.install.options import Difference, Options, Report
@@ -20,6 +21,7 @@ __all__ = [
     "install",
     "plan",
     "render",
+    "render_grants",
     "uninstall",
     "wait",
 ]

@@ -45,6 +45,7 @@ WORKFLOW_COLUMNS: dict[str, tuple[str, ...]] = {
     "publish_status": ENUM,
     "deactivated": ("boolean",),
     "default_channels": ARRAY,
+    "enterprise_id": ANY,
 }
 LABELS = {"publish_status": ("PUBLISH",), "notification_status": STATUSES}
 
@@ -52,6 +53,14 @@ TABLE = """
 select c.oid, c.relkind::text, c.relispartition or exists (select from pg_inherits where inhrelid = c.oid) as child
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = %s and c.relname = %s
+"""
+# What a policy would filter for this session's role, whatever row_security says; our own tables too.
+HIDING = """
+select n.nspname, c.relname
+from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+where c.relkind = 'r' and row_security_active(c.oid)
+  and (n.nspname = %s and c.relname = any(%s) or n.nspname = 'dispatcher')
+order by 1, 2
 """
 COLUMNS = """
 select
@@ -82,6 +91,7 @@ async def check(connection: Connection, outbox: Outbox) -> int:
     check_columns(outbox, await columns(connection, found), OUTBOX_COLUMNS)
     workflow = await check_table(connection, outbox.workflow, "the table of Novu workflows stands beside the outbox")
     check_columns(outbox.workflow, await columns(connection, workflow), WORKFLOW_COLUMNS)
+    await check_row_security(connection, outbox)
     return found
 
 
@@ -104,6 +114,22 @@ async def check_table(connection: Connection, table: Table, remedy: str) -> int:
         what = {"p": "is partitioned", "r": "is a partition or inherits"}.get(str(kind), "is not a table")
         raise ConfigurationError(f"{table} {what}: Dispatcher needs an ordinary table of its own")
     return int(str(oid))
+
+
+async def check_row_security(connection: Connection, outbox: Outbox) -> None:
+    """Refuse a role from which a policy would hide rows: they would never be sent, and nobody would know."""
+    hidden = [
+        str(Table(str(schema), str(name)))
+        for schema, name in await (
+            await connection.execute(HIDING, (outbox.schema, [outbox.name, outbox.workflow.name]))
+        ).fetchall()
+    ]
+    if hidden:
+        raise ConfigurationError(
+            f"row-level security hides rows of {', '.join(hidden)} from role {connection.info.user}: use a role with"
+            " BYPASSRLS (on Supabase postgres or service_role), or the owner without FORCE ROW LEVEL SECURITY;"
+            " a policy is not enough"
+        )
 
 
 async def columns(connection: Connection, table: int) -> dict[str, Column]:

@@ -24,7 +24,10 @@ select * from (
   select t.notification_id, t.birth, t.generation, t.fence, t.attempts, t.age,
     {gates} as open,
     n.notification_workflow_id is not null as has_workflow,
-    w.workflow_key, coalesce(w.publish_status = 'PUBLISH' and not w.deactivated, false) as workflow_usable,
+    w.workflow_key,
+    -- A workflow without an enterprise is everybody's, any other its enterprise's alone. As text: the types may differ.
+    coalesce(w.enterprise_id::text = n.enterprise_id::text, w.enterprise_id is null) as workflow_shared,
+    coalesce(w.publish_status = 'PUBLISH' and not w.deactivated, false) as workflow_usable,
     x.payload_bytes, x.overrides_bytes,
     case when x.payload_bytes <= %(max_bytes)s then x.payload end as payload,
     case when x.overrides_bytes <= %(max_bytes)s then x.overrides end as overrides,

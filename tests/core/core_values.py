@@ -36,6 +36,7 @@ def taken_row(**columns: Any) -> dict[str, Any]:
         "open": True,
         "has_workflow": True,
         "workflow_key": "welcome",
+        "workflow_shared": True,
         "workflow_usable": True,
         "payload": '{"title": "Lift"}',
         "overrides": None,

@@ -42,6 +42,7 @@ def test_a_good_row_is_taken_over_as_it_is():
             "notification_workflow_id is not set",
         ),
         ({"workflow_key": None, "workflow_usable": False}, "notification_workflow_id names no workflow"),
+        ({"workflow_shared": False}, "notification_workflow_id names a workflow of another enterprise"),
         ({"workflow_usable": False}, "workflow 'welcome' is not published or is deactivated"),
         ({"recipients": []}, "recipients are empty"),
         ({"recipients": None}, "recipients are empty"),

@@ -15,6 +15,8 @@ from structlog.testing import capture_logs
 
 ROWS = st.lists(st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=3, unique=True), min_size=1, max_size=4)
 WAKE_UPS = st.lists(st.sampled_from(["wake", "sweep", "pass", "work"]), max_size=12)
+WITHIN_A_LEASE = WAKE_UPS.map(lambda steps: [step for step in steps if step != "pass"])
+"""A run that nobody starts for several leases has spent its attempts: that is time, and no wake-up."""
 CALM = settings(deadline=None, derandomize=True, max_examples=60)
 
 
@@ -67,7 +69,7 @@ def good(rows: list[list[str]]) -> list[Row]:
 
 
 @CALM
-@given(ROWS, WAKE_UPS, st.integers(0, 1000), st.randoms(use_true_random=False))
+@given(ROWS, WITHIN_A_LEASE, st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_wake_ups_in_any_order_and_number_end_in_the_same_ledger(
     rows: list[list[str]], wake_ups: list[str], seed: int, random: Any
 ):

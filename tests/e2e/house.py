@@ -20,6 +20,13 @@ from dispatcher.devstack.standin.process import Standin, running
 
 WORKFLOW = "default-in-app"
 RUN = (sys.executable, "-m", "dispatcher", "run")
+RUN_ROLE = "dispatcher_run"
+"""Who `dispatcher run` connects as: a role with what `dispatcher db sql grants` gives it, and nothing else."""
+
+
+def as_run_role(url: str) -> str:
+    """Return the URL of the database's owner as the one of `dispatcher run`."""
+    return url.replace("//postgres@", f"//{RUN_ROLE}@")
 
 
 async def eventually(fact: Callable[[], Awaitable[Any]], what: str, within: float = 30) -> Any:
@@ -178,7 +185,7 @@ class House:
         log = self.folder / f"dispatcher-{len(self.processes)}.log"
         environment = {
             "PATH": os.environ["PATH"],
-            "DATABASE_URL": self.url,
+            "DATABASE_URL": as_run_role(self.url),
             "TEMPORAL_ADDRESS": self.temporal_address,
             "TEMPORAL_TASK_QUEUE": self.queue,
             "NOVU_API_URL": self.novu.url,

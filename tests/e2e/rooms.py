@@ -5,23 +5,26 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psycopg
+from house import RUN_ROLE
 from invariants import PREPARE
 
 from dispatcher.devstack.postgres import PostgresServer
-from dispatcher.install import create_dev_schema, install
+from dispatcher.install import create_dev_schema, install, render_grants
 
 TEMPLATE = "e2e_template"
 counter = itertools.count()
 
 
 async def make_template(server: PostgresServer) -> str:
-    """Create the database that is cloned; return its name."""
+    """Create the database that is cloned, and the role of `dispatcher run`; return the database's name."""
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as admin:
         await admin.execute(f"create database {TEMPLATE}".encode())
+        await admin.execute(f"create role {RUN_ROLE} login".encode())
     url = server.url(TEMPLATE)
     await create_dev_schema(url)
     await install(url)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(render_grants("notify.ent_notification", RUN_ROLE).encode())
         await connection.execute(PREPARE)
     return TEMPLATE
 

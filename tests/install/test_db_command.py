@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from dispatcher.cli.db import app
 from dispatcher.errors import DispatcherError
-from dispatcher.install import render
+from dispatcher.install import render, render_grants
 
 Command = Callable[..., Result]
 
@@ -94,6 +94,17 @@ def test_sql_is_the_rendered_text_and_needs_no_database(command: Command, monkey
     assert command("sql", "instal").exit_code == 2
     monkeypatch.setenv("DISPATCHER_OUTBOX", "other.place")
     assert '"other"."place"' in command("sql", "uninstall").stdout
+
+
+def test_grants_are_for_somebody_and_need_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    shown = command("sql", "grants", "--role", 'ru"n', "--outbox", "other.place")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout == render_grants("other.place", 'ru"n')
+    assert 'grant select ("id", "publish_status"' in shown.stdout
+    assert 'on "other"."place" to "ru""n";' in shown.stdout
+    assert command("sql", "grants").exit_code == 2
+    assert command("sql", "grants", "--role", "r" * 64).exit_code == 2
 
 
 def test_the_options_win_over_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ async def test_a_quiet_producer_can_prepare_its_transaction(installed: Database)
     assert await installed.rings(*prepare, "commit prepared 'two-phase'") == 0
 
 
-async def test_a_producer_who_may_only_insert_can_ring(installed: Database) -> None:
+async def test_s30_a_producer_who_may_only_insert_can_ring(installed: Database) -> None:
     await installed.run(
         "do $$ begin if to_regrole('install_producer') is null then create role install_producer; end if; end $$",
         "grant usage on schema notify, shared_types to install_producer",
@@ -130,7 +130,7 @@ async def test_the_trigger_never_raises_and_rather_rings(installed: Database) ->
     assert await installed.rings(DUE) == 1
 
 
-async def test_nobody_elses_objects_are_called(installed: Database) -> None:
+async def test_f136_nobody_elses_objects_are_called(installed: Database) -> None:
     await installed.run(
         "create schema attacker",
         "create function attacker.pg_notify(text, text) returns void language plpgsql as"
@@ -147,7 +147,7 @@ async def test_nobody_elses_objects_are_called(installed: Database) -> None:
     assert await installed.rings(hostile, "create temporary table inserted (id int)", DUE, DRAFT, publish) == 2
 
 
-async def test_an_installation_under_a_hostile_search_path_is_the_same(database: Database) -> None:
+async def test_f136_an_installation_under_a_hostile_search_path_is_the_same(database: Database) -> None:
     await database.run(
         "create schema attacker",
         "create function attacker.pg_notify(text, text) returns void language sql as 'select null'",

@@ -141,7 +141,7 @@ async def test_additions_of_the_host_are_no_drift(installed: Database) -> None:
     assert await inspect(installed.url) == []
 
 
-async def test_a_newer_installation_is_left_alone_with_a_warning(installed: Database) -> None:
+async def test_f137_a_newer_installation_is_left_alone_with_a_warning(installed: Database) -> None:
     await installed.run(
         "insert into dispatcher.migration (name, checksum) values ('999_future.sql', 'x')",
         "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as"

@@ -35,7 +35,7 @@ async def eventually(database: Database, query: str) -> list[tuple[object, ...]]
     return rows
 
 
-async def test_the_tenth_run_touches_nothing(database: Database) -> None:
+async def test_f137_the_tenth_run_touches_nothing(database: Database) -> None:
     report = await install(database.url)
     assert report.changed
     assert not report.remaining
@@ -46,14 +46,14 @@ async def test_the_tenth_run_touches_nothing(database: Database) -> None:
     assert await inspect(database.url) == []
 
 
-async def test_four_installers_at_once_all_succeed(database: Database) -> None:
+async def test_f132_four_installers_at_once_all_succeed(database: Database) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(install, database.url)
     assert await inspect(database.url) == []
 
 
-async def test_an_open_writer_is_named_and_an_installer_gives_up(database: Database) -> None:
+async def test_f133_an_open_writer_is_named_and_an_installer_gives_up(database: Database) -> None:
     said: list[str] = []
     async with await database.connect(application_name="night shift") as writer:
         await writer.execute("begin")
@@ -67,7 +67,7 @@ async def test_an_open_writer_is_named_and_an_installer_gives_up(database: Datab
     assert await database.run("select 1 from pg_namespace where nspname = 'dispatcher'") == []
 
 
-async def test_an_installer_succeeds_once_the_writer_lets_go(database: Database) -> None:
+async def test_f133_an_installer_succeeds_once_the_writer_lets_go(database: Database) -> None:
     async with await database.connect() as writer, anyio.create_task_group() as tasks:
         await writer.execute("begin")
         await writer.execute(DUE)
@@ -78,7 +78,7 @@ async def test_an_installer_succeeds_once_the_writer_lets_go(database: Database)
     assert await inspect(database.url) == []
 
 
-async def test_other_writers_wait_no_longer_than_the_lock_timeout(database: Database) -> None:
+async def test_f133_other_writers_wait_no_longer_than_the_lock_timeout(database: Database) -> None:
     slowest = 0.0
     async with await database.connect() as holder, await database.connect() as writer:
         await holder.execute("begin")
@@ -119,7 +119,7 @@ async def test_putting_our_own_schema_right_does_not_wait_for_writers(installed:
 
 
 @pytest.mark.parametrize("cut", ["transaction", "index"])
-async def test_an_installer_that_is_killed_leaves_work_that_a_second_run_completes(
+async def test_f131_an_installer_that_is_killed_leaves_work_that_a_second_run_completes(
     database: Database, cut: str
 ) -> None:
     """The transaction is cut while it waits for a writer, the index build while it waits for an old snapshot."""
@@ -138,7 +138,53 @@ async def test_an_installer_that_is_killed_leaves_work_that_a_second_run_complet
     assert await database.rings(DUE) == 1
 
 
-async def test_an_interrupted_index_is_rebuilt(database: Database) -> None:
+async def test_f131_an_installer_whose_session_ends_after_any_statement(database: Database) -> None:
+    """The server ends the session when it begins its n-th statement that changes something, for every n there is."""
+    await database.run(
+        "create schema faults",
+        "create sequence faults.began",
+        "create function faults.strike() returns event_trigger language plpgsql as $$ begin"
+        " if nextval('faults.began') = current_setting('faults.at')::int then"
+        " perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(0); end if; end $$",
+        "create event trigger strike on ddl_command_start execute function faults.strike()",
+    )
+    strikes = 0
+    while True:
+        await database.run(
+            "alter event trigger strike disable",
+            f"alter database {database.name} set faults.at = {20 + strikes * 3}",
+            "alter sequence faults.began restart",
+            "alter event trigger strike enable",
+        )
+        try:
+            await install(database.url)
+        except Unreachable:
+            strikes += 1
+            await database.run("alter event trigger strike disable")
+            assert await database.rings(DUE.replace("'n'", f"'n{strikes}'")) <= 1
+            continue
+        break
+    assert strikes >= 5
+    assert await inspect(database.url) == []
+
+
+async def test_f138_triggers_of_the_host_stay_and_fire(database: Database) -> None:
+    await database.run(
+        "create table notify.seen (id bigint)",
+        "create function notify.look() returns trigger language plpgsql as"
+        " $$ begin insert into notify.seen values (new.id); return new; end $$",
+        "create trigger zz_host after insert on notify.ent_notification for each row execute function notify.look()",
+        "create trigger aa_host before insert on notify.ent_notification for each row execute function notify.look()",
+    )
+    await install(database.url)
+    assert await database.rings(DUE) == 1
+    assert await database.run("select count(*) from notify.seen") == [(2,)]
+    await uninstall(database.url, Options(ledger=True))
+    names = await database.run("select tgname from pg_trigger where not tgisinternal order by 1")
+    assert names == [("aa_host",), ("zz_host",)]
+
+
+async def test_f131_an_interrupted_index_is_rebuilt(database: Database) -> None:
     async with await database.connect() as blocker:
         await blocker.execute("begin isolation level repeatable read")
         await blocker.execute("select count(*) from pg_class")
@@ -172,7 +218,7 @@ async def test_uninstall_keeps_the_ledger_and_a_later_installation_finds_it(inst
     assert await installed.run(key) == before
 
 
-async def test_uninstall_with_the_ledger_leaves_nothing(database: Database) -> None:
+async def test_f137_uninstall_with_the_ledger_leaves_nothing(database: Database) -> None:
     before = await database.definitions()
     await install(database.url)
     for _ in range(2):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from live_database import Database
 
 from dispatcher.errors import ConfigurationError
-from dispatcher.install import Options, inspect, install, render, uninstall
+from dispatcher.install import Options, inspect, install, render, render_grants, uninstall
 from dispatcher.install.files import INDEXES
 from dispatcher.install.names import LIMIT, Outbox, Table, parse
 
@@ -44,7 +44,7 @@ def test_what_is_no_qualified_name_is_refused(text: str) -> None:
         parse(text)
 
 
-def test_names_that_postgres_would_cut_are_refused() -> None:
+def test_f17_names_that_postgres_would_cut_are_refused() -> None:
     parse(f"{'s' * 63}.{'t' * 54}")
     with pytest.raises(ConfigurationError, match="64 bytes, PostgreSQL keeps 63"):
         parse(f"{'s' * 64}.t")
@@ -69,7 +69,7 @@ def test_derived_names_fit_and_differ(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(("schema", "name"), ODD)
-async def test_an_odd_name_is_installed_heard_and_removed(database: Database, schema: str, name: str) -> None:
+async def test_f17_an_odd_name_is_installed_heard_and_removed(database: Database, schema: str, name: str) -> None:
     outbox = Outbox(schema, name)
     host, beside = sql_name(outbox), sql_name(outbox.workflow)
     await database.run(
@@ -84,6 +84,7 @@ async def test_an_odd_name_is_installed_heard_and_removed(database: Database, sc
     insert = f"insert into {host} (name, payload, recipients, publish_status) values ('n', '{{}}', '{{}}', 'PUBLISH')"
     assert await database.rings(insert) == 1
     assert sql_name(outbox) in render("install", options)
+    await database.run(render_grants(str(outbox), "postgres"))
     await uninstall(database.url, options)
     assert await database.rings(insert.replace("'n'", "'m'")) == 0
     assert await database.run("select 1 from pg_trigger where not tgisinternal") == []

@@ -50,7 +50,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("wrong", "said"), WRONG)
-async def test_a_host_that_does_not_fit_is_refused_and_untouched(database: Database, wrong: str, said: str) -> None:
+async def test_f138_a_host_that_does_not_fit_is_refused_and_untouched(
+    database: Database, wrong: str, said: str
+) -> None:
     await database.run(wrong)
     before = await database.catalogue()
     for attempt in (install, inspect):
@@ -94,7 +96,9 @@ RIGHTS = [
 
 
 @pytest.mark.parametrize(("given", "needed"), RIGHTS)
-async def test_a_role_that_lacks_rights_is_told_which(database: Database, given: str, needed: list[str]) -> None:
+async def test_f134_an_installer_that_lacks_rights_is_told_which(
+    database: Database, given: str, needed: list[str]
+) -> None:
     name, role = database.name, "install_limited"
     await database.run(
         f"do $$ begin if to_regrole('{role}') is null then create role {role} login; end if; end $$",

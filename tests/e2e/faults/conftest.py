@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from house import House
+from house import RUN_ROLE, House
 from proxy import FaultProxy, proxied
 
 from dispatcher.devstack.postgres import PostgresServer
@@ -32,4 +32,4 @@ async def to_novu(house: House) -> AsyncIterator[FaultProxy]:
 @pytest.fixture
 def proxied_url(url: str, to_postgres: FaultProxy) -> str:
     """The house's database, through the proxy."""
-    return urlsplit(url)._replace(netloc=f"postgres@127.0.0.1:{to_postgres.port}").geturl()
+    return urlsplit(url)._replace(netloc=f"{RUN_ROLE}@127.0.0.1:{to_postgres.port}").geturl()

@@ -1,0 +1,53 @@
+"""What a command of `dispatcher db` is asked: options, and what stands in the environment where one is not given."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dispatcher.install import Options
+
+Url = Annotated[str | None, typer.Option("--database-url", help="Instead of DATABASE_URL.", show_default=False)]
+Outbox = Annotated[str | None, typer.Option("--outbox", help="Instead of DISPATCHER_OUTBOX.", show_default=False)]
+NoIndex = Annotated[bool, typer.Option("--no-index", help="Leave the outbox without our indexes: sweeps scan it.")]
+LockTimeout = Annotated[str, typer.Option("--lock-timeout", help="How long writers may have to wait, per attempt.")]
+
+
+def options_from(
+    outbox: str | None, lock_timeout: str = "3s", *, no_index: bool = False, ledger: bool = False
+) -> "Options":
+    """Return what the command line and the environment ask for."""
+    from dispatcher.install import Options
+
+    name = outbox or setting("DISPATCHER_OUTBOX") or Options.outbox
+    return Options(name, not no_index, ledger, duration(lock_timeout, "--lock-timeout"))
+
+
+def url_from(option: str | None) -> str:
+    """Return the database's URL; ConfigurationError when nobody named it."""
+    from dispatcher.errors import ConfigurationError
+
+    url = option or setting("DATABASE_URL")
+    if url is None:
+        raise ConfigurationError("DATABASE_URL is not set: set it, or give --database-url")
+    return url
+
+
+def setting(name: str) -> str | None:
+    """Return a variable of the environment or of the .env file here. The other settings may still be incomplete."""
+    from dispatcher.environment.places import ENV_FILE, find, layers
+
+    found = find([name], layers(ENV_FILE))
+    return found.value if found else None
+
+
+def duration(text: str, option: str) -> timedelta:
+    """Return the length of time that an option was given."""
+    from dispatcher.environment.durations import parse_duration
+    from dispatcher.errors import ConfigurationError
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {error}") from None
