@@ -1,13 +1,22 @@
-"""Proxies in front of each server; the house and its closing invariants come from the folder above."""
+"""Proxies in front of each server, and a server of the test's own; the house comes from the folder above."""
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from house import House
+from invariants import PREPARE
+from own_server import OwnServer, copy_of
 from proxy import FaultProxy, proxied
 
+from dispatcher.devstack import postgres
 from dispatcher.devstack.postgres import PostgresServer
+from dispatcher.install import create_dev_schema, install
+
+counter = itertools.count()
 
 
 @pytest.fixture
@@ -33,3 +42,25 @@ async def to_novu(house: House) -> AsyncIterator[FaultProxy]:
 def proxied_url(url: str, to_postgres: FaultProxy) -> str:
     """The house's database, through the proxy."""
     return urlsplit(url)._replace(netloc=f"postgres@127.0.0.1:{to_postgres.port}").geturl()
+
+
+@pytest.fixture(scope="session")
+async def cluster(stack_folder: Path) -> Path:
+    """A stopped cluster whose database `app` has XNovu's tables and ours."""
+    folder = stack_folder / "cluster"
+    with postgres.running(folder, settings={"fsync": "off"}) as server:
+        async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as admin:
+            await admin.execute("create database app")
+        await create_dev_schema(server.url("app"))
+        await install(server.url("app"))
+        async with await psycopg.AsyncConnection.connect(server.url("app"), autocommit=True) as connection:
+            await connection.execute(PREPARE)
+    return folder
+
+
+@pytest.fixture
+def own(cluster: Path, stack_folder: Path) -> Iterator[OwnServer]:
+    """A server of the test's own, running."""
+    with copy_of(cluster, stack_folder / f"own-{next(counter)}") as server:
+        server.start()
+        yield server

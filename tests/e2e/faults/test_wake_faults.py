@@ -4,7 +4,7 @@ import struct
 
 import psycopg
 import pytest
-from facts import caught, effects_are_exactly
+from facts import caught, effects_are_exactly, proven
 from house import House, Process, eventually
 from proxy import FaultProxy
 
@@ -12,15 +12,6 @@ LISTENERS = (
     "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen %%'"
     " and pid <> pg_backend_pid()"
 )
-
-
-async def proven(process: Process, times: int, within: float = 20) -> None:
-    """Wait until the listener was proven so often."""
-
-    async def enough() -> bool:
-        return process.words().count('"listening"') >= times
-
-    await eventually(enough, f"listener proven {times} times; log:\n{process.words()[-2000:]}", within)
 
 
 async def noticed(process: Process, within: float = 15) -> None:
