@@ -82,7 +82,7 @@ async def run(settings: Settings) -> None:
             await door.close()
             await drained(outbox)
             tasks.cancel_scope.cancel()
-        handed_back = await outbox.farewell()
+        handed_back = await farewell(outbox)
     log.info("stopped", node=node, handed_back=handed_back)
 
 
@@ -97,6 +97,15 @@ async def drained(outbox: Outbox) -> None:
     with anyio.move_on_after(DRAIN_SECONDS), contextlib.suppress(*LOST):
         while await outbox.in_flight():  # noqa: ASYNC110  (the fact is in the database)
             await asyncio.sleep(0.05)
+
+
+async def farewell(outbox: Outbox) -> int | None:
+    """Hand back what this node still holds, and return how many rows; None when the database does not hear of it."""
+    try:
+        return await outbox.farewell()
+    except LOST as error:
+        log.warning("database_unreachable", error=str(error), effect="what this node holds is freed with its leases")
+        return None
 
 
 def stop_signal() -> asyncio.Event:

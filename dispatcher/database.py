@@ -32,6 +32,7 @@ SESSION = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "30s",
     "idle_session_timeout": "0",
+    "synchronous_commit": "on",  # a call is written down for good before it leaves; claims say "off" themselves
     "default_transaction_isolation": "read committed",
     "TimeZone": "UTC",
     "DateStyle": "ISO",

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,8 +158,8 @@ class House:
         """Return a row's error_details."""
         return await self.value("select error_details from notify.ent_notification where id = %s", notification_id)
 
-    def start(self, **settings: str) -> Process:
-        """Start `dispatcher run`, logging to a file."""
+    def start(self, *, under: Sequence[str] = (), **settings: str) -> Process:
+        """Start `dispatcher run`, logging to a file; `under` a program that runs the command given to it."""
         log = self.folder / f"dispatcher-{len(self.processes)}.log"
         environment = {
             "PATH": os.environ["PATH"],
@@ -173,7 +173,7 @@ class House:
         }
         with log.open("wb") as words:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "dispatcher", "run"],
+                [*under, sys.executable, "-m", "dispatcher", "run"],
                 env=environment,
                 cwd=self.folder,
                 stdout=words,
@@ -235,3 +235,17 @@ async def open_house(url: str, temporal_address: str, novu: Standin, folder: Pat
                 process.kill()
         await house.exits.aclose()
         await connection.close()
+
+
+async def quiet(house: House) -> None:
+    """Wait until every due row is final and nobody holds one."""
+
+    async def idle() -> bool:
+        return not await house.rows(
+            "select from notify.ent_notification where publish_status = 'PUBLISH' and not deactivated"
+            " and notification_status in ('PENDING', 'PROCESSING')"
+            " and (scheduled_for is null or scheduled_for <= clock_timestamp())"
+            " union all select from dispatcher.delivery where lease_until is not null"
+        )
+
+    await eventually(idle, f"a quiet house; {await house.counts()} {house.last_words()}", 90)

@@ -36,3 +36,12 @@ async def proven(process: Process, times: int, within: float = 20) -> None:
         return process.words().count('"listening"') >= times
 
     await eventually(enough, f"listener proven {times} times; log:\n{process.words()[-2000:]}", within)
+
+
+async def noticed(process: Process, within: float = 15) -> None:
+    """Wait until the listener says that it hears nothing."""
+
+    async def told() -> bool:
+        return '"not_listening"' in process.words()
+
+    await eventually(told, f"loss noticed; log:\n{process.words()[-2000:]}", within)
