@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from house import House, open_house, quiet
+from house import House, eventually, open_house
 from invariants import PREPARE, broken, load_oracle
 
 from dispatcher.devstack.postgres import PostgresServer
@@ -55,3 +55,17 @@ async def house(url: str, temporal_server: TemporalServer, novu: Standin, tmp_pa
         await quiet(house)
         await load_oracle(house.connection, house.novu)
         assert await broken(house.connection) == {}
+
+
+async def quiet(house: House) -> None:
+    """Wait until every due row is final and nobody holds one."""
+
+    async def idle() -> bool:
+        return not await house.rows(
+            "select from notify.ent_notification where publish_status = 'PUBLISH' and not deactivated"
+            " and notification_status in ('PENDING', 'PROCESSING')"
+            " and (scheduled_for is null or scheduled_for <= clock_timestamp())"
+            " union all select from dispatcher.delivery where lease_until is not null"
+        )
+
+    await eventually(idle, f"a quiet house; {await house.counts()} {house.last_words()}", 90)

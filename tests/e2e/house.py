@@ -235,17 +235,3 @@ async def open_house(url: str, temporal_address: str, novu: Standin, folder: Pat
                 process.kill()
         await house.exits.aclose()
         await connection.close()
-
-
-async def quiet(house: House) -> None:
-    """Wait until every due row is final and nobody holds one."""
-
-    async def idle() -> bool:
-        return not await house.rows(
-            "select from notify.ent_notification where publish_status = 'PUBLISH' and not deactivated"
-            " and notification_status in ('PENDING', 'PROCESSING')"
-            " and (scheduled_for is null or scheduled_for <= clock_timestamp())"
-            " union all select from dispatcher.delivery where lease_until is not null"
-        )
-
-    await eventually(idle, f"a quiet house; {await house.counts()} {house.last_words()}", 90)

@@ -45,3 +45,8 @@ async def noticed(process: Process, within: float = 15) -> None:
         return '"not_listening"' in process.words()
 
     await eventually(told, f"loss noticed; log:\n{process.words()[-2000:]}", within)
+
+
+async def effects_above(house: House, least: int) -> bool:
+    """Return whether Novu accepted more than so many."""
+    return (await house.novu.summary()).effects > least

@@ -14,7 +14,6 @@ from house import House
 from dispatcher.devstack import postgres, processes
 
 SETTINGS = {"fsync": "off", "max_connections": "60", "wal_level": "replica", "max_wal_senders": "4"}
-PASSWORD = "apple"
 
 
 class OwnServer:
@@ -26,6 +25,7 @@ class OwnServer:
         self.settings = dict(SETTINGS)
         self.user = postgres.unprivileged_user(folder)
         self.binaries = postgres.reachable_binaries(self.user)
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, user: str = "postgres") -> str:
@@ -65,7 +65,7 @@ class OwnServer:
                 extra_groups=None if self.user is None else [],
                 start_new_session=True,
                 cwd="/",
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
+                env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
             )
         processes.wait_until(lambda: postgres.accepts(self.url()), self._process, self.folder / "postgres.log", within)
 

@@ -1,8 +1,7 @@
-"""Clocks that are wrong: ours, the database's, and time zones of every kind. Only the database's clock decides."""
-
-from pathlib import Path
+"""Our clock is wrong, and time zones are odd: only the database's clock decides."""
 
 import pytest
+from clocks import moved_clock, scheduled
 from facts import effects_are_exactly, proven
 from house import House
 
@@ -10,29 +9,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 
-def clock(offset: str) -> dict[str, str]:
-    """Return what moves a process's clock; the monotonic one stays as it is."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        pytest.fail("libfaketime is missing: apt-get install faketime", pytrace=False)
-    return {"LD_PRELOAD": str(library), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-
-
-async def scheduled(house: House, within: str) -> int:
-    """Insert a row that is due in so long by the database's clock."""
-    row = await house.notify(publish_status="DRAFT")
-    await house.rows(
-        "update notify.ent_notification set scheduled_for = clock_timestamp() + %s::interval,"
-        " publish_status = 'PUBLISH' where id = %s",
-        within,
-        row,
-    )
-    return row
-
-
 @pytest.mark.parametrize("offset", ["+1h", "-1h"])
 async def test_f140_our_clock_is_an_hour_off(house: House, offset: str):
-    process = await house.running(**clock(offset), **QUICK)
+    process = await house.running(**moved_clock(offset), **QUICK)
     await proven(process, 1)
     started = next(line for line in process.words().splitlines() if '"started"' in line)
     told = await house.value("select abs(extract(epoch from clock_timestamp() - %s::timestamptz))", started[15:42])
