@@ -6,12 +6,12 @@ import pytest
 from house import House
 
 
-def moved_clock(offset: str) -> dict[str, str]:
+def moved_clock(**how: str) -> dict[str, str]:
     """Return what moves a process's clock; the monotonic one stays as it is."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
     if library is None:
         pytest.fail("libfaketime is missing: apt-get install faketime", pytrace=False)
-    return {"LD_PRELOAD": str(library), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", **how}
 
 
 async def scheduled(house: House, within: str) -> int:

@@ -11,7 +11,7 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 @pytest.mark.parametrize("offset", ["+1h", "-1h"])
 async def test_f140_our_clock_is_an_hour_off(house: House, offset: str):
-    process = await house.running(**moved_clock(offset), **QUICK)
+    process = await house.running(**moved_clock(FAKETIME=offset), **QUICK)
     await proven(process, 1)
     started = next(line for line in process.words().splitlines() if '"started"' in line)
     told = await house.value("select abs(extract(epoch from clock_timestamp() - %s::timestamptz))", started[15:42])
