@@ -35,24 +35,23 @@ async def test_f20_restarts_in_a_burst(house: House, own: OwnServer):
     process = await house.running(**QUICK)
     before = await seconds_for(house, 300)
     await house.novu.configure(latency_ms=100)
-    sent = 300
+    await house.burst(1500)
     for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, without a word
-        await house.burst(400)
-        await eventually(lambda: effects_above(house, sent + 100), "calls to Novu")  # noqa: B023  (awaited here)
+        so_far = (await house.novu.summary()).effects
+        await eventually(lambda: effects_above(house, so_far + 50), "calls to Novu")  # noqa: B023  (awaited here)
         own.stop(how)
         own.start()
         await reconnect(house, own.url())
-        sent += 400
-        assert (await house.counts()).get("SENT", 0) < sent, "the server ended too late to prove anything"
-        started = time.monotonic()
-        await house.all_sent(sent)
-        print(f"{how.name}: all sent {time.monotonic() - started:.1f} s after the server's return")  # noqa: T201
+    assert (await house.counts()).get("SENT", 0) < 1800, "the servers ended too late to prove anything"
+    started = time.monotonic()
+    await house.all_sent(1800, within=90)  # a call that was on its way is left alone for as long as it may take
+    print(f"all sent {time.monotonic() - started:.1f} s after the server's last return")  # noqa: T201
     await house.novu.configure(latency_ms=0)
     after = await seconds_for(house, 300)
     print(f"a burst of 300 took {before:.2f} s before and {after:.2f} s after")  # noqa: T201
     assert after < 3 * before + 1
     assert process.popen.poll() is None
-    await effects_are_exactly(house, sent + 300)
+    await effects_are_exactly(house, 2100)
 
 
 async def test_f21_a_server_that_is_away(house: House, own: OwnServer):
