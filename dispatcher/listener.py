@@ -13,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from dispatcher.backoff import Backoff
-from dispatcher.database import LOST, Pool
+from dispatcher.database import LOST, Pool, configure, patience, using
 from dispatcher.errors import Unreachable
 from dispatcher.logs import get_logger
 from dispatcher.models import CHANNEL
@@ -22,6 +22,13 @@ EVENT = "EVENT"
 POLLING = "POLLING"
 CANARY_SECONDS = 5.0
 POLL_SECONDS = 0.4
+CROWDED = 0.1
+QUEUE = """
+    select pg_notification_queue_usage(),
+      (select pid from pg_stat_activity where state like 'idle in transaction%' order by xact_start limit 1)
+"""
+"""How full PostgreSQL's queue of notifications is (asking also frees what nobody needs any more), and the session that
+most likely keeps it: one that listens and does not end its transaction."""
 
 log = get_logger("listener")
 
@@ -41,6 +48,7 @@ class Listener:
         self._canary = f"{CHANNEL}_canary_{node}"
         self._heard = asyncio.Event()
         self._failures = 0
+        self._crowded = False
         self._pauses = pauses
 
     async def run(self) -> None:
@@ -67,8 +75,10 @@ class Listener:
 
     async def _serve(self, connection: AsyncConnection) -> None:
         """LISTEN first, then wake the door: what was committed before is found by the claim, what comes later rings."""
-        for channel in (CHANNEL, self._canary):
-            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+        await configure(connection)
+        async with patience(connection, CANARY_SECONDS):
+            for channel in (CHANNEL, self._canary):
+                await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
         self._wake.set()
         await first_to_end(lambda: self._hear(connection), self._prove)
 
@@ -84,7 +94,8 @@ class Listener:
         """Send canaries from the pool; raise when one does not come back in time."""
         while True:
             self._heard.clear()
-            async with self._pool.connection() as other:
+            async with using(self._pool, CANARY_SECONDS) as other:
+                await self._watch_queue(other)
                 await other.execute("select pg_notify(%s, '')", [self._canary])
             try:
                 async with asyncio.timeout(CANARY_SECONDS):
@@ -93,6 +104,15 @@ class Listener:
                 raise UnheardError("a NOTIFY sent from another connection did not arrive") from None
             self._proven()
             await asyncio.sleep(CANARY_SECONDS)
+
+    async def _watch_queue(self, connection: AsyncConnection) -> None:
+        """Say once that the queue of notifications fills up: while it is full, producers cannot commit."""
+        cursor = await connection.execute(QUEUE)
+        async for usage, pid in cursor:
+            if (usage >= CROWDED) is not self._crowded:
+                self._crowded = not self._crowded
+                tell = log.warning if self._crowded else log.info
+                tell("notify_queue_fills" if self._crowded else "notify_queue_empty", usage=usage, blocking_pid=pid)
 
     def _proven(self) -> None:
         if self.mode is POLLING:

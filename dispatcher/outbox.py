@@ -16,7 +16,7 @@ from psycopg.errors import DeadlockDetected
 from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
 
 from dispatcher import intake
-from dispatcher.database import LOST, Pool, StatusColumn, query
+from dispatcher.database import LOST, Pool, StatusColumn, query, using
 from dispatcher.models import CHANNEL, Cancel, Claim, ClaimSizes, Late, Notification, Start
 from dispatcher.planning import Call, Member
 
@@ -300,7 +300,7 @@ class Outbox:
     async def _execute_once(
         self, name: str, parameters: dict[str, Any], row_factory: AsyncRowFactory[Row]
     ) -> list[Row]:
-        async with self._pool.connection() as connection, connection.cursor(row_factory=row_factory) as cursor:
+        async with using(self._pool) as connection, connection.cursor(row_factory=row_factory) as cursor:
             await cursor.execute(self._queries[name], parameters)
             return await cursor.fetchall() if cursor.description else []
 

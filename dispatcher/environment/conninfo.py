@@ -25,6 +25,7 @@ DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "9000",
     "connect_timeout": "5",
+    "client_encoding": "UTF8",  # whatever the database says
 }
 SHAPE = "postgres://user:password@host:5432/database"
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?", re.IGNORECASE)

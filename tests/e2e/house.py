@@ -180,8 +180,8 @@ class House:
 
         await eventually(idle, f"a quiet house; {await self.counts()} {self.last_words()}", 90)
 
-    def start(self, program: Sequence[str] = RUN, **settings: str) -> Process:
-        """Start `dispatcher run`, or what stands for it, logging to a file."""
+    def start(self, program: Sequence[str] = RUN, *, under: Sequence[str] = (), **settings: str) -> Process:
+        """Start `dispatcher run`, or what stands for it, logging to a file; `under` runs the command given to it."""
         log = self.folder / f"dispatcher-{len(self.processes)}.log"
         environment = {
             "PATH": os.environ["PATH"],
@@ -195,7 +195,7 @@ class House:
         }
         with log.open("wb") as words:
             popen = subprocess.Popen(
-                program,
+                [*under, *program],
                 env=environment,
                 cwd=self.folder,
                 stdout=words,

@@ -15,18 +15,18 @@ TEMPLATE = "e2e_template"
 counter = itertools.count()
 
 
-async def make_template(server: PostgresServer) -> str:
-    """Create the database that is cloned, and the role of `dispatcher run`; return the database's name."""
+async def make_template(server: PostgresServer, name: str = TEMPLATE) -> str:
+    """Create the server's first database, to be cloned, and the role of `dispatcher run`; return its name."""
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as admin:
-        await admin.execute(f"create database {TEMPLATE}".encode())
+        await admin.execute(f"create database {name}".encode())
         await admin.execute(f"create role {RUN_ROLE} login".encode())
-    url = server.url(TEMPLATE)
+    url = server.url(name)
     await create_dev_schema(url)
     await install(url)
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute(render_grants("notify.ent_notification", RUN_ROLE).encode())
         await connection.execute(PREPARE)
-    return TEMPLATE
+    return name
 
 
 @asynccontextmanager

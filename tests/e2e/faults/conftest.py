@@ -1,13 +1,20 @@
-"""Proxies in front of each server; the house and its closing invariants come from the folder above."""
+"""Proxies in front of each server, and a server of the test's own; the house comes from the folder above."""
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from house import RUN_ROLE, House
+from own_server import OwnServer, copy_of
 from proxy import FaultProxy, proxied
+from rooms import make_template
 
+from dispatcher.devstack import postgres
 from dispatcher.devstack.postgres import PostgresServer
+
+counter = itertools.count()
 
 
 @pytest.fixture
@@ -33,3 +40,20 @@ async def to_novu(house: House) -> AsyncIterator[FaultProxy]:
 def proxied_url(url: str, to_postgres: FaultProxy) -> str:
     """The house's database, through the proxy."""
     return urlsplit(url)._replace(netloc=f"{RUN_ROLE}@127.0.0.1:{to_postgres.port}").geturl()
+
+
+@pytest.fixture(scope="session")
+async def cluster(stack_folder: Path) -> Path:
+    """A stopped cluster whose database `app` has XNovu's tables and ours."""
+    folder = stack_folder / "cluster"
+    with postgres.running(folder, settings={"fsync": "off"}) as server:
+        await make_template(server, "app")
+    return folder
+
+
+@pytest.fixture
+def own(cluster: Path, stack_folder: Path) -> Iterator[OwnServer]:
+    """A server of the test's own, running."""
+    with copy_of(cluster, stack_folder / f"own-{next(counter)}") as server:
+        server.start()
+        yield server

@@ -1,6 +1,6 @@
 """Facts that several fault tests wait for or end with."""
 
-from house import House, eventually
+from house import House, Process, eventually
 from proxy import FaultProxy
 
 
@@ -27,3 +27,26 @@ async def on_the_wire(house: House) -> None:
 async def slow_call(house: House, recipient: object = "") -> None:
     """Make Novu's next call take 2 s."""
     await house.novu.add_fault("delay", recipient=str(recipient), seconds=2, times=1)
+
+
+async def proven(process: Process, times: int, within: float = 20) -> None:
+    """Wait until the listener was proven so often."""
+
+    async def enough() -> bool:
+        return process.words().count('"listening"') >= times
+
+    await eventually(enough, f"listener proven {times} times; log:\n{process.words()[-2000:]}", within)
+
+
+async def noticed(process: Process, within: float = 15) -> None:
+    """Wait until the listener says that it hears nothing."""
+
+    async def told() -> bool:
+        return '"not_listening"' in process.words()
+
+    await eventually(told, f"loss noticed; log:\n{process.words()[-2000:]}", within)
+
+
+async def effects_above(house: House, least: int) -> bool:
+    """Return whether Novu accepted more than so many."""
+    return (await house.novu.summary()).effects > least

@@ -49,6 +49,8 @@ class FaultProxy:
         self.caught = asyncio.Event()
         self.links: set[Link] = set()
         self.delay = self.jitter = 0.0
+        self.rate: float | None = None
+        """Bytes a second, per connection and direction."""
         self.mute = False
         self.budgets: Iterator[int] = iter(())
         self._dice = random.Random(1)
@@ -62,6 +64,10 @@ class FaultProxy:
         """Accept connections, on the same port as before."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Lead new connections to another server; the present ones stay where they are."""
+        self._target = (host, port)
 
     def refuse(self) -> None:
         """Refuse new connections until `open`; the present ones stay."""
@@ -88,6 +94,7 @@ class FaultProxy:
         self._stalled.clear()
         self._trap = None
         self.delay = self.jitter = 0.0
+        self.rate = None
         self.mute = False
         async with self._flowing:
             self._flowing.notify_all()
@@ -163,6 +170,7 @@ class FaultProxy:
                 self.counts[f"stalled_{direction}"] += len(data)
                 async with self._flowing:
                     await self._flowing.wait_for(lambda: direction not in self._stalled | link.stalled)
+            await self._squeeze(len(data))
             allowed = len(data) if link.budget is None else min(link.budget, len(data))
             with suppress(OSError):
                 if not data:
@@ -177,6 +185,13 @@ class FaultProxy:
                 link.abort(hard=True)
                 return
             link.budget = None if link.budget is None else link.budget - allowed
+
+    async def _squeeze(self, size: int) -> None:
+        """Take as long as a narrow pipe takes; a pipe that is widened meanwhile lets the rest through."""
+        self.counts["squeezed"] += self.rate is not None
+        while self.rate is not None and size > 0:
+            await asyncio.sleep(0.05)
+            size -= int(0.05 * (self.rate or size))
 
     def _watch(self, link: Link, direction: str, data: bytes) -> None:
         if direction == "up" and self._trap is not None:

@@ -1,33 +1,19 @@
 """Faults of the wake-up path: whatever becomes of the NOTIFY, rows arrive, and event mode comes back."""
 
 import struct
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
-from facts import caught, effects_are_exactly
-from house import House, Process, eventually
+from facts import caught, effects_are_exactly, noticed, proven
+from house import House, eventually
 from proxy import FaultProxy
 
 LISTENERS = (
     "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen %%'"
     " and pid <> pg_backend_pid()"
 )
-
-
-async def proven(process: Process, times: int, within: float = 20) -> None:
-    """Wait until the listener was proven so often."""
-
-    async def enough() -> bool:
-        return process.words().count('"listening"') >= times
-
-    await eventually(enough, f"listener proven {times} times; log:\n{process.words()[-2000:]}", within)
-
-
-async def noticed(process: Process, within: float = 15) -> None:
-    async def told() -> bool:
-        return '"not_listening"' in process.words()
-
-    await eventually(told, f"loss noticed; log:\n{process.words()[-2000:]}", within)
 
 
 @pytest.mark.slow
@@ -87,17 +73,37 @@ async def test_f07_a_commit_while_listen_is_on_its_way(house: House, to_postgres
     to_postgres.trap(b'listen "dispatcher_canary')
     to_postgres.reset()
     # Both LISTENs are in force, and the listener does not know it yet.
-    await eventually(lambda: caught(to_postgres), "a LISTEN without an answer")
+    await eventually(lambda: caught(to_postgres), "a LISTEN on its way")
+    in_force = LISTENERS + " and query ilike 'listen \"dispatcher_canary%%' and state = 'idle'"
+    await eventually(lambda: house.rows(in_force), "a LISTEN without an answer")
     row = await house.notify()
     await to_postgres.heal()
     assert await house.final(row, within=5) == ["SENT"]
     assert to_postgres.counts["caught"] == 1
 
 
+@asynccontextmanager
+async def ears(house: House) -> AsyncGenerator[psycopg.AsyncConnection]:
+    """Listen beside the dispatcher, to know that a wake-up really went out."""
+    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as connection:
+        await connection.execute("listen dispatcher")
+        yield connection
+
+
+async def heard(connection: psycopg.AsyncConnection) -> list[str]:
+    """Return the payloads heard so far; one of our own marks the end."""
+    await connection.execute("notify dispatcher, 'the end'")
+    payloads = [notify.payload async for notify in connection.notifies(timeout=0)]
+    assert payloads.pop() == "the end"
+    return payloads
+
+
 async def test_f08_a_thousand_wake_ups_for_one_row(house: House):
     await house.running()
-    row = await house.notify()
-    await house.rows("select pg_notify('dispatcher', i::text) from generate_series(1, 1000) i")
+    async with ears(house) as hearing:
+        row = await house.notify()
+        await house.rows("select pg_notify('dispatcher', i::text) from generate_series(1, 1000) i")
+        assert set(await heard(hearing)) >= {str(i) for i in range(1, 1001)}
     assert await house.final(row) == ["SENT"]
     assert await house.final(await house.notify()) == ["SENT"]
     assert await house.value("select count(*) from oracle.audit where new_status = 'PROCESSING'") == 2
@@ -108,8 +114,10 @@ async def test_f10_forged_wake_ups_are_only_wake_ups(house: House):
     process = await house.running()
     marker = "forged-marker"
     forged = ["", "-1", str(2**63), "'; drop table notify.ent_notification; --", "\\x00\n\x1b[31m", marker * 500]
-    for payload in forged:
-        await house.rows("select pg_notify('dispatcher', %s)", payload)
+    async with ears(house) as hearing:
+        for payload in forged:
+            await house.rows("select pg_notify('dispatcher', %s)", payload)
+        assert await heard(hearing) == forged
     assert await house.final(await house.notify()) == ["SENT"]
     assert marker not in process.words()
     assert process.popen.poll() is None
@@ -117,15 +125,18 @@ async def test_f10_forged_wake_ups_are_only_wake_ups(house: House):
 
 
 async def test_f13_folded_and_rolled_back_wake_ups(house: House):
-    await house.running()
     workflow = await house.workflow()
     rolled_back = 0
-    async with house.connection.transaction(force_rollback=True):
-        rolled_back = await house.notify(workflow=workflow)
-    async with house.connection.transaction():
-        row = await house.notify(workflow=workflow, publish_status="DRAFT")
-        for status in ("PUBLISH", "DRAFT", "PUBLISH"):
-            await house.rows("update notify.ent_notification set publish_status = %s where id = %s", status, row)
+    async with ears(house) as hearing:  # nobody is awake, so every ring is heard
+        async with house.connection.transaction(force_rollback=True):
+            rolled_back = await house.notify(workflow=workflow)
+        assert await heard(hearing) == []
+        async with house.connection.transaction():
+            row = await house.notify(workflow=workflow, publish_status="DRAFT")
+            for status in ("PUBLISH", "DRAFT", "PUBLISH"):
+                await house.rows("update notify.ent_notification set publish_status = %s where id = %s", status, row)
+        assert await heard(hearing) == [""]
+    await house.running()
     assert await house.final(row) == ["SENT"]
     assert await house.rows("select from notify.ent_notification where id = %s", rolled_back) == []
     await effects_are_exactly(house, 1)

@@ -1,0 +1,149 @@
+"""Faults inside a healthy server: hostile defaults, old snapshots, maintenance, an answer lost at the claim itself."""
+
+import json
+
+import psycopg
+import pytest
+from facts import effects_are_exactly, proven
+from house import House, eventually
+from proxy import FaultProxy
+from psycopg import sql
+
+QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
+HOSTILE = {
+    "search_path": "nowhere",
+    "timezone": "Australia/Lord_Howe",
+    "datestyle": "SQL, DMY",
+    "intervalstyle": "sql_standard",
+    "client_encoding": "LATIN1",
+    "default_transaction_isolation": "serializable",
+    "statement_timeout": "50ms",
+    "lock_timeout": "5ms",
+    "idle_session_timeout": "1s",
+    "idle_in_transaction_session_timeout": "1s",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "enable_indexscan": "off",
+    "row_security": "on",
+}
+"""What ALTER DATABASE can do to every session that does not pin its settings."""
+DISPATCHERS = "datname = current_database() and application_name = 'dispatcher'"
+
+
+async def test_f25_f27_f35_hostile_defaults_of_the_database(house: House):
+    name = sql.Identifier(house.url.rsplit("/", 1)[1])
+    for setting, value in HOSTILE.items():
+        statement = sql.SQL("alter database {} set {} = {}").format(name, sql.Identifier(setting), value)
+        await house.connection.execute(statement)
+    process = await house.running(**QUICK)
+    await proven(process, 1)
+    assert await fresh(house, "select current_setting('statement_timeout')") == "50ms", "new sessions start hostile"
+    row = await house.notify(payload=json.dumps({"title": "Übermut 🚀 العربية"}, ensure_ascii=False))
+    later = await house.notify()
+    await house.rows(
+        "update notify.ent_notification set scheduled_for = clock_timestamp() + interval '2.5 s',"
+        " notification_status = 'PENDING' where id = %s",
+        later,
+    )
+    # Longer than every limit of the database: the claim waits, and so do the others.
+    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as other:
+        await other.execute("set statement_timeout = 0; set lock_timeout = 0")
+        await other.execute("set idle_in_transaction_session_timeout = 0")
+        async with other.transaction():
+            await other.execute("lock table notify.ent_notification in access exclusive mode")
+
+            async def waits() -> bool:
+                return await house.value(
+                    f"select count(*) from pg_stat_activity where {DISPATCHERS} and wait_event_type = 'Lock'"
+                    " and clock_timestamp() - query_start > interval '300 ms'"
+                )
+
+            await eventually(waits, "a statement of ours that waits longer than the database allows")
+    await house.burst(100, enterprises=3)
+    assert await house.final(row, later) == ["SENT"] * 2
+    await house.all_sent(102)
+    words = process.words()
+    assert "timeout" not in words.replace("lock_timeout", "")
+    assert words.count('"not_listening"') == 0, "idle sessions of ours are not ended"
+    await effects_are_exactly(house, 102)
+
+
+async def fresh(house: House, statement: str) -> str:
+    """Return a value as a new session sees it."""
+    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as connection:
+        row = await (await connection.execute(statement.encode())).fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+@pytest.mark.slow
+async def test_f28_an_old_transaction_that_stays_open(house: House):
+    process = await house.running(**QUICK)
+    await proven(process, 1)
+    async with await psycopg.AsyncConnection.connect(house.url) as old:
+        await old.execute("create temporary table holds_an_id ()")
+        for _ in range(4):
+            await house.burst(300)
+            await house.rows("update notify.ent_notification set name = name")  # dead rows nobody can clean
+        await house.all_sent(1200)
+        assert await house.final(await house.notify(), within=5) == ["SENT"]
+        horizon = "select pg_snapshot_xmin(pg_current_snapshot()) < pg_snapshot_xmax(pg_current_snapshot())"
+        assert await house.value(horizon), "the old transaction is still open"
+
+    async def asleep() -> bool:
+        return not await house.value("select count(*) from dispatcher.node where awake_until is not null")
+
+    await eventually(asleep, "a node that falls asleep")
+    assert await house.final(await house.notify(), within=5) == ["SENT"]
+    await effects_are_exactly(house, 1202)
+
+
+@pytest.mark.slow
+async def test_f31_a_claim_whose_answer_is_lost(house: House, to_postgres: FaultProxy, proxied_url: str):
+    process = await house.running(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=house.url, **QUICK)
+    # The claim stops in its middle until we let go: then its answer has nowhere to go.
+    await house.rows(
+        "create function oracle.stop() returns trigger language plpgsql security definer"
+        " set search_path = pg_catalog, pg_temp as"
+        " 'begin perform pg_advisory_xact_lock_shared(31); return null; end';"
+        " create trigger stop after update of notification_status on notify.ent_notification for each row"
+        " when (new.notification_status = 'PROCESSING') execute function oracle.stop()"
+    )
+    await house.rows("select pg_advisory_lock(31)")
+    row = await house.notify()
+    stopped = "select count(*) from pg_locks where locktype = 'advisory' and objid = 31 and not granted"
+    await eventually(lambda: house.value(stopped), "a claim in its middle")
+    to_postgres.stall("down")
+    await house.rows("select pg_advisory_unlock(31)")
+
+    async def claimed() -> bool:
+        return await house.status(row) == "PROCESSING"
+
+    await eventually(claimed, "a claim that is committed")
+
+    async def held_back() -> bool:
+        return to_postgres.counts["stalled_down"] > 0
+
+    await eventually(held_back, "an answer on its way")
+    assert "claimed" not in process.words().replace("unclaimed", "")
+    to_postgres.reset()
+    await to_postgres.heal()
+    assert await house.final(row, within=40) == ["SENT"]
+    await effects_are_exactly(house, 1)
+
+
+@pytest.mark.slow
+async def test_f33_maintenance_in_a_burst(house: House):
+    await house.novu.configure(latency_ms=100)
+    await house.running(**QUICK)
+    await house.burst(3000)
+    rounds = 0
+    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as keeper:
+        while (await house.counts()).get("SENT", 0) < 3000 and rounds < 4:
+            for table in ("notify.ent_notification", "dispatcher.delivery", "dispatcher.recipient"):
+                for command in ("vacuum full", "reindex table", "analyze"):
+                    await keeper.execute(f"{command} {table}".encode())
+            rounds += (await house.counts()).get("SENT", 0) < 3000
+    assert rounds > 0, "the burst was over before the maintenance"
+    await house.all_sent(3000)
+    await effects_are_exactly(house, 3000)

@@ -1,0 +1,115 @@
+"""A real PgBouncer between us and PostgreSQL, in both modes, recycled and killed."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from facts import effects_are_exactly, proven
+from house import House, eventually
+from pooler import SESSIONS, Pooler, pooling
+
+from dispatcher.devstack.postgres import PostgresServer
+
+counter = itertools.count()
+SETTINGS = ("search_path", "TimeZone", "statement_timeout", "enable_seqscan", "row_security", "dispatcher.quiet")
+QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
+
+
+@pytest.fixture
+def folder(stack_folder: Path) -> Path:
+    return stack_folder / f"pooler-{next(counter)}"
+
+
+@pytest.fixture
+def transactions(folder: Path, postgres_server: PostgresServer) -> Iterator[Pooler]:
+    with pooling(folder, postgres_server.port, "transaction") as pooler:
+        yield pooler
+
+
+async def settings_of_every_session(url: str) -> set[tuple[str, ...]]:
+    """Return what the owner's programs find in the sessions that they share with us."""
+    found: set[tuple[str, ...]] = set()
+    query = "select " + ", ".join(f"coalesce(current_setting('{name}', true), '')" for name in SETTINGS)
+    connections = [await psycopg.AsyncConnection.connect(url, prepare_threshold=None) for _ in range(SESSIONS)]
+    for connection in connections:  # each in a transaction that stays open, so each in a session of its own
+        cursor = await connection.execute(query.encode())
+        found |= {tuple(row) for row in await cursor.fetchall()}
+    for connection in connections:
+        await connection.rollback()
+        await connection.close()
+    return found
+
+
+async def transactions_through(pooler: Pooler, url: str) -> int:
+    """Return how many transactions the pooler carried for the database."""
+    rows = await pooler.command(b"show stats_totals")
+    return next((int(row[1]) for row in rows if row[0] == url.rsplit("/", 1)[1]), 0)
+
+
+@pytest.mark.slow
+async def test_f05_a_transaction_pooler_for_everything_means_polling(house: House, transactions: Pooler):
+    url = transactions.url(house.url)
+    before = await settings_of_every_session(url)
+    process = house.start(DATABASE_URL=url, **QUICK)
+
+    async def told() -> bool:
+        return "not_listening" in process.words()
+
+    await eventually(told, f"the canary to fail; log:\n{process.words()}", 20)
+    rows = [await house.notify() for _ in range(3)]
+    assert await house.final(*rows, within=15) == ["SENT"] * 3
+    await house.burst(300)
+    await house.all_sent(303)
+    assert await transactions_through(transactions, url) > 50
+    assert await house.listening() == 0
+    assert '"listening"' not in process.words()
+    assert process.words().count("not_listening") == 1
+    assert "DISPATCHER_LISTEN_DATABASE_URL" in process.words()
+    assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
+    await effects_are_exactly(house, 303)
+
+
+@pytest.mark.slow
+async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(house: House, transactions: Pooler):
+    url = transactions.url(house.url)
+    process = await house.running(
+        DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=house.url, DISPATCHER_SWEEP_INTERVAL="60s"
+    )
+    await proven(process, 1)
+    await house.burst(100)
+    await house.all_sent(100)
+    workflow = await house.workflow()
+    # Producers share the pooler's sessions with us, and ring all the same.
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None) as producer:
+        for count in range(101, 107):
+            await producer.execute(
+                "insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload,"
+                " recipients) values ('n ' || gen_random_uuid(), 'PUBLISH', %s, '{}', array[gen_random_uuid()])",
+                [workflow],
+            )
+            await house.all_sent(count, within=5)
+    assert await transactions_through(transactions, url) > 50
+    assert "not_listening" not in process.words()
+    await effects_are_exactly(house, 106)
+
+
+@pytest.mark.slow
+async def test_f06_a_session_pooler_that_recycles_and_dies(house: House, folder: Path, postgres_server: PostgresServer):
+    with pooling(folder, postgres_server.port, "session") as pooler:
+        process = await house.running(DATABASE_URL=pooler.url(house.url), SUBSCRIPTION_RECONNECT_DELAY="100", **QUICK)
+        await proven(process, 1)
+        assert await house.final(await house.notify(), within=5) == ["SENT"]
+        await pooler.command(b"reconnect")
+        await house.burst(50)
+        await house.all_sent(51)
+        pooler.kill()
+    row = await house.notify()
+    with pooling(folder, postgres_server.port, "session", port=pooler.port):
+        assert await house.final(row) == ["SENT"]
+        await proven(process, 2)
+        assert await house.final(await house.notify(), within=5) == ["SENT"]
+        assert process.popen.poll() is None
+        await effects_are_exactly(house, 53)
+        assert await process.stop() == 0

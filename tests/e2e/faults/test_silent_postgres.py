@@ -1,0 +1,79 @@
+"""The path to PostgreSQL falls silent under open connections while TCP stays up: we hang up, and go on."""
+
+import asyncio
+import time
+
+import pytest
+from facts import effects_are_exactly, proven
+from house import House, eventually
+from proxy import FaultProxy
+
+from dispatcher.database import LOST, SilentError, open_pool, using
+from dispatcher.environment.conninfo import conninfo
+
+QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
+
+
+async def test_f22_we_hang_up_on_silence_and_the_pool_connects_anew(to_postgres: FaultProxy, proxied_url: str):
+    pool = await open_pool(conninfo(proxied_url))
+    try:
+        await pool.wait()
+        to_postgres.stall_present()
+        started = time.monotonic()
+        with pytest.raises(SilentError, match="was silent"):
+            await asked(pool)
+        assert time.monotonic() - started < 5
+        assert to_postgres.counts["stalled_up"] > 0
+        await asked(pool)  # on a new connection: the other one that was open is not tried
+    finally:
+        await pool.close(timeout=2)
+
+
+async def test_f22_while_new_connections_are_silent_too_each_try_ends(to_postgres: FaultProxy, proxied_url: str):
+    pool = await open_pool(conninfo(proxied_url + "?connect_timeout=2"))
+    try:
+        await pool.wait()
+        to_postgres.stall()
+        for _ in range(2):
+            with pytest.raises(LOST):
+                await asked(pool)
+        assert to_postgres.counts["stalled_up"] > 0
+        await to_postgres.heal()
+
+        async def answered() -> bool:
+            try:
+                await asked(pool)
+            except LOST:
+                return False
+            return True
+
+        await eventually(answered, "an answer after the path has healed", 20)
+    finally:
+        await pool.close(timeout=2)
+
+
+async def asked(pool: object) -> None:
+    async with using(pool, 0.5) as connection:  # pyright: ignore[reportArgumentType]
+        await connection.execute("select 1")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_f22_a_silent_path_under_a_running_process(house: House, to_postgres: FaultProxy, proxied_url: str):
+    through = {"DATABASE_URL": proxied_url, "DISPATCHER_LISTEN_DATABASE_URL": house.url}
+    going, staying = house.start(**through, **QUICK), house.start(**through, **QUICK)
+    await proven(going, 1)
+    await proven(staying, 1)
+    assert await house.final(await house.notify()) == ["SENT"]
+    to_postgres.stall_present()
+    row = await house.notify()
+    started = time.monotonic()
+    stopping = asyncio.create_task(going.stop(within=26))
+    assert await house.final(row, within=70) == ["SENT"]
+    seen = time.monotonic() - started
+    assert await stopping == 0
+    assert to_postgres.counts["stalled_up"] > 0
+    assert "was silent for" in staying.words()
+    assert staying.popen.poll() is None
+    assert seen < 60, "the statement that was on the wire is given up after 35 s"
+    await effects_are_exactly(house, 2)
