@@ -20,7 +20,7 @@ import anyio
 from dispatcher import __version__, temporal, worker
 from dispatcher.activities import Deliveries
 from dispatcher.backoff import MOST_RECONNECT, Backoff
-from dispatcher.database import LOST, Pool, check_installed, open_pool
+from dispatcher.database import LOST, Pool, check_installed, open_pool, using
 from dispatcher.dispatch import Door
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.install import grants, preflight
@@ -29,9 +29,10 @@ from dispatcher.listener import Deaf, Listener, check_listening
 from dispatcher.logs import get_logger
 from dispatcher.models import Policy
 from dispatcher.novu import NovuGateway
-from dispatcher.outbox import Outbox, Relations
+from dispatcher.outbox import Outbox
 from dispatcher.retraction import Retraction
 from dispatcher.settings import Settings
+from dispatcher.statements import Relations
 from dispatcher.sweep import Sweep
 
 STOP_SECONDS = 24.0
@@ -159,7 +160,7 @@ async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
 async def open_outbox(pool: Pool, settings: Settings, node: str) -> Outbox:
     """Return the outbox, once it is there and prepared."""
     table = parse(settings.outbox)
-    async with pool.connection() as connection:
+    async with using(pool) as connection:
         await grants.require(connection, table, await preflight.check(connection, table))
     status = await check_installed(pool, str(table))
     relations = Relations(table.identifier, table.workflow.identifier)

@@ -11,11 +11,10 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel, sql
+from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -153,12 +152,6 @@ async def probe(conninfo: str) -> None:
             f"DATABASE_URL: PostgreSQL does not let us in: {reason}. Check host, port, password and that it runs."
         ) from error
     await connection.close()
-
-
-def query(name: LiteralString, **parts: sql.Composable) -> bytes:
-    """Return the statement in queries/`name`.sql with its identifiers filled in, ready to be prepared."""
-    text = resources.files("dispatcher").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
-    return sql.SQL(cast("LiteralString", text)).format(**parts).as_bytes()
 
 
 @dataclass(frozen=True, slots=True)

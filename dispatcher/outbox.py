@@ -6,47 +6,18 @@ the status it expects, so a late one changes nothing.
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, LiteralString, cast
+from typing import Any
 from uuid import UUID
 
-from psycopg import sql
 from psycopg.errors import DeadlockDetected
 from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
 
 from dispatcher import intake
-from dispatcher.database import LOST, Pool, StatusColumn, query, using
+from dispatcher.database import LOST, Pool, StatusColumn, using
 from dispatcher.models import CHANNEL, Cancel, Claim, ClaimSizes, Late, Notification, Start
 from dispatcher.planning import Call, Member
-
-GATES = sql.SQL(
-    "n.publish_status = 'PUBLISH' and not n.deactivated"
-    " and (n.scheduled_for is null or n.scheduled_for <= clock_timestamp())"
-)
-"""What has to hold for a row to be sent, at claim and again right before each call."""
-
-PENDING = "n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated"
-NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")
-SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")
-"""The conditions of the outbox's indexes, word for word."""
-
-TENANT = sql.SQL("coalesce(n.enterprise_id::text, '') collate \"C\"")
-"""An enterprise as the index knows it: rows without one are one enterprise's."""
-
-WAITING = sql.SQL("(select {tenant} as tenant from {outbox} n where {new})")
-WAITING_OF = sql.SQL(
-    '(select t.tenant collate "C" as tenant from unnest(%(enterprises)s::text[]) t (tenant)'
-    " where exists (select from {outbox} n where {new} and {tenant} = t.tenant))"
-)
-"""The enterprises of new rows; with an allow-list those of the list, so that nobody else's rows are looked at."""
-
-FENCED = sql.SQL("(select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v")
-"""The rows a run holds. `offset 0` makes each statement look them up from here: a plan made while the ledger was small
-would scan it when it is large. Sorted, because all lock in this order, so that none waits for another in a circle."""
-
-SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
-"""An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
+from dispatcher.statements import Relations, compose
 
 PART_BYTES = 4_000_000
 """So much JSON of a batch is in memory at once, and one row more."""
@@ -56,37 +27,6 @@ TURNS = 20
 
 CIRCLES = 3
 """How often a statement runs again that was ended because it waited in a circle."""
-
-QUERIES = (
-    "take",
-    "sending",
-    "settle",
-    "release",
-    "renew",
-    "expired",
-    "rescue",
-    "adopt",
-    "next_due",
-    "in_flight",
-    "beat",
-    "farewell",
-    "ring",
-    "say_awake",
-    "say_asleep",
-    "newest_transaction",
-    "ended_before",
-    "notice",
-    "cancelling",
-    "cancelled",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Relations:
-    """The user's tables."""
-
-    outbox: sql.Identifier
-    workflow: sql.Identifier
 
 
 class Outbox:
@@ -104,23 +44,7 @@ class Outbox:
         self._turn = ""
         self._looked: datetime | None = None
         self._tenants = {"enterprises": [str(each) for each in enterprises], "all_enterprises": not enterprises}
-        parts: dict[str, sql.Composable] = {
-            "outbox": relations.outbox,
-            "workflow": relations.workflow,
-            # The catalogue's own, already quoted spelling of a type.
-            "status_type": sql.SQL(cast("LiteralString", status.type)),
-            "gates": GATES,
-            "new": NEW,
-            "scheduled": SCHEDULED,
-            "tenant": TENANT,
-            "fenced": FENCED,
-            "same_generation": SAME_GENERATION,
-        }
-        parts["waiting"] = (WAITING_OF if enterprises else WAITING).format(**parts)
-        self._queries = {name: query(name, **parts) for name in QUERIES}
-        quiet, in_turn = query("due", **parts), query("due_in_turn", **parts)
-        self._queries["claim"] = query("claim", due=included(quiet), **parts)
-        self._queries["claim_in_turn"] = query("claim", due=included(in_turn), **parts)
+        self._queries = compose(relations, status, listed=bool(enterprises))
 
     async def claim(self, claim: str, lease: timedelta, sizes: ClaimSizes) -> Claim:
         """Take due rows, PENDING to PROCESSING, and return the workflows to start; `claim` is this claim's own name."""
@@ -313,11 +237,6 @@ def claimed(rows: Sequence[TupleRow]) -> Claim:
             start = starts.setdefault(workflow_id, Start(workflow_id, [], solo, enterprise))
             start.notification_ids.append(notification_id)
     return Claim(rows[0][0], list(starts.values()))
-
-
-def included(part: bytes) -> sql.SQL:
-    """Return a finished part of a statement for another one to hold."""
-    return sql.SQL(cast("LiteralString", part.decode()))
 
 
 def fenced(notifications: Iterable[Notification]) -> dict[str, list[int]]:

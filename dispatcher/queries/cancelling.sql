@@ -5,7 +5,7 @@ with due as materialized (
   from dispatcher.recipient r
   where r.cancel_at <= now()
     and (%(all_enterprises)s or exists (
-      select from {outbox} n where n.id = r.notification_id and n.enterprise_id = any(%(enterprises)s)
+      select from {outbox} n where n.id = r.notification_id and {tenant} = any(%(enterprises)s)
     ))
   order by r.cancel_at
   limit %(limit)s

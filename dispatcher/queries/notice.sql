@@ -5,7 +5,7 @@ with found as materialized (
   select n.id
   from {outbox} n
   where n.notification_status = 'RETRACTED' and (n.error_details -> 'retraction') is null
-    and (%(all_enterprises)s or n.enterprise_id = any(%(enterprises)s))
+    and (%(all_enterprises)s or {tenant} = any(%(enterprises)s))
   order by n.id
   limit %(limit)s
 ),

@@ -5,10 +5,9 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
-from ledger_books import LEASE, RELATIONS, Books, calls_of, ids_of
+from ledger_books import LEASE, Books, calls_of, ids_of
 
 from dispatcher.cancels import GIVEN_UP, STOPPED
-from dispatcher.database import query
 from dispatcher.models import Cancel, Notification, State
 
 RETRACT = {"notification_status": "RETRACTED"}
@@ -239,7 +238,7 @@ async def test_looking_costs_nothing_in_a_large_ledger(books: Books, name: Liter
     asked: dict[str, Any] = {"limit": 10, "lease": LEASE, "all_enterprises": True, "enterprises": []}
     async with books.pool.connection() as connection:
         plan = await connection.execute(
-            b"explain (analyze, buffers, format json) " + query(name, outbox=RELATIONS.outbox), asked
+            b"explain (analyze, buffers, format json) " + vars(books.outbox)["_queries"][name], asked
         )
         [[[explained]]] = await plan.fetchall()
     assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 50

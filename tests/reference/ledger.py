@@ -163,6 +163,7 @@ class Ledger:
             "has_workflow": row.has_workflow,
             "workflow_key": WORKFLOW if row.has_workflow else None,
             "workflow_usable": row.has_workflow,
+            "workflow_shared": True,
             "payload": row.payload,
             "payload_bytes": len(row.payload),
             "overrides": None,
