@@ -9,10 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.load import EXPECTED
-from chaos.world import World, eventually
 from invariants import Broken, broken, load_oracle
 from temporalio.client import Client
+
+from chaos.load import EXPECTED
+from chaos.world import World, eventually
 
 T_LIVE = 120.0
 """Promise 1: a final status within two minutes of everything being reachable."""

@@ -4,6 +4,7 @@ Each row's `description` says what it must come to, changed in the same statemen
 """
 
 import asyncio
+import itertools
 import json
 import math
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ where not exists (
 THOUGHTS = {
     # Repeatable, because their answer may be lost: a second run finds nothing left to do, or does no harm.
     "retract": "update notify.ent_notification set notification_status = 'RETRACTED', description = 'retracted',"
-    " retracted_at = clock_timestamp(), retraction_reason = 'chaos' where name = %s and description in ('good', 'later')",
+    " retracted_at = clock_timestamp(), retraction_reason = 'chaos' where name = %s"
+    " and description in ('good', 'later')",
     "resend": "update notify.ent_notification set notification_status = 'PENDING' where name = %s"
     " and notification_status = 'SENT'",
     "edit": "update notify.ent_notification set payload = '{\"edited\": true}' where name = %s"
@@ -93,10 +95,10 @@ def batch_sizes(dice: Random, rows: int) -> list[int]:
     return sizes
 
 
-def row(dice: Random, number: int) -> dict[str, Any]:
-    """Return one row."""
+def row(dice: Random, number: int, kinds: tuple[int, ...] = (90, 6, 2, 2)) -> dict[str, Any]:
+    """Return one row; `kinds` weighs good, later, draft and poison ones."""
     people = dice.choices((1, dice.randint(2, 5), dice.randint(12, 30)), (85, 14, 1))[0]
-    kind = dice.choices((GOOD, LATER, DRAFT, POISON), (90, 6, 2, 2))[0]
+    kind = dice.choices((GOOD, LATER, DRAFT, POISON), kinds)[0]
     plain = {
         "name": f"chaos {number}",
         "kind": kind,
@@ -120,7 +122,7 @@ def second_thought(dice: Random, at: float, row: dict[str, Any]) -> Step | None:
 
 
 async def produce(world: World, plan: list[Step]) -> None:
-    """Do every step when it is due; a database that is away makes all of them late."""
+    """Do every step when it is due, later where the database is away; then trickle until the last fault."""
     await workflows(world)
     for step in plan:
         await asyncio.sleep(max(0.0, step.at - world.seconds()))
@@ -128,6 +130,12 @@ async def produce(world: World, plan: list[Step]) -> None:
             await world.rows(INSERT, json.dumps(step.rows))
         else:
             await world.rows(THOUGHTS[step.what], step.name)
+    dice = Random("trickle")
+    for number in itertools.count(sum(len(step.rows) for step in plan)):
+        if world.ending.is_set():
+            return
+        await world.rows(INSERT, json.dumps([row(dice, number, (1, 0, 0, 0))]))
+        await asyncio.sleep(0.3)
 
 
 async def workflows(world: World) -> None:

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import httpx
+
 from chaos.injections import injection, met
 from chaos.on_processes import state_of
 from chaos.world import World, eventually

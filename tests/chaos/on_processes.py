@@ -6,10 +6,11 @@ import signal
 from pathlib import Path
 from random import Random
 
-from chaos.injections import injection, met
-from chaos.world import World, eventually
 from temporalio.client import Client
 from temporalio.service import RPCError
+
+from chaos.injections import injection, met
+from chaos.world import World, eventually
 
 
 def state_of(pid: int) -> str:

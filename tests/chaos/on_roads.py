@@ -5,14 +5,19 @@ import struct
 from contextlib import suppress
 from random import Random
 
+from proxy import FaultProxy
+
 from chaos.injections import injection, met, some_slots
 from chaos.world import World, eventually
-from proxy import FaultProxy
 
 ROADS = ("postgres", "listen", "temporal", "novu")
 NAMED = {
-    "postgres": (b"-- Takes due rows", b"-- A run takes its rows", b"-- Written before the request",
-                 b"-- Writes what the calls taught us"),  # fmt: skip
+    "postgres": (
+        b"-- Takes due rows",
+        b"-- A run takes its rows",
+        b"-- Written before the request",
+        b"-- Writes what the calls taught us",
+    ),
     "temporal": (b"notification",),
     "novu": (b"POST /v1/events/trigger",),
 }
@@ -43,9 +48,7 @@ async def stall(world: World, dice: Random) -> str:
     try:
         for proxy in proxies:
             proxy.stall(*directions)
-        held, _ = await asyncio.gather(
-            counted(proxies, "stalled_up", "stalled_down", within=4), asyncio.sleep(seconds)
-        )
+        held, _ = await asyncio.gather(counted(proxies, "stalled_up", "stalled_down", within=4), asyncio.sleep(seconds))
     finally:
         for proxy in proxies:
             await proxy.heal()

@@ -6,6 +6,7 @@ import signal
 from random import Random
 
 import psycopg
+
 from chaos.injections import injection, met
 from chaos.on_processes import state_of
 from chaos.world import World, eventually
@@ -51,7 +52,7 @@ async def temporal(world: World, dice: Random) -> str:
 @injection("listeners terminated")
 async def listeners(world: World, dice: Random) -> str:
     """End every listening session."""
-    return await terminated(world, "query ilike 'listen %%' or query = 'unlisten *'", seconds=8)
+    return await terminated(world, "query ilike 'listen %' or query = 'unlisten *'", seconds=8)
 
 
 @injection("all sessions terminated")
@@ -61,11 +62,10 @@ async def sessions(world: World, dice: Random) -> str:
 
 
 async def terminated(world: World, whose: str, seconds: float) -> str:
+    others = "from pg_stat_activity where pid <> pg_backend_pid()"
+
     async def ended() -> int:
-        return await world.value(
-            f"select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <> pg_backend_pid() and ({whose})"
-            .replace("%%", "%")
-        )
+        return await world.value(f"select count(pg_terminate_backend(pid)) {others} and ({whose})")
 
     count = await eventually(ended, seconds)
     met(count, "there was none")
@@ -105,7 +105,7 @@ async def silenced(world: World, dice: Random) -> str:
     names = ("dispatcher_insert", "dispatcher_update")
     try:
         await triggers(world, "disable", names)
-        off = await world.value("select count(*) from pg_trigger where tgname like 'dispatcher_%%' and tgenabled = 'D'", *())
+        off = await world.value("select count(*) from pg_trigger where tgname like 'dispatcher_%' and tgenabled = 'D'")
         await asyncio.sleep(seconds)
     finally:
         await triggers(world, "enable", names)

@@ -77,6 +77,8 @@ class World:
     starts: int = 0
     rules: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a rule is added to Novu's stand-in and looked up."""
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after the last fault."""
     stopping: bool = False
     began: float = field(default_factory=time.monotonic)
 
@@ -141,7 +143,7 @@ class World:
 async def eventually(fact: Callable[[], Awaitable[Any]], within: float) -> Any:
     """Return what `fact` returns once that is true, or its last word when the time is up."""
     deadline = time.monotonic() + within
-    while not (value := await fact()) and time.monotonic() < deadline:
+    while not (value := await fact()) and time.monotonic() < deadline:  # noqa: ASYNC110  (facts of other processes)
         await asyncio.sleep(0.05)
     return value
 

@@ -41,7 +41,8 @@ create or replace function oracle.keep() returns trigger language plpgsql securi
 set search_path = pg_catalog, pg_temp as $$
 begin
   if coalesce(current_setting('dispatcher.quiet', true) = 'on', false) then return null; end if;
-  insert into oracle.kept values (new.id, oracle.hash_of(to_jsonb(new))) on conflict (id) do update set hash = excluded.hash;
+  insert into oracle.kept values (new.id, oracle.hash_of(to_jsonb(new)))
+  on conflict (id) do update set hash = excluded.hash;
   return null;
 end $$;
 create or replace trigger keep after insert or update on notify.ent_notification for each row
