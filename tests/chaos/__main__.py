@@ -4,9 +4,11 @@ import argparse
 import asyncio
 import json
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from chaos.run import Plan, execute, say, summary
 
@@ -32,7 +34,11 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="dispatcher-chaos-"))
     folder.chmod(0o755)
     limit = 2 * plan.faults * longest + 600
-    verdict = asyncio.run(asyncio.wait_for(execute(plan, folder), limit))
+    try:
+        verdict = asyncio.run(asyncio.wait_for(execute(plan, folder), limit))
+    except TimeoutError:
+        say(f"the run did not end within {limit:.0f} s, seed {seed}; logs in {folder}")
+        return 1
     told = summary(plan, verdict)
     text = json.dumps(told, indent=2, default=str)
     (folder / "summary.json").write_text(text)
@@ -40,15 +46,21 @@ def main() -> int:
         options.results.mkdir(parents=True, exist_ok=True)
         (options.results / f"chaos-{seed}.json").write_text(text)
     say(text)
-    return tell(told, folder, sound=verdict.sound)
+    say(sentence(told))
+    if verdict.sound:
+        shutil.rmtree(folder)
+        return 0
+    say(f"logs, servers' data and the end's dump in {folder}")
+    return 1
 
 
-def tell(told: dict[str, object], folder: Path, *, sound: bool) -> int:
-    """Say the verdict in a sentence; return the exit code."""
-    broken = told["broken"]
-    say(f"lost {told['lost']}, doubled {told['doubled']}, wrong {len(told['wrong'])}, broken invariants {broken or 0}; "  # pyright: ignore[reportArgumentType]
-        f"{told['struck']} faults struck, seed {told['seed']}; logs in {folder}")  # fmt: skip
-    return 0 if sound else 1
+def sentence(told: dict[str, Any]) -> str:
+    """Return the verdict in one line."""
+    return (
+        f"lost {told['lost']}, doubled {told['doubled']}, wrong {len(told['wrong'])},"
+        f" broken invariants {len(told['broken'])}, other findings {len(told['findings'])};"
+        f" {told['struck']} faults struck, seed {told['seed']}"
+    )
 
 
 if __name__ == "__main__":

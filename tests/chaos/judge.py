@@ -4,6 +4,7 @@ Safety has no tolerance; liveness has `T_LIVE`, from the last heal on.
 """
 
 import asyncio
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ async def judge(world: World) -> Verdict:
     await quiet(world, verdict)
     verdict.quiet_seconds = round(time.monotonic() - began, 1)
     await retries(world, verdict)
-    if await eventually(lambda: none_open(world), 60) is False:
+    if not await eventually(lambda: none_open(world), 60):
         verdict.findings.append("workflows are still open in Temporal")
     await world.stop()
     await look(world, verdict)
@@ -113,19 +114,12 @@ async def look(world: World, verdict: Verdict) -> None:
     await house.novu.drained()
     await load_oracle(house.connection, house.novu)
     verdict.broken = await broken(house.connection)
-    verdict.wrong = (await world.rows(WRONG, json_of_expected()))[:20]
+    verdict.wrong = (await world.rows(WRONG, json.dumps(EXPECTED)))[:20]
     summary = await house.novu.summary()
     verdict.doubled = summary.duplicate_pairs
     verdict.novu = {"requests": summary.requests, "effects": summary.effects, "statuses": summary.statuses}
     verdict.statuses = await house.counts()
     verdict.rows = sum(verdict.statuses.values())
-
-
-def json_of_expected() -> str:
-    """Return what each kind of row must come to."""
-    import json
-
-    return json.dumps(EXPECTED)
 
 
 def kinds(log: list[dict[str, Any]]) -> dict[str, int]:
