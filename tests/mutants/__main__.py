@@ -16,7 +16,7 @@ from mutants.catalogue import MUTANTS, Mutant
 TREE = Path(__file__).resolve().parents[2]
 COPIED = ("dispatcher", "tests", "sql", "docs", "pyproject.toml", "README.md", "CHANGELOG.md")
 MUTANT_SECONDS, HEALTHY_SECONDS = 120, 900
-CAUGHT = re.compile(r"^(?:FAILED|ERROR) (?:\S*/)?(\S+?)(?: - .*)?$", re.MULTILINE)
+CAUGHT = re.compile(r"^(?:FAILED|ERROR) (?:[\w/]*/)?(.+?)(?: - .*)?$", re.MULTILINE)
 
 
 def copied(folder: Path) -> Path:

@@ -89,8 +89,8 @@ MUTANTS = [
         "unknown calls are repeated where keys are off",
         "I2",
         "doubts.py",
-        "if honoured and all(",
-        "if all(",
+        "return honoured and all(",
+        "return all(",
         CORE + "test_doubts.py",
     ),
     Mutant(
@@ -100,6 +100,14 @@ MUTANTS = [
         "having max(lease_until) < clock_timestamp()",
         "",
         LEDGER + "test_outbox_leases.py",
+    ),
+    Mutant(
+        "a call is repeated while the last one may still be worked on",
+        "I3",
+        "doubts.py",
+        "settling + CALL_SECONDS * unanswered(person)",
+        "settling",
+        CORE + "test_doubts.py",
     ),
     Mutant(
         "rows with a call on the wire are PENDING after SIGTERM",
@@ -112,7 +120,7 @@ MUTANTS = [
     Mutant(
         "calls are not written down",
         "I4 I5 I14",
-        "activities.py",
+        "sender.py",
         "        calls = await self._permitted(calls)\n",
         "",
         PATH + "test_a_committed_row_is_sent",
@@ -267,7 +275,7 @@ MUTANTS = [
         "listener.py",
         "        self._wake.set()\n        await first_to_end",
         "        await first_to_end",
-        WAKE + "test_f07_a_commit_while_listen_is_on_its_way",
+        LEDGER + "test_hearing.py",
     ),
     Mutant(
         "no canary",
@@ -364,6 +372,14 @@ MUTANTS = [
         "outcomes.py",
         "if status in (401, 402, 403):",
         "if status in (402, 403):",
+        CORE + "test_outcomes_errors.py",
+    ),
+    Mutant(
+        "429 is a failed try",
+        "nobody's fault",
+        "outcomes.py",
+        "Verdict.RETRY if status == 503 else Verdict.HELD",
+        "Verdict.RETRY",
         CORE + "test_outcomes_errors.py",
     ),
     Mutant(
