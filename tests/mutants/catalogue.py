@@ -35,7 +35,7 @@ MUTANTS = [
         "queries/claim.sql",
         "generation = d.generation + case when {same_generation} then 0 else 1 end",
         "generation = d.generation",
-        LEDGER + "test_outbox_claim.py",
+        LEDGER + "test_outbox_claim.py::TestAgain::test_pending_after_an_outcome_is_a_new_generation",
     ),
     Mutant(
         "a new identity on every try",
@@ -99,7 +99,7 @@ MUTANTS = [
         "queries/expired.sql",
         "having max(lease_until) < clock_timestamp()",
         "",
-        LEDGER + "test_outbox_leases.py",
+        LEDGER + "test_outbox_leases.py::TestRenewAndExpire",
     ),
     Mutant(
         "a call is repeated while the last one may still be worked on",
@@ -131,7 +131,7 @@ MUTANTS = [
         "queries/sending.sql",
         "attempts = r.attempts + 1",
         "attempts = r.attempts",
-        LEDGER + "test_outbox_sending.py",
+        LEDGER + "test_outbox_sending.py::test_a_repetition_counts_and_remembers_the_first",
     ),
     Mutant(
         "a settled recipient is sent to again",
@@ -139,7 +139,7 @@ MUTANTS = [
         "queries/sending.sql",
         "  where r.state not in ('accepted', 'refused', 'cancelled')\n",
         "",
-        LEDGER + "test_outbox_sending.py",
+        LEDGER + "test_outbox_sending.py::test_a_settled_recipient_never_goes_back_to_sending",
     ),
     Mutant(
         "every call goes to the first recipient",
@@ -187,7 +187,7 @@ MUTANTS = [
         "queries/settle.sql",
         " and d.fence = v.fence",
         "",
-        LEDGER + "test_outbox_settle.py",
+        LEDGER + "test_outbox_settle.py::test_a_late_settle_changes_nothing",
     ),
     Mutant(
         "drop the fence before a call",
@@ -203,7 +203,7 @@ MUTANTS = [
         "queries/rescue.sql",
         " and d.fence = v.fence",
         "",
-        LEDGER + "test_outbox_leases.py",
+        LEDGER + "test_outbox_leases.py::TestRescue",
     ),
     Mutant(
         "an outcome overwrites the owner's status",
@@ -211,7 +211,7 @@ MUTANTS = [
         "queries/settle.sql",
         " and n.notification_status = 'PROCESSING'\nreturning",
         "\nreturning",
-        LEDGER + "test_outbox_settle.py",
+        LEDGER + "test_outbox_settle.py::test_only_processing_becomes_something_else",
     ),
     Mutant(
         "early by an hour",
@@ -291,7 +291,7 @@ MUTANTS = [
         "doorbell.py",
         "while not self._leaving and not await self._outbox.ended_before(newest):",
         "while False:",
-        LEDGER + "test_falling_asleep.py",
+        LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
     ),
     Mutant(
         "a stricter isolation level trusts an old look",
@@ -299,7 +299,7 @@ MUTANTS = [
         "sql/040_functions.sql",
         "current_setting('transaction_isolation') = 'read committed'",
         "current_setting('transaction_isolation') <> ''",
-        LEDGER + "test_falling_asleep.py",
+        LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
     ),
     Mutant(
         "only ids beyond the last one are looked for",
@@ -356,7 +356,7 @@ MUTANTS = [
         "novu.py",
         "lambda match: texts[int(match[1])]",
         'lambda match: __import__("json").dumps(__import__("json").loads(texts[int(match[1])]))',
-        GATEWAY + "test_novu.py",
+        GATEWAY + "test_novu.py::TestBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
     ),
     Mutant(
         "a call without a limit as a whole",
@@ -364,7 +364,7 @@ MUTANTS = [
         "novu.py",
         "asyncio.timeout(within):\n                if",
         "asyncio.timeout(None):\n                if",
-        GATEWAY + "test_novu.py",
+        GATEWAY + "test_novu_strangers.py::test_an_answer_that_never_ends_is_unknown_in_time",
     ),
     Mutant(
         "401 is the row's fault",
@@ -412,7 +412,7 @@ MUTANTS = [
         "queries/release.sql",
         "attempts = greatest(0, d.attempts - 1)",
         "attempts = d.attempts",
-        LEDGER + "test_outbox_leases.py",
+        LEDGER + "test_outbox_leases.py::TestHandBack",
     ),
     Mutant(
         "statements wait in a circle",
@@ -420,6 +420,6 @@ MUTANTS = [
         "outbox.py",
         "order by id offset 0) v",
         "order by id desc offset 0) v",
-        LEDGER + "test_outbox_crowded.py",
+        LEDGER + "test_outbox_crowded.py::test_statements_on_the_same_rows_never_wait_in_a_circle",
     ),
 ]
