@@ -224,9 +224,9 @@ MUTANTS = [
     Mutant(
         "what is scheduled is claimed at once",
         "I9",
-        "queries/claim.sql",
-        "    and n.scheduled_for <= now()\n",
-        "    and n.scheduled_for is not null\n",
+        "outbox.py",
+        'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")',
+        'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for is not null")',
         LEDGER + "test_outbox_claim.py",
     ),
     Mutant(
@@ -304,10 +304,10 @@ MUTANTS = [
     Mutant(
         "only ids beyond the last one are looked for",
         "promise 1",
-        "queries/claim.sql",
-        "    and n.scheduled_for is null\n",
-        "    and n.scheduled_for is null"
-        " and n.id > (select coalesce(max(notification_id), 0) from dispatcher.delivery)\n",
+        "outbox.py",
+        'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")',
+        'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null'
+        ' and n.id > (select coalesce(max(notification_id), 0) from dispatcher.delivery)")',
         WAKE + "test_f18_a_producer_that_commits_after_all_others",
     ),
     Mutant(
