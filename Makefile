@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check faults crashes format bench lock clean
+.PHONY: demo test check faults crashes chaos mutants format bench lock clean
 
 demo: .venv/.installed
 	$(BIN)/dispatcher demo
@@ -23,6 +23,15 @@ faults: .venv/.installed
 # A kill at each of twelve named points with SEEDS seeds (20); POINT=start-acked SEED=7 plays one round again.
 crashes: .venv/.installed
 	$(BIN)/python tests/e2e/crash_rounds.py
+
+# Thousands of rows and a random fault every few seconds, about ten minutes; SEED repeats a run.
+chaos: .venv/.installed
+	PYTHONPATH=tests:tests/e2e:tests/e2e/faults $(BIN)/python -m chaos --seed "$(SEED)" \
+	  --rows $(or $(ROWS),20000) --faults $(or $(FAULTS),110) --pace $(or $(PACE),3-6) $(if $(RESULTS),--results "$(RESULTS)")
+
+# Bugs planted one by one in a copy of the tree; each has to be caught. ONLY plants those whose name contains it.
+mutants: .venv/.installed
+	PYTHONPATH=tests $(BIN)/python -m mutants --only "$(ONLY)"
 
 format: .venv/.installed
 	$(BIN)/ruff format .

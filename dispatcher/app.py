@@ -23,6 +23,7 @@ from dispatcher.backoff import MOST_RECONNECT, Backoff
 from dispatcher.database import LOST, Pool, check_installed, open_pool, using
 from dispatcher.dispatch import Door
 from dispatcher.environment.conninfo import conninfo
+from dispatcher.errors import Unreachable
 from dispatcher.install import grants, preflight
 from dispatcher.install.names import parse
 from dispatcher.listener import Deaf, Listener, check_listening
@@ -160,9 +161,13 @@ async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
 async def open_outbox(pool: Pool, settings: Settings, node: str) -> Outbox:
     """Return the outbox, once it is there and prepared."""
     table = parse(settings.outbox)
-    async with using(pool) as connection:
-        await grants.require(connection, table, await preflight.check(connection, table))
-    status = await check_installed(pool, str(table))
+    try:
+        async with using(pool) as connection:
+            await grants.require(connection, table, await preflight.check(connection, table))
+        status = await check_installed(pool, str(table))
+    except LOST as error:
+        reason = " ".join(str(error).split())
+        raise Unreachable(f"DATABASE_URL: PostgreSQL left us while we started: {reason}. Start again.") from error
     relations = Relations(table.identifier, table.workflow.identifier)
     return Outbox(pool, relations=relations, status=status, node=node, enterprises=settings.enterprise_ids)
 

@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from house import House, open_house
+from house import House, eventually, open_house
 from invariants import broken, load_oracle
 from rooms import cloned, make_template
+from temporalio.client import Client
 
 from dispatcher.devstack.postgres import PostgresServer
 from dispatcher.devstack.standin.process import Standin, running
 from dispatcher.devstack.temporal import TemporalServer
+from dispatcher.models import lane_of
 
 
 @pytest.fixture(scope="session")
@@ -36,5 +38,19 @@ async def house(url: str, temporal_server: TemporalServer, novu: Standin, tmp_pa
     async with open_house(url, temporal_server.address, novu, tmp_path) as house:
         yield house
         await house.quiet()
+        await none_open(house)
         await load_oracle(house.connection, house.novu)
         assert await broken(house.connection) == {}
+
+
+async def none_open(house: House) -> None:
+    """Wait until no workflow of the house is open; where no dispatcher is left, nobody could end them."""
+    if not any(process.popen.poll() is None for process in house.processes):
+        return
+    client = await Client.connect(house.temporal_address)
+    query = f"ExecutionStatus = 'Running' and TaskQueue in ('{house.queue}', '{lane_of(house.queue)}')"
+
+    async def none() -> bool:
+        return (await client.count_workflows(query)).count == 0
+
+    await eventually(none, f"no open workflow; {house.last_words()}", 60)

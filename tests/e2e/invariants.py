@@ -31,6 +31,22 @@ begin
     coalesce(current_setting('dispatcher.quiet', true) = 'on', false));
   return null;
 end $$;
+-- What the owner wrote, as a hash: our own writes may change only the columns left out here.
+create table if not exists oracle.kept (id bigint primary key, hash text);
+create or replace function oracle.hash_of(notification jsonb) returns text language sql immutable as $$
+  select md5((notification - array['notification_status', 'updated_at', 'processed_at', 'error_details',
+    'transaction_id', 'channels', 'retracted_at'])::text)
+$$;
+create or replace function oracle.keep() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if coalesce(current_setting('dispatcher.quiet', true) = 'on', false) then return null; end if;
+  insert into oracle.kept values (new.id, oracle.hash_of(to_jsonb(new)))
+  on conflict (id) do update set hash = excluded.hash;
+  return null;
+end $$;
+create or replace trigger keep after insert or update on notify.ent_notification for each row
+  execute function oracle.keep();
 create or replace trigger audit after update of notification_status on notify.ent_notification for each row
   when (old.notification_status is distinct from new.notification_status) execute function oracle.write_down();
 create or replace function oracle.write_gate() returns trigger language plpgsql security definer
@@ -135,6 +151,27 @@ INVARIANTS = {
         select n.id, 'nobody', null from notify.ent_notification n
         left join dispatcher.delivery d on d.notification_id = n.id
         where n.notification_status = 'PROCESSING' and d.lease_until is null""",
+    "I13 what the owner wrote is untouched": """
+        select n.id, 'not as its owner left it' from notify.ent_notification n join oracle.kept k using (id)
+        where oracle.hash_of(to_jsonb(n)) <> k.hash""",
+    # A crash, or a connection refused, lies between the word and the call; so there are at most as many calls as words.
+    "I14 accounting: no more calls than were written down; whom Novu answered was called": """
+        select r.transaction_id, r.attempts, count(c.seq)
+        from dispatcher.recipient r left join oracle.call c using (transaction_id)
+        group by r.transaction_id, r.attempts, r.state
+        having count(c.seq) > r.attempts or (r.state in ('accepted', 'refused') and count(c.seq) = 0)
+        union all
+        select 'all', attempts, calls
+        from (select sum(attempts) from dispatcher.recipient) r (attempts), (select count(*) from oracle.call) c (calls)
+        where calls > attempts or attempts <> (calls + %(uncalled)s::integer)""",
+    "I15 quiet: no queue, no forgotten transaction, no lock left": """
+        select 'queue', pg_notification_queue_usage()::text where pg_notification_queue_usage() >= 0.01
+        union all
+        select application_name, state from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and state like 'idle in transaction%%'
+        union all
+        select 'advisory lock', pid::text from pg_locks
+        where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())""",
 }
 
 Broken = dict[str, list[tuple[Any, ...]]]
@@ -159,11 +196,16 @@ async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: Standin) -
         await cursor.executemany("insert into oracle.effect values (%s, %s, %s, %s)", effects)
 
 
-async def broken(connection: psycopg.AsyncConnection[Any], *, t_live: str = "0 s") -> Broken:
-    """Return every invariant that does not hold, with rows that show it."""
+async def broken(
+    connection: psycopg.AsyncConnection[Any], *, t_live: str = "0 s", uncalled: int | None = None
+) -> Broken:
+    """Return every invariant that does not hold, with rows that show it.
+
+    `uncalled`: exactly so many calls were written down and never left; None where a fault may have kept any number.
+    """
     found: Broken = {}
     for name, statement in INVARIANTS.items():
-        cursor = await connection.execute(statement.encode(), {"t_live": t_live})
+        cursor = await connection.execute(statement.encode(), {"t_live": t_live, "uncalled": uncalled})
         if rows := await cursor.fetchmany(5):
             found[name] = rows
     return found

@@ -1,10 +1,13 @@
 """Each invariant is seen red once: a planted fault it has to find, and no other invariant's."""
 
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from invariants import INVARIANTS, broken
+
+from dispatcher.devstack import postgres
 
 HEALTHY = """
 insert into notify.ent_notification_workflow (name, workflow_key, workflow_type) values ('w', 'planted', 'STATIC');
@@ -46,6 +49,9 @@ PLANTED = {
     "I11": "insert into oracle.gate (id, at, open) select id, now() - interval '10 s', false"
     " from notify.ent_notification; update dispatcher.recipient set last_called_at = now() - interval '2 s'",
     "I12": "update dispatcher.delivery set lease_owner = 'gone', lease_until = now() - interval '31 s'",
+    "I13": QUIETLY + "update notify.ent_notification set payload = '{\"changed\": true}'",
+    "I14": "delete from oracle.call",
+    "I15": "select pg_advisory_lock(15)",
 }
 ALSO = {
     "an unsent recipient counted as sent": ("I6", "update dispatcher.recipient set state = 'unknown'"),
@@ -84,6 +90,14 @@ ALSO = {
         "I7",
         "update dispatcher.recipient set state = 'cancelled', outcome = 'removed'",
     ),
+    "a call that is in no book": (
+        "I14",
+        (
+            "insert into oracle.call select 2, 'nobody''s', subscriber, ended_at + interval '1 s',"
+            " ended_at + interval '2 s' from oracle.call"
+        ),
+    ),
+    "tags taken away": ("I13", QUIETLY + "update notify.ent_notification set tags = '{}'"),
     "PROCESSING that nobody holds": ("I12", "update notify.ent_notification set notification_status = 'PROCESSING'"),
 }
 
@@ -114,3 +128,27 @@ async def test_other_faults_are_found_too(planted: psycopg.AsyncConnection[Any],
     name, statement = ALSO[fault]
     await planted.execute(statement.encode())
     assert name in {found.split()[0] for found in await broken(planted)}
+
+
+async def test_a_forgotten_transaction_is_found(planted: psycopg.AsyncConnection[Any], url: str):
+    async with await psycopg.AsyncConnection.connect(url) as forgotten:
+        await forgotten.execute("select 1")
+        [found] = (await broken(planted)).values()
+        assert "idle in transaction" in {row[1] for row in found}
+    assert await broken(planted) == {}
+
+
+async def test_a_queue_that_fills_up_is_found(stack_folder: Path):
+    statement = next(text for name, text in INVARIANTS.items() if name.startswith("I15"))
+    with postgres.running(stack_folder / "narrow", settings={"max_notify_queue_pages": "64"}) as server:
+        async with (
+            await psycopg.AsyncConnection.connect(server.url()) as deaf,
+            await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection,
+        ):
+            await deaf.execute("listen somewhere")
+            await deaf.commit()
+            await deaf.execute("select 1")  # in a transaction nobody is told anything, and the queue has to wait
+            for number in range(10):
+                await connection.execute("select pg_notify('somewhere', repeat('x', 7000) || %s)", [str(number)])
+            rows = await (await connection.execute(statement.encode(), {})).fetchall()
+            assert "queue" in {row[0] for row in rows}

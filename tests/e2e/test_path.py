@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import psycopg
 from house import House, eventually
+from invariants import broken, load_oracle
 
 from dispatcher.install import Options, install
 
@@ -139,6 +140,16 @@ async def test_a_burst_goes_in_batches_of_one_enterprise(house: House):
         " group by 1 having count(distinct n.enterprise_id) > 1"
     )
     assert mixed == []
+
+
+async def test_where_nothing_is_broken_every_attempt_is_a_call(house: House):
+    await house.running()
+    await house.burst(200, enterprises=2)
+    rows = [await house.notify(recipients=[uuid4() for _ in range(count)]) for count in (1, 3, 30)]
+    await house.all_sent(203)
+    assert await house.value("select sum(attempts) from dispatcher.recipient") == 234, rows
+    await load_oracle(house.connection, house.novu)
+    assert await broken(house.connection, uncalled=0) == {}
 
 
 async def test_batch_size_one_starts_a_workflow_per_row(house: House):

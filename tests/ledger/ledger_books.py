@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,6 +26,7 @@ CLOSED: dict[str, dict[str, Any]] = {
     "unpublished": {"publish_status": "DRAFT"},
     "deactivated": {"deactivated": True},
     "rescheduled": {"scheduled_for": "2999-01-01"},
+    "rescheduled by half an hour": {"scheduled_for": datetime.now(UTC) + timedelta(minutes=30)},
     "postponed for ever": {"scheduled_for": "infinity"},
 }
 NOT_OURS: dict[str, dict[str, Any]] = {

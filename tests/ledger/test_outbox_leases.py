@@ -224,6 +224,12 @@ class TestRenewAndExpire:
         [found] = await books.outbox.expired(3)
         assert sorted(found.ids) == ids
 
+    async def test_a_batch_of_which_somebody_still_holds_a_row_is_left_to_him(self, books: Books):
+        ids = await books.many(4)
+        await books.claim(solo_max=1)
+        await books.expire(*ids[:-1])
+        assert await books.outbox.expired(100) == []
+
     async def test_one_sweep_looks_at_the_oldest_first(self, books: Books):
         ids = await books.many(6)
         await books.claim()

@@ -1,0 +1,41 @@
+"""The kinds of faults by name. Each proves by a fact that it struck, and takes back what it did before it returns."""
+
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from chaos.world import Slot, World
+
+Injection = Callable[[World, Random], Awaitable[str]]
+KINDS: dict[str, Injection] = {}
+
+
+class MissedError(Exception):
+    """The fault met nothing: it does not count."""
+
+
+def injection(name: str) -> Callable[[Injection], Injection]:
+    """Register a kind; its function returns in words what it did, or raises `MissedError`."""
+
+    def register(function: Injection) -> Injection:
+        KINDS[name] = function
+        return function
+
+    return register
+
+
+def met(fact: object, what: str) -> None:
+    """Raise `MissedError` unless the fact shows that the fault struck."""
+    if not fact:
+        raise MissedError(what)
+
+
+def some_slots(world: World, dice: Random) -> list[Slot]:
+    """Return one slot, or now and then all of them."""
+    return list(world.slots) if dice.random() < 0.25 else [dice.choice(world.slots)]
+
+
+def deck(dice: Random) -> list[str]:
+    """Return every kind once, shuffled."""
+    names = sorted(KINDS)
+    dice.shuffle(names)
+    return names

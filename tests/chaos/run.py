@@ -1,0 +1,133 @@
+"""One chaos run: producers and faults side by side, then the verdict."""
+
+import asyncio
+import json
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from chaos import load, on_novu, on_processes, on_roads, on_servers
+from chaos.injections import KINDS, MissedError, deck
+from chaos.judge import Verdict, judge, kinds
+from chaos.world import World, eventually, opened
+
+MODULES = (on_novu, on_processes, on_roads, on_servers)  # importing them fills KINDS
+LOAD_SHARE = 0.95
+"""Then only a trickle is left, so that the last faults still meet something."""
+
+
+@dataclass
+class Plan:
+    """What a run does; the same plan with the same seed does the same again."""
+
+    seed: str
+    rows: int
+    faults: int
+    dispatchers: int
+    pace: tuple[float, float]
+    log: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    @property
+    def seconds(self) -> float:
+        """Return about how long the faults take."""
+        return self.faults * sum(self.pace) / 2
+
+    @property
+    def struck(self) -> int:
+        """Return how many faults struck."""
+        return sum(entry["struck"] for entry in self.log)
+
+
+def say(words: str) -> None:
+    """Print at once."""
+    print(words, flush=True)
+
+
+async def execute(plan: Plan, folder: Path) -> Verdict:
+    """Run the plan with everything in `folder`; return the verdict."""
+    say(f"seed {plan.seed}: {plan.rows} rows, {plan.faults} faults of {len(KINDS)} kinds, one every "
+        f"{plan.pace[0]:g} to {plan.pace[1]:g} s, {plan.dispatchers} dispatchers")  # fmt: skip
+    async with opened(folder, plan.dispatchers) as world:
+        await ready(world)
+        keeper = asyncio.create_task(world.supervise())
+        producing = asyncio.create_task(
+            load.produce(world, load.steps(plan.seed, plan.rows, plan.seconds * LOAD_SHARE))
+        )
+        try:
+            await inject(world, plan)
+            world.ending.set()
+            await producing
+            await world.heal()
+            say(f"{world.seconds():7.1f} s  healed; waiting for quiet")
+            return await judge(world)
+        finally:
+            for task in (producing, keeper):
+                task.cancel()
+            await asyncio.gather(producing, keeper, return_exceptions=True)
+            await dump(world, plan, folder)
+
+
+async def ready(world: World) -> None:
+    """Wait until every dispatcher hears; the run's clock begins then."""
+
+    async def hear() -> bool:
+        return await world.house.listening() == len(world.slots)
+
+    if not await eventually(hear, 60):
+        raise RuntimeError(f"the dispatchers did not start: {world.house.last_words()}")
+    world.began = time.monotonic()
+
+
+async def inject(world: World, plan: Plan) -> None:
+    """Let faults strike until enough have; each kind comes once before any comes twice."""
+    dice = Random(plan.seed)
+    waiting: list[str] = []
+    number = 0
+    async with asyncio.TaskGroup() as tasks:
+        while plan.struck < plan.faults and number < 2 * plan.faults:
+            waiting = waiting or deck(dice)
+            number += 1
+            tasks.create_task(strike(world, plan, number, waiting.pop()))
+            await asyncio.sleep(dice.uniform(*plan.pace))
+    if plan.struck < plan.faults:
+        world.findings.append(f"only {plan.struck} of {plan.faults} faults struck")
+
+
+async def strike(world: World, plan: Plan, number: int, kind: str) -> None:
+    """Let one fault strike and write down what it did."""
+    at, struck = world.seconds(), True
+    try:
+        words = await KINDS[kind](world, Random(f"{plan.seed}/{number}"))
+    except MissedError as missed:
+        words, struck = f"missed: {missed}", False
+    except Exception as error:  # noqa: BLE001  (a broken fault must not hide what the others show)
+        words, struck = f"failed: {error!r}", False
+        world.findings.append(f"fault {number} ({kind}) failed: {''.join(traceback.format_exception(error))}")
+    entry = {"number": number, "kind": kind, "at": round(at, 1), "until": round(world.seconds(), 1)}
+    plan.log.append(entry | {"struck": struck, "words": words})
+    say(f"{at:7.1f} s  {number:3} {kind}: {words}")
+
+
+async def dump(world: World, plan: Plan, folder: Path) -> None:
+    """Leave behind what a person needs to understand the end."""
+    questions = {
+        "unfinished": "select d.*, n.notification_status, n.description from notify.ent_notification n left join"
+        " dispatcher.delivery d on d.notification_id = n.id where n.notification_status in ('PENDING', 'PROCESSING')"
+        " limit 200",
+        "sessions": "select pid, application_name, state, wait_event, xact_start, query from pg_stat_activity",
+        "nodes": "select * from dispatcher.node",
+    }
+    found = {name: [str(row) for row in await world.rows(statement)] for name, statement in questions.items()}
+    (folder / "dump.json").write_text(json.dumps(found, indent=1))
+    (folder / "schedule.json").write_text(json.dumps(plan.log, indent=1))
+
+
+def summary(plan: Plan, verdict: Verdict) -> dict[str, Any]:
+    """Return what is worth keeping of a run."""
+    told = asdict(plan)
+    told.pop("log")
+    missed = sum(not entry["struck"] for entry in plan.log)
+    return told | {"struck": plan.struck, "missed": missed, "kinds": kinds(plan.log), **asdict(verdict)}

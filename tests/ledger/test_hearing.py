@@ -1,0 +1,22 @@
+"""The listener looks once when it hears again: what was committed while nobody listened rang for nobody."""
+
+import asyncio
+from datetime import timedelta
+
+from ledger_books import Books
+
+from dispatcher.backoff import Backoff
+from dispatcher.listener import EVENT, Listener
+
+
+async def test_it_wakes_the_door_before_it_relies_on_being_told(books: Books):
+    wake = asyncio.Event()
+    second = timedelta(seconds=1)
+    listener = Listener(books.url, books.pool, wake, "ears", Backoff(second, second))
+    running = asyncio.create_task(listener.run())
+    async with asyncio.timeout(20):
+        while listener.mode != EVENT:  # noqa: ASYNC110  (no event tells)
+            await asyncio.sleep(0.001)
+    assert wake.is_set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
