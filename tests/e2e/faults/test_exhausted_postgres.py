@@ -60,7 +60,8 @@ async def test_f11_somebody_fills_the_queue_of_notifications(house: House, own: 
     own.settings["max_notify_queue_pages"] = "64"
     own.start()
     await reconnect(house, own.url())
-    process = await house.running(**QUICK)
+    # Whose transaction it is, only a role that may see the others' activity can tell.
+    process = await house.running(DATABASE_URL=own.url(), **QUICK)
     await proven(process, 1)
     async with await psycopg.AsyncConnection.connect(own.url(), autocommit=True) as idler:
         await idler.execute("listen anything")

@@ -299,7 +299,7 @@ def fill(pipe: int) -> int:
 @pytest.mark.slow
 async def test_f55_restarted_every_few_seconds(house: House):
     await house.novu.configure(latency_ms=50)
-    await house.burst(4000)
+    await house.burst(1500)
     done = 0
     for life in range(4):
         process = await house.running(**QUICK)
@@ -312,11 +312,11 @@ async def test_f55_restarted_every_few_seconds(house: House):
         assert await process.stop() == 0
         done = (await house.counts()).get("SENT", 0)
         assert await house.value(HELD) == 0
-        if done == 4000:
+        if done == 1500:
             break
     await house.running(**QUICK)
-    await house.all_sent(4000)
-    await effects_are_exactly(house, 4000)
+    await house.all_sent(1500)
+    await effects_are_exactly(house, 1500)
 
 
 async def test_f56_a_shutdown_that_never_returns(house: House):
