@@ -16,9 +16,9 @@ check: .venv/.installed
 	$(BIN)/deptry .
 	$(BIN)/pytest --ignore=tests/e2e/faults
 
-# Faults on purpose, each of them with its number in docs/faults.md.
+# Faults on purpose, each of them with its number in docs/faults.md. They mostly wait, so four at a time.
 faults: .venv/.installed
-	$(BIN)/pytest tests/e2e/faults
+	$(BIN)/pytest -n 4 --dist worksteal tests/e2e/faults
 
 # A kill at each of twelve named points with SEEDS seeds (20); POINT=start-acked SEED=7 plays one round again.
 crashes: .venv/.installed

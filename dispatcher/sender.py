@@ -93,22 +93,19 @@ class Sender:
         calls = await self._permitted(calls)
         if not calls:
             return True
-        answers = [asyncio.create_task(self._answers(call)) for call in calls]
-        members = [member for call in calls for member in call.members]
+        answers = {asyncio.create_task(self._answers(call)): call for call in calls}
+        unheard = dict(answers)
         try:
             _, late = await asyncio.wait(answers, timeout=HOT_SECONDS if activity.info().is_local else None)
-            outcomes = [
-                outcome
-                for call, answer in zip(calls, answers, strict=True)
-                for outcome in ([STILL_OUT] * len(call.members) if answer in late else answer.result())
-            ]
-            for member, outcome in zip(members, outcomes, strict=True):
-                apply(member.recipient, outcome)
-            await self._settle(members)
-        finally:
-            for call, answer in zip(calls, answers, strict=True):
-                if not answer.done():
-                    self._hear_later(call, answer)
+            for answer, call in answers.items():
+                outcomes = [STILL_OUT] * len(call.members) if answer in late else answer.result()
+                for member, outcome in zip(call.members, outcomes, strict=True):
+                    apply(member.recipient, outcome)
+            await self._settle([member for call in calls for member in call.members])
+            unheard = {answer: answers[answer] for answer in late}
+        finally:  # also when the run was ended while it waited
+            for answer, call in unheard.items():
+                self._hear_later(call, answer)
         return not late
 
     async def _answers(self, call: Call) -> list[Outcome]:
