@@ -23,8 +23,8 @@ from dispatcher.temporal import START_FAILURES, Starter
 
 CLAIM_ROWS = 1000
 CAPACITY_ROWS = 2000
-"""A node holds at most so many rows of one enterprise, and less than twice as many in all, so that a lease does not run out
-while its row waits for a slot."""
+"""A node holds at most so many rows of one enterprise, and less than twice as many in all, so that a lease does not run
+out while its row waits for a slot."""
 SOLO_ROWS = 10
 """A claim of up to so many rows starts a workflow each: lowest latency. More are cut into batches."""
 STARTS_IN_FLIGHT = 16
