@@ -45,7 +45,8 @@ async def house(url: str, temporal_server: TemporalServer, novu: Standin, tmp_pa
 
 async def none_open(house: House) -> None:
     """Wait until no workflow of the house is open; where no dispatcher is left, nobody could end them."""
-    if not any(process.popen.poll() is None for process in house.processes):
+    living = [process for process in house.processes if process.popen.poll() is None]
+    if not living:
         return
     client = await Client.connect(house.temporal_address)
     query = f"ExecutionStatus = 'Running' and TaskQueue in ('{house.queue}', '{lane_of(house.queue)}')"
@@ -53,4 +54,9 @@ async def none_open(house: House) -> None:
     async def none() -> bool:
         return (await client.count_workflows(query)).count == 0
 
-    await eventually(none, f"no open workflow; {house.last_words()}", 60)
+    if not await none():
+        # The ways of the test's own dispatchers, proxies perhaps, are gone already: one without a detour finishes.
+        for process in living:
+            process.kill()
+        await house.running()
+        await eventually(none, f"no open workflow; {house.last_words()}", 120)

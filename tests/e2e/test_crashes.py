@@ -20,7 +20,6 @@ async def effects_are_exactly(house: House, count: int) -> None:
     assert (summary.effects, summary.duplicate_pairs, summary.pairs) == (count, 0, count)
 
 
-@pytest.mark.timeout(150)
 async def test_a_kill_in_the_burst_loses_nothing_and_doubles_nothing(house: House):
     # Answers take a moment, so that the kill finds calls on the wire, rows claimed and rows waiting.
     await house.novu.configure(latency_ms=150)
@@ -37,7 +36,6 @@ async def test_a_kill_in_the_burst_loses_nothing_and_doubles_nothing(house: Hous
     await effects_are_exactly(house, 3000)
 
 
-@pytest.mark.timeout(120)
 async def test_a_kill_while_one_row_is_on_the_wire_repeats_the_same_call(house: House):
     await house.novu.configure(latency_ms=1500)
     process = await house.running(DISPATCHER_LEASE="5s", DISPATCHER_SWEEP_INTERVAL="1s")
@@ -107,7 +105,6 @@ async def test_sigterm_while_novu_is_slow_hands_the_rest_back(house: House):
     assert await house.value("select max(attempts) from dispatcher.delivery") == 1
 
 
-@pytest.mark.timeout(90)
 async def test_a_claimed_row_whose_process_died_before_the_start_is_rescued(house: House):
     row = await house.notify(publish_status="DRAFT")
     # What a claim leaves behind when its process dies at once: PROCESSING, a lease, no workflow.
@@ -128,14 +125,12 @@ async def test_a_claimed_row_whose_process_died_before_the_start_is_rescued(hous
     assert await house.value("select generation from dispatcher.delivery where notification_id = %s", row) == 1
 
 
-@pytest.mark.timeout(90)
 async def test_a_row_left_in_processing_by_somebody_else_is_rescued(house: House):
     row = await house.notify(notification_status="PROCESSING")
     await house.running(DISPATCHER_LEASE="5s", DISPATCHER_SWEEP_INTERVAL="1s")
     assert await house.final(row) == ["SENT"]
 
 
-@pytest.mark.timeout(120)
 async def test_a_terminated_workflow_does_not_lose_its_row(house: House):
     from temporalio.client import Client
 
@@ -175,7 +170,6 @@ async def test_a_killed_listener_hears_again(house: House):
     await eventually(heard_again, "the listener to be proven again", 15)
 
 
-@pytest.mark.timeout(90)
 async def test_every_backend_killed_is_a_pause_and_no_loss(house: House):
     await house.running(DISPATCHER_LEASE="5s", DISPATCHER_SWEEP_INTERVAL="1s")
     for _ in range(3):
@@ -188,7 +182,6 @@ async def test_every_backend_killed_is_a_pause_and_no_loss(house: House):
     await effects_are_exactly(house, 300)
 
 
-@pytest.mark.timeout(120)
 async def test_temporal_away_is_waited_for(house: House, tmp_path_factory: pytest.TempPathFactory):
     from dispatcher.devstack import temporal
 

@@ -3,7 +3,7 @@
 import pytest
 from house import House, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 
 async def unknown(house: House, outcome: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from house import House, eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 
 async def test_behind_a_shut_gate_rows_wait_and_spend_nothing(house: House):

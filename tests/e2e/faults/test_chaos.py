@@ -15,7 +15,6 @@ TESTS = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_a_short_chaos_run_breaks_nothing(tmp_path: Path):
     folders = (TESTS, TESTS / "e2e", TESTS / "e2e" / "faults")
     command = [

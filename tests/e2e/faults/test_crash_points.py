@@ -11,7 +11,6 @@ from dispatcher.devstack.temporal import TemporalServer
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 async def test_f45_a_kill_at_each_of_twelve_points(
     postgres_server: PostgresServer, template: str, temporal_server: TemporalServer, tmp_path: Path
 ):

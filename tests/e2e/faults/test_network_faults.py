@@ -51,7 +51,6 @@ def vanished(rules: list[str]) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("ways", [(TO, FROM), (FROM,)], ids=["F03 both ways", "F43 answers only"])
 async def test_f03_f43_packets_of_the_listener_vanish(
     house: House, to_postgres: FaultProxy, proxied_url: str, ways: tuple[str, ...]
@@ -70,7 +69,6 @@ async def test_f03_f43_packets_of_the_listener_vanish(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_f03_packets_of_everything_to_postgres_vanish(house: House, to_postgres: FaultProxy, proxied_url: str):
     staying, going = (house.start(DATABASE_URL=proxied_url, **QUICK) for _ in range(2))
     await proven(staying, 1)

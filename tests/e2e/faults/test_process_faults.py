@@ -118,7 +118,6 @@ async def test_f47_sigterm_while_it_reconnects(house: House, to_postgres: FaultP
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_f48_a_process_paused_past_its_lease(
     house: House, to_postgres: FaultProxy, to_novu: FaultProxy, proxied_url: str
 ):

@@ -58,7 +58,6 @@ async def asked(pool: object) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_f22_a_silent_path_under_a_running_process(house: House, to_postgres: FaultProxy, proxied_url: str):
     through = {"DATABASE_URL": proxied_url, "DISPATCHER_LISTEN_DATABASE_URL": house.url}
     going, staying = house.start(**through, **QUICK), house.start(**through, **QUICK)

