@@ -129,6 +129,8 @@ class Recipient:
     """Seconds to wait before the next call, as this run learned."""
     held: bool = False
     """Whether that wait is nobody's failure, so that it spends no try."""
+    unwritten: bool = False
+    """Whether this run heard something of which the ledger does not know yet."""
     call_hash: str | None = None
     call_age: float = 0
     first_call_age: float = 0

@@ -146,5 +146,6 @@ def apply(recipient: Recipient, outcome: Outcome) -> None:
     recipient.error = None if outcome.verdict is Verdict.ACCEPTED else outcome.detail
     recipient.retry_after = outcome.retry_after or 0
     recipient.held = outcome.verdict is Verdict.HELD
+    recipient.unwritten = True
     if outcome.new_epoch:
         recipient.epoch += 1

@@ -129,13 +129,17 @@ class Sender:
         await self._settle(call.members)
 
     async def _settle(self, members: Sequence[Member]) -> None:
-        """Write down what became of the members, and conclude the rows that are finished by it."""
-        rows = {member.notification.id: member.notification for member in members}.values()
+        """Write down what became of the members' rows, and conclude those that are finished by it."""
+        rows = list({member.notification.id: member.notification for member in members}.values())
         finished = [row for row in rows if not row.unsettled]
         for row in finished:
             row.conclusion = conclude(row, None)
-        if members:
-            await self._outbox.settle(members, finished)
+        # All that was heard, other calls' too: a conclusion never stands without what it rests on.
+        heard = [Member(row, recipient) for row in rows for recipient in row.recipients if recipient.unwritten]
+        if heard:
+            await self._outbox.settle(heard, finished)
+        for member in heard:
+            member.recipient.unwritten = False
 
     async def _permitted(self, calls: list[Call]) -> list[Call]:
         """Write the calls down and return them, without the rows that were closed or taken from us meanwhile."""
