@@ -127,7 +127,7 @@ async def shut(proxies: list[FaultProxy], seconds: float) -> float:
     """Refuse for so long; return it."""
     try:
         for proxy in proxies:
-            proxy.refuse()
+            await proxy.refuse()
             proxy.reset()
         met(await refused(proxies[0].port), "somebody still answers")
         await asyncio.sleep(seconds)

@@ -94,10 +94,11 @@ def children(pid: int) -> list[int]:
 
 
 async def reconnect(house: House, url: str) -> None:
-    """Give the house a new connection of its own: the old one went with its server."""
+    """Let the house stand on another server, or on one started anew: its connection went with the old one."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     house.exits.push_async_callback(connection.close)
     house.connection = connection
+    house.url = url
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 CHUNK = 65536
 BOTH = ("up", "down")
+TURNS = 0.01
+"""Seconds in which the loop hands over what it has accepted, and closes what was aborted."""
 LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
@@ -58,7 +60,7 @@ class FaultProxy:
         self._flowing = asyncio.Condition()
         self._trap: bytes | None = None
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def open(self) -> None:
         """Accept connections, on the same port as before."""
@@ -69,10 +71,13 @@ class FaultProxy:
         """Lead new connections to another server; the present ones stay where they are."""
         self._target = (host, port)
 
-    def refuse(self) -> None:
+    async def refuse(self) -> None:
         """Refuse new connections until `open`; the present ones stay."""
-        if self._server is not None:
-            self._server.close()
+        assert self._server is not None
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        await asyncio.sleep(TURNS)  # what the loop has accepted, Python 3.11 drops unclosed when its server closes
+        self._server.close()
 
     def reset(self, *, hard: bool = True) -> None:
         """End every present connection."""
@@ -111,19 +116,21 @@ class FaultProxy:
             self.counts["injected"] += 1
 
     async def close(self) -> None:
-        """End everything."""
-        self.refuse()
+        """End everything, and what was accepted a moment ago too."""
+        await self.refuse()
         for link in list(self.links):
             link.abort(hard=True)
-        for task in list(self._tasks):
+        for task, writer in self._tasks.items():
             task.cancel()
+            writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(TURNS)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.counts["accepted"] += 1
         task = asyncio.create_task(self._link(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = writer
+        task.add_done_callback(self._tasks.pop)
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mute:

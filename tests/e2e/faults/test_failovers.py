@@ -100,7 +100,7 @@ async def test_f23_a_failover_that_loses_the_newest_rows(
 
     await eventually(cut_off, "a standby that hears no more")
     # Claimed and started, and their calls cannot leave.
-    to_novu.refuse()
+    await to_novu.refuse()
     to_novu.reset()
     lost = [await house.notify() for _ in range(3)]
     tried = "select count(*) from dispatcher.recipient where outcome = 'not_sent'"

@@ -107,7 +107,7 @@ async def test_f47_sigterm_twice(house: House):
 async def test_f47_sigterm_while_it_reconnects(house: House, to_postgres: FaultProxy, proxied_url: str):
     process = await house.running(DATABASE_URL=proxied_url, **QUICK)
     assert await house.final(await house.notify()) == ["SENT"]
-    to_postgres.refuse()
+    await to_postgres.refuse()
     to_postgres.reset()
     await told(process, '"database_unreachable"')
     begun = time.monotonic()
@@ -227,7 +227,7 @@ async def test_f51_split_brain(house: House, to_postgres: FaultProxy, to_tempora
     blind = await house.running(DATABASE_URL=proxied_url, **QUICK)
     mute = await house.running(TEMPORAL_ADDRESS=f"127.0.0.1:{to_temporal.port}", **QUICK)
     for proxy in (to_postgres, to_temporal):
-        proxy.refuse()
+        await proxy.refuse()
         proxy.reset()
     rows = [await house.notify() for _ in range(5)]
     await told(mute, '"start_failed"')

@@ -1,7 +1,10 @@
 """The fault proxy itself, in front of an echo server: each fault is seen by the client and counted."""
 
 import asyncio
+import gc
+import socket
 import time
+import warnings
 from collections.abc import AsyncIterator
 
 import pytest
@@ -113,7 +116,7 @@ async def test_a_reset_is_a_reset(proxy: FaultProxy):
 
 
 async def test_refused_and_let_in_again_on_the_same_port(proxy: FaultProxy):
-    proxy.refuse()
+    await proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
         await connect(proxy)
     await proxy.open()
@@ -146,3 +149,20 @@ async def test_words_in_the_clients_name(proxy: FaultProxy):
     proxy.inject(b"forged")
     assert await asyncio.wait_for(pair[0].readexactly(6), 2) == b"forged"
     assert proxy.counts["injected"] == 1
+
+
+def test_a_client_that_came_at_the_last_moment_leaves_no_socket_open():
+    async def ended_after(turns: int) -> None:
+        proxy = FaultProxy("127.0.0.1", 1)
+        await proxy.open()
+        with socket.create_connection(("127.0.0.1", proxy.port)):
+            for _ in range(turns):  # of the loop: accepted, a stream made of it, handed over, begun
+                await asyncio.sleep(0)
+            await proxy.close()
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", ResourceWarning)
+        for turns in range(8):
+            asyncio.run(ended_after(turns))
+            gc.collect()
+    assert [str(warning.message) for warning in heard] == []

@@ -139,7 +139,7 @@ async def test_f95_a_flapping_novu_makes_progress_while_it_is_up(house: House, t
             return (await house.counts()).get("SENT", 0) >= least - 4
 
         await eventually(some, "progress while Novu is up", 20)
-        to_novu.refuse()
+        await to_novu.refuse()
         to_novu.reset()
         rows = [await house.notify() for _ in range(5)]
         sent += len(rows)
