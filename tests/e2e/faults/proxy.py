@@ -4,6 +4,7 @@
 import asyncio
 import random
 import socket
+import ssl
 import struct
 import time
 from collections import Counter
@@ -44,8 +45,10 @@ class Link:
 class FaultProxy:
     """Carries bytes between clients and one server. Faults hold for what comes after they are set."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
         self._target = (host, port)
+        self.context = context
+        """Ends TLS here, where given; what arrives is handed on in clear."""
         self.port = 0
         self.counts: Counter[str] = Counter()
         self.caught = asyncio.Event()
@@ -64,7 +67,7 @@ class FaultProxy:
 
     async def open(self) -> None:
         """Accept connections, on the same port as before."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self.context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def lead_to(self, host: str, port: int) -> None:
@@ -212,9 +215,9 @@ class FaultProxy:
 
 
 @asynccontextmanager
-async def proxied(host: str, port: int) -> AsyncGenerator[FaultProxy]:
+async def proxied(host: str, port: int, context: ssl.SSLContext | None = None) -> AsyncGenerator[FaultProxy]:
     """Run a proxy in front of a server for the block."""
-    proxy = FaultProxy(host, port)
+    proxy = FaultProxy(host, port, context)
     await proxy.open()
     try:
         yield proxy

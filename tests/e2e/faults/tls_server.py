@@ -1,14 +1,15 @@
-"""Certificates made on the spot, and a server that ends TLS before another server."""
+"""Certificates made on the spot, and a server that shows them."""
 
-import asyncio
 import shutil
 import ssl
 import subprocess
 import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from proxy import FaultProxy, proxied
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
@@ -58,43 +59,27 @@ class Authority:
         return certificate
 
 
-@dataclass
+@dataclass(frozen=True)
 class TlsServer:
-    """A TLS server before another: what arrives is handed on in clear. `served` counts finished handshakes."""
+    """A server that speaks TLS: a proxy before one that does not."""
 
-    target: int
+    proxy: FaultProxy
     context: ssl.SSLContext
-    port: int = 0
-    served: int = 0
-    writers: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on loopback."""
+        return self.proxy.port
+
+    @property
+    def served(self) -> int:
+        """How many handshakes it finished."""
+        return self.proxy.counts["accepted"]
 
     def show(self, certificate: Certificate) -> None:
         """Show another certificate from now on, and end what is there."""
         self.context.load_cert_chain(certificate.chain, certificate.key)
-        for writer in self.writers:
-            writer.transport.abort()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection."""
-        self.served += 1
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        self.writers |= {writer, back}
-        try:
-            await asyncio.gather(carry(reader, back), carry(there, writer))
-        finally:
-            self.writers -= {writer, back}
-
-
-async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hand on until one side ends."""
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except (OSError, ssl.SSLError):
-        pass
-    finally:
-        writer.close()
+        self.proxy.reset()
 
 
 def old_protocols(context: ssl.SSLContext) -> None:
@@ -112,12 +97,5 @@ async def tls_before(port: int, certificate: Certificate, *, alpn: str = "http/1
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.chain, certificate.key)
     context.set_alpn_protocols([alpn])
-    server = TlsServer(port, context)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listening.close()
-        for writer in server.writers:
-            writer.transport.abort()
+    async with proxied("127.0.0.1", port, context) as proxy:
+        yield TlsServer(proxy, context)
