@@ -1,7 +1,8 @@
 """What the trigger costs those who write: commits per second of many writers while a dispatcher drains behind them.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
-rings; with `adaptive` only a commit while the dispatcher sleeps does. Rounds are interleaved, the median counts.
+rings; with `adaptive` only a commit while the dispatcher sleeps does. A backlog keeps it equally busy in all
+three from the first commit to the last. Rounds are interleaved, each begins with another mode, the median counts.
 """
 
 import asyncio
@@ -10,16 +11,22 @@ import re
 import statistics
 from pathlib import Path
 
-from bench.block import Block, unchecked
+from bench.block import Block, unchecked, until
 from bench.contestants import DISPATCHER, Contestant
 from bench.stack import Say, Stack
 
 WRITERS = 32
-ROUNDS = 3
+ROUNDS = 6
+BACKLOG = 20_000
+"""More than is drained in one round."""
+DRAINING_SECONDS = 30.0
 INSERT = """insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)
 select gen_random_uuid()::text, 'PUBLISH', id, '{}', array[gen_random_uuid()]
-from notify.ent_notification_workflow where workflow_key = 'default-in-app';
-"""
+from notify.ent_notification_workflow"""
+ONE, MANY = (
+    " where workflow_key = 'default-in-app'",
+    f", generate_series(1, {BACKLOG}) where workflow_key = 'default-in-app'",
+)
 
 
 def variant(mode: str, ready: bytes = DISPATCHER.ready) -> Contestant:
@@ -35,12 +42,15 @@ async def measure(stack: Stack, seconds: float, say: Say) -> dict[str, float]:
     """Return the median commits per second by mode; `off` has no triggers at all."""
     found: dict[str, list[float]] = {mode.name: [] for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE)}
     script = stack.folder / "insert.sql"
-    script.write_text(INSERT)
+    script.write_text(f"{INSERT}{ONE};")
+    modes = [NO_TRIGGER, ALWAYS, ADAPTIVE]
     for number in range(1, ROUNDS + 1):
-        for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE):
+        modes.append(modes.pop(0))
+        for mode in modes:
             async with unchecked(stack, mode) as running:
                 if mode is NO_TRIGGER:
                     await without_triggers(running)
+                await draining(running)
                 rate = await commits_per_second(stack, running, script, seconds)
             found[mode.name].append(rate)
             say(f"producers {number}/{ROUNDS} {mode.name}: {rate:.0f} commits/s")
@@ -51,6 +61,16 @@ async def without_triggers(running: Block) -> None:
     """Remove the triggers."""
     for name in ("dispatcher_insert", "dispatcher_update"):
         await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
+
+
+async def draining(running: Block) -> None:
+    """Leave a backlog, and return when the dispatcher is at work on it."""
+    await running.connection.execute(f"{INSERT}{MANY}".encode())
+
+    async def begun() -> bool:
+        return (await running.novu.summary()).pairs > 0
+
+    await until(begun, DRAINING_SECONDS, "the first of a backlog accepted")
 
 
 async def commits_per_second(stack: Stack, running: Block, script: Path, seconds: float) -> float:

@@ -89,9 +89,11 @@ class Door:
         # Rung while we drained: producers are faster than one drain, and a muffled bell pays. One row at a time is not,
         # and is heard sooner than any poll would find it.
         pressed = self._wake.is_set()
-        if not self._failures and await self._rung_again() and self._gate.open:
-            if pressed and self._bell is not None:
-                await self._bell.stay_up()
+        healthy = not self._failures and self._gate.open
+        if self._bell is not None and (self._bell.believed or (pressed and healthy)):
+            await self._bell.stay_up()
+            return 0
+        if healthy and await self._rung_again():
             return 0
         if self._failures:
             return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
@@ -103,6 +105,7 @@ class Door:
         while not self._closing and self._gate.open and await self._temporal_answers():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._muffle)
                 for start in claim.starts:
                     tasks.start_soon(self._start, start)
             if claim.starts:
@@ -111,10 +114,14 @@ class Door:
             await self._note_room(claim.room)
             if self._full or claim.rows < claim.room or self._failures:
                 break
-            if self._bell is not None:
-                await self._bell.renew()
         self._full = self._full and self._gate.open  # behind a shut gate there is no work to stay up for
         return taken > SOLO_ROWS or self._full
+
+    async def _muffle(self) -> None:
+        """Muffle the bell as soon as it rang while one claim ran, and keep it so."""
+        if self._bell is not None and (self._bell.muffled or self._wake.is_set()):
+            with contextlib.suppress(*LOST):  # the next one says it; what was claimed is started
+                await self._bell.muffle()
 
     async def _note_room(self, room: int) -> None:
         """Remember whether the node is full; when it has just become so, wake the others, whose bell we may muffle."""

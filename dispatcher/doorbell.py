@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable
 
 from dispatcher.outbox import Outbox
 
-RENEW_SECONDS = 1.0
-"""Half of the time a node's word is believed: a node that dies awake is doubted soon."""
+RENEW_SECONDS = 0.5
+"""A quarter of the time a node's word is believed: one claim of a busy node may take long."""
 LINGER_SECONDS = 0.2
 POLL_SECONDS = 0.02
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25
+ASLEEP = float("-inf")
 
 Drain = Callable[[], Awaitable[bool]]
 """Starts everything that is due; returns whether that was a backlog: for a few rows a ring costs less than a poll."""
@@ -33,51 +34,60 @@ class Doorbell:
         self._outbox = outbox
         self._wake = wake
         self._drain = drain
-        self._up = False
-        self._renewed = float("-inf")
+        self._renewed = ASLEEP
+        self.believed = False
+        """Whether a producer may have read "awake" since this node last fell asleep: then `stay_up` is due."""
         self._leaving = False
+
+    @property
+    def muffled(self) -> bool:
+        """Whether the last thing said to producers is that this node is up."""
+        return self._renewed > ASLEEP
 
     def leave(self) -> None:
         """End `stay_up` soon: this node goes, and with it its word."""
         self._leaving = True
 
+    async def muffle(self) -> None:
+        """Say that this node is up, and say so again before it is no longer believed."""
+        now = time.monotonic()
+        if now - self._renewed > RENEW_SECONDS:
+            self.believed = True
+            self._renewed = now
+            await self._outbox.say_awake()
+
     async def stay_up(self) -> None:
         """Poll with a muffled bell while there is work, then fall asleep: from here on every commit rings again."""
-        asleep = False
-        while not asleep and not self._leaving:
+        while not self._leaving:
             await self._poll_while_busy()
-            asleep = await self.fall_asleep()
-
-    async def renew(self) -> None:
-        """While up, say so again before it is no longer believed; a long drain calls this between its claims."""
-        if self._up and time.monotonic() - self._renewed > RENEW_SECONDS:
-            await self._outbox.say_awake()
-            self._renewed = time.monotonic()
+            if await self.fall_asleep():
+                return
 
     async def _poll_while_busy(self) -> None:
         """Drain until there was no backlog for a while."""
-        self._up = True
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < LINGER_SECONDS and not self._leaving:
-            await self.renew()
+            await self.muffle()
             if await self._drain():
                 quiet_since = time.monotonic()
             await asyncio.sleep(POLL_SECONDS)
 
     async def fall_asleep(self) -> bool:
         """Take the four steps; False when producers rang so much meanwhile that it is better to stay up."""
-        self._up, self._renewed = False, float("-inf")
+        self._renewed = ASLEEP
         await self._outbox.say_asleep()
         newest = await self._outbox.newest_transaction()
         pause = FIRST_PAUSE
         while not self._leaving and not await self._outbox.ended_before(newest):
             self._wake.clear()
-            if await self._drain() and self._wake.is_set():
+            backlog = await self._drain()
+            if self.muffled or (backlog and self._wake.is_set()):
                 return False
             await self._rest(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         await self._drain()
-        return True
+        self.believed = self.muffled
+        return not self.believed
 
     async def _rest(self, seconds: float) -> None:
         """Wait, but not past a wake-up."""

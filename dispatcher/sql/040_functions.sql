@@ -8,10 +8,6 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Set by our own sessions, and by producers who load in bulk or use two-phase commit: the sweep finds their rows.
-  if pg_catalog.lower(pg_catalog.current_setting('dispatcher.quiet', true)) in ('on', 'true', 'yes', '1') then
-    return null;
-  end if;
   begin
     if pg_catalog.current_setting('transaction_isolation') = 'read committed'
       and exists (select from dispatcher.node where awake_until > pg_catalog.clock_timestamp()) then
@@ -27,6 +23,10 @@ begin
   exception when others then
     null;  -- something is not as installed: a ring too many costs nothing, a lost insert would
   end;
+  -- Set by our own sessions, and by producers who load in bulk or use two-phase commit: the sweep finds their rows.
+  if pg_catalog.lower(pg_catalog.current_setting('dispatcher.quiet', true)) in ('on', 'true', 'yes', '1') then
+    return null;
+  end if;
   -- Constant, so that a transaction yields one message however many rows and statements it has.
   perform pg_catalog.pg_notify('dispatcher', '');
   return null;

@@ -16,7 +16,9 @@ import psycopg
 import pytest
 from ledger_books import LEASE, Books
 
+from dispatcher.dispatch import Door
 from dispatcher.doorbell import Doorbell
+from dispatcher.gate import Gate
 from dispatcher.models import CHANNEL, ClaimSizes
 from dispatcher.outbox import Outbox
 
@@ -196,6 +198,53 @@ async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(books: Books):
         await books.outbox.say_asleep()
         await stage.writer.execute(INSERT)
         assert await stage.heard()
+
+
+class CutOffOnce:
+    """The real outbox; the first look at the newest transaction finds no server."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self.cuts = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._outbox, name)
+
+    async def newest_transaction(self) -> str:
+        self.cuts += 1
+        if self.cuts == 1:
+            raise psycopg.OperationalError("the connection is lost")
+        return await self._outbox.newest_transaction()
+
+
+def door_to(outbox: Any, wake: asyncio.Event) -> Door:
+    """Return a door that has nothing to start."""
+
+    async def welcome() -> bool:
+        return True
+
+    nobody: Any = None
+    return Door(outbox, nobody, wake, Gate(welcome), lease=LEASE, batch_size=100, adaptive=True)
+
+
+async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_rung(books: Books):
+    await books.outbox.beat(role="all", host="here", version="0", mode="EVENT")
+    outbox, wake = CutOffOnce(books.outbox), asyncio.Event()
+    wake.set()  # rung while its claim ran
+    door = door_to(outbox, wake)
+    with pytest.raises(psycopg.OperationalError):
+        await door.run_once()
+    wake.clear()
+    await door.run_once()
+    assert outbox.cuts == 2, "whoever read that it was awake was waited for"
+
+
+async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(books: Books):
+    await books.outbox.beat(role="all", host="here", version="0", mode="EVENT")
+    outbox, wake = CutOffOnce(books.outbox), asyncio.Event()
+    door = door_to(outbox, wake)
+    await door.run_once()
+    assert outbox.cuts == 0, "one ring, one look: it never said that it is up"
 
 
 async def test_the_word_of_a_dead_node_is_believed_for_two_seconds_only(books: Books):

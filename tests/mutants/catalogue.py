@@ -294,6 +294,14 @@ MUTANTS = [
         LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
     ),
     Mutant(
+        "a node cut off while it fell asleep leaves it at that",
+        "promise 1",
+        "dispatch.py",
+        "self._bell.believed or (pressed and healthy)",
+        "pressed and healthy",
+        LEDGER + "test_falling_asleep.py",
+    ),
+    Mutant(
         "a stricter isolation level trusts an old look",
         "promise 1",
         "sql/040_functions.sql",
