@@ -10,11 +10,11 @@ import json
 import sys
 from dataclasses import dataclass
 
-from bench import burst, idle, latency, producers, report, stack
+from bench import burst, idle, latency, producers, recovery, report, stack
 from bench.contestants import prepare_all
 from bench.verdict import spread
 
-PARTS = ("latency", "burst", "idle", "producers")
+PARTS = ("latency", "burst", "idle", "producers", "recovery")
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,19 @@ class Sizes:
     solo_rows: int = 1_000
     idle_seconds: float = 10
     producer_seconds: float = 6
+    recovery_rows: int = 4_000
 
 
-QUICK = Sizes(latency_rows=4, blocks=1, rows=300, peer_rows=40, solo_rows=20, idle_seconds=0.2, producer_seconds=1)
+QUICK = Sizes(
+    latency_rows=4,
+    blocks=1,
+    rows=300,
+    peer_rows=40,
+    solo_rows=20,
+    idle_seconds=0.2,
+    producer_seconds=1,
+    recovery_rows=200,
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -62,6 +72,8 @@ async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
             results.idle = await idle.measure(running, sizes.idle_seconds, say)
         if "producers" in parts:
             results.producers = await producers.measure(running, sizes.producer_seconds, say)
+        if "recovery" in parts:
+            results.recovery = await recovery.measure(running, sizes.recovery_rows, say)
     return results
 
 

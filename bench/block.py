@@ -102,8 +102,13 @@ async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Bloc
             lambda: said(process, log.read_bytes(), contestant.ready), READY_SECONDS, f"{contestant.name} ready"
         )
         ready_seconds = time.monotonic() - began
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            yield Block(contestant, stack.novu, connection, process, ready_seconds)
+        running = Block(
+            contestant, stack.novu, await psycopg.AsyncConnection.connect(url, autocommit=True), process, ready_seconds
+        )
+        try:
+            yield running
+        finally:
+            await running.connection.close()
     except TimeoutError as error:
         raise TimeoutError(f"{error}; its last words:\n{log.read_text(errors='replace')[-2000:]}") from error
     finally:

@@ -38,18 +38,26 @@ async def measure(stack: Stack, rows: int, peer_rows: int, solo_rows: int, say: 
 async def one_block(stack: Stack, contestant: Contestant, rows: int) -> Burst:
     """Return the burst of one contestant, measured after a few rows to warm up."""
     async with block(stack, contestant) as running:
-        for _ in range(WARM_UP):
-            await running.write(1)
-            await running.accepted(WARM_UP_SECONDS)
-        await final(running)
-        written = await running.write(rows)
-        await running.accepted(SECONDS)
-        accepted = max(request.started_at for request in await running.novu.requests())
-        # Asked only now, so that counting does not slow down what is measured; the database says when it was.
-        await final(running)
-        return Burst(
-            rows, rows / (accepted - written.committed), rows / (await last_final(running) - written.committed)
-        )
+        await warmed_up(running)
+        return await burst(running, rows)
+
+
+async def warmed_up(running: Block) -> None:
+    """Return when a few rows, one by one, are final."""
+    for _ in range(WARM_UP):
+        await running.write(1)
+        await running.accepted(WARM_UP_SECONDS)
+    await final(running)
+
+
+async def burst(running: Block, rows: int) -> Burst:
+    """Return one burst."""
+    written = await running.write(rows)
+    await running.accepted(SECONDS)
+    accepted = max(request.started_at for request in await running.novu.requests())
+    # Asked only now, so that counting does not slow down what is measured; the database says when it was.
+    await final(running)
+    return Burst(rows, rows / (accepted - written.committed), rows / (await last_final(running) - written.committed))
 
 
 async def final(running: Block) -> None:

@@ -19,7 +19,7 @@ from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR
 from bench.idle import Idle
 from bench.producers import NO_TRIGGER
-from bench.verdict import Spread, Verdict, judge_burst, judge_idle, judge_latency, judge_producers
+from bench.verdict import Spread, Verdict, judge_burst, judge_idle, judge_latency, judge_producers, judge_recovery
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "uvloop")
@@ -34,6 +34,7 @@ class Results:
     burst: dict[str, Burst] = dataclasses.field(default_factory=dict[str, Burst])
     idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
     producers: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    recovery: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
 
     def verdicts(self) -> list[Verdict]:
         """Return every judged number."""
@@ -42,6 +43,7 @@ class Results:
             (self.burst, judge_burst),
             (self.idle, judge_idle),
             (self.producers, judge_producers),
+            (self.recovery, judge_recovery),
         ]
         return [verdict for found, judge in parts if found for verdict in judge(found)]  # pyright: ignore[reportArgumentType]
 
@@ -87,7 +89,8 @@ def save(record: Mapping[str, Any]) -> Path:
 def show(results: Results) -> None:
     """Print the tables."""
     console = Console(file=sys.stdout)
-    for table in (latency_table(results), burst_table(results), idle_table(results), producers_table(results)):
+    tables = (latency_table, burst_table, idle_table, producers_table, recovery_table)
+    for table in (make(results) for make in tables):
         if table.row_count:
             console.print(table)
     console.print(verdict_table(results.verdicts()))
@@ -131,6 +134,14 @@ def producers_table(results: Results) -> Table:
     for name, rate in results.producers.items():
         shown = "no trigger" if name == NO_TRIGGER.name else name
         table.add_row(shown, f"{rate:.0f}", f"{rate / results.producers[NO_TRIGGER.name]:.2f}")
+    return table
+
+
+def recovery_table(results: Results) -> Table:
+    """Return the bursts on both sides of the database's restart."""
+    table = columns("recovery", "rows/s")
+    for when, rate in results.recovery.items():
+        table.add_row(f"{when} the restart", f"{rate:.0f}")
     return table
 
 

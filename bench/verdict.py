@@ -74,3 +74,8 @@ def judge_idle(idles: Mapping[str, Idle]) -> list[Verdict]:
 def judge_producers(rates: Mapping[str, float]) -> list[Verdict]:
     """Judge what producers keep of their commits."""
     return [at_least("producers' commits, adaptive / no trigger", rates[ADAPTIVE.name] / rates[NO_TRIGGER.name], 0.9)]
+
+
+def judge_recovery(rates: Mapping[str, float]) -> list[Verdict]:
+    """Judge how fast it is after the database's restart."""
+    return [at_least("recovery, after / before PostgreSQL's restart", rates["after"] / rates["before"], 0.98)]

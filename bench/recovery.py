@@ -1,0 +1,57 @@
+"""PostgreSQL goes down hard in the middle of a burst and comes back: how fast is the dispatcher then, beside before?
+
+A server process dies by SIGKILL, as the kernel would end it for want of memory: the server ends every session, recovers
+from its log and serves again, while the dispatcher process stays the same. The rows of that burst count as well: each
+has to be accepted exactly once. Bursts before and after, in turn so often; the medians count.
+"""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import statistics
+from contextlib import suppress
+
+import psycopg
+
+from bench.block import Block, block, until
+from bench.burst import SECONDS, burst, warmed_up
+from bench.contestants import DISPATCHER
+from bench.stack import Say, Stack
+from dispatcher.devstack import postgres
+
+BURSTS = 5
+UP_SECONDS = 30.0
+SOON = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
+"""What was under way is taken up again soon, so that a run does not wait for leases."""
+
+
+async def measure(stack: Stack, rows: int, say: Say) -> dict[str, float]:
+    """Return the median rows per second before and after."""
+    contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SOON})
+    found: dict[str, float] = {}
+    async with block(stack, contestant) as running:
+        await warmed_up(running)
+        for when in ("before", "after"):
+            rates = [(await burst(running, rows)).accepted_per_second for _ in range(BURSTS)]
+            found[when] = statistics.median(rates)
+            say(f"recovery, {when}: {', '.join(f'{rate:.0f}' for rate in rates)} rows/s")
+            if when == "before":
+                await running.write(rows)
+                await crash(running)
+                await running.accepted(SECONDS)
+    return found
+
+
+async def crash(running: Block) -> None:
+    """Kill one process of the server, and return when it serves again."""
+    info = running.connection.info
+    url = f"postgresql://{info.user}@{info.host}:{info.port}/{info.dbname}"
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as another:
+        os.kill(info.backend_pid, signal.SIGKILL)
+        with suppress(psycopg.OperationalError):
+            while True:  # until the server ends the others
+                await another.execute("select 1")
+    await until(lambda: asyncio.to_thread(postgres.accepts, url), UP_SECONDS, "PostgreSQL serving again")
+    await running.connection.close()
+    running.connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
