@@ -27,7 +27,9 @@ class Sizes:
     peer_rows: int = 2_000
     solo_rows: int = 1_000
     idle_seconds: float = 10
+    producer_rounds: int = 6
     producer_seconds: float = 6
+    recovery_bursts: int = 5
     recovery_rows: int = 4_000
 
 
@@ -38,7 +40,9 @@ QUICK = Sizes(
     peer_rows=40,
     solo_rows=20,
     idle_seconds=0.2,
+    producer_rounds=1,
     producer_seconds=1,
+    recovery_bursts=1,
     recovery_rows=200,
 )
 
@@ -71,9 +75,9 @@ async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
         if "idle" in parts:
             results.idle = await idle.measure(running, sizes.idle_seconds, say)
         if "producers" in parts:
-            results.producers = await producers.measure(running, sizes.producer_seconds, say)
+            results.producers = await producers.measure(running, sizes.producer_rounds, sizes.producer_seconds, say)
         if "recovery" in parts:
-            results.recovery = await recovery.measure(running, sizes.recovery_rows, say)
+            results.recovery = await recovery.measure(running, sizes.recovery_bursts, sizes.recovery_rows, say)
     return results
 
 

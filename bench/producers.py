@@ -16,7 +16,6 @@ from bench.contestants import DISPATCHER, Contestant
 from bench.stack import Say, Stack
 
 WRITERS = 32
-ROUNDS = 6
 BACKLOG = 20_000
 """More than is drained in one round."""
 DRAINING_SECONDS = 30.0
@@ -38,13 +37,13 @@ def variant(mode: str, ready: bytes = DISPATCHER.ready) -> Contestant:
 NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", b'"started"'), variant("always"), variant("adaptive")
 
 
-async def measure(stack: Stack, seconds: float, say: Say) -> dict[str, float]:
+async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[str, float]:
     """Return the median commits per second by mode; `off` has no triggers at all."""
     found: dict[str, list[float]] = {mode.name: [] for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE)}
     script = stack.folder / "insert.sql"
     script.write_text(f"{INSERT}{ONE};")
     modes = [NO_TRIGGER, ALWAYS, ADAPTIVE]
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, rounds + 1):
         modes.append(modes.pop(0))
         for mode in modes:
             async with unchecked(stack, mode) as running:
@@ -53,7 +52,7 @@ async def measure(stack: Stack, seconds: float, say: Say) -> dict[str, float]:
                 await draining(running)
                 rate = await commits_per_second(stack, running, script, seconds)
             found[mode.name].append(rate)
-            say(f"producers {number}/{ROUNDS} {mode.name}: {rate:.0f} commits/s")
+            say(f"producers {number}/{rounds} {mode.name}: {rate:.0f} commits/s")
     return {name: statistics.median(rates) for name, rates in found.items()}
 
 

@@ -20,20 +20,19 @@ from bench.contestants import DISPATCHER
 from bench.stack import Say, Stack
 from dispatcher.devstack import postgres
 
-BURSTS = 5
 UP_SECONDS = 30.0
 SOON = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 """What was under way is taken up again soon, so that a run does not wait for leases."""
 
 
-async def measure(stack: Stack, rows: int, say: Say) -> dict[str, float]:
+async def measure(stack: Stack, bursts: int, rows: int, say: Say) -> dict[str, float]:
     """Return the median rows per second before and after."""
     contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SOON})
     found: dict[str, float] = {}
     async with block(stack, contestant) as running:
         await warmed_up(running)
         for when in ("before", "after"):
-            rates = [(await burst(running, rows)).accepted_per_second for _ in range(BURSTS)]
+            rates = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
             found[when] = statistics.median(rates)
             say(f"recovery, {when}: {', '.join(f'{rate:.0f}' for rate in rates)} rows/s")
             if when == "before":
