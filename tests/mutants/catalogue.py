@@ -216,7 +216,7 @@ MUTANTS = [
     Mutant(
         "early by an hour",
         "I9",
-        "outbox.py",
+        "statements.py",
         "n.scheduled_for <= clock_timestamp())",
         "n.scheduled_for <= clock_timestamp() + interval '1 h')",
         LEDGER + "test_outbox_sending.py",
@@ -224,7 +224,7 @@ MUTANTS = [
     Mutant(
         "what is scheduled is claimed at once",
         "I9",
-        "outbox.py",
+        "statements.py",
         'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")',
         'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for is not null")',
         LEDGER + "test_outbox_claim.py",
@@ -240,7 +240,7 @@ MUTANTS = [
     Mutant(
         "drafts are sent",
         "I11",
-        "outbox.py",
+        "statements.py",
         "\"n.publish_status = 'PUBLISH' and not n.deactivated\"",
         '"true"',
         LEDGER + "test_outbox_sending.py",
@@ -312,7 +312,7 @@ MUTANTS = [
     Mutant(
         "only ids beyond the last one are looked for",
         "promise 1",
-        "outbox.py",
+        "statements.py",
         'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")',
         'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null'
         ' and n.id > (select coalesce(max(notification_id), 0) from dispatcher.delivery)")',
@@ -412,7 +412,7 @@ MUTANTS = [
         "install/session.py",
         "while not await one_value(connection",
         "while False and not await one_value(connection",
-        INSTALL + "test_install.py::test_four_installers_at_once_all_succeed",
+        INSTALL + "test_install.py::test_f132_four_installers_at_once_all_succeed",
     ),
     Mutant(
         "handing back spends an attempt",
@@ -425,7 +425,7 @@ MUTANTS = [
     Mutant(
         "statements wait in a circle",
         "one lock order",
-        "outbox.py",
+        "statements.py",
         "order by id offset 0) v",
         "order by id desc offset 0) v",
         LEDGER + "test_outbox_crowded.py::test_statements_on_the_same_rows_never_wait_in_a_circle",

@@ -1,0 +1,25 @@
+"""The catalogue of planted bugs fits the code: what moved or got another name is noticed here, not an hour into a run."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from mutants.catalogue import MUTANTS, Mutant
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_bug_has_its_place_and_its_tests(mutant: Mutant):
+    text = (ROOT / "dispatcher" / mutant.file).read_text()
+    assert text.count(mutant.old) == 1, f"in {mutant.file}: {mutant.old}"
+    for test in mutant.tests.split():
+        path, *names = test.partition("[")[0].split("::")
+        scope: ast.AST = ast.parse((ROOT / path).read_text())
+        for name in names:
+            scope = next(node for node in ast.iter_child_nodes(scope) if getattr(node, "name", None) == name)
+
+
+def test_there_are_enough():
+    assert len(MUTANTS) >= 25
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
