@@ -1,4 +1,4 @@
-"""The catalogue of planted bugs fits the code: what moved or got another name is noticed here, not an hour into a run."""
+"""The planted bugs fit the code: what moved or got another name is noticed here, not an hour into a run."""
 
 import ast
 from pathlib import Path
