@@ -178,11 +178,11 @@ async def test_a_stored_answer_expires(api: httpx.AsyncClient, standin: Standin)
 
 
 async def test_a_key_stuck_in_progress_becomes_new_again(api: httpx.AsyncClient, standin: Standin) -> None:
-    await standin.configure(latency_ms=600, idempotency_progress_ttl=0.1)
+    await standin.configure(latency_ms=2000, idempotency_progress_ttl=0.8)
     statuses: list[int] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(post, api)
-        with anyio.fail_after(5):
+        with anyio.fail_after(10):
             while not (await standin.state())["idempotency_records"]:
                 await anyio.lowlevel.checkpoint()
             await standin.configure(latency_ms=0)
