@@ -72,6 +72,13 @@ class TestAgain:
         await books.settle(row, State.UNKNOWN, wait)
         return row.id
 
+    async def test_another_enterprises_rows_are_left_alone_scheduled_or_failed(self, books: Books):
+        await self.failed(books)
+        await self.come_due(books)
+        await books.notify(enterprise_id=uuid4(), scheduled_for=await books.value("select now() - interval '1 s'"))
+        assert ids_of(await books.claim(await books.node("picky", uuid4()))) == []
+        assert len(ids_of(await books.claim())) == 2
+
     async def come_due(self, books: Books) -> None:
         """Let every automatic retry be due now."""
         await books.rows("update dispatcher.delivery set next_attempt_at = now() where next_attempt_at is not null")
