@@ -85,6 +85,7 @@ class Doorbell:
                 return False
             await self._rest(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+        self._wake.clear()  # what is heard from here on, and not what once woke us, is a reason to stay up
         await self._drain()
         self.believed = self.muffled
         return not self.believed

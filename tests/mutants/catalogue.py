@@ -294,6 +294,14 @@ MUTANTS = [
         LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
     ),
     Mutant(
+        "what once woke a node keeps it up",
+        "harmless",
+        "doorbell.py",
+        "        self._wake.clear()  # what is heard from here on, and not what once woke us, is a reason to stay up\n",
+        "",
+        LEDGER + "test_falling_asleep.py::test_a_node_falls_asleep_although_it_was_rung_before",
+    ),
+    Mutant(
         "a node cut off while it fell asleep leaves it at that",
         "promise 1",
         "dispatch.py",

@@ -35,8 +35,8 @@ class Link:
         for writer in self.writers.values():
             if hard:
                 with suppress(OSError):
-                    raw = writer.get_extra_info("socket")
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+                    if raw := writer.get_extra_info("socket"):  # a TLS one forgets it when it ends
+                        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
                 writer.transport.abort()
             else:
                 writer.close()
