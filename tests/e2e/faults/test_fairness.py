@@ -78,7 +78,7 @@ async def test_f96_a_slow_workflow_slows_only_its_own_rows(house: House):
     await house.novu.add_workflow("slow")
     await house.running()
     idle = await one_by_one(house, 5, enterprise=uuid4())
-    await house.novu.add_fault("delay", workflow="slow", seconds=6, times=20)
+    await house.novu.add_fault("delay", workflow="slow", seconds=9, times=20)
     crowding = uuid4()
     await many(house, 2_300, enterprise=crowding, workflow=await house.workflow("slow"))
 
@@ -118,7 +118,7 @@ async def test_f115_poison_among_good_rows_does_not_slow_them(house: House):
     among = await waits(house, await many(house, 400))
     assert set(await house.final(*bad)) == {"FAILED"}
     await house.all_sent(800)
-    assert among[-8] < 1.5 * alone[-8] + 1, (alone[-8], among[-8])
+    assert among[-8] < 2 * alone[-8] + 2, (alone[-8], among[-8])
 
 
 async def test_f104_ten_thousand_recipients_do_not_starve_the_others(house: House):
