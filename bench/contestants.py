@@ -83,7 +83,7 @@ DISPATCHER = Contestant(
     ("dispatcher", "run"),
     nothing,
     b'"listening"',
-    {"DISPATCHER_LOG_FORMAT": "json"},
+    {"DISPATCHER_LOG_FORMAT": "json", "DISPATCHER_HTTP_PORT": "0"},
 )
 ONE_BY_ONE = Contestant(
     "one workflow per row",

@@ -9,21 +9,22 @@ import contextlib
 import gc
 import os
 import secrets
-import signal
 import socket
-import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
 
-from dispatcher import __version__, temporal, worker
+from dispatcher import __version__, condition, metrics, temporal, worker
 from dispatcher.activities import Deliveries
 from dispatcher.backoff import MOST_RECONNECT, Backoff
 from dispatcher.database import LOST, Pool, check_installed, open_pool, using
 from dispatcher.dispatch import Door
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.errors import Unreachable
+from dispatcher.http.health import Health
+from dispatcher.http.numbers import Numbers
+from dispatcher.http.server import bind, on_loopback, serving
 from dispatcher.install import grants, preflight
 from dispatcher.install.names import parse
 from dispatcher.listener import Deaf, Listener, check_listening
@@ -33,11 +34,10 @@ from dispatcher.novu import NovuGateway
 from dispatcher.outbox import Outbox
 from dispatcher.retraction import Retraction
 from dispatcher.settings import Settings
+from dispatcher.signals import stop_signal
 from dispatcher.statements import Relations
 from dispatcher.sweep import Sweep
-
-STOP_SECONDS = 24.0
-"""The platform kills after 30 s; whatever hangs, we are gone before."""
+from dispatcher.wake import Wake
 
 DRAIN_SECONDS = 6.0
 """What runs is finished; with what takes longer the workers still get their grace."""
@@ -49,12 +49,16 @@ async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises a `DispatcherError` when something needed does not answer at the start."""
     stop = stop_signal()
     node = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
-    async with database(settings) as pool, gateway(settings) as novu:
-        client = await temporal.connect(settings.temporal_environment, create_namespace=settings.create_namespace)
-        outbox = await open_outbox(pool, settings, node)
+    async with health(settings) as numbers, database(settings) as pool, gateway(settings) as novu:
+        client = await temporal.connect(
+            settings.temporal_environment,
+            create_namespace=settings.create_namespace,
+            metrics_at=settings.temporal_metrics,
+        )
+        outbox = numbers.outbox = await open_outbox(pool, settings, node)
         policy = Policy(settings.lease, settings.max_runs, settings.retry_horizon)
         starter = temporal.Starter(client, settings.task_queue)
-        wake = asyncio.Event()
+        wake = Wake()
         adaptive = settings.notify_mode == "adaptive"
         door = Door(
             outbox,
@@ -77,11 +81,13 @@ async def run(settings: Settings) -> None:
             tasks.start_soon(ears.run)
             tasks.start_soon(sweep.run)
             tasks.start_soon(novu.gate.run, wake)
+            tasks.start_soon(starter.watch)
             tasks.start_soon(retraction.run)
             spare_the_collector()
             log.info("started", node=node, version=__version__, outbox=settings.outbox, queue=settings.task_queue)
             await stop.wait()
             log.info("stopping", node=node)
+            condition.here.stopping = True
             await door.close()
             await drained(outbox)
             tasks.cancel_scope.cancel()
@@ -109,30 +115,14 @@ async def farewell(outbox: Outbox, node: str) -> None:
         log.warning("stopped_without_database", node=node, error=str(error))
 
 
-def stop_signal() -> asyncio.Event:
-    """Return what SIGTERM or SIGINT sets; from the first one on, a watchdog bounds the goodbye.
-
-    Not `loop.add_signal_handler`: the watchdog has to start even while something blocks the loop.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    watchdog = threading.Timer(STOP_SECONDS, leave)
-    watchdog.daemon = True
-
-    def on_signal(*_: object) -> None:
-        if watchdog.ident is None:
-            watchdog.start()
-            loop.call_soon_threadsafe(stop.set)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stop
-
-
-def leave() -> None:
-    """End the process where it stands; what it holds is left to its leases."""
-    log.warning("stopped_by_watchdog", seconds=STOP_SECONDS)
-    os._exit(0)
+@asynccontextmanager
+async def health(settings: Settings) -> AsyncGenerator[Numbers]:
+    """Serve the health port for the block: from before anything is connected until all is handed back."""
+    numbers = Numbers(settings.sweep_interval)
+    listening = bind(settings.http_host, settings.http_port)
+    told = Health(condition.here, numbers, settings.enterprise_ids, metrics.registry)
+    async with serving(listening, told.app(settings.http_token, private=on_loopback(listening))):
+        yield numbers
 
 
 @asynccontextmanager
@@ -153,6 +143,7 @@ async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
     )
     try:
         await novu.check()
+        condition.whole("novu")
         yield novu
     finally:
         await novu.aclose()
@@ -172,7 +163,7 @@ async def open_outbox(pool: Pool, settings: Settings, node: str) -> Outbox:
     return Outbox(pool, relations=relations, status=status, node=node, enterprises=settings.enterprise_ids)
 
 
-async def hearing(settings: Settings, pool: Pool, wake: asyncio.Event, node: str) -> Listener | Deaf:
+async def hearing(settings: Settings, pool: Pool, wake: Wake, node: str) -> Listener | Deaf:
     """Return the listener, or its stand-in when wake-ups are switched off."""
     if settings.notify_mode == "off":
         return Deaf(wake)

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import anyio
 
+from dispatcher import condition, metrics
 from dispatcher.backoff import BREAKER
 from dispatcher.database import LOST
 from dispatcher.doorbell import Doorbell
@@ -20,6 +21,7 @@ from dispatcher.logs import get_logger
 from dispatcher.models import ClaimSizes, Start
 from dispatcher.outbox import Outbox
 from dispatcher.temporal import START_FAILURES, Starter
+from dispatcher.wake import Source, Wake
 
 CLAIM_ROWS = 1000
 CAPACITY_ROWS = 2000
@@ -43,7 +45,7 @@ class Door:
         self,
         outbox: Outbox,
         starter: Starter,
-        wake: asyncio.Event,
+        wake: Wake,
         gate: Gate,
         *,
         lease: timedelta,
@@ -61,6 +63,7 @@ class Door:
         self._bell = Doorbell(outbox, wake, self._drain) if adaptive else None
         self._full = False
         self._failures = 0
+        self._woken_by: Source = "other"
         self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()  # a stop may come before the first run
@@ -69,6 +72,7 @@ class Door:
         """Serve wake-ups until `close`."""
         while not self._closing:
             self._idle.clear()
+            self._woken_by = self._wake.source
             self._wake.clear()
             pause = await self._guarded_run_once()
             self._idle.set()
@@ -110,12 +114,23 @@ class Door:
                     tasks.start_soon(self._start, start)
             if claim.starts:
                 log.info("claimed", rows=claim.rows, workflows=len(claim.starts))
+                self._count(claim.rows)
             taken += claim.rows
             await self._note_room(claim.room)
             if self._full or claim.rows < claim.room or self._failures:
                 break
         self._full = self._full and self._gate.open  # behind a shut gate there is no work to stay up for
         return taken > SOLO_ROWS or self._full
+
+    def _count(self, rows: int) -> None:
+        metrics.CLAIMED.labels(self._source).inc(rows)
+        if self._source == "sweep":
+            metrics.SWEEP_FOUND.inc(rows)
+
+    @property
+    def _source(self) -> Source:
+        """What led to this claim: a muffled bell leaves the finding to our polls."""
+        return "poll" if self._bell is not None and self._bell.believed else self._woken_by
 
     async def _muffle(self) -> None:
         """Muffle the bell as soon as it rang while one claim ran, and keep it so."""
@@ -132,11 +147,15 @@ class Door:
     async def _guarded_run_once(self) -> float | None:
         """Run once; a lost database is waited for, and nothing else ends the loop."""
         try:
-            return await self.run_once()
+            pause = await self.run_once()
         except LOST as error:
             log.warning("database_unreachable", error=str(error))
+            condition.broken("postgres", f"{type(error).__name__}: {error}")
         except Exception:  # a row or a bug must not close the door for all the others
             log.exception("dispatch_failed")
+        else:
+            condition.whole("postgres")
+            return pause
         self._failures += 1
         return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
 
@@ -151,7 +170,9 @@ class Door:
     async def _start(self, start: Start) -> None:
         """Start one workflow, or hand its rows back."""
         async with self._slots:
-            started = not self._closing and not self._failures and await self._started(start)
+            with metrics.INFLIGHT.track_inprogress():
+                started = not self._closing and not self._failures and await self._started(start)
+        metrics.DISPATCH.labels(self._source, "started" if started else "handed_back").inc()
         if not started:
             with contextlib.suppress(*LOST):  # then the lease hands them back
                 await self._outbox.unclaim(start)

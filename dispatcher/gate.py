@@ -7,10 +7,12 @@ tells when it shuts, however many rows and probes meet it.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from dispatcher import condition
 from dispatcher.logs import get_logger
 
 FIRST_PROBE_SECONDS = 5.0
 PROBE_SECONDS = 30.0
+WATCH_SECONDS = 15.0
 
 log = get_logger("gate")
 
@@ -30,6 +32,7 @@ class Gate:
         self._first = first
         self._later = later
         self._shut = asyncio.Event()
+        self._proven = False
         # Counted until something is accepted: a quota that is spent refuses triggers but welcomes the probe.
         self._probes = 0
 
@@ -39,9 +42,11 @@ class Gate:
             log.error("novu_gate_shut", reason=reason, effect="nothing is sent; rows stay PENDING until it opens")
         self.open = False
         self._shut.set()
+        condition.broken("novu", reason)
 
     def prove(self) -> None:
         """Say that Novu accepted something."""
+        self._proven = True
         if self.open and self._probes:
             log.info("novu_accepts_again")
             self._probes = 0
@@ -49,10 +54,29 @@ class Gate:
     async def run(self, wake: asyncio.Event) -> None:
         """Probe while it is shut; open it when Novu is back, and wake the door."""
         while True:
-            await self._shut.wait()
+            await self._watch()
             await asyncio.sleep(self._later if self._probes else self._first)
             self._probes += 1
             if await self._welcome():
                 self._shut.clear()
                 self.open = True
                 wake.set()
+
+    async def _watch(self) -> None:
+        """Return when it shuts. Until then look now and then whether Novu is there: nobody else does when idle.
+
+        Whole is what stayed open for a while: a spent quota lets the probe in, and refuses what comes after it.
+        """
+        while not self._shut.is_set():
+            try:
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._shut.wait()
+            except TimeoutError:
+                await self._look()
+
+    async def _look(self) -> None:
+        proven, self._proven = self._proven, False
+        if proven or await self._welcome():
+            condition.whole("novu")
+        elif self.open:
+            condition.broken("novu", "does not answer, or does not take our key")

@@ -32,6 +32,7 @@ def read(row: dict[str, Any]) -> Taken:
         fence=row["fence"],
         attempts=row["attempts"],
         age=row["age"],
+        waited=row["waited"],
         refusal=refusal(row),
     )
     if notification.refusal is None:

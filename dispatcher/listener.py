@@ -12,11 +12,13 @@ import anyio
 import psycopg
 from psycopg import AsyncConnection, sql
 
+from dispatcher import condition, metrics
 from dispatcher.backoff import Backoff
 from dispatcher.database import LOST, Pool, configure, patience, using
 from dispatcher.errors import Unreachable
 from dispatcher.logs import get_logger
 from dispatcher.models import CHANNEL
+from dispatcher.wake import Wake
 
 EVENT = "EVENT"
 POLLING = "POLLING"
@@ -30,6 +32,9 @@ QUEUE = """
 """How full PostgreSQL's queue of notifications is (asking also frees what nobody needs any more), and the session that
 most likely keeps it: one that listens and does not end its transaction."""
 
+HEARD = metrics.NOTIFICATIONS_RECEIVED.labels("wake_up")
+CANARIES = metrics.NOTIFICATIONS_RECEIVED.labels("canary")
+
 log = get_logger("listener")
 
 
@@ -40,7 +45,7 @@ class UnheardError(Exception):
 class Listener:
     """Hears wake-ups for one node. `mode` is EVENT only while the canary comes back."""
 
-    def __init__(self, conninfo: str, pool: Pool, wake: asyncio.Event, node: str, pauses: Backoff) -> None:
+    def __init__(self, conninfo: str, pool: Pool, wake: Wake, node: str, pauses: Backoff) -> None:
         self.mode = POLLING
         self._conninfo = conninfo
         self._pool = pool
@@ -70,6 +75,7 @@ class Listener:
         except (UnheardError, *LOST) as error:
             self._lost(error)
         finally:
+            metrics.LISTENER_CONNECTED.set(0)
             # Closed hard: a polite goodbye could wait for a peer that is gone.
             connection.pgconn.finish()
 
@@ -79,6 +85,7 @@ class Listener:
         async with patience(connection, CANARY_SECONDS):
             for channel in (CHANNEL, self._canary):
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+        metrics.LISTENER_CONNECTED.set(1)
         self._wake.set()
         await first_to_end(lambda: self._hear(connection), self._prove)
 
@@ -86,17 +93,18 @@ class Listener:
         """Turn notifications into events. Nothing else may happen here: leaving this loop loses what it was given."""
         async for notify in connection.notifies():
             if notify.channel == CHANNEL:
-                self._wake.set()
+                self._wake.ring("notify")
+                HEARD.inc()
+                metrics.LAST_NOTIFICATION.set_to_current_time()
             else:
+                CANARIES.inc()
                 self._heard.set()
 
     async def _prove(self) -> None:
         """Send canaries from the pool; raise when one does not come back in time."""
         while True:
             self._heard.clear()
-            async with using(self._pool, CANARY_SECONDS) as other:
-                await self._watch_queue(other)
-                await other.execute("select pg_notify(%s, '')", [self._canary])
+            await self._send_canary()
             try:
                 async with asyncio.timeout(CANARY_SECONDS):
                     await self._heard.wait()
@@ -104,6 +112,15 @@ class Listener:
                 raise UnheardError("a NOTIFY sent from another connection did not arrive") from None
             self._proven()
             await asyncio.sleep(CANARY_SECONDS)
+
+    async def _send_canary(self) -> None:
+        try:
+            async with using(self._pool, CANARY_SECONDS) as other:
+                await self._watch_queue(other)
+                await other.execute("select pg_notify(%s, '')", [self._canary])
+        except LOST as error:  # not our ears: the pool cannot speak
+            condition.broken("postgres", f"{type(error).__name__}: {error}")
+            raise
 
     async def _watch_queue(self, connection: AsyncConnection) -> None:
         """Say once that the queue of notifications fills up: while it is full, producers cannot commit."""
@@ -119,6 +136,8 @@ class Listener:
             log.info("listening", after_failures=self._failures)
         self.mode = EVENT
         self._failures = 0
+        metrics.LISTENER_VERIFIED.set(1)
+        condition.whole("listener")
 
     def _lost(self, error: Exception) -> None:
         """Remember the loss; one log line per loss, not per try."""
@@ -130,12 +149,15 @@ class Listener:
                 hint="polling instead; behind a transaction pooler set DISPATCHER_LISTEN_DATABASE_URL to a direct URL",
             )
         self.mode = POLLING
+        metrics.LISTENER_VERIFIED.set(0)
+        metrics.LISTENER_RECONNECTS.labels("unheard" if isinstance(error, UnheardError) else "lost").inc()
+        condition.broken("listener", f"{type(error).__name__}: {error}")
 
     async def _poll_while_unheard(self) -> None:
         while True:
             await anyio.sleep(POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
             if self.mode is POLLING:
-                self._wake.set()
+                self._wake.ring("poll")
 
 
 class Deaf:
@@ -143,13 +165,14 @@ class Deaf:
 
     mode = POLLING
 
-    def __init__(self, wake: asyncio.Event) -> None:
+    def __init__(self, wake: Wake) -> None:
         self._wake = wake
 
     async def run(self) -> None:
         """Poll for ever."""
+        condition.whole("listener")
         while True:
-            self._wake.set()
+            self._wake.ring("poll")
             await anyio.sleep(POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
 
 

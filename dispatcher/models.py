@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 CHANNEL = "dispatcher"
@@ -170,6 +171,8 @@ class Notification:
     recipients: list[Recipient] = field(default_factory=list[Recipient])
     conclusion: Conclusion | None = None
     handed_back: bool = False
+    waited: float = inf
+    """Seconds from its insert, or the time it was scheduled for, until this run took it."""
 
     @property
     def unsettled(self) -> bool:

@@ -18,6 +18,7 @@ import httpx
 from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
+from dispatcher import metrics
 from dispatcher.cancels import STOPPED, answered
 from dispatcher.errors import Unreachable
 from dispatcher.gate import Gate
@@ -82,9 +83,15 @@ class Wire(httpx.AsyncClient):
             kwargs["content"] = self._marked.sub(lambda match: texts[int(match[1])], content)
         return super().build_request(*args, **kwargs)
 
-    async def send(self, *args: Any, **kwargs: Any) -> httpx.Response:
+    async def send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         """Send and keep the answer."""
-        response = await super().send(*args, **kwargs)
+        endpoint, status = endpoint_of(request), "none"
+        try:
+            with metrics.NOVU_SECONDS.labels(endpoint).time():
+                response = await super().send(request, **kwargs)
+            status = f"{response.status_code // 100}xx"
+        finally:
+            metrics.NOVU_REQUESTS.labels(endpoint, status).inc()
         self._exchange.get().response = response
         return response
 
@@ -138,6 +145,8 @@ class NovuGateway:
         self.pace.learn(response.status_code, headers)
         answers = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
         outcomes = [self._worded(answer) for answer in answers]
+        for outcome in outcomes:
+            metrics.NOVU_TRIGGERS.labels(outcome.verdict).inc()
         self._learn(outcomes)
         if any(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes):
             self._notice(echo="idempotency-key" in headers)
@@ -252,6 +261,13 @@ class NovuGateway:
             overrides=overrides,  # pyright: ignore[reportArgumentType]  (pydantic turns the mapping into the SDK's model)
             transaction_id=event.transaction_id,
         )
+
+
+def endpoint_of(request: httpx.Request) -> str:
+    """Return what a request is for, in one of a few words."""
+    if request.method == "DELETE":
+        return "cancel"
+    return "read" if request.method == "GET" else "bulk" if request.url.path.endswith("/bulk") else "trigger"
 
 
 def lowered(headers: Mapping[str, str]) -> dict[str, str]:

@@ -171,6 +171,11 @@ class Outbox:
         """Tell that this node lives."""
         await self._run("beat", node=self._node, role=role, host=host, version=version, mode=mode)
 
+    async def numbers(self, *, all_rows: bool, living: timedelta, most_counted: int) -> dict[str, Any]:
+        """Return what there is to tell of the outbox and the ledger; `all_rows` counts final rows too, which costs."""
+        parameters = {"all_rows": all_rows, "living": living, "most_counted": most_counted, **self._tenants}
+        return (await self._execute("numbers", parameters, dict_row))[0]
+
     async def say_awake(self) -> None:
         """Tell the triggers that this node looks by itself; believed for 2 s."""
         await self._run("say_awake", node=self._node)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import anyio
 
+from dispatcher import metrics
 from dispatcher.cancels import GIVEN_UP, judge
 from dispatcher.database import LOST
 from dispatcher.logs import get_logger
@@ -72,7 +73,10 @@ def tell(cancels: Sequence[Cancel]) -> None:
     """Log what was taken back, and by name what was given up."""
     if cancelled := sum(cancel.state == State.CANCELLED for cancel in cancels):
         log.info("cancelled", recipients=cancelled)
-    for cancel in [cancel for cancel in cancels if cancel.outcome == GIVEN_UP][:LOGGED_ROWS]:
+        metrics.CANCELS.labels("cancelled").inc(cancelled)
+    given_up = [cancel for cancel in cancels if cancel.outcome == GIVEN_UP]
+    metrics.CANCELS.labels("given_up").inc(len(given_up))
+    for cancel in given_up[:LOGGED_ROWS]:
         log.error(
             "cancel_given_up",
             notification_id=cancel.notification_id,

@@ -190,6 +190,30 @@ class Settings(BaseSettings):
         le=timedelta(minutes=1),
         examples=["1000"],
     )
+    http_host: str = Field(
+        default="127.0.0.1",
+        validation_alias=AliasChoices("DISPATCHER_HTTP_HOST"),
+        description="Address of the health port. Beyond loopback only bare health paths are open without a token.",
+    )
+    http_port: int = Field(
+        default=3001,
+        validation_alias=AliasChoices("DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"),
+        description="Port for health, status and metrics. 0 takes a free one and logs it.",
+        ge=0,
+        le=65_535,
+    )
+    http_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DISPATCHER_HTTP_TOKEN"),
+        description="Bearer token for all but the bare health paths: 16 characters or more (openssl rand -hex 32).",
+    )
+    temporal_metrics: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DISPATCHER_TEMPORAL_METRICS"),
+        description="Where Temporal's SDK serves metrics of its own, open to whoever reaches it. Off unless set.",
+        pattern=r"^[^\s/]+:\d{1,5}$",
+        examples=["127.0.0.1:9464"],
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)] = Field(
         default="info",
         validation_alias=AliasChoices("DISPATCHER_LOG_LEVEL", "WORKER_LOG_LEVEL", "DAEMON_LOG_LEVEL"),
@@ -214,6 +238,13 @@ class Settings(BaseSettings):
         if url is not None:
             conninfo(url, variable=variables(str(info.field_name))[0])
         return url
+
+    @field_validator("http_token")
+    @classmethod
+    def _is_long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < 16:
+            raise ValueError("should have 16 characters or more")
+        return token
 
     @classmethod
     def found_in(cls, places: tuple[Layer, ...]) -> "Settings":

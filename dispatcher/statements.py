@@ -57,6 +57,7 @@ QUERIES = (
     "notice",
     "cancelling",
     "cancelled",
+    "numbers",
 )
 
 
@@ -76,6 +77,8 @@ def compose(relations: Relations, status: StatusColumn, *, listed: bool) -> dict
         # The catalogue's own, already quoted spelling of a type.
         "status_type": sql.SQL(cast("LiteralString", status.type)),
         "gates": GATES,
+        "outbox_name": sql.Literal(relations.outbox.as_string()),
+        "pending": sql.SQL(PENDING),
         "new": NEW,
         "scheduled": SCHEDULED,
         "tenant": TENANT,

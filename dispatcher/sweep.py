@@ -4,7 +4,6 @@ A row whose lease ran out is not taken away blindly: Temporal is asked whether i
 number of other sweeps.
 """
 
-import asyncio
 import contextlib
 import random
 import socket
@@ -14,12 +13,13 @@ from typing import Protocol
 
 import anyio
 
-from dispatcher import __version__
+from dispatcher import __version__, condition, metrics
 from dispatcher.database import LOST
-from dispatcher.logs import get_logger
+from dispatcher.logs import get_logger, kind
 from dispatcher.models import Late
 from dispatcher.outbox import Outbox
 from dispatcher.temporal import START_FAILURES, Starter
+from dispatcher.wake import Wake
 
 RESCUE_ROWS = 2000
 QUESTIONS_IN_FLIGHT = 8
@@ -49,7 +49,7 @@ class Sweep:
         self,
         outbox: Outbox,
         starter: Starter,
-        wake: asyncio.Event,
+        wake: Wake,
         hearing: Hearing,
         *,
         interval: timedelta,
@@ -65,23 +65,37 @@ class Sweep:
     async def run(self) -> None:
         """Sweep at once and then at every jittered interval."""
         while True:
-            try:
-                await self.run_once()
-            except LOST as error:
-                log.warning("database_unreachable", error=str(error))
-            except Exception:  # the sweep is the safety net: it must not end
-                log.exception("sweep_failed")
+            metrics.SWEEP_RUNS.labels(await self._guarded_run_once()).inc()
             await anyio.sleep(self._interval.total_seconds() * random.uniform(0.8, 1.0))  # noqa: S311
+
+    async def _guarded_run_once(self) -> str:
+        """Sweep, and say how that went; a lost database is waited for, and nothing else ends the loop."""
+        try:
+            with metrics.SWEEP_DURATION.time():
+                await self.run_once()
+        except LOST as error:
+            log.warning("database_unreachable", error=str(error))
+            condition.broken("postgres", f"{type(error).__name__}: {error}")
+            return "lost"
+        except Exception as error:  # the sweep is the safety net: it must not end
+            log.exception("sweep_failed")
+            condition.broken("sweep", kind(error))
+            return "failed"
+        metrics.SWEEP_SUCCESS.set_to_current_time()
+        condition.whole("postgres")
+        condition.whole("sweep")
+        return "ok"
 
     async def run_once(self) -> Found:
         """Look once for everything a sweep looks for."""
-        self._wake.set()
+        self._wake.ring("sweep")
         await self._outbox.beat(role="all", host=socket.gethostname(), version=__version__, mode=self._hearing.mode)
         found = Found(adopted=await self._outbox.adopt(self._lease, RESCUE_ROWS))
         limiter = anyio.CapacityLimiter(QUESTIONS_IN_FLIGHT)
         async with anyio.create_task_group() as tasks:
             for late in await self._outbox.expired(RESCUE_ROWS):
                 tasks.start_soon(self._look_after, late, found, limiter)
+        metrics.SWEEP_FOUND.inc(found.rescued + found.adopted)
         if found.rescued or found.adopted:
             log.warning("rescued", rows=found.rescued, adopted=found.adopted, still_running=found.renewed)
         return found

@@ -7,6 +7,7 @@ Addresses, namespaces, keys and TLS come from Temporal's own environment variabl
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -15,9 +16,10 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
+from dispatcher import condition, metrics
 from dispatcher.errors import ConfigurationError, Unreachable
 from dispatcher.models import WORKFLOW, Batch, Start, lane_of
 
@@ -28,13 +30,19 @@ START_FAILURES = (RPCError, TimeoutError, RuntimeError)
 TASK_SECONDS = timedelta(seconds=5)
 """Also how long a workflow waits for redelivery after its process died."""
 RUN_SECONDS = timedelta(hours=1)
+WATCH_SECONDS = 10.0
+FORGIVEN_SECONDS = 30.0
+"""Rows that could not be started are tried again in less."""
 RETENTION = timedelta(days=7)
 MOST_KEY = 64
 """Bytes of a fairness key; the server refuses a longer one."""
 
 
-async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> Client:
-    """Connect as the TEMPORAL_* variables say; create the namespace when it is missing and we may."""
+async def connect(environment: Mapping[str, str], *, create_namespace: bool, metrics_at: str | None = None) -> Client:
+    """Connect as the TEMPORAL_* variables say; create the namespace when it is missing and we may.
+
+    `metrics_at`: where the SDK's own metrics are served.
+    """
     try:
         config = ClientConfig.load_client_connect_config(override_env_vars=environment)
     except (RuntimeError, ValueError) as error:
@@ -43,7 +51,7 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> 
     namespace = config.setdefault("namespace", "default")
     try:
         async with asyncio.timeout(2 * RPC_SECONDS):
-            client = await Client.connect(**config, runtime=runtime(), grpc_compression=GrpcCompression.NONE)
+            client = await Client.connect(**config, runtime=runtime(metrics_at), grpc_compression=GrpcCompression.NONE)
             await ensure_namespace(client, namespace, create=create_namespace)
     except (RPCError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or "no answer"
@@ -54,13 +62,16 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool) -> 
     return client
 
 
-def runtime() -> Runtime:
+def runtime(metrics_at: str | None) -> Runtime:
     """Return the SDK's engine, which by default writes coloured lines to stdout, past our logs.
 
     While the server is away each of its pollers warns at every retry; we say it once ourselves.
     """
+    served = metrics_at and PrometheusConfig(
+        metrics_at, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+    )
     heard = LoggingConfig("error,temporalio_sdk_core=warn", LogForwardingConfig(logging.getLogger("temporalio")))
-    return Runtime(telemetry=TelemetryConfig(logging=heard))
+    return Runtime(telemetry=TelemetryConfig(logging=heard, metrics=served or None))
 
 
 async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:
@@ -104,9 +115,21 @@ class Starter:
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
         self._queue = task_queue
+        self._failed = -FORGIVEN_SECONDS
 
     async def start(self, start: Start) -> None:
         """Make sure that the workflow runs. Raises one of `START_FAILURES` when we cannot know that it does."""
+        try:
+            with metrics.Timed(metrics.TEMPORAL_START) as timed:
+                timed.outcome = await self._start(start)
+        except START_FAILURES as error:
+            self._failed = time.monotonic()
+            condition.broken("temporal", f"a workflow could not be started: {type(error).__name__}: {error}")
+            raise
+        condition.whole("temporal")
+
+    async def _start(self, start: Start) -> str:
+        """Start the workflow; return whether it was."""
         async with asyncio.timeout(RPC_SECONDS):
             with contextlib.suppress(WorkflowAlreadyStartedError):
                 await self._client.start_workflow(
@@ -122,14 +145,27 @@ class Starter:
                     # A server that knows fairness serves enterprises in turn where tasks pile up; others ignore it.
                     priority=Priority(fairness_key=start.enterprise.encode()[:MOST_KEY].decode(errors="ignore")),
                 )
+                return "started"
+        return "already_running"
 
     async def answers(self) -> bool:
         """Return whether the server is there."""
         try:
             async with asyncio.timeout(RPC_SECONDS):
-                return await self._client.service_client.check_health()
-        except START_FAILURES:
+                healthy = await self._client.service_client.check_health()
+        except START_FAILURES as error:
+            condition.broken("temporal", f"does not answer: {type(error).__name__}: {error}")
             return False
+        # A server can be there and start nothing: then only a start, or time, shows that it is whole again.
+        if healthy and time.monotonic() - self._failed > FORGIVEN_SECONDS:
+            condition.whole("temporal")
+        return healthy
+
+    async def watch(self) -> None:
+        """Ask now and then: an idle dispatcher would not notice."""
+        while True:
+            await self.answers()
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def is_running(self, workflow_id: str) -> bool:
         """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say.

@@ -19,7 +19,7 @@ SET = {
     "TEMPORAL_TLS_CLIENT_KEY_DATA": SECRET,
     "TEMPORAL_GRPC_META_AUTHORIZATION": SECRET,
     "POLL_INTERVAL_MS": "1500",
-    "WORKER_HEALTH_PORT": "3001",
+    "SUBSCRIPTION_MAX_RETRIES": "10",
 }
 
 
@@ -105,7 +105,7 @@ def test_config_show_says_where_values_came_from(tmp_path: Path) -> None:
     shown = json.loads(run(tmp_path, "config", "show", "--origin", "--json", **SET).stdout)
     assert shown["DISPATCHER_LEASE"] == {"value": "30s", "source": ".env"}
     assert shown["DISPATCHER_SWEEP_INTERVAL"] == {"value": "1s500ms", "source": "environment as POLL_INTERVAL_MS"}
-    assert "accepted, not used" in shown["WORKER_HEALTH_PORT"]["source"]
+    assert "accepted, not used" in shown["SUBSCRIPTION_MAX_RETRIES"]["source"]
 
 
 def test_a_wrong_setting_is_one_line_on_stderr_and_exit_2(tmp_path: Path) -> None:

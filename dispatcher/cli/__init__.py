@@ -12,8 +12,10 @@ import typer
 from dispatcher.cli import config, db
 from dispatcher.cli.demo import demo
 from dispatcher.cli.dev import dev
+from dispatcher.cli.healthcheck import healthcheck
 from dispatcher.cli.run import run
 from dispatcher.cli.version import version
+from dispatcher.cli.web import web
 
 app = typer.Typer(
     name="dispatcher",
@@ -49,6 +51,8 @@ def dispatcher(
 
 
 app.command("run")(run)
+app.command("web")(web)
+app.command("healthcheck")(healthcheck)
 app.command("dev")(dev)
 app.command("demo")(demo)
 app.add_typer(db.app, name="db")

@@ -1,6 +1,7 @@
 """What a command of `dispatcher db` is asked: options, and what stands in the environment where one is not given."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,20 @@ def setting(name: str) -> str | None:
 
     found = find([name], layers(ENV_FILE))
     return found.value if found else None
+
+
+def address(env_file: Path) -> tuple[str, int]:
+    """Return where the health port is. Read without the settings' library, which a check every few seconds need not pay
+    for, and without the other settings, which a container's health check may not have."""
+    from dispatcher.environment.places import find, layers
+    from dispatcher.errors import ConfigurationError
+
+    places = layers(env_file)
+    host = find(["DISPATCHER_HTTP_HOST"], places)
+    port = find(["DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"], places)
+    if port and not port.value.isdecimal():
+        raise ConfigurationError(f"{port.variable} should be a port, a number up to 65535")
+    return host.value if host else "127.0.0.1", int(port.value) if port else 3001
 
 
 def duration(text: str, option: str) -> timedelta:

@@ -110,7 +110,8 @@ def dispatching(local: Stack) -> Generator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=words,
             stderr=words,
-            env=variables.environment(local.variables),
+            # Any port for health: another dispatcher on this machine may have the usual one.
+            env={**variables.environment(local.variables), "DISPATCHER_HTTP_PORT": "0"},
             start_new_session=True,
         )
     try:

@@ -20,8 +20,6 @@ from dispatcher.errors import ConfigurationError
 ENV_FILE = Path(".env")
 
 ACCEPTED_NOT_USED = {
-    "WORKER_HEALTH_PORT": "there is no health port yet",
-    "DAEMON_HEALTH_PORT": "there is no health port yet",
     "SUBSCRIPTION_MAX_RETRIES": "the listener never gives up; the sweep finds notifications meanwhile",
     "SUBSCRIPTION_HEALTH_CHECK_INTERVAL": "the listener checks itself at a fixed pace",
 }

@@ -22,6 +22,9 @@ taken as (
 )
 select * from (
   select t.notification_id, t.birth, t.generation, t.fence, t.attempts, t.age,
+    -- Not the difference of the times: they may be infinite.
+    extract(epoch from clock_timestamp())::double precision
+      - coalesce(extract(epoch from greatest(n.created_at, n.scheduled_for)), '-infinity')::double precision as waited,
     {gates} as open,
     n.notification_workflow_id is not null as has_workflow,
     w.workflow_key,

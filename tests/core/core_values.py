@@ -33,6 +33,7 @@ def taken_row(**columns: Any) -> dict[str, Any]:
         "fence": 3,
         "attempts": 1,
         "age": timedelta(0),
+        "waited": 0.0,
         "open": True,
         "has_workflow": True,
         "workflow_key": "welcome",

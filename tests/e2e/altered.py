@@ -11,7 +11,7 @@ from typing import Any
 from temporalio import workflow
 from temporalio.worker import Worker
 
-from dispatcher import app, worker, workflows
+from dispatcher import signals, worker, workflows
 from dispatcher.__main__ import main
 from dispatcher.models import Batch
 from dispatcher.outbox import Outbox
@@ -50,7 +50,7 @@ def bad_build(_: float) -> None:
 def endless_shutdown(seconds: float) -> None:
     """Never come back from the workers' shutdown; the watchdog waits `seconds`."""
     setattr(Worker, "shutdown", never_ends)  # noqa: B010
-    setattr(app, "STOP_SECONDS", seconds)  # noqa: B010
+    setattr(signals, "STOP_SECONDS", seconds)  # noqa: B010
 
 
 def short_heartbeat(seconds: float) -> None:

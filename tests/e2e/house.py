@@ -1,6 +1,7 @@
 """A whole house for one test: a database, Temporal, a stand-in of Novu, and dispatcher processes to start and kill."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
+import httpx
 import psycopg
 
 from dispatcher.devstack.processes import answers
@@ -20,6 +22,7 @@ from dispatcher.devstack.standin.process import Standin, running
 
 WORKFLOW = "default-in-app"
 RUN = (sys.executable, "-m", "dispatcher", "run")
+WEB = (sys.executable, "-m", "dispatcher", "web")
 RUN_ROLE = "dispatcher_run"
 """Who `dispatcher run` connects as: a role with what `dispatcher db sql grants` gives it, and nothing else."""
 
@@ -66,6 +69,17 @@ class Process:
     def words(self) -> str:
         """Return what it logged."""
         return self.log.read_text()
+
+    async def http(self, **options: Any) -> httpx.AsyncClient:
+        """Return a client of its health port, as soon as that is bound."""
+
+        async def told() -> str | None:
+            assert self.popen.poll() is None, self.words()
+            found = re.search(r'"event": "http".*?"port": (\d+)', self.words())
+            return found and found[1]
+
+        port = await eventually(told, "a health port", 30)
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False, **options)
 
 
 @dataclass
@@ -191,6 +205,7 @@ class House:
             "NOVU_API_URL": self.novu.url,
             "NOVU_SECRET_KEY": self.novu.api_key,
             "DISPATCHER_LOG_FORMAT": "json",
+            "DISPATCHER_HTTP_PORT": "0",
             **settings,
         }
         with log.open("wb") as words:

@@ -21,6 +21,7 @@ from dispatcher.doorbell import Doorbell
 from dispatcher.gate import Gate
 from dispatcher.models import CHANNEL, ClaimSizes
 from dispatcher.outbox import Outbox
+from dispatcher.wake import Wake
 
 INSERT = (
     "insert into notify.ent_notification (name, publish_status, payload, recipients)"
@@ -217,7 +218,7 @@ class CutOffOnce:
         return await self._outbox.newest_transaction()
 
 
-def door_to(outbox: Any, wake: asyncio.Event) -> Door:
+def door_to(outbox: Any, wake: Wake) -> Door:
     """Return a door that has nothing to start."""
 
     async def welcome() -> bool:
@@ -229,7 +230,7 @@ def door_to(outbox: Any, wake: asyncio.Event) -> Door:
 
 async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_rung(books: Books):
     await books.outbox.beat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(books.outbox), asyncio.Event()
+    outbox, wake = CutOffOnce(books.outbox), Wake()
     wake.set()  # rung while its claim ran
     door = door_to(outbox, wake)
     with pytest.raises(psycopg.OperationalError):
@@ -251,7 +252,7 @@ async def test_a_node_falls_asleep_although_it_was_rung_before(books: Books):
 
 async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(books: Books):
     await books.outbox.beat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(books.outbox), asyncio.Event()
+    outbox, wake = CutOffOnce(books.outbox), Wake()
     door = door_to(outbox, wake)
     await door.run_once()
     assert outbox.cuts == 0, "one ring, one look: it never said that it is up"

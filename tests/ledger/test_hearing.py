@@ -7,10 +7,11 @@ from ledger_books import Books
 
 from dispatcher.backoff import Backoff
 from dispatcher.listener import EVENT, Listener
+from dispatcher.wake import Wake
 
 
 async def test_it_wakes_the_door_before_it_relies_on_being_told(books: Books):
-    wake = asyncio.Event()
+    wake = Wake()
     second = timedelta(seconds=1)
     listener = Listener(books.url, books.pool, wake, "ears", Backoff(second, second))
     running = asyncio.create_task(listener.run())

@@ -159,6 +159,7 @@ class Ledger:
             "fence": head.fence,
             "attempts": head.attempts,
             "age": timedelta(seconds=self.now - head.first_claimed),
+            "waited": 0.0,
             "open": row.open(self.now),
             "has_workflow": row.has_workflow,
             "workflow_key": WORKFLOW if row.has_workflow else None,

@@ -1,0 +1,30 @@
+"""`dispatcher web`: health, status and metrics as a process of their own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
+Host = Annotated[str | None, typer.Option("--host", help="Instead of DISPATCHER_HTTP_HOST.", show_default=False)]
+Port = Annotated[int | None, typer.Option("--port", help="Instead of PORT or DISPATCHER_HTTP_PORT.", min=0, max=65535)]
+
+
+def web(host: Host = None, port: Port = None, env_file: EnvFile = Path(".env")) -> None:
+    """Serve what the database knows of every dispatcher: /status, /metrics and health, until SIGTERM or Ctrl-C.
+
+    Reads the database only. Beyond loopback DISPATCHER_HTTP_TOKEN has to be set.
+    """
+    import sys
+
+    import anyio
+
+    from dispatcher import logs
+    from dispatcher.http.web import web as serve
+    from dispatcher.settings import load
+
+    settings = load(env_file)
+    given = {"http_host": host, "http_port": port}
+    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)
+    anyio.run(serve, settings)

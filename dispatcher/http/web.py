@@ -1,0 +1,85 @@
+"""Everything `dispatcher web` starts: the port, and the database behind it. It needs no contact with `run`.
+
+The port is there before the database is: a platform gives a routed process a minute to listen, and a database that is
+away is what /status is there to tell.
+"""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+
+import anyio
+
+from dispatcher import condition
+from dispatcher.database import LOST, check_installed, open_pool
+from dispatcher.environment.conninfo import conninfo
+from dispatcher.errors import ConfigurationError, DispatcherError
+from dispatcher.http.health import Health
+from dispatcher.http.numbers import Numbers
+from dispatcher.http.server import bind, on_loopback, serving
+from dispatcher.install.names import parse
+from dispatcher.logs import get_logger
+from dispatcher.outbox import Outbox
+from dispatcher.settings import Settings
+from dispatcher.signals import stop_signal
+from dispatcher.statements import Relations
+
+LOOK_SECONDS = 5.0
+POOL = 2
+
+log = get_logger("web")
+
+
+async def web(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = stop_signal()
+    condition.here.expect(["postgres"])
+    numbers = Numbers(settings.sweep_interval)
+    listening = bind(settings.http_host, settings.http_port)
+    private = on_loopback(listening)
+    check_reach(settings, private=private)
+    app = Health(condition.here, numbers, settings.enterprise_ids).app(settings.http_token, private=private)
+    async with serving(listening, app), anyio.create_task_group() as tasks:
+        tasks.start_soon(look, settings, numbers)
+        await stop.wait()
+        condition.here.stopping = True
+        tasks.cancel_scope.cancel()
+    log.info("stopped")
+
+
+def check_reach(settings: Settings, *, private: bool) -> None:
+    """Refuse to show the world what only a token may open; warn where nobody can come."""
+    if not private and settings.http_token is None:
+        raise ConfigurationError(
+            f"DISPATCHER_HTTP_TOKEN is not set, and others can reach {settings.http_host}: set it to 16 characters or"
+            " more, such as openssl rand -hex 32, or set DISPATCHER_HTTP_HOST=127.0.0.1"
+        )
+    if private and os.environ.get("DYNO"):
+        log.warning("nobody_can_reach_us", hint="set DISPATCHER_HTTP_HOST=0.0.0.0 and DISPATCHER_HTTP_TOKEN")
+
+
+async def look(settings: Settings, numbers: Numbers) -> None:
+    """Connect, and then look regularly, so that readiness knows without being asked for /status."""
+    async with AsyncExitStack() as exits:
+        while True:
+            try:
+                if numbers.outbox is None:
+                    numbers.outbox = await connect(settings, exits)
+                await numbers.read()
+            except (DispatcherError, *LOST) as error:
+                condition.broken("postgres", str(error))
+            if numbers.late or numbers.error:
+                condition.broken("postgres", numbers.error or "does not answer")
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def connect(settings: Settings, exits: AsyncExitStack) -> Outbox:
+    """Return the outbox, to be read. Raises while the database is away or not prepared."""
+    table = parse(settings.outbox)
+    async with AsyncExitStack() as attempt:
+        pool = await open_pool(conninfo(settings.database_url), size=POOL)
+        attempt.push_async_callback(pool.close, timeout=2)
+        status = await check_installed(pool, str(table))
+        exits.push_async_exit(attempt.pop_all())
+    relations = Relations(table.identifier, table.workflow.identifier)
+    return Outbox(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)

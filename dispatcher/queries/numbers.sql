@@ -1,0 +1,46 @@
+-- What /status and /metrics tell of the outbox and the ledger. The partial indexes it reads are as small as the backlog;
+-- only `all_rows` counts every row, and none of a table that is too large for that.
+with served as (
+  select notification_status, scheduled_for, created_at from (
+    select n.notification_status, n.scheduled_for, n.created_at, {tenant} as tenant from {outbox} n where {new}
+    union all
+    select n.notification_status, n.scheduled_for, n.created_at, {tenant} from {outbox} n
+    where {pending} and n.scheduled_for is not null
+  ) waiting
+  where %(all_enterprises)s or tenant = any(%(enterprises)s)
+),
+due as (
+  select count(*) filter (where scheduled_for is null or scheduled_for <= now()) as rows,
+    min(greatest(created_at, scheduled_for))
+      filter (where (scheduled_for is null or scheduled_for <= now()) and isfinite(created_at)) as since,
+    count(*) filter (where scheduled_for > now()) as scheduled
+  from served
+),
+again as (
+  select count(*) as waiting, count(*) filter (where next_attempt_at <= now()) as due
+  from dispatcher.delivery where next_attempt_at is not null
+),
+held as (
+  select count(*) as rows, count(*) filter (where lease_until < now()) as overdue
+  from dispatcher.delivery where lease_until is not null
+),
+large as (
+  select reltuples > %(most_counted)s as large from pg_class where oid = {outbox_name}::regclass
+)
+select due.rows as due, due.scheduled,
+  coalesce(greatest(extract(epoch from now() - due.since)::double precision, 0), 0) as oldest_age,
+  again.waiting as retries, again.due as retries_due, held.rows as in_flight, held.overdue,
+  (select count(*) from dispatcher.recipient where cancel_at is not null) as to_cancel,
+  pg_notification_queue_usage() as queue_usage,
+  (select coalesce(json_agg(json_build_object('id', id, 'role', role, 'host', host, 'version', version, 'mode', mode,
+      'started_at', started_at, 'in_flight', in_flight, 'awake', coalesce(awake_until > clock_timestamp(), false),
+      'seen_seconds_ago', extract(epoch from clock_timestamp() - seen_at),
+      'last_sweep_at', last_sweep_at) order by started_at), '[]')
+   from dispatcher.node where seen_at > clock_timestamp() - %(living)s) as nodes,
+  case when %(all_rows)s and not large then
+    (select coalesce(json_object_agg(status, rows), '{{}}') from (
+      select n.notification_status::text as status, count(*) as rows from {outbox} n
+      where %(all_enterprises)s or {tenant} = any(%(enterprises)s) group by 1) statuses) end as rows,
+  case when %(all_rows)s and not large then
+    (select count(*) from dispatcher.delivery where dead_lettered_at is not null) end as dead_letters
+from due, again, held, large

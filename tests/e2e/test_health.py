@@ -1,0 +1,245 @@
+"""The health port of real processes over real HTTP: what it says when all is well, and when something is not."""
+
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from house import WEB, House, Process, eventually
+
+XNOVU = {"status", "uptime", "components", "enterprise_status", "temporal_status"}
+OURS = {"broken", "listener", "sweep", "database", "backlog", "nodes", "novu"}
+SOON = {"DISPATCHER_SWEEP_INTERVAL": "1s"}
+TOKEN = "0123456789abcdef0123"
+
+
+async def answers(http: httpx.AsyncClient, path: str, code: int, *, within: float = 30, **holds: Any) -> Any:
+    """Wait until `path` answers so, with these values; return the answer."""
+    last: list[Any] = []
+
+    async def so() -> Any:
+        answer = await http.get(path)
+        last[:] = [answer.status_code, answer.text[:2000]]
+        told = answer.json()
+        return told if answer.status_code == code and holds.items() <= told.items() else None
+
+    return await eventually(so, f"{path} {code} {holds}, but {last}", within)
+
+
+def metrics_of(text: str) -> dict[str, float]:
+    """Return the samples of an exposition."""
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+async def test_a_whole_process_says_so_everywhere(house: House):
+    process = await house.running(**SOON)
+    async with await process.http() as http:
+        await answers(http, "/readyz", 200, status="ready")
+        for path, status in (("/livez", "ok"), ("/startupz", "started"), ("/health", "healthy")):
+            assert (await http.get(path)).json()["status"] == status
+        assert set((await http.get("/health")).json()) == {"status", "uptime", "timestamp", "version"}
+        await house.final(await house.notify())
+        status = await answers(http, "/status", 200, status="healthy")
+        assert status.keys() >= XNOVU | OURS
+        assert status["components"]["subscriptions"] == {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
+        assert status["temporal_status"] == {
+            "status": "healthy",
+            "orchestrationWorkflow": "RUNNING",
+            "pollingLoop": "RUNNING",
+        }
+        assert status["listener"]["verified"]
+        detailed = (await http.get("/health/detailed")).json()
+        assert detailed["process"]["pid"] == process.popen.pid
+        assert (await http.get("/health/subscriptions")).json()["subscription_manager"]["isHealthy"]
+        answer = await http.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        seen = metrics_of(answer.text)
+        assert seen['dispatcher_settled_rows_total{status="SENT"}'] == 1
+        assert seen['dispatcher_notifications_received_total{kind="wake_up"}'] == 1
+        assert seen['dispatcher_claimed_rows_total{source="notify"}'] == 1
+        assert seen['dispatcher_novu_triggers_total{outcome="accepted"}'] == 1
+        assert 0 < seen["dispatcher_accept_latency_seconds_sum"] < 30
+        assert seen["dispatcher_listener_verified"] == seen["xnovu_worker_healthy"] == seen["dispatcher_database_up"] == 1
+        assert seen['dispatcher_outbox_rows{status="SENT"}'] in (0, 1)  # counted every 15 s
+        assert str(house.novu.api_key) not in answer.text + str(status)
+
+
+async def test_what_is_not_there_is_refused_in_xnovus_shape(house: House):
+    process = await house.running(**SOON)
+    async with await process.http() as http:
+        nowhere, posted = await http.get("/nowhere"), await http.post("/status")
+        assert (nowhere.status_code, posted.status_code) == (404, 405)
+        assert set(nowhere.json()) == set(posted.json()) == {"error"}
+        assert (await http.options("/status")).status_code == 200
+        for answer in (nowhere, posted, await http.get("/health")):
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "access-control-allow-origin" not in answer.headers
+            assert "server" not in answer.headers
+
+
+async def test_f165_a_temporal_that_stops_is_named_and_does_not_make_liveness_red(house: House, tmp_path: Any):
+    from dispatcher.devstack import temporal
+
+    with temporal.running(tmp_path / "temporal") as server:
+        process = await house.running(TEMPORAL_ADDRESS=server.address)
+        async with await process.http() as http:
+            await answers(http, "/readyz", 200)
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                told = await answers(http, "/readyz", 503, broken=["temporal"])
+                assert time.monotonic() - began < 30
+                assert "temporal" in told["since"]
+                assert (await http.get("/livez")).status_code == 200
+                assert (await http.get("/health")).json()["status"] == "degraded"
+                assert "temporal" in (await http.get("/status")).json()["broken"]
+                assert metrics_of((await http.get("/metrics")).text)['dispatcher_part_broken{part="temporal"}'] == 1
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            await answers(http, "/readyz", 200)
+        assert process.words().count('"outage_began"') == process.words().count('"outage_over"') == 1
+        assert await process.stop() == 0
+
+
+async def test_f165_a_novu_that_is_gone_is_named_before_a_row_meets_it(house: House):
+    process = await house.running()
+    async with await process.http() as http:
+        await answers(http, "/readyz", 200)
+        await house.stop_novu()
+        await answers(http, "/readyz", 503, broken=["novu"])
+        assert (await http.get("/livez")).status_code == 200
+        await house.start_novu()
+        await answers(http, "/readyz", 200)
+
+
+async def test_f165_a_wrong_novu_key_is_named(house: House):
+    process = await house.running(NOVU_SECRET_KEY="wrong")
+    async with await process.http() as http:
+        await house.notify()
+        await answers(http, "/readyz", 503, broken=["novu"])
+        assert "401" in (await http.get("/status")).json()["broken"]["novu"]["reason"]
+    await process.stop()
+    await house.running()
+
+
+async def test_f165_a_postgres_that_lets_nobody_in_is_named(house: House, url: str):
+    process = await house.running(**SOON)
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    async with await process.http() as http, await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
+        await answers(http, "/readyz", 200)
+        await owner.execute(f'alter database "{name}" connection limit 0'.encode())
+        await owner.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'dispatcher_run'"
+            " and datname = current_database()"
+        )
+        told = await answers(http, "/readyz", 503, broken=["listener", "postgres"])
+        assert set(told["since"]) == {"listener", "postgres"}
+        assert (await http.get("/livez")).status_code == 200
+        status = (await http.get("/status")).json()
+        assert status["database"]["status"] == "unhealthy"
+        assert "components" in status
+        await owner.execute(f'alter database "{name}" connection limit -1'.encode())
+        await answers(http, "/readyz", 200)
+
+
+async def test_metrics_and_status_cost_one_query_a_second(house: House):
+    process = await house.running(DISPATCHER_HTTP_TOKEN=TOKEN)
+    counted = "select sum(calls) from (select 1) x, lateral (select count(*) as calls from dispatcher.node) y"
+    assert await house.value(counted) is not None
+    async with await process.http(headers={"authorization": f"Bearer {TOKEN}"}) as http:
+        began, ages = time.monotonic(), list[float]()
+        while time.monotonic() - began < 4:
+            ages.append((await http.get("/status")).json()["database"]["numbers_seconds_old"])
+            assert (await http.get("/metrics")).status_code == 200
+        # A younger answer than the one before is a new question.
+        questions = sum(later < earlier for earlier, later in zip(ages, ages[1:], strict=False))
+        assert len(ages) > 20
+        assert 1 <= questions <= 4
+
+
+async def test_a_token_opens_what_is_not_a_bare_health_path(house: House):
+    process = await house.running(DISPATCHER_HTTP_TOKEN=TOKEN)
+    async with await process.http() as http:
+        for path in ("/health", "/livez", "/readyz", "/startupz"):
+            assert (await http.get(path)).status_code in (200, 503)
+        for path in ("/status", "/metrics", "/health/detailed", "/health/subscriptions", "/nowhere"):
+            closed = await http.get(path)
+            assert (closed.status_code, closed.headers["www-authenticate"]) == (401, "Bearer")
+            assert closed.json() == {"error": "a bearer token is needed"}
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert (await http.get("/status", headers=right)).status_code == 200
+        wrong = [(await http.get("/status", headers={"authorization": f"Bearer {n}"})).status_code for n in range(12)]
+        assert wrong == [401] * 10 + [429] * 2
+        assert (await http.get("/status", headers=right)).status_code == 200
+    assert TOKEN not in process.words()
+
+
+async def test_s15_beyond_loopback_run_shows_bare_health_only_and_web_refuses(house: House):
+    process = await house.running(DISPATCHER_HTTP_HOST="0.0.0.0")
+    async with await process.http() as http:
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.get("/metrics")).status_code == 403
+    web = house.start(WEB, DISPATCHER_HTTP_HOST="0.0.0.0")
+    assert web.popen.wait(30) == 2
+    assert "DISPATCHER_HTTP_TOKEN" in web.words()
+
+
+@pytest.mark.parametrize("program", ["run", "web"])
+async def test_f162_a_port_that_is_taken_is_one_line_and_exit_2(house: House, program: str):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        process = house.start((*WEB[:-1], program), DISPATCHER_HTTP_PORT=port)
+        assert process.popen.wait(30) == 2
+    lines = [line for line in process.words().splitlines() if not line.startswith("{")]
+    assert len(lines) == 1
+    assert lines[0].startswith("dispatcher: DISPATCHER_HTTP_PORT")
+
+
+async def test_web_shows_the_dispatchers_without_touching_them(house: House):
+    running = await house.running(**SOON)
+    await house.final(await house.notify())
+    web: Process = house.start(WEB, TEMPORAL_ADDRESS="127.0.0.1:1", NOVU_API_URL="", NOVU_SECRET_KEY="")
+    async with await web.http() as http:
+        await answers(http, "/readyz", 200)
+        status = await answers(http, "/status", 200, status="healthy")
+        assert status["components"]["subscriptions"]["active"] == 1
+        assert status["nodes"][0]["id"].split("-")[-2] == str(running.popen.pid)
+        assert status["backlog"]["rows"] == {"SENT": 1}
+        seen = metrics_of((await http.get("/metrics")).text)
+        assert seen['dispatcher_nodes{mode="EVENT"}'] == seen['dispatcher_outbox_rows{status="SENT"}'] == 1
+        assert "dispatcher_listener_verified" not in seen  # that is `run`'s to say
+        assert await web.stop(10) == 0
+
+
+async def test_web_waits_for_a_database_that_is_away(house: House):
+    web = house.start(WEB, DATABASE_URL="postgresql://postgres@127.0.0.1:1/none")
+    async with await web.http() as http:
+        told = await answers(http, "/readyz", 503, broken=["postgres"])
+        assert told["status"] == "not ready"
+        assert (await http.get("/livez")).status_code == 200
+        status = (await http.get("/status")).json()
+        assert (status["status"], status["database"]["status"]) == ("degraded", "unhealthy")
+        assert web.popen.poll() is None
+        assert await web.stop(10) == 0
+
+
+async def test_the_port_is_there_before_anything_answers_and_until_the_end(house: House):
+    # A server that takes the connection and says nothing: connecting hangs, and the port answers all the same.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = house.start(DATABASE_URL=f"postgresql://postgres@{address}/none?sslmode=disable")
+        async with await process.http() as http:
+            assert (await http.get("/livez")).status_code == 200
+            told = (await http.get("/startupz")).json()
+            assert told == {"status": "starting", "waiting_for": ["listener", "postgres", "sweep", "temporal"]} or set(
+                told["waiting_for"]
+            ) >= {"postgres"}
+            assert (await http.get("/readyz")).status_code == 503
+            assert (await http.get("/status")).json()["status"] == "degraded"
+        process.kill()
