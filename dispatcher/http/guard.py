@@ -78,7 +78,7 @@ class Guard:
 
 def oversized(scope: Scope) -> JSONResponse | None:
     """Refuse what is too large before anybody reads it."""
-    if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
+    if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > MOST_HEADER_BYTES:  # ": " and CRLF
         return refused(431, "headers are too large")
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers:

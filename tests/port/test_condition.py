@@ -1,0 +1,64 @@
+"""What is broken, since when, and what a change of it makes known."""
+
+from structlog.testing import capture_logs
+
+from dispatcher import metrics
+from dispatcher.condition import PARTS, Condition
+
+
+def whole() -> Condition:
+    """Return a condition in which every part has said that it works."""
+    condition = Condition()
+    for part in PARTS:
+        condition.whole(part)
+    return condition
+
+
+def gauge(part: str) -> float | None:
+    return metrics.about.get_sample_value("dispatcher_part_broken", {"part": part})
+
+
+def test_it_is_ready_once_every_part_has_said_that_it_works():
+    condition = Condition()
+    for part in PARTS:
+        assert not condition.ready
+        assert condition.state(part) == "not_initialized"
+        condition.whole(part)
+    assert condition.ready
+    assert condition.awaited == set()
+
+
+def test_it_starts_also_when_a_part_is_broken_from_the_first_word_on():
+    condition = Condition()
+    condition.expect(["listener"])
+    condition.broken("listener", "a pooler")
+    assert (condition.started, condition.ready, condition.state("listener")) == (True, False, "unhealthy")
+
+
+def test_an_outage_is_told_once_however_often_it_is_said():
+    condition = whole()
+    with capture_logs() as logs:
+        for _ in range(3):
+            condition.broken("temporal", "no answer")
+        assert gauge("temporal") == 1
+        began = condition.outages["temporal"].since
+        condition.broken("temporal", "still none")
+        assert (condition.outages["temporal"].since, condition.outages["temporal"].reason) == (began, "still none")
+        for _ in range(3):
+            condition.whole("temporal")
+    assert [line["event"] for line in logs] == ["outage_began", "outage_over"]
+    assert gauge("temporal") == 0
+    assert condition.ready
+
+
+def test_one_part_does_not_heal_another():
+    condition = whole()
+    condition.broken("novu", "401")
+    condition.whole("postgres")
+    assert list(condition.outages) == ["novu"]
+
+
+def test_a_process_that_stops_is_not_ready():
+    condition = whole()
+    condition.stopping = True
+    assert not condition.ready

@@ -1,0 +1,210 @@
+"""The port over raw sockets: what strangers do to it, and that others are served all the same."""
+
+import asyncio
+import gc
+import random
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from dispatcher.errors import ConfigurationError
+from dispatcher.http import server
+from dispatcher.http.guard import Guard
+from dispatcher.http.server import MOST_CONNECTIONS, Turns, Visitor, bind, on_loopback, serving
+
+REQUEST = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+async def page(_: Request) -> Response:
+    return PlainTextResponse("here")
+
+
+async def slow(_: Request) -> Response:
+    await asyncio.sleep(3600)
+    return PlainTextResponse("late")
+
+
+def app(token: str | None = None, *, private: bool = True) -> Guard:
+    routes = [Route("/livez", page), Route("/status", page, methods=["GET", "POST"]), Route("/slow", slow)]
+    return Guard(Starlette(routes=routes), SecretStr(token) if token else None, private=private)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    listening = bind("127.0.0.1", 0)
+    number = listening.getsockname()[1]
+    async with serving(listening, app()):
+        yield number
+
+
+async def say(port: int, data: bytes) -> bytes:
+    """Send bytes; return everything that comes until the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    try:
+        async with asyncio.timeout(20):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def get(port: int, path: str = "/livez") -> int:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
+        return (await http.get(path)).status_code
+
+
+async def test_f162_500_slow_clients_leave_room_for_a_probe(port: int):
+    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+    more = [asyncio.create_task(asyncio.open_connection("127.0.0.1", port)) for _ in range(440)]
+    await asyncio.sleep(0.1)
+    for _, writer in crowd:
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: ")
+    assert await get(port) == 200
+    others = await asyncio.gather(*more)
+    assert await get(port) == 200
+    # Counted on our side: what waits in the kernel's queue looks open to whoever sent it.
+    inside = [each for each in gc.get_objects() if isinstance(each, Visitor) and not each.transport.is_closing()]
+    assert len(inside) <= MOST_CONNECTIONS
+    for _, writer in [*crowd, *others]:
+        writer.close()
+
+
+async def test_whoever_is_being_served_is_not_sent_away(port: int):
+    busy = asyncio.create_task(say(port, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"))
+    await asyncio.sleep(0.2)
+    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 10)]
+    assert await get(port) == 200
+    assert not busy.done()
+    busy.cancel()
+    for _, writer in crowd:
+        writer.close()
+
+
+async def test_a_head_has_to_arrive_in_time(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    ended = asyncio.create_task(reader.read())
+    async with asyncio.timeout(20):
+        for byte in REQUEST:  # a byte now and then keeps no door open
+            if ended.done():
+                break
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.1)
+    assert ended.done()
+    assert isinstance(ended.exception(), ConnectionResetError) or ended.result() == b""
+    writer.close()
+
+
+async def test_an_answer_that_never_comes_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "SERVE_SECONDS", 0.3)
+    assert await say(port, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n") == b""
+
+
+async def test_an_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    assert (await say(port, REQUEST)).startswith(b"HTTP/1.1 200")  # returns only because the port hung up
+
+
+async def test_pipelined_requests_are_answered_in_order(port: int):
+    data = REQUEST * 5 + REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    assert (await say(port, data)).count(b"HTTP/1.1 200") == 6
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 9000 + b"\r\n\r\n", b"431"),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 2000 + b"\r\n", b"431"),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 300_000, b"400"),
+        (b"POST /status HTTP/1.1\r\nhost: x\r\ncontent-length: 65537\r\n\r\n", b"413"),
+        (b"POST /status HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n", b"411"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", b"400"),
+        (b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: nonsense\r\n\r\n", b"400"),
+    ],
+    ids=["one long header", "many headers", "a header without end", "a large body", "chunks", "TLS", "length"],
+)
+async def test_f162_what_is_too_large_or_no_http_is_refused(port: int, data: bytes, status: bytes):
+    answer = await say(port, data)
+    # What was not read when the port hung up can overtake the answer.
+    assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.1 400")) or (answer == b"" and len(data) > 10_000)
+    assert await get(port) == 200
+
+
+async def test_f162_noise_leaves_the_port_as_it_was(port: int, caplog: pytest.LogCaptureFixture):
+    seed = random.randrange(2**32)
+    noise = random.Random(seed)
+    for _ in range(60):
+        data = bytearray(REQUEST * 2)
+        for _ in range(noise.randrange(1, 8)):
+            data[noise.randrange(len(data))] = noise.randrange(256)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(data[: noise.randrange(len(data))])
+        writer.write_eof()
+        try:
+            async with asyncio.timeout(10):
+                await reader.read(2000)
+        except OSError:
+            pass
+        writer.close()
+    assert await get(port) == 200, seed
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")], seed
+
+
+async def test_s16_the_token_is_needed_beside_the_bare_paths_and_compared_whole():
+    token = "correct horse battery"
+    listening = bind("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    async with (
+        serving(listening, app(token)),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
+    ):
+        assert (await http.get("/livez")).status_code == 200
+        for given in ("", "Bearer", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Basic {token}", "Bearer \xff"):
+            headers = [(b"authorization", given.encode("latin-1"))]
+            assert (await http.get("/status", headers=headers)).status_code == 401
+        assert (await http.get("/status", headers={"authorization": f"Bearer {token}"})).status_code == 200
+
+
+async def test_s15_without_a_token_only_this_machine_sees_more_than_health():
+    listening = bind("0.0.0.0", 0)
+    assert not on_loopback(listening)
+    port = listening.getsockname()[1]
+    async with serving(listening, app(private=False)):
+        assert await get(port) == 200
+        assert await get(port, "/status") == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_loopback_is_told_by_the_address_that_was_bound(host: str):
+    listening = bind(host, 0)
+    assert on_loopback(listening)
+    listening.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid", "203.0.113.7"])
+def test_a_place_that_cannot_be_had_is_named(host: str):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError) as caught:
+        bind(host, taken.getsockname()[1])
+    assert "DISPATCHER_HTTP_PORT" in str(caught.value)
+    assert host in str(caught.value)
+
+
+async def test_turns_come_at_their_pace_after_a_burst():
+    turns = Turns(100, burst=10)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(10):
+        await turns.wait()
+    assert loop.time() - began < 0.1
+    for _ in range(20):
+        await turns.wait()
+    assert loop.time() - began >= 0.18
