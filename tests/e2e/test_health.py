@@ -1,8 +1,11 @@
 """The health port of real processes over real HTTP: what it says when all is well, and when something is not."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from typing import Any
@@ -12,6 +15,7 @@ import httpx
 import psycopg
 import pytest
 from house import WEB, House, Process, eventually
+from psycopg import conninfo
 
 XNOVU = {"status", "uptime", "components", "enterprise_status", "temporal_status"}
 OURS = {"broken", "listener", "sweep", "database", "backlog", "nodes", "novu"}
@@ -38,6 +42,11 @@ def metrics_of(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
+async def subscribed(http: httpx.AsyncClient, so: dict[str, int]) -> bool:
+    """Return whether /status shows these subscriptions."""
+    return (await http.get("/status")).json()["components"]["subscriptions"] == so
+
+
 async def heard(house: House, http: httpx.AsyncClient) -> int:
     """Send notifications until one was rung for and not found by a poll; return how many."""
     for sent in range(1, 30):
@@ -57,9 +66,11 @@ async def test_a_whole_process_says_so_everywhere(house: House):
             assert (await http.get(path)).json()["status"] == status
         assert set((await http.get("/health")).json()) == {"status", "uptime", "timestamp", "version"}
         sent = await heard(house, http)
+        # A dispatcher writes at its next sweep that it hears.
+        heard_one = {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
+        await eventually(lambda: subscribed(http, heard_one), f"{heard_one} in /status")
         status = await answers(http, "/status", 200, status="healthy")
         assert status.keys() >= XNOVU | OURS
-        assert status["components"]["subscriptions"] == {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
         assert status["temporal_status"] == {
             "status": "healthy",
             "orchestrationWorkflow": "RUNNING",
@@ -145,7 +156,7 @@ async def test_f165_a_wrong_novu_key_is_named(house: House):
 
 async def test_f165_a_postgres_that_lets_nobody_in_is_named(house: House, url: str):
     process = await house.running(**SOON)
-    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    name = conninfo.conninfo_to_dict(url)["dbname"]
     async with await process.http() as http, await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
         await answers(http, "/readyz", 200)
         await owner.execute(f'alter database "{name}" connection limit 0'.encode())
@@ -222,8 +233,9 @@ async def test_web_shows_the_dispatchers_without_touching_them(house: House):
     web: Process = house.start(WEB, TEMPORAL_ADDRESS="127.0.0.1:1", NOVU_API_URL="", NOVU_SECRET_KEY="")
     async with await web.http() as http:
         await answers(http, "/readyz", 200)
+        heard_one = {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
+        await eventually(lambda: subscribed(http, heard_one), f"{heard_one} in /status")
         status = await answers(http, "/status", 200, status="healthy")
-        assert status["components"]["subscriptions"]["active"] == 1
         assert status["nodes"][0]["id"].split("-")[-2] == str(running.popen.pid)
         assert status["backlog"]["rows"] == {"SENT": 1}
         seen = metrics_of((await http.get("/metrics")).text)
@@ -258,3 +270,29 @@ async def test_the_port_is_there_before_anything_answers_and_until_the_end(house
             assert (await http.get("/readyz")).status_code == 503
             assert (await http.get("/status")).json()["status"] == "degraded"
         process.kill()
+
+
+async def test_healthcheck_asks_the_port_of_this_machine(house: House):
+    process = await house.running(**SOON)
+    async with await process.http() as http:
+        await answers(http, "/readyz", 200)
+        port = str(http.base_url.port)
+
+        def asked(*options: str, **settings: str) -> tuple[int, str, str]:
+            program = [sys.executable, "-m", "dispatcher", "healthcheck", *options]
+            done = subprocess.run(program, env=settings, cwd=house.folder, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+
+        assert asked(PORT=port) == (0, "", "")  # needs no other setting
+        assert asked("--port", port, DISPATCHER_HTTP_HOST="0.0.0.0")[0] == 0
+        code, told, _ = asked("--ready", "--json", PORT=port)
+        assert (code, json.loads(told)) == (0, {"status": "ready"})
+        assert asked(PORT="0")[0] == asked(PORT="none")[0] == 2
+        await house.stop_novu()
+        await answers(http, "/readyz", 503)
+        code, _, words = asked("--ready", PORT=port)
+        assert (code, "novu" in words, asked(PORT=port)[0]) == (1, True, 0)
+        await house.start_novu()
+        await process.stop()
+        code, _, words = asked(PORT=port)
+        assert (code, words.count("\n")) == (3, 1)

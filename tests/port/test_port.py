@@ -31,8 +31,18 @@ async def slow(_: Request) -> Response:
     return PlainTextResponse("late")
 
 
+async def later(_: Request) -> Response:
+    await asyncio.sleep(1)
+    return PlainTextResponse("here")
+
+
 def app(token: str | None = None, *, private: bool = True) -> Guard:
-    routes = [Route("/livez", page), Route("/status", page, methods=["GET", "POST"]), Route("/slow", slow)]
+    routes = [
+        Route("/livez", page),
+        Route("/status", page, methods=["GET", "POST"]),
+        Route("/slow", slow),
+        Route("/later", later),
+    ]
     return Guard(Starlette(routes=routes), SecretStr(token) if token else None, private=private)
 
 
@@ -106,7 +116,13 @@ async def test_a_head_has_to_arrive_in_time(port: int, monkeypatch: pytest.Monke
 
 async def test_an_answer_that_never_comes_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "SERVE_SECONDS", 0.3)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 3600)
     assert await say(port, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n") == b""
+
+
+async def test_an_answer_may_take_longer_than_its_question(port: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    assert (await say(port, b"GET /later HTTP/1.1\r\nhost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
 async def test_an_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch):
