@@ -71,7 +71,13 @@ def runtime(metrics_at: str | None) -> Runtime:
         metrics_at, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
     )
     heard = LoggingConfig("error,temporalio_sdk_core=warn", LogForwardingConfig(logging.getLogger("temporalio")))
-    return Runtime(telemetry=TelemetryConfig(logging=heard, metrics=served or None))
+    try:
+        return Runtime(telemetry=TelemetryConfig(logging=heard, metrics=served or None))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"DISPATCHER_TEMPORAL_METRICS: nothing can be served at {metrics_at} ({reason:.200}); choose another address"
+        ) from error
 
 
 async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:

@@ -17,6 +17,8 @@ import pytest
 from house import WEB, House, Process, eventually
 from psycopg import conninfo
 
+from dispatcher.devstack.processes import free_port
+
 XNOVU = {"status", "uptime", "components", "enterprise_status", "temporal_status"}
 OURS = {"broken", "listener", "sweep", "database", "backlog", "nodes", "novu"}
 SOON = {"DISPATCHER_SWEEP_INTERVAL": "1s"}
@@ -296,3 +298,15 @@ async def test_healthcheck_asks_the_port_of_this_machine(house: House):
         await process.stop()
         code, _, words = asked(PORT=port)
         assert (code, words.count("\n")) == (3, 1)
+
+
+async def test_temporals_own_metrics_have_a_port_of_their_own(house: House):
+    address = f"127.0.0.1:{free_port()}"
+    await house.running(DISPATCHER_TEMPORAL_METRICS=address)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.get(f"http://{address}/metrics")
+    assert "temporal_request_total{" in answer.text
+    assert "temporal_request_latency_seconds_bucket{" in answer.text
+    second = house.start(DISPATCHER_TEMPORAL_METRICS=address)
+    assert second.popen.wait(30) == 2
+    assert "dispatcher: DISPATCHER_TEMPORAL_METRICS" in second.words()

@@ -224,3 +224,11 @@ async def test_turns_come_at_their_pace_after_a_burst():
     for _ in range(20):
         await turns.wait()
     assert loop.time() - began >= 0.18
+
+
+async def test_s19_requests_are_served_at_their_pace(port: int):
+    began = asyncio.get_running_loop().time()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
+        for _ in range(server.BURST + 60):
+            assert (await http.get("/livez")).status_code == 200
+    assert asyncio.get_running_loop().time() - began > 50 / server.REQUESTS_A_SECOND

@@ -1,0 +1,61 @@
+"""What /status and /metrics are told of the outbox: counted as the claim sees it, and of whom this process serves."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from ledger_books import Books
+
+from dispatcher.outbox import Outbox
+
+MINUTE = timedelta(minutes=1)
+
+
+async def asked(outbox: Outbox, *, all_rows: bool = True, most_counted: int = 1000) -> dict[str, Any]:
+    return await outbox.numbers(all_rows=all_rows, living=MINUTE, most_counted=most_counted)
+
+
+async def test_an_empty_outbox_has_numbers_too(books: Books):
+    told = await asked(books.outbox)
+    assert (told["due"], told["scheduled"], told["oldest_age"], told["in_flight"]) == (0, 0, 0, 0)
+    assert (told["rows"], told["dead_letters"], told["nodes"]) == ({}, 0, [])
+
+
+async def test_rows_are_counted_by_what_becomes_of_them(books: Books):
+    await books.notify(created_at="2020-01-01")
+    await books.notify(created_at="-infinity")  # owners write anything; it must not make the question fail
+    await books.notify(scheduled_for="2020-01-01")
+    await books.notify(scheduled_for="2999-01-01")
+    await books.notify(scheduled_for="infinity")
+    await books.notify(publish_status="DRAFT")
+    await books.notify(deactivated=True)
+    await books.notify(notification_status="SENT")
+    told = await asked(books.outbox)
+    assert (told["due"], told["scheduled"]) == (3, 2)
+    assert told["oldest_age"] > timedelta(days=365).total_seconds()
+    assert told["rows"] == {"PENDING": 7, "SENT": 1}
+
+
+async def test_only_who_is_served_is_counted(books: Books):
+    mine, other = uuid4(), uuid4()
+    await books.many(2, enterprise=mine)
+    await books.many(3, enterprise=other)
+    told = await asked(await books.node("mine", mine))
+    assert (told["due"], told["rows"]) == (2, {"PENDING": 2})
+    assert (await asked(books.outbox))["due"] == 5
+
+
+async def test_a_table_that_is_too_large_is_not_counted_row_by_row(books: Books):
+    await books.many(20)
+    await books.rows("analyze notify.ent_notification")
+    told = await asked(books.outbox, most_counted=10)
+    assert (told["due"], told["rows"], told["dead_letters"]) == (20, None, None)
+    assert (await asked(books.outbox, all_rows=False))["rows"] is None
+
+
+async def test_nodes_that_died_are_not_told(books: Books):
+    await books.outbox.beat(role="all", host="here", version="1", mode="EVENT")
+    [node] = (await asked(books.outbox))["nodes"]
+    assert (node["mode"], node["host"], node["in_flight"]) == ("EVENT", "here", 0)
+    await books.rows("update dispatcher.node set seen_at = now() - interval '2 minutes'")
+    assert (await asked(books.outbox))["nodes"] == []
