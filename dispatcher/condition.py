@@ -11,9 +11,12 @@ from typing import Literal
 
 from dispatcher import metrics
 from dispatcher.logs import get_logger
+from dispatcher.redaction import redact_text
 
 Part = Literal["postgres", "listener", "temporal", "novu", "sweep"]
 PARTS: tuple[Part, ...] = ("postgres", "listener", "temporal", "novu", "sweep")
+
+MOST_REASON = 300
 
 log = get_logger("condition")
 
@@ -51,6 +54,7 @@ class Condition:
     def broken(self, part: Part, reason: str) -> None:
         """Say that a part does not work."""
         self._heard_of(part)
+        reason = redact_text(" ".join(reason.split()))[:MOST_REASON]
         if part in self.outages:
             self.outages[part].reason = reason
             return

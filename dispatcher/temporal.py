@@ -76,7 +76,7 @@ def runtime(metrics_at: str | None) -> Runtime:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(
-            f"DISPATCHER_TEMPORAL_METRICS: nothing can be served at {metrics_at} ({reason:.200}); choose another address"
+            f"DISPATCHER_TEMPORAL_METRICS: nothing can be served at {metrics_at} ({reason:.200}); choose another"
         ) from error
 
 

@@ -62,3 +62,11 @@ def test_a_process_that_stops_is_not_ready():
     condition = whole()
     condition.stopping = True
     assert not condition.ready
+
+
+def test_a_reason_is_one_short_line_without_secrets():
+    condition = whole()
+    condition.broken("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
+    reason = condition.outages["postgres"].reason
+    assert reason.startswith("no postgresql://app:***@db")
+    assert len(reason) <= 300
