@@ -242,7 +242,7 @@ async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_r
 
 async def test_a_node_falls_asleep_although_it_was_rung_before(books: Books):
     async with scene(books) as stage:
-        wake = asyncio.Event()
+        wake = Wake()
         wake.set()
         async with asyncio.timeout(10):
             await door_to(books.outbox, wake).run_once()
