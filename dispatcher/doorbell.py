@@ -74,8 +74,6 @@ class Doorbell:
 
     async def fall_asleep(self) -> bool:
         """Take the four steps; False when producers rang so much meanwhile that it is better to stay up."""
-        # What rang until now is found by the drains below; left set, it would muffle the bell again, and again.
-        self._wake.clear()
         self._renewed = ASLEEP
         await self._outbox.say_asleep()
         newest = await self._outbox.newest_transaction()
