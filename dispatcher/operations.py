@@ -257,7 +257,7 @@ class Operations:
         return {
             "outbox": self._relations.outbox,
             "workflow": self._relations.workflow,
-            "name": sql.SQL("left(n.name, 200)" if "name" in self._readable else "null::text"),
+            "title": sql.SQL("left(n.name, 200)" if "name" in self._readable else "null::text"),
             "pending": sql.SQL(PENDING),
             "new": NEW,
             "scheduled": SCHEDULED,

@@ -68,10 +68,8 @@ def explained(url: str):  # noqa: ANN201  (a generator of nothing)
 
 
 def first_line(error: psycopg.Error) -> str:
-    """Return what the server said, on one line and without its context."""
-    from dispatcher.redaction import escaped
-
-    return escaped((error.diag.message_primary or str(error)).strip().split("\n")[0])
+    """Return what the server said, without its context."""
+    return (error.diag.message_primary or str(error)).strip().split("\n")[0]
 
 
 def person() -> str | None:

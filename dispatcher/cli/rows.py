@@ -53,7 +53,7 @@ def list_(  # noqa: PLR0917  (Typer's)
 
 
 def show(
-    notification_id: Annotated[int, typer.Argument(metavar="ID", min=1, max=BIGGEST)],
+    notification_id: Annotated[int, typer.Argument(metavar="ID", help="The notification.", min=1, max=BIGGEST)],
     database_url: Url = None,
     outbox: Outbox = None,
     as_json: AsJson = False,

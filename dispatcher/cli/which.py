@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 STATUSES = ("PENDING", "PROCESSING", "SENT", "PARTIAL", "FAILED", "RETRACTED")
 BIGGEST = 2**63 - 1
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", min=1, max=BIGGEST, show_default=False)]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="ID", help="Notifications by their ids.", min=1, max=BIGGEST, show_default=False),
+]
 Status = Annotated[
     list[str] | None,
     typer.Option("--status", "-s", help="Only these statuses; several with commas.", show_default=False),

@@ -1,8 +1,8 @@
-"""The rights that the role of `dispatcher run` needs: as SQL for whoever grants them, and as a look at its start. And what
-a person who operates it needs besides.
+"""The rights that the role of `dispatcher run` needs: as SQL for whoever grants them, and as a look at its start.
 
 One list serves both, so nothing is asked for that is not granted. Columns that we only write cannot be read, what we
-only read cannot be written, and nothing of the outbox can be inserted or deleted.
+only read cannot be written, and nothing of the outbox can be inserted or deleted. What a person who operates it needs
+besides is granted apart.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,7 +68,9 @@ DESK = """
 """
 NAMES = """
 begin
-  if exists (select from pg_attribute where attrelid = {outbox}::regclass and attname = {column} and not attisdropped) then
+  if exists (
+    select from pg_attribute where attrelid = {outbox}::regclass and attname = {column} and not attisdropped
+  ) then
     grant {privileges} on {table} to {role};
   end if;
 end
@@ -158,7 +160,7 @@ def render_names(outbox: Outbox, role: str) -> Iterator[sql.Composed]:
 
 
 def render_grants(table_name: str, role: str, *, operator: bool = False) -> str:
-    """Return the SQL that gives `role` what it needs, and nothing else; `operator`: also what a person's commands do."""
+    """Return the SQL that gives `role` what it needs, and nothing else; for an operator what commands need too."""
     outbox, name = parse(table_name), sql.Identifier(named(role))
     table = sql.Literal(outbox.identifier.as_string())
     places = literal(PLACES).format(role=sql.Literal(role), outbox=table)

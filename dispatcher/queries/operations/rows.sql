@@ -1,7 +1,7 @@
 -- Rows as a list shows them, newest first, from below one id. As JSON, because a row must be shown whatever it holds:
 -- no time that Python cannot hold, no text of any length.
 select to_jsonb(x) from (
-  select n.id, n.notification_status::text as status, n.error_details ->> 'outcome' as outcome, {name} as name,
+  select n.id, n.notification_status::text as status, n.error_details ->> 'outcome' as outcome, {title} as name,
     left(w.workflow_key, 200) as workflow, n.enterprise_id::text as enterprise, cardinality(n.recipients) as recipients,
     n.created_at, n.scheduled_for, d.generation, d.attempts, d.claimed_at, d.settled_at, d.next_attempt_at,
     d.dead_lettered_at, left(coalesce(d.last_error, n.error_details ->> 'error'), 2000) as error
