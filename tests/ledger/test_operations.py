@@ -1,7 +1,7 @@
 """What an operator reads and changes: the update an application would write, its entry in the books, nothing else."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -303,6 +303,17 @@ class TestWatching:
                          " claimed_at) values (%s, 'b', 1, 1, now(), clock_timestamp())", old)  # fmt: skip
         assert [row["id"] for row, _ in watch.news(await desk.changes(Filters(), watch.open))] == [old]
 
+    async def test_a_row_that_leaves_the_sight_by_ending_is_told(
+        self, books: Books, desk: Operations, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("dispatcher.operations.LOOKED_AT", 1)
+        held, _ = await books.held(), await books.notify()
+        watch = Watch()
+        watch.news(await desk.changes(Filters(), []))
+        await books.settle(held, State.ACCEPTED)
+        told = watch.news(await desk.changes(Filters(), watch.open))
+        assert [(row["id"], was, row["status"]) for row, was in told] == [(held.id, "PROCESSING", "SENT")]
+
     async def test_a_look_costs_the_same_in_a_large_table(self, books: Books, desk: Operations):
         await books.rows(
             "insert into notify.ent_notification (name, publish_status, notification_status, payload, recipients)"
@@ -358,7 +369,7 @@ class TestTrying:
 
 
 @asynccontextmanager
-async def as_role(books: Books, role: str, *, operator: bool) -> AsyncIterator[Operations]:
+async def as_role(books: Books, role: str, *, operator: bool) -> AsyncGenerator[Operations]:
     """Hand out the operations as a role sees them that has the grants, and nothing else."""
     name = sql.Identifier(role)
     await books.owner.execute(sql.SQL("create role {} login").format(name))
@@ -368,10 +379,10 @@ async def as_role(books: Books, role: str, *, operator: bool) -> AsyncIterator[O
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
 
             @asynccontextmanager
-            async def lend() -> AsyncIterator[Any]:
+            async def lend() -> AsyncGenerator[Any]:
                 yield connection
 
-            desk = Operations(lend, RELATIONS)  # pyright: ignore[reportArgumentType]
+            desk = Operations(lend, RELATIONS)
             await desk.prepare()
             yield desk
     finally:
@@ -383,7 +394,7 @@ async def test_the_operators_grants_are_enough_and_delete_nothing(books: Books):
         row = await ended(books, State.REFUSED, name="Lift")
         assert [each["name"] for each in await desk.page(Filters(), 1)] == ["Lift"]
         assert await desk.show(row.id)
-        assert await desk.recipients(row.id, 5)
+        assert (await desk.recipients(row.id, 5))[1] == 1
         assert await desk.changes(Filters(), [])
         assert await desk.health()
         assert await desk.counts()
@@ -404,7 +415,7 @@ async def test_the_role_of_run_may_look_and_change_nothing(books: Books):
         row = await ended(books, State.REFUSED, name="Lift")
         assert [each["name"] for each in await desk.page(Filters(), 1)] == [None]
         assert await desk.show(row.id)
-        assert await desk.recipients(row.id, 5)
+        assert (await desk.recipients(row.id, 5))[1] == 1
         assert await desk.changes(Filters(), [])
         assert await desk.health()
         assert await desk.counts()
