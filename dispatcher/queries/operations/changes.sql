@@ -10,7 +10,7 @@ with watched as (
   union
   select unnest(%(seen)s::bigint[])
 )
-select to_jsonb(x) from (
+select row_to_json(x) from (
   select n.id, n.notification_status::text as status, n.error_details ->> 'outcome' as outcome,
     left(w.workflow_key, 200) as workflow, n.enterprise_id::text as enterprise, cardinality(n.recipients) as recipients,
     d.generation, d.attempts, d.claimed_at, d.settled_at, d.next_attempt_at, d.dead_lettered_at,

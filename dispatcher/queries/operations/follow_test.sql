@@ -1,5 +1,5 @@
 -- How far the row is, in seconds after it was written.
-select to_jsonb(x) from (
+select row_to_json(x) from (
   select n.notification_status::text as status, n.error_details ->> 'error' as error, d.lease_owner, d.workflow_id,
     extract(epoch from d.claimed_at - %(since)s)::double precision as claimed,
     extract(epoch from (select min(r.first_called_at) from dispatcher.recipient r

@@ -1,13 +1,13 @@
 -- Who is there and what is installed. Every part is small or has an index.
-select jsonb_build_object(
+select json_build_object(
   'now', clock_timestamp(),
-  'nodes', (select coalesce(jsonb_agg(to_jsonb(x) order by x.started_at), '[]') from (
+  'nodes', (select coalesce(json_agg(x order by x.started_at), '[]') from (
     select id, role, host, version, mode, started_at, seen_at, last_sweep_at, in_flight,
       seen_at > clock_timestamp() - %(alive)s::interval as alive,
       coalesce(awake_until > clock_timestamp(), false) as awake
     from dispatcher.node
   ) x),
-  'triggers', (select coalesce(jsonb_object_agg(tgname, tgenabled <> 'D'), '{{}}') from pg_trigger
+  'triggers', (select coalesce(json_object_agg(tgname, tgenabled <> 'D'), '{{}}') from pg_trigger
     where tgrelid = to_regclass(%(outbox)s) and tgname in ('dispatcher_insert', 'dispatcher_update')),
   'leases_run_out', (select count(*) from dispatcher.delivery where lease_until < clock_timestamp()),
   'unheld', (select count(*) from {outbox} n left join dispatcher.delivery d on d.notification_id = n.id

@@ -1,5 +1,5 @@
 -- One row with everything that says what happens next. As JSON, as in rows.sql.
-select to_jsonb(x) from (
+select row_to_json(x) from (
   select n.id, n.notification_status::text as status, n.error_details ->> 'outcome' as outcome, {title} as name,
     n.publish_status::text as publish_status, n.deactivated, left(w.workflow_key, 200) as workflow,
     n.enterprise_id::text as enterprise, n.transaction_id, n.created_at, n.scheduled_for, n.retracted_at,
