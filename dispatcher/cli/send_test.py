@@ -120,7 +120,13 @@ def report(trial: "Trial", row: "Row", removed: str | None, *, as_json: bool) ->
         )
     else:
         pairs([("notification", trial.id), ("status", row["status"]), ("Temporal workflow", row.get("workflow_id"))])
-        pairs([*((HOPS[name], f"{took} ms") for name, took in hops.items()), ("in all", total and f"{total} ms")])
+        pairs(
+            [
+                *((HOPS[name], f"{took} ms") for name, took in hops.items()),
+                ("in all", total and f"{total} ms"),
+                ("the row", removed),
+            ]
+        )
     if stopped:
         say(f"it did not arrive: {stopped}")
     if removed == "left" or (removed is None and row["status"] in ("PENDING", "PROCESSING")):
