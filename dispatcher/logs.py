@@ -20,15 +20,13 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from dispatcher.redaction import redact, redact_text
+from dispatcher.redaction import escaped, redact, redact_text
 
 LONGEST_LINE = 10_000  # bytes; Heroku's log router splits longer ones
 PATIENCE_MILLISECONDS = 50
 _FIRST_KEYS = ("timestamp", "level", "component", "event")
 # Chatty at info, and at debug they would print request headers.
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "psycopg.pool", "hpack")
-# Control characters, line separators of Unicode, text-direction overrides, halves of surrogate pairs.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def get_logger(component: str) -> FilteringBoundLogger:
@@ -128,11 +126,6 @@ def _renderer(style: str, *, colors: bool) -> Processor:
     if style == "logfmt":
         return structlog.processors.LogfmtRenderer(key_order=_FIRST_KEYS, bool_as_flag=False)
     return structlog.dev.ConsoleRenderer(colors=colors)
-
-
-def escaped(text: str) -> str:
-    """Write what would break a line or play with a terminal as visible escapes."""
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _foreign(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -1,4 +1,5 @@
-"""What must never reach a log: secrets by their key, credentials inside text, and what a notification says.
+"""What must never reach a log or a terminal: secrets by their key, credentials inside text, what a notification says,
+and characters that play with a terminal.
 
 Pure. Better to hide too much than too little: a hidden word costs a look elsewhere, a leaked one costs a key.
 """
@@ -9,6 +10,8 @@ from typing import Any
 
 HIDDEN = "***"
 LONGEST_TEXT = 4_000
+# Control characters, line separators of Unicode, text-direction overrides, halves of surrogate pairs.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MOST_ITEMS = 50
 _DEEPEST = 5
 
@@ -57,6 +60,11 @@ def redact_text(text: str) -> str:
     for pattern, replacement in _CREDENTIALS:
         short = pattern.sub(replacement, short)
     return short if len(text) <= LONGEST_TEXT else f"{short}…"
+
+
+def escaped(text: str) -> str:
+    """Write what would break a line or play with a terminal as visible escapes."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _entry(key: str, value: Any, clean: Callable[[str], str], depth: int) -> Any:

@@ -90,6 +90,10 @@ class Sweep:
         """Look once for everything a sweep looks for."""
         self._wake.ring("sweep")
         await self._outbox.beat(role="all", host=socket.gethostname(), version=__version__, mode=self._hearing.mode)
+        return await self.look()
+
+    async def look(self) -> Found:
+        """Look after lost rows, without a word about this process."""
         found = Found(adopted=await self._outbox.adopt(self._lease, RESCUE_ROWS))
         limiter = anyio.CapacityLimiter(QUESTIONS_IN_FLIGHT)
         async with anyio.create_task_group() as tasks:

@@ -38,7 +38,20 @@ def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedPr
 def test_help_names_the_commands(tmp_path: Path) -> None:
     done = run(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("run", "dev", "demo", "db", "config", "version"):
+    for command in (
+        "run",
+        "status",
+        "list",
+        "show",
+        "tail",
+        "retry",
+        "retract",
+        "send-test",
+        "sweep",
+        "dev",
+        "demo",
+        "db",
+    ):
         assert command in done.stdout
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher import logs
-from dispatcher.redaction import redact, redact_text
+from dispatcher.redaction import UNPRINTABLE, redact, redact_text
 
 SECRET = "hunter2hunter2"
 FORMATS = ["json", "logfmt", "console"]
@@ -138,7 +138,7 @@ def test_any_text_makes_exactly_one_printable_line(style: str, text: str, key: s
     logs.get_logger("x").info(text.replace("%", ""), value=text, nested={key: [text]}, **{f"k{key}": text})
     written = stream.getvalue()
     assert written.endswith("\n")
-    assert not logs.UNPRINTABLE.search(written[:-1])
+    assert not UNPRINTABLE.search(written[:-1])
     assert len(written.splitlines()) == 1
 
 

@@ -10,10 +10,15 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli import config, db
+from dispatcher.cli.change import retract, retry
 from dispatcher.cli.demo import demo
 from dispatcher.cli.dev import dev
 from dispatcher.cli.healthcheck import healthcheck
+from dispatcher.cli.rows import list_, show, tail
 from dispatcher.cli.run import run
+from dispatcher.cli.send_test import send_test
+from dispatcher.cli.status import status
+from dispatcher.cli.sweep import sweep
 from dispatcher.cli.version import version
 from dispatcher.cli.web import web
 
@@ -47,12 +52,22 @@ def dispatcher(
     dispatcher config env-example > .env: everything that can be set
     dispatcher db install: triggers beside your table
     dispatcher run: work until told to stop
+    dispatcher send-test: one notification all the way
+    dispatcher status: how it stands
     """
 
 
 app.command("run")(run)
 app.command("web")(web)
 app.command("healthcheck")(healthcheck)
+app.command("status")(status)
+app.command("list")(list_)
+app.command("show")(show)
+app.command("tail")(tail)
+app.command("retry")(retry)
+app.command("retract")(retract)
+app.command("send-test")(send_test)
+app.command("sweep")(sweep)
 app.command("dev")(dev)
 app.command("demo")(demo)
 app.add_typer(db.app, name="db")

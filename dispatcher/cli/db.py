@@ -154,6 +154,9 @@ def show_sql(  # noqa: PLR0917  (Typer's)
     lock_timeout: LockTimeout = "3s",
     ledger: Annotated[bool, typer.Option("--ledger", help="With uninstall: also drop our schema.")] = False,
     role: Annotated[str | None, typer.Option("--role", help="With grants: who is to run dispatcher.")] = None,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="With grants: also what retry, retract and send-test need.")
+    ] = False,
 ) -> None:
     """Print exactly what would run, for psql -v ON_ERROR_STOP=1. Connects to nothing.
 
@@ -166,7 +169,7 @@ def show_sql(  # noqa: PLR0917  (Typer's)
     if action != "grants":
         typer.echo(render(action, options, part), nl=False)
     elif role:
-        typer.echo(render_grants(options.outbox, role), nl=False)
+        typer.echo(render_grants(options.outbox, role, operator=operator), nl=False)
     else:
         raise ConfigurationError("grants to whom? Say it with --role NAME: the role that dispatcher run connects as")
 

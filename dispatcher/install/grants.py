@@ -1,7 +1,8 @@
 """The rights that the role of `dispatcher run` needs: as SQL for whoever grants them, and as a look at its start.
 
 One list serves both, so nothing is asked for that is not granted. Columns that we only write cannot be read, what we
-only read cannot be written, and nothing of the outbox can be inserted or deleted.
+only read cannot be written, and nothing of the outbox can be inserted or deleted. What a person who operates it needs
+besides is granted apart.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,10 @@ LEDGER = {
     "recipient": ("SELECT", "INSERT", "UPDATE"),
     "node": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
+
+# What an operator's commands use besides. `name` and `retraction_reason` are XNovu's, and may be missing elsewhere.
+TESTED = ("publish_status", "notification_workflow_id", "enterprise_id", "payload", "recipients")
+NAMED = {"name": "select, insert", "retraction_reason": "update"}
 
 OPENING = """\
 -- The least that the role of `dispatcher run` needs. Run this after `dispatcher db install`, as the tables' owner;
@@ -56,6 +61,19 @@ CLAIM = """
 """
 BOOKS = """
 -- To keep the ledger. Only nodes that are gone are ever deleted.
+"""
+
+DESK = """
+-- For the person who operates it: to note every action, to write a test, to name rows and give reasons.
+"""
+NAMES = """
+begin
+  if exists (
+    select from pg_attribute where attrelid = {outbox}::regclass and attname = {column} and not attisdropped
+  ) then
+    grant {privileges} on {table} to {role};
+  end if;
+end
 """
 
 LACKING = """
@@ -123,8 +141,26 @@ def on_ledger() -> list[Right]:
     return [Right(Table("dispatcher", name), privileges) for name, privileges in LEDGER.items()]
 
 
-def render_grants(table_name: str, role: str) -> str:
-    """Return the SQL that gives `role` what it needs, and nothing else."""
+def for_operator(outbox: Outbox) -> list[Right]:
+    """Return what the commands of an operator need besides."""
+    return [Right(outbox, ("INSERT",), TESTED), Right(Table("dispatcher", "action"), ("SELECT", "INSERT"))]
+
+
+def render_names(outbox: Outbox, role: str) -> Iterator[sql.Composed]:
+    """Yield the statements that grant what is needed on columns that need not be there."""
+    for column, privileges in NAMED.items():
+        block = literal(NAMES).format(
+            outbox=sql.Literal(outbox.identifier.as_string()),
+            column=sql.Literal(column),
+            privileges=literal(", ".join(f"{each} ({column})" for each in privileges.split(", "))),
+            table=outbox.identifier,
+            role=sql.Identifier(role),
+        )
+        yield sql.SQL("do {};\n").format(sql.Literal(block.as_string()))
+
+
+def render_grants(table_name: str, role: str, *, operator: bool = False) -> str:
+    """Return the SQL that gives `role` what it needs, and nothing else; for an operator what commands need too."""
     outbox, name = parse(table_name), sql.Identifier(named(role))
     table = sql.Literal(outbox.identifier.as_string())
     places = literal(PLACES).format(role=sql.Literal(role), outbox=table)
@@ -138,6 +174,9 @@ def render_grants(table_name: str, role: str) -> str:
         literal(BOOKS).format(),
         *(right.grant(role) for right in on_ledger()),
     ]
+    if operator:
+        parts += [literal(DESK).format(), *(right.grant(role) for right in for_operator(outbox))]
+        parts += render_names(outbox, role)
     return "".join(part.as_string() for part in parts)
 
 

@@ -1,13 +1,16 @@
 """A real PgBouncer between us and PostgreSQL, in both modes, recycled and killed."""
 
+import asyncio
 import itertools
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from facts import effects_are_exactly, proven
-from house import House, eventually
+from house import RUN, House, eventually
 from pooler import SESSIONS, Pooler, pooling
 
 from dispatcher.devstack.postgres import PostgresServer
@@ -69,6 +72,33 @@ async def test_f05_a_transaction_pooler_for_everything_means_polling(house: Hous
     assert "DISPATCHER_LISTEN_DATABASE_URL" in process.words()
     assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
     await effects_are_exactly(house, 303)
+
+
+async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(house: House, transactions: Pooler):
+    url = transactions.url(house.url)
+    before = await settings_of_every_session(url)
+    carried = await transactions_through(transactions, url)
+    row = await house.notify(notification_status="FAILED")
+    for command in (
+        ["status"],
+        ["list"],
+        ["show", str(row)],
+        ["retry", str(row), "--yes"],
+        ["retract", str(row), "-y"],
+    ):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*RUN[:-1], *command],
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
+            cwd=house.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stderr)
+    assert await house.final(row) == ["RETRACTED"]
+    assert await transactions_through(transactions, url) >= carried + 10
+    assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
 
 
 @pytest.mark.slow

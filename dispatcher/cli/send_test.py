@@ -1,0 +1,155 @@
+"""`dispatcher send-test`: one notification all the way, from the commit to Novu's answer, and where the time went."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from dispatcher.cli.asked import Outbox, Url, duration
+from dispatcher.cli.which import AsJson
+
+if TYPE_CHECKING:
+    from dispatcher.operations import Operations, Row, Trial
+
+RECIPIENT = UUID("d15fa7c4-0000-4000-8000-000000000001")
+"""Always the same, so that Novu gets one subscriber by our tests and not one each."""
+PAYLOAD = (
+    '{"title": "Test of the notifications", "subject": "Test of the notifications",'
+    ' "message": "Sent by dispatcher send-test. Nothing needs to be done."}'
+)
+LOOK_SECONDS = 0.05
+HOPS = {"claimed": "commit -> claimed", "called": "claimed -> Novu called", "settled": "called -> outcome written"}
+
+
+def send_test(  # noqa: PLR0917  (Typer's)
+    workflow: Annotated[str, typer.Option("--workflow", help="The Novu workflow's key.")] = "default-in-app",
+    recipient: Annotated[UUID, typer.Option("--recipient", help="Who gets it: a subscriber of Novu.")] = RECIPIENT,
+    enterprise: Annotated[
+        str | None, typer.Option("--enterprise", help="Whose it is; else the workflow's.", show_default=False)
+    ] = None,
+    payload: Annotated[str, typer.Option("--payload", help="JSON for the workflow.", show_default=False)] = PAYLOAD,
+    limit: Annotated[str, typer.Option("--timeout", help="How long it may take.")] = "30s",
+    cleanup: Annotated[bool, typer.Option("--cleanup", help="Delete the row afterwards; needs that right.")] = False,
+    database_url: Url = None,
+    outbox: Outbox = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send one notification and follow it until Novu has taken it; say how long each part of the way took.
+
+    Exit code 1 when it does not arrive in time, with the place where it stopped.
+    """
+    import anyio
+
+    seconds = duration(limit, "--timeout").total_seconds()
+
+    async def run() -> tuple["Trial", "Row", str | None]:
+        from dispatcher.cli.desk import operations
+
+        async with operations(database_url, outbox) as desk:
+            trial = await begin(desk, workflow, recipient, enterprise, payload)
+            removed = None
+            try:
+                row = await arrive(desk, trial, seconds)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    removed = await clean_up(desk, trial) if cleanup else None
+        return trial, row, removed
+
+    trial, row, removed = anyio.run(run)
+    report(trial, row, removed, as_json=as_json)
+    if row["status"] != "SENT":
+        raise typer.Exit(1)
+
+
+async def begin(desk: "Operations", key: str, recipient: UUID, enterprise: str | None, payload: str) -> "Trial":
+    """Write the notification."""
+    from dispatcher.errors import ConfigurationError
+
+    trial = await desk.try_out(key, recipient, enterprise, payload)
+    if trial is None:
+        known = ", ".join(await desk.workflow_keys()) or "none"
+        raise ConfigurationError(f"no published Novu workflow has the key {key}: give --workflow one of {known}")
+    return trial
+
+
+async def arrive(desk: "Operations", trial: "Trial", seconds: float) -> "Row":
+    """Return the row as it is when it has an outcome, or when its time is over."""
+    import anyio
+
+    deadline = time.monotonic() + seconds
+    while True:
+        row = await desk.follow(trial)
+        if row is None:
+            return {"status": "deleted", "nodes_alive": None}
+        if row["status"] not in ("PENDING", "PROCESSING") or time.monotonic() >= deadline:
+            return row
+        await anyio.sleep(LOOK_SECONDS)
+
+
+async def clean_up(desk: "Operations", trial: "Trial") -> str:
+    """Delete the notification, or keep it from being sent where it has not ended."""
+    from dispatcher.operations import Filters
+
+    if await desk.remove(trial):
+        return "deleted"
+    seen = await desk.preview(Filters(ids=(trial.id,)))
+    return "retracted" if await desk.retract(seen, "dispatcher send-test is over") else "left"
+
+
+def report(trial: "Trial", row: "Row", removed: str | None, *, as_json: bool) -> None:
+    """Print the way of the notification, and where it ended."""
+    from dispatcher.cli.screen import data, pairs, say
+
+    hops, before = {}, 0.0
+    for name in HOPS:
+        if (at := row.get(name)) is not None:
+            hops[name], before = round(max(0.0, at - before) * 1000, 1), at
+    total = None if row.get("settled") is None else round(row["settled"] * 1000, 1)
+    stopped = None if row["status"] == "SENT" else where(row)
+    if as_json:
+        body = {"id": trial.id, "enterprise": trial.enterprise, "status": row["status"], "hops_ms": hops}
+        data(
+            {
+                **body,
+                "total_ms": total,
+                "stopped": stopped,
+                "temporal_workflow_id": row.get("workflow_id"),
+                "row": removed,
+            }
+        )
+    else:
+        pairs([("notification", trial.id), ("status", row["status"]), ("Temporal workflow", row.get("workflow_id"))])
+        pairs(
+            [
+                *((HOPS[name], f"{took} ms") for name, took in hops.items()),
+                ("in all", total and f"{total} ms"),
+                ("the row", removed),
+            ]
+        )
+    if stopped:
+        say(f"it did not arrive: {stopped}")
+    if removed == "left" or (removed is None and row["status"] in ("PENDING", "PROCESSING")):
+        say(f"the row stays, and may still be sent: dispatcher retract {trial.id}")
+
+
+def where(row: "Row") -> str:
+    """Say where the notification stopped, and what to look at."""
+    if row["status"] == "deleted":
+        return "somebody deleted the row"
+    if row["status"] == "PENDING" and not row["nodes_alive"]:
+        return "nobody claimed it, because no dispatcher is running: start one with dispatcher run"
+    if row["status"] == "PENDING":
+        return (
+            f"none of {row['nodes_alive']} running dispatchers claimed it: see their logs for Temporal or Novu being"
+            " away (temporal_unreachable, novu_gate_shut), and whether one serves this enterprise"
+        )
+    if row["status"] == "PROCESSING" and row["called"] is None:
+        return (
+            f"{row['lease_owner']} claimed it, but Novu was not called: does Temporal answer, and does a worker poll"
+            " its task queue?"
+        )
+    if row["status"] == "PROCESSING":
+        return "Novu was called, and its answer is still outstanding"
+    again = f"; it is tried again at {row['next_attempt_at']}" if row["next_attempt_at"] else ""
+    return f"it ended as {row['status']}: {row['error'] or 'no reason is noted'}{again}"

@@ -1,0 +1,63 @@
+"""`dispatcher status`: how it stands, from the database alone."""
+
+from typing import TYPE_CHECKING
+
+from dispatcher.cli.asked import Outbox, Url
+from dispatcher.cli.which import STATUSES, AsJson
+
+if TYPE_CHECKING:
+    from dispatcher.operations import Row
+
+TRIGGERS = ("dispatcher_insert", "dispatcher_update")
+
+
+def status(database_url: Url = None, outbox: Outbox = None, as_json: AsJson = False) -> None:
+    """Show how it stands: rows by status, what is due and since when, who is running, whether triggers are there."""
+    import anyio
+
+    async def run() -> "Row":
+        from dispatcher.cli.desk import operations
+
+        async with operations(database_url, outbox) as desk:
+            return {**await desk.health(), **await desk.counts()}
+
+    found = anyio.run(run)
+    if as_json:
+        from dispatcher.cli.screen import data
+
+        data(found)
+    else:
+        tell(found)
+
+
+def tell(found: "Row") -> None:
+    """Print the state for people."""
+    from dispatcher.cli.screen import moment, pairs, say, seconds_between, span
+
+    counts = found["counts"]
+    about = "" if found["counts_exact"] else "about "
+    pairs((name, f"{about}{counts.get(name, 0)}") for name in [*STATUSES, *(counts.keys() - set(STATUSES))])
+    waiting = found["oldest_due_seconds"]
+    due = f"{found['due']}{'' if found['counts_exact'] else ' or more'}"
+    pairs([("due now", f"{due}, the oldest for {span(max(0, waiting))}" if waiting is not None else due)])
+    pairs([("scheduled for later", found["scheduled"]), ("retries waiting", found["retries_waiting"])])
+    if found["next_due"]:
+        left = seconds_between(found["now"], found["next_due"])
+        pairs([("next due", f"{moment(found['next_due'])} UTC" + (f", in {span(max(0, left))}" if left else ""))])
+    pairs([(TRIGGERS[0], installed(found, TRIGGERS[0])), (TRIGGERS[1], installed(found, TRIGGERS[1]))])
+    for node in found["nodes"]:
+        seen, swept = (
+            seconds_between(node[name] or node["seen_at"], found["now"]) or 0 for name in ("seen_at", "last_sweep_at")
+        )
+        state = f"{node['mode']}, {node['in_flight']} in work, swept {span(max(0, swept))} ago"
+        gone = "" if node["alive"] else f"GONE, last seen {span(max(0, seen))} ago; "
+        pairs([("node", f"{node['id']} ({node['role']}, {node['version']}): {gone}{state}")])
+    if not any(node["alive"] for node in found["nodes"]):
+        say("no dispatcher is running: start one with dispatcher run")
+    if not all(found["triggers"].get(name) for name in TRIGGERS):
+        say("without both triggers commits wake nobody, and rows wait for the sweep: run dispatcher db upgrade")
+
+
+def installed(found: "Row", trigger: str) -> str:
+    """Say whether a trigger is there and fires."""
+    return {True: "installed", False: "DISABLED", None: "MISSING"}[found["triggers"].get(trigger)]

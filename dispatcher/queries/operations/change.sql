@@ -1,0 +1,28 @@
+-- One batch of an operator's change, and its entry in dispatcher.action, in one statement. What an application would
+-- write, no more: what follows from a status is decided where it is always decided. Only rows that still are as the
+-- preview showed them; one that somebody else has locked is left out, so this waits for nobody and cannot make a circle.
+with found as materialized (
+  select n.id, v.was
+  from (select * from unnest(%(ids)s::bigint[], %(statuses)s::text[]) v (id, was) order by id offset 0) v
+  cross join lateral (
+    select n.id from {outbox} n
+    where n.id = v.id and n.notification_status::text = v.was
+      and (v.was <> 'RETRACTED' or (n.error_details -> 'retraction') is not null)
+    offset 0
+    for no key update skip locked
+  ) n
+),
+changed as (
+  update {outbox} n set {changes}, updated_at = clock_timestamp()
+  from found where n.id = found.id
+  returning n.id, found.was
+),
+noted as (
+  insert into dispatcher.action (actor, action, notification_ids, detail)
+  select session_user || coalesce(' (' || %(person)s::text || ')', ''), %(action)s,
+    (select array_agg(id order by id) from changed),
+    jsonb_build_object('was', jsonb_object_agg(was, ids), 'reason', %(reason)s::text)::text
+  from (select was, jsonb_agg(id order by id) as ids from changed group by was) by_status
+  having count(*) > 0
+)
+select id from changed order by id

@@ -1,0 +1,12 @@
+-- One pass over the outbox: how many rows have which status, and of the waiting ones how many are due, since when.
+select coalesce(jsonb_object_agg(status, rows), '{{}}'), coalesce(sum(due), 0)::bigint, coalesce(sum(scheduled), 0)::bigint,
+  max(waiting)
+from (
+  select n.notification_status::text as status, count(*) as rows,
+    count(*) filter (where {new} or {scheduled}) as due,
+    count(*) filter (where {pending} and n.scheduled_for > now()) as scheduled,
+    extract(epoch from now() - min(coalesce(n.scheduled_for, n.created_at)) filter (where {new} or {scheduled}))
+      ::double precision as waiting
+  from {outbox} n
+  group by 1
+) by_status

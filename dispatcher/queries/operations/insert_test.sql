@@ -1,0 +1,16 @@
+-- A notification of our own making, as an application would write it, noted as an action.
+with wanted as (
+  select w.id, w.enterprise_id from {workflow} w
+  where w.workflow_key = %(key)s and w.publish_status = 'PUBLISH' and not w.deactivated
+),
+written as (
+  insert into {outbox} ({columns}) select {values} from wanted w
+  returning id, enterprise_id
+),
+noted as (
+  insert into dispatcher.action (actor, action, notification_ids, detail)
+  select session_user || coalesce(' (' || %(person)s::text || ')', ''), 'send-test', array[id],
+    jsonb_build_object('workflow', %(key)s::text, 'recipient', %(recipient)s::text)::text
+  from written
+)
+select id, enterprise_id::text, clock_timestamp() from written

@@ -1,0 +1,9 @@
+-- What became of a row's recipients, the newest sending first, and how many there are in all.
+select row_to_json(x), count(*) over () from (
+  select r.generation, r.recipient, r.state, r.attempts, r.first_called_at, r.last_called_at, r.outcome,
+    left(r.error, 2000) as error, r.transaction_id, r.cancel_at
+  from dispatcher.recipient r
+  where r.notification_id = %(id)s
+  order by r.generation desc, r.ordinal
+) x
+limit %(limit)s
