@@ -52,7 +52,7 @@ class Composition:
     def here(self, words: str) -> str:
         """Return words of the composition with its addresses replaced."""
         for address, port in self.ports.items():
-            name, number = address.split(":")
+            number = address.partition(":")[2]
             words = words.replace(address, f"127.0.0.1:{port}")
             words = re.sub(rf"(--port=|127\.0\.0\.1:){number}\b", rf"\g<1>{port}", words)
         return words.replace("0.0.0.0", "127.0.0.1")
@@ -121,7 +121,10 @@ def test_the_standin_and_temporal_are_healthy_as_the_composition_asks(compositio
 
 def test_a_health_check_of_what_is_not_there_fails(composition: Composition):
     port = free_port()
-    dead = [re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", word) for word in composition.command("novu-standin", "healthcheck")]
+    dead = [
+        re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", word)
+        for word in composition.command("novu-standin", "healthcheck")
+    ]
     assert composition.image.run(dead, {}, composition.log("dead")) != 0
 
 
@@ -176,7 +179,9 @@ def test_the_buildpacks_hook_installs_the_command(tmp_path: Path):
     path = f"{home}/bin:{os.environ['PATH']}"
     subprocess.run(["bin/post_compile"], cwd=source, env={**os.environ, "PATH": path}, check=True, timeout=200)
     assert (home / "bin/dispatcher").read_text().startswith(f"#!{home}/bin/python")
-    assert list(home.glob("lib/*/site-packages/dispatcher/queries/claim.sql")), "installed whole, not linked to the source"
+    assert list(home.glob("lib/*/site-packages/dispatcher/queries/claim.sql")), (
+        "installed whole, not linked to the source"
+    )
 
 
 def test_the_hook_needs_no_package_beyond_the_requirements():

@@ -33,11 +33,14 @@ SECONDS = {"s": 1, "m": 60, "": 1}
 
 APP_JSON = {"name", "description", "keywords", "env", "formation", "buildpacks", "scripts", "addons", "environments"}
 FLY = {
-    "": {"app", "primary_region", "kill_signal", "kill_timeout", "deploy", "processes", "env", "http_service", "checks", "vm"},
+    "": {
+        "app", "primary_region", "kill_signal", "kill_timeout", "deploy", "processes", "env", "http_service", "checks",
+        "vm",
+    },
     "deploy": {"release_command", "release_command_timeout", "strategy"},
     "http_service": {
-        "processes", "internal_port", "force_https", "auto_stop_machines", "auto_start_machines", "min_machines_running",
-        "checks",
+        "processes", "internal_port", "force_https", "auto_stop_machines", "auto_start_machines",
+        "min_machines_running", "checks",
     },
     "check": {"processes", "type", "port", "method", "path", "interval", "timeout", "grace_period"},
     "vm": {"memory", "cpu_kind", "cpus"},

@@ -53,7 +53,10 @@ RULES: list[dict[str, Any]] = [rule for group in [*ALERTS, *RECORDINGS] for rule
 
 def series() -> dict[str, set[str]]:
     """Return every series that can be asked for, with its labels."""
-    found = {rule["record"]: set[str]() for rule in RULES if "record" in rule} | {"up": set[str](), "ALERTS": set[str]()}
+    found = {rule["record"]: set[str]() for rule in RULES if "record" in rule} | {
+        "up": set[str](),
+        "ALERTS": set[str](),
+    }
     for name, (kind, labels) in REGISTERED.items():
         for suffix in SUFFIXES[kind]:
             found[name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
@@ -73,7 +76,9 @@ def drawn() -> list[str]:
 
 
 def expressions() -> list[str]:
-    return [rule["expr"] for rule in RULES] + [each["expr"] for test in CASES["tests"] for each in test["promql_expr_test"]]
+    return [rule["expr"] for rule in RULES] + [
+        each["expr"] for test in CASES["tests"] for each in test["promql_expr_test"]
+    ]
 
 
 def selectors(node: Any) -> Iterator[Any]:
