@@ -1,8 +1,8 @@
 """`python -m dispatcher.devstack.first_key`: the API key of a freshly installed Novu, without a browser.
 
 Makes the first account, or uses it when it is there, and prints the lines that a dispatcher needs. The dashboard of a
-self-hosted Novu makes the same calls when somebody signs up, but they are no documented part of the API:
-seen to work with 2.0.0, only read of in the source of 3.x. Where they do not work, the error says how to get the key by hand.
+self-hosted Novu makes the same calls when somebody signs up, but they are no documented part of the API: seen to work
+with 2.0.0, only read of in the source of 3.x. Where they do not work, the error says how to get the key by hand.
 """
 
 import argparse
