@@ -36,7 +36,7 @@ def known(command: str | list[str]) -> bool:
     while hasattr(at, "commands"):
         name = words.pop(0)
         if name in PENDING_COMMANDS:
-            return not words
+            return True
         assert name in at.commands, f"{command}: there is no {name}"
         at = at.commands[name]
     at.make_context(at.name, words)

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from outside_docker import COMPOSE, Image, build, defaults
-from stated import PENDING_SETTINGS, ROOT, text
+from outside_docker import COMPOSE, Image, build, defaults, health_check
+from stated import PENDING_COMMANDS, PENDING_SETTINGS, ROOT, text
 
 from dispatcher.devstack import temporal
 from dispatcher.devstack.postgres import PostgresServer
 from dispatcher.devstack.processes import answers, free_port
 
+PORT = "DISPATCHER_HTTP_PORT"
 counter = itertools.count()
 INSERT = """
 insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)
@@ -65,8 +66,9 @@ class Composition:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What defaults.env says, without what this version does not know yet."""
-        return {name: self.here(value) for name, value in defaults().items() if name not in PENDING_SETTINGS}
+        """What defaults.env says; every process here has the port to itself that each container has."""
+        found = {name: self.here(value) for name, value in defaults().items()} | {PORT: str(free_port())}
+        return {name: value for name, value in found.items() if name not in PENDING_SETTINGS}
 
     def log(self, service: str) -> Path:
         """Return where a service writes."""
@@ -149,6 +151,18 @@ def test_the_dispatcher_of_the_composition_sends_a_row_and_stops_at_sigterm(comp
             eventually(lambda: connection.execute(status, row).fetchone() == ("SENT",), log.read_text())
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in ("dispatcher", "web") if not PENDING_COMMANDS])
+def test_the_images_health_check_finds_the_processes_healthy(composition: Composition, name: str):
+    log, settings, checks = composition.log(f"healthy-{name}"), composition.settings, composition.log(f"checks-{name}")
+    with composition.image.running(composition.command(name), settings, log) as process:
+        eventually(lambda: process.poll() is not None or answers(int(settings[PORT])), "an open port")
+        assert process.poll() is None, log.read_text()
+        eventually(lambda: composition.image.run(health_check(), settings, checks) == 0, log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, log.read_text()
+    assert composition.image.run(health_check(), settings, checks) != 0
 
 
 def test_nothing_was_written_beside_the_program(composition: Composition):
