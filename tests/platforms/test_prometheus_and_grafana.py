@@ -18,6 +18,7 @@ REGISTERED: dict[str, tuple[str, set[str]]] = {
     "dispatcher_outbox_oldest_pending_age_seconds": ("gauge", set()),
     "dispatcher_outbox_due_rows": ("gauge", set()),
     "dispatcher_dead_letter_rows": ("gauge", set()),
+    "dispatcher_nodes": ("gauge", {"mode"}),
     "dispatcher_pg_notification_queue_usage_ratio": ("gauge", set()),
     "dispatcher_listener_connected": ("gauge", set()),
     "dispatcher_listener_verified": ("gauge", set()),
@@ -123,7 +124,7 @@ def test_the_walk_finds_every_name_of_an_expression():
 def test_a_gauge_of_the_database_is_never_summed():
     """Every process tells it, so a sum would count it once for each process."""
     for expression in [*expressions(), *drawn()]:
-        assert not re.search(r"sum[^(]*\((?:rate\()?dispatcher_(outbox|dead|pg_)", expression), expression
+        assert not re.search(r"sum[^(]*\((?:rate\()?dispatcher_(outbox|dead|nodes|pg_)", expression), expression
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
