@@ -180,16 +180,13 @@ def test_the_image_has_what_runs_and_nothing_that_tests(image: Image):
 
 def test_the_buildpacks_hook_installs_the_command(tmp_path: Path):
     """As Heroku's Python buildpack does: requirements are there, the hook runs in the root of the application."""
-    home = tmp_path / "python"
-    uv = ROOT / ".venv/bin/uv"
+    home, source = tmp_path / "python", tmp_path / "app"
+    uv = Path(sys.executable).parent / "uv"
     subprocess.run([uv, "venv", "--quiet", "--seed", "--python", sys.executable, home], check=True, timeout=120)
-    source = tmp_path / "app"
-    source.mkdir()
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
-    for name in tracked.split("\0"):
-        if name.startswith(("dispatcher/", "pyproject", "README", "LICENSE", "bin/")):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
+    for folder in ("dispatcher", "bin"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
     path = f"{home}/bin:{os.environ['PATH']}"
     subprocess.run(["bin/post_compile"], cwd=source, env={**os.environ, "PATH": path}, check=True, timeout=200)
     assert (home / "bin/dispatcher").read_text().startswith(f"#!{home}/bin/python")
