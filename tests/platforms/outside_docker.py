@@ -109,7 +109,11 @@ def build(folder: Path) -> Image:
         else:
             shutil.copy(ROOT / name, context / name)
     image = Image(folder / "image")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "UV_COMPILE_BYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "UV_COMPILE_BYTECODE": "1",
+    }
     for command in build_steps():
         if command[:2] == ["uv", "venv"]:
             command += ["--python", str(python_for_everybody())]
