@@ -1,0 +1,239 @@
+"""Procfile, app.json and the examples: as far as they can be checked without the platforms they are for."""
+
+import configparser
+import json
+import re
+import subprocess
+import tomllib
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from stated import (
+    HEALTH_PATHS,
+    PENDING_COMMANDS,
+    PENDING_SETTINGS,
+    ROOT,
+    documents,
+    known,
+    procfile,
+    text,
+)
+from typer.main import get_command
+
+from dispatcher.cli import app
+from dispatcher.settings import Settings, variables
+
+SETTINGS = {name for field in Settings.model_fields for name in variables(field)} | PENDING_SETTINGS
+RELEASE, RUN, WEB = "dispatcher db upgrade", "dispatcher run", "dispatcher web"
+KUBERNETES = sorted((ROOT / "examples/kubernetes").glob("*.yaml"))
+UNITS = sorted((ROOT / "examples/systemd").glob("*.service"))
+SECONDS = {"s": 1, "m": 60, "": 1}
+
+APP_JSON = {"name", "description", "keywords", "env", "formation", "buildpacks", "scripts", "addons", "environments"}
+FLY = {
+    "": {
+        "app", "primary_region", "kill_signal", "kill_timeout", "deploy", "processes", "env", "http_service", "checks",
+        "vm",
+    },
+    "deploy": {"release_command", "release_command_timeout", "strategy"},
+    "http_service": {
+        "processes", "internal_port", "force_https", "auto_stop_machines", "auto_start_machines",
+        "min_machines_running", "checks",
+    },
+    "check": {"processes", "type", "port", "method", "path", "interval", "timeout", "grace_period"},
+    "vm": {"memory", "cpu_kind", "cpus"},
+}  # fmt: skip
+RENDER = {
+    "type", "name", "runtime", "plan", "buildCommand", "preDeployCommand", "startCommand", "maxShutdownDelaySeconds",
+    "healthCheckPath", "envVars",
+}  # fmt: skip
+SYSTEMD = {
+    "Unit": {"Description", "Wants", "After", "StartLimitIntervalSec"},
+    "Service": {
+        "Type", "EnvironmentFile", "ExecStartPre", "ExecStart", "Restart", "RestartSec", "RestartPreventExitStatus",
+        "KillSignal", "KillMode", "TimeoutStartSec", "TimeoutStopSec", "DynamicUser", "CapabilityBoundingSet",
+        "LockPersonality", "MemoryMax", "NoNewPrivileges", "PrivateDevices", "PrivateTmp", "ProtectControlGroups",
+        "ProtectHome", "ProtectKernelModules", "ProtectKernelTunables", "ProtectSystem", "RestrictAddressFamilies",
+        "RestrictNamespaces", "RestrictSUIDSGID", "SystemCallArchitectures",
+    },
+    "Install": {"WantedBy"},
+}  # fmt: skip
+
+
+def seconds(length: str | int) -> float:
+    """Return a time-out as platforms write it, in seconds."""
+    number, unit = re.fullmatch(r"(\d+)([a-z]?)", str(length)).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    return int(number) * SECONDS[unit]
+
+
+def test_what_is_named_as_pending_is_pending():
+    """Red as soon as the other branch is merged: then the list in stated.py is emptied."""
+    assert not PENDING_COMMANDS & set(get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
+    assert not PENDING_SETTINGS & {name for field in Settings.model_fields for name in variables(field)}
+
+
+def test_a_command_that_does_not_exist_is_noticed():
+    for wrong in ("dispatcher nope", "dispatcher db nope", "other run"):
+        with pytest.raises(AssertionError):
+            known(wrong)
+    with pytest.raises(Exception, match="--nope"):
+        known("dispatcher db upgrade --nope")
+
+
+def test_the_procfile_has_the_release_phase_and_the_process():
+    found = procfile()
+    assert (found["release"], found["dispatcher"]) == (RELEASE, RUN)
+    assert set(found) <= {"release", "dispatcher", "web"}
+    assert all(map(known, found.values()))
+
+
+def test_app_json_scales_what_the_procfile_has_and_asks_for_settings_that_exist():
+    found = json.loads(text("app.json"))
+    assert set(found) <= APP_JSON
+    assert set(found["formation"]) == set(procfile()) - {"release"}
+    assert found["formation"]["dispatcher"]["quantity"] == 1
+    for name, about in found["env"].items():
+        assert name in SETTINGS or name.startswith("TEMPORAL_"), name
+        assert set(about) <= {"description", "required", "value", "generator"}
+        assert about["description"].endswith(".")
+    assert {name for name, about in found["env"].items() if about.get("required")} == {
+        "DATABASE_URL",
+        "NOVU_SECRET_KEY",
+        "TEMPORAL_ADDRESS",
+    }
+
+
+def test_one_python_for_every_platform():
+    version = text(".python-version").strip()
+    assert re.fullmatch(r"3\.\d+", version)
+    assert set(re.findall(r"^FROM python:(\d\.\d+)\.\d+-slim", text("docker/Dockerfile"), re.MULTILINE)) == {version}
+    assert f"python{version} -m venv" in text("examples/systemd/dispatcher.service")
+
+
+def test_the_buildpacks_hook_is_a_program_and_the_buildpack_has_one_list_of_packages():
+    assert (ROOT / "bin/post_compile").stat().st_mode & 0o111
+    assert (ROOT / "requirements.txt").exists()
+    assert not [name for name in ("uv.lock", "Pipfile.lock", "poetry.lock") if (ROOT / name).exists()]
+
+
+def test_dokku():
+    found = json.loads(text("examples/dokku/app.json"))
+    assert set(found) == {"formation", "healthchecks"}
+    assert set(found["formation"]) <= set(procfile())
+    paths = {check["path"] for checks in found["healthchecks"].values() for check in checks if "path" in check}
+    assert paths <= HEALTH_PATHS
+    script = text("examples/dokku/setup.sh")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert "appjson-path examples/dokku/app.json" in script
+    assert set(re.findall(r"\b(DISPATCHER_\w+|NOVU_\w+)=", script)) <= SETTINGS
+    stop = re.search(r"stop-timeout-seconds (\d+)", script)
+    assert stop
+    assert int(stop[1]) >= 30
+
+
+def test_fly():
+    found = tomllib.loads(text("examples/fly/fly.toml"))
+    assert set(found) == FLY[""]
+    assert set(found["deploy"]) <= FLY["deploy"]
+    assert set(found["http_service"]) <= FLY["http_service"]
+    assert all(set(each) <= FLY["vm"] for each in found["vm"])
+    assert (found["kill_signal"], found["deploy"]["release_command"]) == ("SIGTERM", RELEASE)
+    assert seconds(found["kill_timeout"]) >= 30
+    assert found["processes"] == {"dispatcher": RUN, "web": WEB}
+    assert found["http_service"]["processes"] == ["web"]
+    assert found["http_service"]["auto_stop_machines"] == "off"
+    assert set(found["env"]) <= SETTINGS
+    port = int(found["env"]["DISPATCHER_HTTP_PORT"])
+    assert found["http_service"]["internal_port"] == port
+    checks = [*found["checks"].values(), *found["http_service"]["checks"]]
+    for check in checks:
+        assert set(check) <= FLY["check"]
+        assert check["path"] in HEALTH_PATHS
+        assert check.get("port", port) == port
+        assert seconds(check["timeout"]) < seconds(check["interval"])
+
+
+def test_render():
+    (found,) = documents("examples/render/render.yaml")
+    assert set(found) == {"envVarGroups", "services"}
+    groups = {group["name"]: {each["key"] for each in group["envVars"]} for group in found["envVarGroups"]}
+    by_type = {service["type"]: service for service in found["services"]}
+    assert {kind: service["startCommand"] for kind, service in by_type.items()} == {"worker": RUN, "web": WEB}
+    assert by_type["worker"]["preDeployCommand"] == RELEASE
+    assert by_type["web"]["healthCheckPath"] in HEALTH_PATHS
+    for service in found["services"]:
+        assert set(service) <= RENDER
+        assert 30 <= service["maxShutdownDelaySeconds"] <= 300
+        assert service["buildCommand"].endswith("&& pip install --no-deps .")
+        names = {each["key"] for each in service["envVars"] if "key" in each}
+        names |= {name for each in service["envVars"] if "fromGroup" in each for name in groups[each["fromGroup"]]}
+        assert {name for name in names if not name.startswith("TEMPORAL_")} <= SETTINGS
+        assert "DATABASE_URL" in names
+    assert "NOVU_SECRET_KEY" in {each.get("key") for each in by_type["worker"]["envVars"]}
+
+
+@pytest.mark.parametrize("file", KUBERNETES, ids=lambda file: file.name)
+def test_kubernetes_manifests_fit_kubernetes_own_schema(file: Any):
+    for document in documents(str(file.relative_to(ROOT))):
+        kubernetes_validate.validate(document, "1.34", strict=True)
+
+
+def test_a_wrong_manifest_is_noticed():
+    document = documents("examples/kubernetes/dispatcher.yaml")[0]
+    document["spec"]["template"]["spec"]["terminationGracePeriod"] = 30
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document, "1.34", strict=True)
+
+
+def pods() -> list[dict[str, Any]]:
+    found = [each for file in KUBERNETES for each in documents(str(file.relative_to(ROOT)))]
+    return [each["spec"]["template"]["spec"] for each in found if each["kind"] in {"Deployment", "Job"}]
+
+
+def test_kubernetes_pods_run_our_commands_without_privileges_and_stop_in_time():
+    commands: set[str] = set()
+    for pod in pods():
+        (container,) = pod["containers"]
+        commands.add(" ".join(container["command"]))
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsUser"] == 10001
+        locked = container["securityContext"]
+        assert (locked["readOnlyRootFilesystem"], locked["allowPrivilegeEscalation"]) == (True, False)
+        assert locked["capabilities"]["drop"] == ["ALL"]
+        if pod.get("restartPolicy") != "Never":
+            assert pod["terminationGracePeriodSeconds"] >= 30
+            probes = {kind: container[kind]["httpGet"] for kind in container if kind.endswith("Probe")}
+            assert {kind: probe["path"] for kind, probe in probes.items()} == {
+                "startupProbe": "/startupz",
+                "livenessProbe": "/livez",
+                "readinessProbe": "/readyz",
+            }
+            assert {probe["port"] for probe in probes.values()} == {"http"}
+    assert commands == {RELEASE, RUN, WEB}
+    assert all(map(known, commands))
+
+
+def test_kubernetes_settings_exist_and_the_port_is_the_containers():
+    config, secret = documents("examples/kubernetes/settings.yaml")
+    named = {name for name in config["data"] | secret["stringData"] if not name.startswith("TEMPORAL_")}
+    assert named <= SETTINGS
+    ports = {port["containerPort"] for pod in pods() for port in pod["containers"][0].get("ports", [])}
+    assert ports == {int(config["data"]["DISPATCHER_HTTP_PORT"])}
+
+
+@pytest.mark.parametrize("file", UNITS, ids=lambda file: file.name)
+def test_systemd(file: Any):
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # pyright: ignore[reportAttributeAccessIssue]
+    unit.read_string(file.read_text())
+    assert {section: set(unit[section]) - SYSTEMD[section] for section in unit.sections()} == {
+        section: set() for section in SYSTEMD
+    }
+    service = unit["Service"]
+    # Both on one machine, so they cannot have the same port.
+    assert service["ExecStart"] == f"/opt/dispatcher/bin/{WEB + ' --port 3002' if 'web' in file.name else RUN}"
+    assert all(known(service[key]) for key in ("ExecStartPre", "ExecStart") if key in service)
+    assert (service["KillSignal"], service["Restart"]) == ("SIGTERM", "always")
+    assert int(service["TimeoutStopSec"]) >= 30
+    assert service["RestartPreventExitStatus"] == "2"

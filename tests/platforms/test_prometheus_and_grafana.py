@@ -1,0 +1,186 @@
+"""Alerts, recording rules, dashboard, runbook: they parse, and they name what there is."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import promql_parser
+import pytest
+from stated import documents, text
+
+# Until branch `health` is merged: what its registries declare, and what its process reads from the database. Then this
+# becomes a question to `dispatcher.metrics`, so that it cannot drift.
+REGISTERED: dict[str, tuple[str, set[str]]] = {
+    "dispatcher_build_info": ("gauge", {"version", "python"}),
+    "dispatcher_part_broken": ("gauge", {"part"}),
+    "dispatcher_outbox_rows": ("gauge", {"status"}),
+    "dispatcher_outbox_oldest_pending_age_seconds": ("gauge", set()),
+    "dispatcher_outbox_due_rows": ("gauge", set()),
+    "dispatcher_dead_letter_rows": ("gauge", set()),
+    "dispatcher_nodes": ("gauge", {"mode"}),
+    "dispatcher_pg_notification_queue_usage_ratio": ("gauge", set()),
+    "dispatcher_listener_connected": ("gauge", set()),
+    "dispatcher_listener_verified": ("gauge", set()),
+    "dispatcher_listener_reconnects": ("counter", {"reason"}),
+    "dispatcher_notifications_received": ("counter", {"kind"}),
+    "dispatcher_listener_last_notification_timestamp_seconds": ("gauge", set()),
+    "dispatcher_claimed_rows": ("counter", {"source"}),
+    "dispatcher_dispatch": ("counter", {"source", "outcome"}),
+    "dispatcher_dispatch_latency_seconds": ("histogram", set()),
+    "dispatcher_accept_latency_seconds": ("histogram", set()),
+    "dispatcher_inflight_dispatches": ("gauge", set()),
+    "dispatcher_temporal_start_seconds": ("histogram", {"outcome"}),
+    "dispatcher_deliver_seconds": ("histogram", set()),
+    "dispatcher_settled_rows": ("counter", {"status"}),
+    "dispatcher_dead_lettered_rows": ("counter", set()),
+    "dispatcher_novu_triggers": ("counter", {"outcome"}),
+    "dispatcher_novu_requests": ("counter", {"endpoint", "status"}),
+    "dispatcher_novu_request_seconds": ("histogram", {"endpoint"}),
+    "dispatcher_cancels": ("counter", {"outcome"}),
+    "dispatcher_sweep_runs": ("counter", {"outcome"}),
+    "dispatcher_sweep_found_rows": ("counter", set()),
+    "dispatcher_sweep_duration_seconds": ("histogram", set()),
+    "dispatcher_sweep_last_success_timestamp_seconds": ("gauge", set()),
+}
+SUFFIXES = {"gauge": [""], "counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}
+
+ALERTS = documents("ops/prometheus/alerts.yml")[0]["groups"]
+RECORDINGS = documents("ops/prometheus/recording.yml")[0]["groups"]
+CASES = documents("ops/prometheus/tests.yml")[0]
+DASHBOARD = json.loads(text("ops/grafana/dispatcher.json"))
+RULES: list[dict[str, Any]] = [rule for group in [*ALERTS, *RECORDINGS] for rule in group["rules"]]
+
+
+def series() -> dict[str, set[str]]:
+    """Return every series that can be asked for, with its labels."""
+    found = {rule["record"]: set[str]() for rule in RULES if "record" in rule} | {
+        "up": set[str](),
+        "ALERTS": set[str](),
+    }
+    for name, (kind, labels) in REGISTERED.items():
+        for suffix in SUFFIXES[kind]:
+            found[name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
+    return found
+
+
+def panels() -> Iterator[dict[str, Any]]:
+    for panel in DASHBOARD["panels"]:
+        yield panel
+        yield from panel.get("panels", [])
+
+
+def drawn() -> list[str]:
+    """Return the dashboard's expressions, with Grafana's variables as Grafana fills them in."""
+    found = [target["expr"] for panel in panels() for target in panel.get("targets", [])]
+    return [expr.replace("$__rate_interval", "1m").replace("$job", "dispatcher") for expr in found]
+
+
+def expressions() -> list[str]:
+    return [rule["expr"] for rule in RULES] + [
+        each["expr"] for test in CASES["tests"] for each in test["promql_expr_test"]
+    ]
+
+
+def selectors(node: Any) -> Iterator[Any]:
+    """Walk an expression down to what it asks for."""
+    if isinstance(node, promql_parser.VectorSelector):
+        yield node
+    elif isinstance(node, promql_parser.MatrixSelector):
+        yield node.vector_selector
+    elif isinstance(node, promql_parser.Call):
+        for argument in node.args:
+            yield from selectors(argument)
+    else:
+        for part in ("expr", "lhs", "rhs", "param"):
+            if getattr(node, part, None) is not None:
+                yield from selectors(getattr(node, part))
+
+
+def grouped_by(expression: str) -> set[str]:
+    found = re.findall(r"\b(?:by|without|on|ignoring) ?\(([^)]*)\)", expression)
+    return {label.strip() for labels in found for label in labels.split(",") if label.strip()}
+
+
+@pytest.mark.parametrize("expression", [*expressions(), *drawn()])
+def test_every_expression_parses_and_asks_for_what_there_is(expression: str):
+    asked = list(selectors(promql_parser.parse(expression)))
+    assert asked
+    there = series()
+    for selector in asked:
+        assert selector.name in there, f"{selector.name}: nobody registers it"
+        matched = {matcher.name for matcher in selector.matchers.matchers}
+        assert matched <= there[selector.name] | OF_PROMETHEUS, f"{selector.name} has no label {matched}"
+    if "__" not in expression:
+        assert grouped_by(expression) <= set().union(*(there[each.name] for each in asked)) | OF_PROMETHEUS
+
+
+def test_the_walk_finds_every_name_of_an_expression():
+    text = "a and on () sum by (x) (rate(b[5m])) / c offset 1h > 3 or absent(d == 1) or max_over_time(e[1h:1m])"
+    assert [each.name for each in selectors(promql_parser.parse(text))] == ["a", "b", "c", "d", "e"]
+
+
+def test_a_gauge_of_the_database_is_never_summed():
+    """Every process tells it, so a sum would count it once for each process."""
+    for expression in [*expressions(), *drawn()]:
+        assert not re.search(r"sum[^(]*\((?:rate\()?dispatcher_(outbox|dead|nodes|pg_)", expression), expression
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
+def test_every_alert_says_what_it_means_and_has_a_page_in_the_runbook(rule: dict[str, Any]):
+    assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+    assert rule["labels"]["severity"] in {"page", "warn"}
+    assert rule["annotations"]["summary"].endswith(".")
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert (page, anchor) == ("docs/runbook.md", rule["alert"].lower())
+    assert re.findall(rf"^## {rule['alert']}$", text(page), re.MULTILINE) == [f"## {rule['alert']}"]
+
+
+def test_the_runbook_has_no_page_of_an_alert_that_is_gone():
+    pages = set(re.findall(r"^## (Dispatcher\w+)$", text("docs/runbook.md"), re.MULTILINE))
+    assert pages == {rule["alert"] for rule in RULES if "alert" in rule}
+
+
+def test_every_alert_has_a_case_in_which_it_fires():
+    fired = {
+        re.sub(r'.*alertname="(\w+)".*', r"\1", sample["labels"])
+        for test in CASES["tests"]
+        for each in test["promql_expr_test"]
+        for sample in each["exp_samples"]
+    }
+    assert fired == {rule["alert"] for rule in RULES if "alert" in rule}
+
+
+def test_the_cases_feed_series_that_there_are():
+    for test in CASES["tests"]:
+        for fed in test["input_series"]:
+            selector = promql_parser.parse(fed["series"])
+            assert isinstance(selector, promql_parser.VectorSelector)
+            labels = {matcher.name for matcher in selector.matchers.matchers}
+            assert selector.name is not None
+            assert labels <= series()[selector.name] | OF_PROMETHEUS, fed["series"]
+
+
+def test_the_dashboard_can_be_loaded_and_each_panel_says_what_it_shows():
+    ids = [panel["id"] for panel in panels()]
+    assert len(ids) == len(set(ids))
+    assert (DASHBOARD["uid"], DASHBOARD["schemaVersion"]) == ("dispatcher", 39)
+    variables = {each["name"] for each in DASHBOARD["templating"]["list"]}
+    assert variables == {"datasource", "job"}
+    for panel in panels():
+        assert panel["type"] in {"row", "stat", "timeseries", "table"}
+        if panel["type"] != "row":
+            assert panel["description"].endswith(".")
+            assert panel["targets"]
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24
+
+
+def test_prometheus_of_the_composition_loads_both_rule_files_and_scrapes_the_jobs_that_the_alerts_know():
+    config = documents("docker/prometheus/prometheus.yml")[0]
+    assert {name.rsplit("/", 1)[1] for name in config["rule_files"]} == {"alerts.yml", "recording.yml"}
+    jobs = {job["job_name"] for job in config["scrape_configs"]}
+    asked = {job for rule in RULES for job in re.findall(r'job="([^"]+)"', rule["expr"])}
+    assert asked == {"dispatcher"}
+    assert jobs == {"dispatcher", "dispatcher-web"}
