@@ -3,46 +3,35 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import promql_parser
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from stated import documents, text
 
-# Until branch `health` is merged: what its registries declare, and what its process reads from the database. Then this
-# becomes a question to `dispatcher.metrics`, so that it cannot drift.
-REGISTERED: dict[str, tuple[str, set[str]]] = {
-    "dispatcher_build_info": ("gauge", {"version", "python"}),
-    "dispatcher_part_broken": ("gauge", {"part"}),
-    "dispatcher_outbox_rows": ("gauge", {"status"}),
-    "dispatcher_outbox_oldest_pending_age_seconds": ("gauge", set()),
-    "dispatcher_outbox_due_rows": ("gauge", set()),
-    "dispatcher_dead_letter_rows": ("gauge", set()),
-    "dispatcher_nodes": ("gauge", {"mode"}),
-    "dispatcher_pg_notification_queue_usage_ratio": ("gauge", set()),
-    "dispatcher_listener_connected": ("gauge", set()),
-    "dispatcher_listener_verified": ("gauge", set()),
-    "dispatcher_listener_reconnects": ("counter", {"reason"}),
-    "dispatcher_notifications_received": ("counter", {"kind"}),
-    "dispatcher_listener_last_notification_timestamp_seconds": ("gauge", set()),
-    "dispatcher_claimed_rows": ("counter", {"source"}),
-    "dispatcher_dispatch": ("counter", {"source", "outcome"}),
-    "dispatcher_dispatch_latency_seconds": ("histogram", set()),
-    "dispatcher_accept_latency_seconds": ("histogram", set()),
-    "dispatcher_inflight_dispatches": ("gauge", set()),
-    "dispatcher_temporal_start_seconds": ("histogram", {"outcome"}),
-    "dispatcher_deliver_seconds": ("histogram", set()),
-    "dispatcher_settled_rows": ("counter", {"status"}),
-    "dispatcher_dead_lettered_rows": ("counter", set()),
-    "dispatcher_novu_triggers": ("counter", {"outcome"}),
-    "dispatcher_novu_requests": ("counter", {"endpoint", "status"}),
-    "dispatcher_novu_request_seconds": ("histogram", {"endpoint"}),
-    "dispatcher_cancels": ("counter", {"outcome"}),
-    "dispatcher_sweep_runs": ("counter", {"outcome"}),
-    "dispatcher_sweep_found_rows": ("counter", set()),
-    "dispatcher_sweep_duration_seconds": ("histogram", set()),
-    "dispatcher_sweep_last_success_timestamp_seconds": ("gauge", set()),
-}
+from dispatcher import metrics
+from dispatcher.http import numbers
+
+OF_THE_DATABASE: dict[str, Any] = dict.fromkeys(numbers.GAUGES, 1) | {"rows": {"SENT": 1}, "nodes": []}
+
+
+def registered() -> dict[str, tuple[str, set[str]]]:
+    """Return what the code declares, and what it tells of the database: kind and labels by name."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            found[family.name] = (family.type, set(getattr(metric, "_labelnames")))  # noqa: B009  (it has no other door)
+    told = numbers.Numbers(timedelta(seconds=10))
+    told.known = OF_THE_DATABASE
+    return found | {
+        family.name: (family.type, {*family.samples[0].labels}) for family in told.collect() if family.samples
+    }
+
+
+REGISTERED = registered()
 SUFFIXES = {"gauge": [""], "counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
 OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}
 
