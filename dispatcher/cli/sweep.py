@@ -50,16 +50,16 @@ async def would_find(settings: "Settings") -> dict[str, int]:
 
 async def look(settings: "Settings") -> dict[str, int]:
     """Sweep once; what is due is left to the dispatchers, which are woken."""
-    import asyncio
     import os
     import socket
 
     from dispatcher import app, logs, temporal
     from dispatcher.listener import Deaf
     from dispatcher.sweep import Sweep
+    from dispatcher.wake import Wake
 
     logs.configure(settings.log_format, settings.log_level)
-    wake = asyncio.Event()
+    wake = Wake()
     async with app.database(settings) as pool:
         client = await temporal.connect(settings.temporal_environment, create_namespace=False)
         outbox = await app.open_outbox(pool, settings, f"sweep-{socket.gethostname()[:40]}-{os.getpid()}")
