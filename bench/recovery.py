@@ -2,7 +2,7 @@
 
 A server process dies by SIGKILL, as the kernel would end it for want of memory: the server ends every session, recovers
 from its log and serves again, while the dispatcher process stays the same. The rows of that burst count as well: each
-has to be accepted exactly once. Bursts before and after, in turn so often; the medians count.
+has to be accepted exactly once. So many bursts before, as many after; the medians count.
 """
 
 import asyncio
@@ -28,18 +28,17 @@ SOON = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 async def measure(stack: Stack, bursts: int, rows: int, say: Say) -> dict[str, float]:
     """Return the median rows per second before and after."""
     contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SOON})
-    found: dict[str, float] = {}
     async with block(stack, contestant) as running:
         await warmed_up(running)
-        for when in ("before", "after"):
-            rates = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
-            found[when] = statistics.median(rates)
-            say(f"recovery, {when}: {', '.join(f'{rate:.0f}' for rate in rates)} rows/s")
-            if when == "before":
-                await running.write(rows)
-                await crash(running)
-                await running.accepted(SECONDS)
-    return found
+        before = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
+        await running.write(rows)
+        await crash(running)
+        await running.accepted(SECONDS)
+        after = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
+    rates = {"before": before, "after": after}
+    for when, found in rates.items():
+        say(f"recovery, {when}: {', '.join(f'{rate:.0f}' for rate in found)} rows/s")
+    return {when: statistics.median(found) for when, found in rates.items()}
 
 
 async def crash(running: Block) -> None:

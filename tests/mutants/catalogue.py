@@ -295,7 +295,7 @@ MUTANTS = [
     ),
     Mutant(
         "what once woke a node keeps it up",
-        "harmless",
+        "promise 5",
         "doorbell.py",
         "        self._wake.clear()  # what is heard from here on, and not what once woke us, is a reason to stay up\n",
         "",
