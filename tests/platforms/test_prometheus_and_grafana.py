@@ -3,35 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import promql_parser
 import pytest
-from prometheus_client.metrics import MetricWrapperBase
+from declared import declared
 from stated import documents, text
 
-from dispatcher import metrics
-from dispatcher.http import numbers
-
-OF_THE_DATABASE: dict[str, Any] = dict.fromkeys(numbers.GAUGES, 1) | {"rows": {"SENT": 1}, "nodes": []}
-
-
-def registered() -> dict[str, tuple[str, set[str]]]:
-    """Return what the code declares, and what it tells of the database: kind and labels by name."""
-    found: dict[str, tuple[str, set[str]]] = {}
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            (family,) = metric.describe()
-            found[family.name] = (family.type, set(getattr(metric, "_labelnames")))  # noqa: B009  (it has no other door)
-    told = numbers.Numbers(timedelta(seconds=10))
-    told.known = OF_THE_DATABASE
-    return found | {
-        family.name: (family.type, {*family.samples[0].labels}) for family in told.collect() if family.samples
-    }
-
-
-REGISTERED = registered()
 SUFFIXES = {"gauge": [""], "counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
 OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}
 
@@ -48,9 +26,9 @@ def series() -> dict[str, set[str]]:
         "up": set[str](),
         "ALERTS": set[str](),
     }
-    for name, (kind, labels) in REGISTERED.items():
-        for suffix in SUFFIXES[kind]:
-            found[name + suffix] = labels | ({"le"} if suffix == "_bucket" else set())
+    for metric in declared():
+        for suffix in SUFFIXES[metric.kind]:
+            found[metric.name + suffix] = {*metric.labels} | ({"le"} if suffix == "_bucket" else set())
     return found
 
 
