@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from outside_docker import COMPOSE, build_steps, copied, defaults, health_check, instructions, let_through
-from stated import PENDING_SETTINGS, ROOT, known, text
+from stated import ROOT, known, text
 
 from dispatcher.settings import Settings, variables
 
@@ -134,7 +134,7 @@ def test_our_containers_run_what_there_is_and_cannot_do_much(name: str):
 
 def test_the_defaults_are_settings_and_name_services():
     found = defaults()
-    names = {name for field in Settings.model_fields for name in variables(field)} | PENDING_SETTINGS
+    names = {name for field in Settings.model_fields for name in variables(field)}
     assert {name for name in found if not name.startswith("TEMPORAL_")} <= names
     for name in ("DATABASE_URL", "TEMPORAL_ADDRESS", "NOVU_API_URL"):
         host = re.search(r"(?:.*@|.*//|^)([a-z-]+):\d+", found[name])

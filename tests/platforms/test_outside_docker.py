@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from outside_docker import COMPOSE, Image, build, defaults, health_check
-from stated import PENDING_COMMANDS, PENDING_SETTINGS, ROOT, text
+from stated import ROOT, text
 
 from dispatcher.devstack import temporal
 from dispatcher.devstack.postgres import PostgresServer
@@ -67,8 +67,7 @@ class Composition:
     @property
     def settings(self) -> dict[str, str]:
         """What defaults.env says; every process here has the port to itself that each container has."""
-        found = {name: self.here(value) for name, value in defaults().items()} | {PORT: str(free_port())}
-        return {name: value for name, value in found.items() if name not in PENDING_SETTINGS}
+        return {name: self.here(value) for name, value in defaults().items()} | {PORT: str(free_port())}
 
     def log(self, service: str) -> Path:
         """Return where a service writes."""
@@ -154,7 +153,7 @@ def test_the_dispatcher_of_the_composition_sends_a_row_and_stops_at_sigterm(comp
 
 
 def test_the_images_health_check_finds_the_processes_healthy(composition: Composition):
-    for name in () if PENDING_COMMANDS else ("dispatcher", "web"):
+    for name in ("dispatcher", "web"):
         log, settings, checks = composition.log(f"healthy-{name}"), composition.settings, composition.log("checks")
         with composition.image.running(composition.command(name), settings, log) as process:
             eventually(lambda: process.poll() is not None or answers(int(settings[PORT])), "an open port")  # noqa: B023

@@ -11,20 +11,16 @@ import kubernetes_validate
 import pytest
 from stated import (
     HEALTH_PATHS,
-    PENDING_COMMANDS,
-    PENDING_SETTINGS,
     ROOT,
     documents,
     known,
     procfile,
     text,
 )
-from typer.main import get_command
 
-from dispatcher.cli import app
 from dispatcher.settings import Settings, variables
 
-SETTINGS = {name for field in Settings.model_fields for name in variables(field)} | PENDING_SETTINGS
+SETTINGS = {name for field in Settings.model_fields for name in variables(field)}
 RELEASE, RUN, WEB = "dispatcher db upgrade", "dispatcher run", "dispatcher web"
 KUBERNETES = sorted((ROOT / "examples/kubernetes").glob("*.yaml"))
 UNITS = sorted((ROOT / "examples/systemd").glob("*.service"))
@@ -65,12 +61,6 @@ def seconds(length: str | int) -> float:
     """Return a time-out as platforms write it, in seconds."""
     number, unit = re.fullmatch(r"(\d+)([a-z]?)", str(length)).groups()  # pyright: ignore[reportOptionalMemberAccess]
     return int(number) * SECONDS[unit]
-
-
-def test_what_is_named_as_pending_is_pending():
-    """Red as soon as the other branch is merged: then the list in stated.py is emptied."""
-    assert not PENDING_COMMANDS & set(get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
-    assert not PENDING_SETTINGS & {name for field in Settings.model_fields for name in variables(field)}
 
 
 def test_a_command_that_does_not_exist_is_noticed():

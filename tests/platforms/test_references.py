@@ -41,7 +41,7 @@ def commands() -> str:
     """Return the reference of the command line."""
     lines = [COMMANDS.rstrip()]
     for words, command in every("dispatcher", get_command(app)):
-        lines += ["", f"## {words}", "", f"`{usage(words, command)}`", "", *told(command.help)]
+        lines += ["", f"## {words}", "", "```", usage(words, command), "```", "", *told(command.help)]
         options = [each for each in command.params if each.name != "help" and each.param_type_name == "option"]
         if options:
             lines += ["", "| option | |", "|---|---|", *(option(each) for each in options)]
