@@ -5,11 +5,9 @@ is unknown is repeated as it was. Raises only for what another try can change.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from math import inf
 from typing import TYPE_CHECKING
 
 from temporalio import activity
@@ -25,7 +23,6 @@ from dispatcher.models import (
     HELD,
     UNSETTLED,
     Batch,
-    Conclusion,
     Notification,
     Policy,
     Recipient,
@@ -61,12 +58,13 @@ class Deliveries:
         tally, waiting = Tally(), list[Recipient]()
         rest = batch.notification_ids
         while rest:  # a batch of large rows is sent in parts
-            began = time.perf_counter()
             rows, rest = await self._take(rest)
-            async with self._holding(rows):
-                await self._deliver(rows)
+            for row in rows:
+                metrics.count_begun(row)
+            with metrics.DELIVER.time():
+                async with self._holding(rows):
+                    await self._deliver(rows)
             tally += told(rows)
-            measure(rows, time.perf_counter() - began)
             waiting += [recipient for row in unfinished(rows) for recipient in row.recipients if not recipient.settled]
         if waiting:
             raise another_try(waiting)
@@ -167,24 +165,6 @@ def another_try(waiting: Sequence[Recipient]) -> ApplicationError:
     )
 
 
-def measure(rows: Sequence[Notification], seconds: float) -> None:
-    """Count what a part of a run took: each row waited until its run began, and then as long as the part did."""
-    metrics.DELIVER.observe(seconds)
-    for row in rows:
-        if row.attempts == 1 and 0 <= row.waited < inf:  # the owner's times can be anything
-            metrics.DISPATCH_LATENCY.observe(row.waited)
-            if row.conclusion is not None and row.conclusion.status == "SENT":
-                metrics.ACCEPT_LATENCY.observe(row.waited + seconds)
-
-
-def count(ended: Sequence[tuple[Notification, Conclusion]]) -> None:
-    """Count how rows ended."""
-    for _, conclusion in ended:
-        metrics.SETTLED.labels(conclusion.status).inc()
-        if conclusion.status != "SENT" and conclusion.wait is None:
-            metrics.DEAD_LETTERS.inc()
-
-
 def told(rows: Sequence[Notification]) -> Tally:
     """Log how the rows ended, and return it."""
     ended = [(row, row.conclusion) for row in rows if row.conclusion is not None]
@@ -201,6 +181,5 @@ def told(rows: Sequence[Notification]) -> Tally:
             retry_in=conclusion.wait and conclusion.wait.total_seconds(),
         )
     if ended:
-        count(ended)
         words.info("delivered", sent=tally.sent, partial=tally.partial, failed=tally.failed)
     return tally

@@ -118,7 +118,7 @@ async def farewell(outbox: Outbox, node: str) -> None:
 @asynccontextmanager
 async def health(settings: Settings) -> AsyncGenerator[Numbers]:
     """Serve the health port for the block: from before anything is connected until all is handed back."""
-    numbers = Numbers(settings.sweep_interval)
+    numbers = Numbers()
     listening = bind(settings.http_host, settings.http_port)
     told = Health(condition.here, numbers, settings.enterprise_ids, metrics.registry)
     async with serving(listening, told.app(settings.http_token, private=on_loopback(listening))):

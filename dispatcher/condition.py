@@ -34,6 +34,11 @@ class Outage:
         return (datetime.now(UTC) - self.since).total_seconds()
 
 
+def one_line(reason: str) -> str:
+    """Return a reason in one line and without secrets."""
+    return redact_text(" ".join(reason.split()))[:MOST_REASON]
+
+
 class Condition:
     """The condition of one process."""
 
@@ -50,11 +55,13 @@ class Condition:
         """Say which parts this process has."""
         self.expected = frozenset(parts)
         self.awaited = set(self.expected)
+        for part in self.expected:
+            metrics.BROKEN.labels(part).set(0)
 
     def broken(self, part: Part, reason: str) -> None:
         """Say that a part does not work."""
         self._heard_of(part)
-        reason = redact_text(" ".join(reason.split()))[:MOST_REASON]
+        reason = one_line(reason)
         if part in self.outages:
             self.outages[part].reason = reason
             return

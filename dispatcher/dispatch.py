@@ -108,24 +108,20 @@ class Door:
         taken = 0
         while not self._closing and self._gate.open and await self._temporal_answers():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._sizes)
+            condition.whole("postgres")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._muffle)
                 for start in claim.starts:
                     tasks.start_soon(self._start, start)
             if claim.starts:
                 log.info("claimed", rows=claim.rows, workflows=len(claim.starts))
-                self._count(claim.rows)
+                metrics.CLAIMED.labels(self._source).inc(claim.rows)
             taken += claim.rows
             await self._note_room(claim.room)
             if self._full or claim.rows < claim.room or self._failures:
                 break
         self._full = self._full and self._gate.open  # behind a shut gate there is no work to stay up for
         return taken > SOLO_ROWS or self._full
-
-    def _count(self, rows: int) -> None:
-        metrics.CLAIMED.labels(self._source).inc(rows)
-        if self._source == "sweep":
-            metrics.SWEEP_FOUND.inc(rows)
 
     @property
     def _source(self) -> Source:
@@ -154,7 +150,6 @@ class Door:
         except Exception:  # a row or a bug must not close the door for all the others
             log.exception("dispatch_failed")
         else:
-            condition.whole("postgres")
             return pause
         self._failures += 1
         return BREAKER.jittered(self._failures, random.random()).total_seconds()  # noqa: S311

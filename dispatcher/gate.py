@@ -76,7 +76,10 @@ class Gate:
 
     async def _look(self) -> None:
         proven, self._proven = self._proven, False
-        if proven or await self._welcome():
+        works = proven or await self._welcome()
+        if not self.open:  # it shut while we asked
+            return
+        if works:
             condition.whole("novu")
-        elif self.open:
+        else:
             condition.broken("novu", "does not answer, or does not take our key")

@@ -33,6 +33,7 @@ def read(row: dict[str, Any]) -> Taken:
         attempts=row["attempts"],
         age=row["age"],
         waited=row["waited"],
+        fresh=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
         refusal=refusal(row),
     )
     if notification.refusal is None:

@@ -5,10 +5,12 @@ Names are a contract with dashboards and alerts. No label holds an id of a tenan
 
 import platform
 import time
+from math import inf
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from dispatcher import __version__
+from dispatcher.models import Notification
 
 QUICK = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 PATIENT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -45,13 +47,13 @@ DISPATCH = Counter(
 )
 DISPATCH_LATENCY = Histogram(
     "dispatcher_dispatch_latency_seconds",
-    "From a row's insert, or the time it is scheduled for, to its run, at the first attempt.",
+    "From a row's insert, or the time it is scheduled for, to its run; of first sendings.",
     buckets=PATIENT,
     registry=registry,
 )
 ACCEPT_LATENCY = Histogram(
     "dispatcher_accept_latency_seconds",
-    "From a row's insert, or the time it is scheduled for, to SENT, at the first attempt.",
+    "From a row's insert, or the time it is scheduled for, to SENT in its first run; of first sendings.",
     buckets=PATIENT,
     registry=registry,
 )
@@ -64,7 +66,7 @@ DELIVER = Histogram(
     "dispatcher_deliver_seconds", "Runs of deliver, each for one row or a batch.", buckets=PATIENT, registry=registry
 )
 SETTLED = Counter("dispatcher_settled_rows", "Rows whose run ended, by status.", ["status"], registry=registry)
-DEAD_LETTERS = Counter("dispatcher_dead_lettered_rows", "Rows that wait for a person.", registry=registry)
+DEAD_LETTERS = Counter("dispatcher_dead_lettered_rows", "Rows given up, to wait for a person.", registry=registry)
 NOVU_TRIGGERS = Counter(
     "dispatcher_novu_triggers", "Recipients triggered, by what the answer means.", ["outcome"], registry=registry
 )
@@ -72,7 +74,7 @@ NOVU_REQUESTS = Counter(
     "dispatcher_novu_requests", "Requests to Novu, by class of status.", ["endpoint", "status"], registry=registry
 )
 NOVU_SECONDS = Histogram(
-    "dispatcher_novu_request_seconds", "How long Novu takes.", ["endpoint"], buckets=QUICK, registry=registry
+    "dispatcher_novu_request_seconds", "How long Novu takes.", ["endpoint"], buckets=PATIENT, registry=registry
 )
 CANCELS = Counter(
     "dispatcher_cancels", "Recipients taken back at Novu after a retraction.", ["outcome"], registry=registry
@@ -80,12 +82,29 @@ CANCELS = Counter(
 
 SWEEP_RUNS = Counter("dispatcher_sweep_runs", "Sweeps.", ["outcome"], registry=registry)
 SWEEP_FOUND = Counter(
-    "dispatcher_sweep_found_rows", "Rows no wake-up told us of; while it grows, NOTIFY is lost.", registry=registry
+    "dispatcher_sweep_found_rows", "Rows that a crash or a lost run had left behind.", registry=registry
 )
 SWEEP_DURATION = Histogram("dispatcher_sweep_duration_seconds", "How long a sweep takes.", registry=registry)
 SWEEP_SUCCESS = Gauge(
     "dispatcher_sweep_last_success_timestamp_seconds", "When the last sweep succeeded.", registry=registry
 )
+
+
+def count_begun(row: Notification) -> None:
+    """Count how long a row waited, when its first run takes it."""
+    if row.fresh and 0 <= row.waited < inf:  # the owner's times can be anything
+        DISPATCH_LATENCY.observe(row.waited)
+
+
+def count_ended(row: Notification) -> None:
+    """Count how a row ended, once that is written."""
+    if row.conclusion is None:
+        return
+    SETTLED.labels(row.conclusion.status).inc()
+    if row.conclusion.status != "SENT" and row.conclusion.wait is None:
+        DEAD_LETTERS.inc()
+    if row.conclusion.status == "SENT" and row.fresh and 0 <= row.waited < inf:
+        ACCEPT_LATENCY.observe(row.waited + time.monotonic() - row.taken)
 
 
 class Timed:

@@ -1,5 +1,6 @@
 """What travels between the parts: small frozen records, safe for Temporal's sandbox and its histories (ids only)."""
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -173,6 +174,10 @@ class Notification:
     handed_back: bool = False
     waited: float = inf
     """Seconds from its insert, or the time it was scheduled for, until this run took it."""
+    taken: float = field(default_factory=time.monotonic)
+    """When that was, by this process's clock."""
+    fresh: bool = False
+    """Whether this is the first sending, and no call was made before."""
 
     @property
     def unsettled(self) -> bool:

@@ -36,7 +36,9 @@ SETTINGS = {
 COUNTING = "2s"
 """A table that is not counted within this time is estimated."""
 ALIVE = timedelta(minutes=1)
-"""A node not seen for longer is gone; it says so every sweep."""
+"""A node not seen for longer is gone; it says so at every sweep, three times a minute or more."""
+MOST_PREVIEWED = 100_000
+"""Rows that one command changes."""
 BATCH = 500
 """So many rows are changed, and locked, at a time."""
 LOOKED_AT = 500
@@ -185,9 +187,14 @@ class Operations:
         return {"counts": counts, "counts_exact": exact, "due": due, "scheduled": scheduled, **ages}
 
     async def preview(self, filters: Filters) -> list[Seen]:
-        """Return what a change of the matching rows would meet."""
+        """Return what a change of the matching rows would meet; ConfigurationError when they are too many."""
         parts = {"matching": filters.condition()}
-        return [Seen(*row) for row in await self._rows("preview", parts, **filters.parameters())]
+        rows = await self._rows("preview", parts, **filters.parameters(), limit=MOST_PREVIEWED + 1)
+        if len(rows) > MOST_PREVIEWED:
+            raise ConfigurationError(
+                f"more than {MOST_PREVIEWED} match: narrow it, with --since and --until for example"
+            )
+        return [Seen(*row) for row in rows]
 
     async def resend(self, rows: Sequence[Seen], reason: str | None = None) -> list[int]:
         """Set ended rows back to PENDING, which is a new sending to all recipients; return those that were changed."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.errors import DeadlockDetected
 from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
 
-from dispatcher import intake
+from dispatcher import intake, metrics
 from dispatcher.database import LOST, Pool, StatusColumn, using
 from dispatcher.models import CHANNEL, Cancel, Claim, ClaimSizes, Late, Notification, Start
 from dispatcher.planning import Call, Member
@@ -92,9 +92,9 @@ class Outbox:
         return {(notification_id, recipient) for notification_id, recipient in rows}
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
-        """Write the outcomes of `members`, and the conclusions of `rows`."""
+        """Write the outcomes of `members`, and the conclusions of `rows`; count those that were ours to write."""
         concluded = [(row.id, row.conclusion) for row in rows if row.conclusion is not None]
-        await self._fetch(
+        written = await self._fetch(
             "settle",
             **fenced([*(member.notification for member in members), *rows]),
             notifications=[member.notification.id for member in members],
@@ -110,6 +110,10 @@ class Outbox:
             waits=[conclusion.wait for _, conclusion in concluded],
             reasons=[conclusion.reason for _, conclusion in concluded],
         )
+        ended = {notification_id for (notification_id,) in written}
+        for row in rows:
+            if row.id in ended:
+                metrics.count_ended(row)
 
     async def hand_back(self, notifications: Sequence[Notification]) -> None:
         """Give up rows this run holds but may not send now; their attempt does not count."""

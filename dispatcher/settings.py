@@ -40,6 +40,9 @@ from dispatcher.errors import ConfigurationError
 
 __all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables"]
 
+MOST_SWEEP_INTERVAL = timedelta(seconds=20)
+"""Our promises rest on sweeps, and so does the word of a process that it lives."""
+
 _LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
 
 
@@ -145,9 +148,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices(
             "DISPATCHER_SWEEP_INTERVAL", "POLL_INTERVAL_MS", "SCHEDULED_POLL_INTERVAL_MS", "FAILED_POLL_INTERVAL_MS"
         ),
-        description="How often the table is searched for what a wake-up missed, what failed and what got stuck.",
+        description="How often the table is searched for what a wake-up missed, what failed and what got stuck; at most"
+        " 20s apart, whatever stands here.",
         ge=timedelta(milliseconds=100),
-        le=timedelta(hours=1),
     )
     lease: Duration = Field(
         default=timedelta(seconds=60),
@@ -238,6 +241,11 @@ class Settings(BaseSettings):
         if url is not None:
             conninfo(url, variable=variables(str(info.field_name))[0])
         return url
+
+    @field_validator("sweep_interval")
+    @classmethod
+    def _is_often_enough(cls, interval: timedelta) -> timedelta:
+        return min(interval, MOST_SWEEP_INTERVAL)
 
     @field_validator("http_token")
     @classmethod

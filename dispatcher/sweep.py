@@ -95,9 +95,10 @@ class Sweep:
     async def look(self) -> Found:
         """Look after lost rows, without a word about this process."""
         found = Found(adopted=await self._outbox.adopt(self._lease, RESCUE_ROWS))
+        expired = await self._outbox.expired(RESCUE_ROWS)
         limiter = anyio.CapacityLimiter(QUESTIONS_IN_FLIGHT)
         async with anyio.create_task_group() as tasks:
-            for late in await self._outbox.expired(RESCUE_ROWS):
+            for late in expired:
                 tasks.start_soon(self._look_after, late, found, limiter)
         metrics.SWEEP_FOUND.inc(found.rescued + found.adopted)
         if found.rescued or found.adopted:
@@ -105,16 +106,12 @@ class Sweep:
         return found
 
     async def _look_after(self, late: Late, found: Found, limiter: anyio.CapacityLimiter) -> None:
-        """Renew rows whose workflow runs; start the others' again."""
+        """Renew rows whose workflow runs; start the others' again. Where anything is away, the next sweep goes on."""
         async with limiter:
-            try:
-                running = await self._starter.is_running(late.workflow_id)
-            except START_FAILURES:
-                return  # Temporal does not say: the next sweep asks again
-            if running:
-                await self._outbox.renew(late.ids, late.fences, self._lease)
-                found.renewed += len(late.ids)
-            elif start := await self._outbox.rescue(late, self._lease):
-                found.rescued += len(start.notification_ids)
-                with contextlib.suppress(*START_FAILURES):  # the lease runs out again
+            with contextlib.suppress(*START_FAILURES, *LOST):
+                if await self._starter.is_running(late.workflow_id):
+                    await self._outbox.renew(late.ids, late.fences, self._lease)
+                    found.renewed += len(late.ids)
+                elif start := await self._outbox.rescue(late, self._lease):
+                    found.rescued += len(start.notification_ids)
                     await self._starter.start(start)

@@ -31,8 +31,10 @@ TASK_SECONDS = timedelta(seconds=5)
 """Also how long a workflow waits for redelivery after its process died."""
 RUN_SECONDS = timedelta(hours=1)
 WATCH_SECONDS = 10.0
-FORGIVEN_SECONDS = 30.0
-"""Rows that could not be started are tried again in less."""
+STEADY_SECONDS, FORGIVEN_SECONDS = 5.0, 30.0
+"""A server may start some workflows and refuse others, or be there and start nothing. It is whole when a start succeeds
+and none failed for the shorter time, or when it says that it is well and none failed for the longer: rows whose start
+failed are tried again in less."""
 RETENTION = timedelta(days=7)
 MOST_KEY = 64
 """Bytes of a fairness key; the server refuses a longer one."""
@@ -132,7 +134,7 @@ class Starter:
             self._failed = time.monotonic()
             condition.broken("temporal", f"a workflow could not be started: {type(error).__name__}: {error}")
             raise
-        condition.whole("temporal")
+        self._whole_after(STEADY_SECONDS)
 
     async def _start(self, start: Start) -> str:
         """Start the workflow; return whether it was."""
@@ -162,10 +164,16 @@ class Starter:
         except START_FAILURES as error:
             condition.broken("temporal", f"does not answer: {type(error).__name__}: {error}")
             return False
-        # A server can be there and start nothing: then only a start, or time, shows that it is whole again.
-        if healthy and time.monotonic() - self._failed > FORGIVEN_SECONDS:
-            condition.whole("temporal")
+        if healthy:
+            self._whole_after(FORGIVEN_SECONDS)
+        else:
+            condition.broken("temporal", "answers that it does not serve")
         return healthy
+
+    def _whole_after(self, seconds: float) -> None:
+        """Say that the server works, unless a start failed so recently that others may as well."""
+        if time.monotonic() - self._failed > seconds:
+            condition.whole("temporal")
 
     async def watch(self) -> None:
         """Ask now and then: an idle dispatcher would not notice."""

@@ -1,4 +1,4 @@
-"""What a command of `dispatcher db` is asked: options, and what stands in the environment where one is not given."""
+"""What commands share of being asked: options, what stands in the environment where one is not given, and questions."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from dispatcher.install import Options
 
+EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
 Url = Annotated[str | None, typer.Option("--database-url", help="Instead of DATABASE_URL.", show_default=False)]
 Outbox = Annotated[str | None, typer.Option("--outbox", help="Instead of DISPATCHER_OUTBOX.", show_default=False)]
 NoIndex = Annotated[bool, typer.Option("--no-index", help="Leave the outbox without our indexes: sweeps scan it.")]
@@ -52,7 +53,7 @@ def address(env_file: Path) -> tuple[str, int]:
     places = layers(env_file)
     host = find(["DISPATCHER_HTTP_HOST"], places)
     port = find(["DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"], places)
-    if port and not port.value.isdecimal():
+    if port and not (port.value.isdecimal() and int(port.value) <= 65_535):
         raise ConfigurationError(f"{port.variable} should be a port, a number up to 65535")
     return host.value if host else "127.0.0.1", int(port.value) if port else 3001
 
@@ -66,3 +67,13 @@ def duration(text: str, option: str) -> timedelta:
         return parse_duration(text)
     except ValueError as error:
         raise ConfigurationError(f"{option} {error}") from None
+
+
+def agreed(question: str) -> None:
+    """Ask the person; return only at a yes. A no is exit code 1, Ctrl-C 130 as everywhere."""
+    try:
+        if typer.confirm(question, err=True):
+            return
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    raise typer.Exit(1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher.cli.asked import Outbox, Url
+from dispatcher.cli.asked import Outbox, Url, agreed
 from dispatcher.cli.which import Dead, Enterprise, Error, Ids, Since, Status, Until, Workflow, filters_from
 
 if TYPE_CHECKING:
@@ -104,23 +104,27 @@ def change(
     """Preview, ask, change; exit code 1 when something that was asked for by its id could not be done."""
     import anyio
 
-    async def run() -> bool:
-        from dispatcher.cli.desk import operations
+    from dispatcher.cli.desk import operations
 
+    async def preview() -> "list[Seen]":
         async with operations(*place) as desk:
-            seen = await desk.preview(chosen)
-            refused = {row.id: why for row in seen if (why := refusal(action, row))}
-            refused |= {each: "does not exist" for each in chosen.ids if each not in {row.id for row in seen}}
-            able = [row for row in seen if row.id not in refused]
-            foretell(action, able, refused)
-            done: list[int] = []
-            if able and not dry_run:
-                agree(action, len(able), yes=yes)
-                refused |= await carry_out(desk, action, able, reason, done)
-        tell(action, done, refused, dry_run=dry_run, as_json=as_json)
-        return bool(refused and (chosen.ids or len(done) < len(able)))
+            return await desk.preview(chosen)
 
-    if anyio.run(run):
+    async def carried_out(able: "list[Seen]", done: list[int]) -> dict[int, str]:
+        async with operations(*place) as desk:
+            return await carry_out(desk, action, able, reason, done)
+
+    seen = anyio.run(preview)
+    refused = {row.id: why for row in seen if (why := refusal(action, row))}
+    refused |= {each: "does not exist" for each in chosen.ids if each not in {row.id for row in seen}}
+    able = [row for row in seen if row.id not in refused]
+    foretell(action, able, refused)
+    done: list[int] = []
+    if able and not dry_run:
+        agree(action, len(able), yes=yes)
+        refused |= anyio.run(carried_out, able, done)
+    tell(action, done, refused, dry_run=dry_run, as_json=as_json)
+    if refused and (chosen.ids or (not dry_run and len(done) < len(able))):
         raise typer.Exit(1)
 
 
@@ -146,10 +150,10 @@ def foretell(action: str, rows: "Sequence[Seen]", refused: dict[int, str]) -> No
     by_status = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
     target = {"retry": "PENDING", "retract": "RETRACTED"}[action]
     say(f"{action}: {len(rows)} notifications become {target}" + (f" ({by_status})" if rows else ""))
-    accepted, unknown = sum(row.accepted or 0 for row in rows), sum(row.unknown or 0 for row in rows)
+    accepted, unknown = sum(row.accepted for row in rows), sum(row.unknown for row in rows)
     facts = {
         "retry": [
-            (sum(row.recipients or 0 for row in rows), "recipients get them"),
+            (sum(row.recipients for row in rows), "recipients get them"),
             (accepted, "of those recipients had Novu's acceptance the last time and GET IT AGAIN"),
             (unknown, "of those recipients may have it: the last outcome is unknown"),
             (sum(row.retry_waits for row in rows), "of the notifications are tried again anyway, for who lacks it"),
@@ -175,7 +179,7 @@ def agree(action: str, count: int, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigurationError(f"nobody is here to be asked whether to {action} {count}: say it with --yes")
-    typer.confirm(f"{action.capitalize()} {count}?", abort=True, err=True)
+    agreed(f"{action.capitalize()} {count}?")
 
 
 async def carry_out(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dispatcher.cli.asked import LockTimeout, NoIndex, Outbox, Url, duration, options_from, setting, url_from
+from dispatcher.cli.asked import LockTimeout, NoIndex, Outbox, Url, agreed, duration, options_from, setting, url_from
 
 if TYPE_CHECKING:
     from dispatcher.install import Difference, Options
@@ -81,7 +81,7 @@ def uninstall(
     url, options = url_from(database_url), options_from(outbox, lock_timeout, ledger=ledger)
     what = "triggers, function, indexes" + (" and the whole schema dispatcher" if ledger else "")
     if not yes:
-        typer.confirm(f"Remove {what} of {options.outbox}?", abort=True, err=True)
+        agreed(f"Remove {what} of {options.outbox}?")
     anyio.run(remove, url, options, say)
     say(f"removed {what}" + ("" if ledger else "; the ledger in schema dispatcher stays"))
     if as_json:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
+from dispatcher.cli.asked import EnvFile
+
 Port = Annotated[int | None, typer.Option("--port", help="Instead of DISPATCHER_HTTP_PORT.", show_default=False)]
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to be asked, not to be bound)
 

@@ -1,11 +1,8 @@
 """`dispatcher run`: the process that a platform keeps alive."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
+from dispatcher.cli.asked import EnvFile
 
 
 def run(env_file: EnvFile = Path(".env")) -> None:

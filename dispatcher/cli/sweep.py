@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dispatcher.cli.asked import EnvFile
 from dispatcher.cli.which import AsJson
 
 if TYPE_CHECKING:
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
 
 def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what a sweep would find.")] = False,
-    env_file: Annotated[
-        Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")
-    ] = Path(".env"),
+    env_file: EnvFile = Path(".env"),
     as_json: AsJson = False,
 ) -> None:
     """Look once for rows that got lost, as every running dispatcher does by itself, and wake the dispatchers."""

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
+from dispatcher.cli.asked import EnvFile
+
 Host = Annotated[str | None, typer.Option("--host", help="Instead of DISPATCHER_HTTP_HOST.", show_default=False)]
 Port = Annotated[int | None, typer.Option("--port", help="Instead of PORT or DISPATCHER_HTTP_PORT.", min=0, max=65535)]
 

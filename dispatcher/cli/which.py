@@ -43,11 +43,17 @@ def filters_from(
     *,
     dead: bool,
 ) -> "Filters":
-    """Return what the options ask for; ConfigurationError for what cannot be meant."""
+    """Return what the options ask for; ConfigurationError for what cannot be meant, such as an empty variable."""
+    from dispatcher.errors import ConfigurationError
     from dispatcher.operations import Filters
 
+    named = " ".join(statuses).replace(",", " ").split() if statuses else None
+    given = {"--status": named, "--enterprise": enterprise, "--workflow": workflow, "--error": error}
+    for option, value in given.items():
+        if value is not None and not value:
+            raise ConfigurationError(f"{option} is empty: leave it out, or say which")
     return Filters(
-        statuses=tuple(known(text) for given in statuses or [] for text in given.replace(",", " ").split()),
+        statuses=tuple(map(known, named or ())),
         enterprise=enterprise.lower() if enterprise else None,  # as PostgreSQL writes a uuid
         workflow=workflow,
         error=error,

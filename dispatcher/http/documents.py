@@ -1,4 +1,4 @@
-"""What /status says, from the condition of this process and the database's numbers. Pure.
+"""What /status says, from the condition and the metrics of this process and the database's numbers.
 
 The first keys are XNovu's, so that what watched it can watch us; those from `broken` on are ours.
 """
@@ -28,7 +28,7 @@ def status(condition: Condition, numbers: Mapping[str, Any], enterprises: Sequen
     """Return the parts of /status that do not belong to the HTTP process itself."""
     total, active, reconnecting = ears(condition, numbers)
     temporal = condition.state("temporal")
-    running = "STOPPED" if condition.stopping or not (total or condition.started) else "RUNNING"
+    running = "STOPPED" if condition.stopping or not total else "RUNNING"
     return {
         "components": {
             "subscriptions": {"total": total, "active": active, "failed": 0, "reconnecting": reconnecting},

@@ -4,13 +4,15 @@ Liveness only says that the loop turns: a restart mends nothing outside. Readine
 whoever may see /status.
 """
 
+import asyncio
 import os
 import platform
 import resource
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
@@ -31,6 +33,8 @@ from dispatcher.http.numbers import Numbers
 
 METHODS = ["GET", "OPTIONS"]
 
+Made = TypeVar("Made")
+
 
 class Health:
     """The health port of one process. `registries`: the metrics it shows beside the database's."""
@@ -44,6 +48,8 @@ class Health:
         self._registries = (metrics.about, *registries)
         self._database = CollectorRegistry(auto_describe=False)
         self._database.register(numbers)
+        self._metrics = OnceASecond(self._make_metrics)
+        self._status = OnceASecond(self._make_status)
 
     def app(self, token: SecretStr | None, *, private: bool) -> ASGIApp:
         """Return everything behind its guard."""
@@ -88,11 +94,11 @@ class Health:
 
     async def status(self, _: Request) -> Response:
         """Show everything there is to know."""
-        return JSONResponse(await self._status())
+        return JSONResponse(await self._status.get())
 
     async def detailed(self, _: Request) -> Response:
         """Show /status, and what the process costs."""
-        return JSONResponse({**await self._status(), "process": process()})
+        return JSONResponse({**await self._status.get(), "process": process()})
 
     async def subscriptions(self, _: Request) -> Response:
         """Show how wake-ups reach us, as XNovu showed its subscriptions."""
@@ -101,14 +107,17 @@ class Health:
 
     async def metrics(self, _: Request) -> Response:
         """Show every metric as Prometheus reads it."""
+        return Response(await self._metrics.get(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def _make_metrics(self) -> bytes:
         await self._numbers.read()
         texts = [generate_latest(registry) for registry in (*self._registries, self._database)]
-        return Response(b"".join((*texts, self._xnovu())), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return b"".join((*texts, self._xnovu()))
 
-    async def _status(self) -> dict[str, Any]:
+    async def _make_status(self) -> dict[str, Any]:
         numbers = await self._numbers.read()
         database = {
-            "status": "unhealthy" if self._numbers.error or self._numbers.late else self._condition.state("postgres"),
+            "status": "unhealthy" if self._numbers.error or self._numbers.silent else self._condition.state("postgres"),
             "error": self._numbers.error,
             "numbers_seconds_old": self._numbers.age,
         }
@@ -127,9 +136,12 @@ class Health:
     def _xnovu(self) -> bytes:
         """Return the metrics that XNovu's dashboards read."""
         total, active, reconnecting = documents.ears(self._condition, self._numbers.known)
-        values = {
+        worker = {
             "xnovu_worker_uptime_seconds": self._uptime,
             "xnovu_worker_healthy": float(self._condition.ready),
+        }
+        values = {
+            **(worker if "listener" in self._condition.expected else {}),
             "xnovu_subscriptions_total": total,
             "xnovu_subscriptions_active": active,
             "xnovu_subscriptions_failed": 0,
@@ -138,6 +150,23 @@ class Health:
         return generate_latest(
             Families([GaugeMetricFamily(name, "As XNovu.", value=each) for name, each in values.items()])
         )
+
+
+class OnceASecond(Generic[Made]):
+    """What is made once a second at most, however many ask for it."""
+
+    def __init__(self, make: Callable[[], Awaitable[Made]]) -> None:
+        self._make = make
+        self._made: tuple[float, Made] | None = None
+        self._turn = asyncio.Lock()
+
+    async def get(self) -> Made:
+        """Return it, made within the last second."""
+        async with self._turn:
+            if self._made is None or time.monotonic() - self._made[0] >= 1:
+                made = await self._make()
+                self._made = (time.monotonic(), made)
+            return self._made[1]
 
 
 class Families:

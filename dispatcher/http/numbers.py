@@ -7,7 +7,6 @@ so whoever asks is told how old they are.
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 from prometheus_client import Metric
@@ -17,14 +16,19 @@ from psycopg.errors import QueryCanceled
 from dispatcher import condition
 from dispatcher.database import LOST
 from dispatcher.logs import get_logger, kind
+from dispatcher.operations import ALIVE
 from dispatcher.outbox import Outbox
 
 FRESH_SECONDS = 1.0
 COUNT_SECONDS = 15.0
 """How often every row is counted; the backlog's indexes are read more often."""
+COUNT_AGAIN_SECONDS = 3600.0
+"""When it is tried again after it took too long."""
 SHARE = 20
 PATIENCE_SECONDS = 2.0
 """How long a request waits for newer numbers."""
+SILENT_SECONDS = 10.0
+"""A database that lets a question wait for longer is not well; counting a large table may take a while."""
 MOST_COUNTED = 5_000_000
 """Rows of a table in which they are all counted."""
 
@@ -46,12 +50,9 @@ GAUGES = {
 class Numbers:
     """The latest numbers. `outbox` is where they come from, once there is one."""
 
-    def __init__(self, sweep_interval: timedelta) -> None:
+    def __init__(self) -> None:
         self.outbox: Outbox | None = None
         self.error: str | None = None
-        self.queries = 0
-        # A dispatcher writes at every sweep that it lives.
-        self._living = max(6 * sweep_interval, timedelta(minutes=1))
         self.known: dict[str, Any] = {}
         self._asking: asyncio.Task[None] | None = None
         self._asked = self._answered = self._again = self._count_again = 0.0
@@ -72,54 +73,58 @@ class Numbers:
         return time.monotonic() - self._answered if self.known else None
 
     @property
-    def late(self) -> bool:
+    def silent(self) -> bool:
         """Whether the database lets the last question wait."""
-        return self._asking is not None and not self._asking.done()
+        asking = self._asking is not None and not self._asking.done()
+        return asking and time.monotonic() - self._asked > SILENT_SECONDS
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the database answers, so that the numbers are worth telling."""
+        return bool(self.known) and self.error is None and not self.silent
 
     async def _ask(self, outbox: Outbox) -> None:
-        """Ask once. Not more often than is good for the database, and every row even less often."""
-        all_rows = self._asked >= self._count_again
-        self.queries += 1
+        """Ask once. Not more often than is good for the database, and every row even less often, never at first."""
+        all_rows = bool(self.known) and self._asked >= self._count_again
+        pause = FRESH_SECONDS
         try:
-            found = await outbox.numbers(all_rows=all_rows, living=self._living, most_counted=MOST_COUNTED)
-        except QueryCanceled:  # counting took too long; without it comes an answer next time
-            self._count_again = time.monotonic() + 3600
+            found = await outbox.numbers(all_rows=all_rows, living=ALIVE, most_counted=MOST_COUNTED)
+        except QueryCanceled:  # counting took too long, which is an answer too; without it comes another next time
+            self._count_again = time.monotonic() + COUNT_AGAIN_SECONDS
+            condition.whole("postgres")
         except LOST as error:
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = condition.one_line(f"{type(error).__name__}: {error}")
             condition.broken("postgres", self.error)
         except Exception as error:  # a right may be missing; what else this process does goes on
-            log.exception("numbers_failed")
+            if self.error is None:
+                log.exception("numbers_failed")
             self.error = kind(error)
         else:
             self._learn(found, all_rows=all_rows)
-        ended = time.monotonic()
-        self._again = ended + max(FRESH_SECONDS, SHARE * (ended - self._asked))
+            pause = max(FRESH_SECONDS, SHARE * (self._answered - self._asked))
+        self._again = time.monotonic() + pause
 
     def _learn(self, found: dict[str, Any], *, all_rows: bool) -> None:
         self._answered = time.monotonic()
         if all_rows:
             self._count_again = self._answered + COUNT_SECONDS
         else:
-            found |= {name: self.known.get(name) for name in ("rows", "dead_letters")}
+            found["rows"] = self.known.get("rows")
         self.known, self.error = found, None
         condition.whole("postgres")
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the latest numbers as Prometheus's client wants them."""
-        up = GaugeMetricFamily("dispatcher_database_up", "1 while the database answers; its numbers are then fresh.")
-        up.add_metric([], float(bool(self.known) and self.error is None and not self.late))
-        yield up
+        """Yield the latest numbers as Prometheus's client wants them; none that an outage has made old."""
+        about = "1 while the database answers; without it, it has no other numbers."
+        yield GaugeMetricFamily("dispatcher_database_up", about, value=float(self.fresh))
+        if not self.fresh:
+            return
         for key, (name, about) in GAUGES.items():
             if self.known.get(key) is not None:
                 yield GaugeMetricFamily(name, about, value=float(self.known[key]))
         if self.known.get("rows") is not None:
             yield labelled("dispatcher_outbox_rows", "Rows, by status.", "status", self.known["rows"].items())
-        if self.known:
-            yield from self._nodes()
-
-    def _nodes(self) -> Iterator[Metric]:
-        nodes = self.known["nodes"]
-        modes = [(mode, sum(node["mode"] == mode for node in nodes)) for mode in ("EVENT", "POLLING")]
+        modes = [(mode, sum(node["mode"] == mode for node in self.known["nodes"])) for mode in ("EVENT", "POLLING")]
         yield labelled("dispatcher_nodes", "Dispatchers that live, by how they find rows.", "mode", modes)
 
 

@@ -9,16 +9,18 @@ import os
 from contextlib import AsyncExitStack
 
 import anyio
+import psycopg
+from psycopg_pool import PoolTimeout
 
 from dispatcher import condition
-from dispatcher.database import LOST, check_installed, open_pool
+from dispatcher.database import check_installed, open_pool
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.errors import ConfigurationError, DispatcherError
 from dispatcher.http.health import Health
 from dispatcher.http.numbers import Numbers
 from dispatcher.http.server import bind, on_loopback, serving
 from dispatcher.install.names import parse
-from dispatcher.logs import get_logger
+from dispatcher.logs import get_logger, kind
 from dispatcher.outbox import Outbox
 from dispatcher.settings import Settings
 from dispatcher.signals import stop_signal
@@ -34,7 +36,7 @@ async def web(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = stop_signal()
     condition.here.expect(["postgres"])
-    numbers = Numbers(settings.sweep_interval)
+    numbers = Numbers()
     listening = bind(settings.http_host, settings.http_port)
     private = on_loopback(listening)
     check_reach(settings, private=private)
@@ -66,9 +68,9 @@ async def look(settings: Settings, numbers: Numbers) -> None:
                 if numbers.outbox is None:
                     numbers.outbox = await connect(settings, exits)
                 await numbers.read()
-            except (DispatcherError, *LOST) as error:
-                condition.broken("postgres", str(error))
-            if numbers.late or numbers.error:
+            except (DispatcherError, psycopg.Error, PoolTimeout) as error:
+                condition.broken("postgres", f"{kind(error)}: {error}")
+            if numbers.silent or numbers.error:
                 condition.broken("postgres", numbers.error or "does not answer")
             await asyncio.sleep(LOOK_SECONDS)
 

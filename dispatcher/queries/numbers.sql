@@ -41,6 +41,8 @@ select due.rows as due, due.scheduled,
     (select coalesce(json_object_agg(status, rows), '{{}}') from (
       select n.notification_status::text as status, count(*) as rows from {outbox} n
       where %(all_enterprises)s or {tenant} = any(%(enterprises)s) group by 1) statuses) end as rows,
-  case when %(all_rows)s and not large then
-    (select count(*) from dispatcher.delivery where dead_lettered_at is not null) end as dead_letters
+  -- One that was retracted, or whose row is gone, waits for nobody.
+  (select count(*) from dispatcher.delivery d join {outbox} n on n.id = d.notification_id
+   where d.dead_lettered_at is not null and n.notification_status::text in ('FAILED', 'PARTIAL')
+     and (%(all_enterprises)s or {tenant} = any(%(enterprises)s))) as dead_letters
 from due, again, held, large

@@ -26,7 +26,7 @@ CLOSED: dict[str, dict[str, Any]] = {
     "unpublished": {"publish_status": "DRAFT"},
     "deactivated": {"deactivated": True},
     "rescheduled": {"scheduled_for": "2999-01-01"},
-    "rescheduled by half an hour": {"scheduled_for": datetime.now(UTC) + timedelta(minutes=30)},
+    "rescheduled by half a day": {"scheduled_for": datetime.now(UTC) + timedelta(hours=12)},
     "postponed for ever": {"scheduled_for": "infinity"},
 }
 NOT_OURS: dict[str, dict[str, Any]] = {

@@ -177,7 +177,7 @@ class TestReading:
             await until(lambda: "SENT" in (tmp_path / "out").read_text())
         finally:
             process.send_signal(signal.SIGINT)
-            code = process.wait(20)
+            code = process.wait(60)
         told = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
         assert [(each["id"], each["status"]) for each in told][-1] == (row.id, "SENT")
         assert (code, (tmp_path / "words").read_text().count("\n")) == (130, 1), "no traceback"

@@ -233,10 +233,11 @@ class TestLooking:
         await ended(books, State.ACCEPTED)
         await books.notify(created_at="2020-01-01", scheduled_for="2999-01-01")
         await books.notify(publish_status="DRAFT")
-        await books.notify(scheduled_for="2020-01-01")
+        await books.notify(created_at="2020-01-01", scheduled_for="2020-01-02")
+        await books.notify(scheduled_for="-infinity")
         found = await desk.counts()
-        assert (found["counts"], found["counts_exact"]) == ({"SENT": 1, "PENDING": 3}, True)
-        assert (found["due"], found["scheduled"]) == (1, 1)
+        assert (found["counts"], found["counts_exact"]) == ({"SENT": 1, "PENDING": 4}, True)
+        assert (found["due"], found["scheduled"]) == (2, 1)
         assert found["oldest_due_seconds"] > 86_400
 
     async def test_a_table_too_large_to_be_counted_is_estimated(self, books: Books, desk: Operations):

@@ -49,8 +49,22 @@ async def test_a_table_that_is_too_large_is_not_counted_row_by_row(books: Books)
     await books.many(20)
     await books.rows("analyze notify.ent_notification")
     told = await asked(books.outbox, most_counted=10)
-    assert (told["due"], told["rows"], told["dead_letters"]) == (20, None, None)
+    assert (told["due"], told["rows"], told["dead_letters"]) == (20, None, 0)
     assert (await asked(books.outbox, all_rows=False))["rows"] is None
+
+
+async def test_a_dead_letter_waits_until_it_is_retracted_or_gone(books: Books):
+    ids = [await books.notify(notification_status="FAILED") for _ in range(3)]
+    await books.rows(
+        "insert into dispatcher.delivery (notification_id, birth, generation, fence, first_claimed_at, claimed_at,"
+        " dead_lettered_at)"
+        " select id, 'b', 1, 1, now(), now(), now() from unnest(%s::bigint[]) id",
+        ids,
+    )
+    assert (await asked(books.outbox))["dead_letters"] == 3
+    await books.rows("update notify.ent_notification set notification_status = 'RETRACTED' where id = %s", ids[0])
+    await books.rows("delete from notify.ent_notification where id = %s", ids[1])
+    assert (await asked(books.outbox))["dead_letters"] == 1
 
 
 async def test_nodes_that_died_are_not_told(books: Books):

@@ -25,7 +25,7 @@ MUTANTS = [
         "rows wait for a wake-up only",
         "I1",
         "sweep.py",
-        "        self._wake.set()\n",
+        '        self._wake.ring("sweep")\n',
         "",
         WAKE + "test_f14_silenced_triggers_cost_one_sweep",
     ),

@@ -1,7 +1,6 @@
 """The metrics that the code declares: its own, and what it tells of the database."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -35,7 +34,7 @@ def of_the_process() -> Iterator[Declared]:
 
 
 def of_the_database() -> Iterator[Declared]:
-    told = numbers.Numbers(timedelta(seconds=10))
+    told = numbers.Numbers()
     told.known = OF_THE_DATABASE
     for family in told.collect():
         if family.samples:

@@ -1,7 +1,6 @@
 """The database's numbers: one question at a time, and not more often than is good for it."""
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -37,17 +36,21 @@ def database() -> Database:
 
 @pytest.fixture
 def numbers(database: Database) -> Numbers:
-    numbers = Numbers(timedelta(seconds=10))
+    numbers = Numbers()
     numbers.outbox = database  # pyright: ignore[reportAttributeAccessIssue]
     return numbers
 
 
 async def test_a_hundred_readers_make_one_question(numbers: Numbers, database: Database):
     told = await asyncio.gather(*(numbers.read() for _ in range(100)))
-    assert database.asked == [True]
+    assert database.asked == [False]  # the first answer does not wait for a count
     assert all(each["due"] == 3 for each in told)
     await numbers.read()
     assert len(database.asked) == 1
+
+
+def samples(numbers: Numbers) -> dict[str, float]:
+    return {sample.name: sample.value for metric in numbers.collect() for sample in metric.samples}
 
 
 @pytest.fixture
@@ -59,9 +62,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hurry")
 async def test_it_asks_again_when_the_numbers_are_old(numbers: Numbers, database: Database):
-    for _ in range(3):
+    for _ in range(4):
         await numbers.read()
-    assert database.asked == [True, False, False]  # and counts every row seldom
+    assert database.asked == [False, True, False, False]  # and counts every row seldom
     assert numbers.known["rows"] == {"SENT": 2}
 
 
@@ -82,17 +85,19 @@ async def test_nobody_waits_for_a_silent_database(
     async with asyncio.timeout(5):
         for _ in range(3):
             assert await numbers.read() == {}
-    assert (len(database.asked), numbers.late) == (1, True)
+    assert (len(database.asked), numbers.silent) == (1, False)
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0)
+    assert numbers.silent
 
 
 @pytest.mark.usefixtures("hurry")
 async def test_a_lost_database_leaves_the_old_numbers_and_says_so(numbers: Numbers, database: Database):
     await numbers.read()
+    assert samples(numbers)["dispatcher_outbox_due_rows"] == 3
     database.error = OperationalError("gone")
     assert (await numbers.read())["due"] == 3
     assert numbers.error == "OperationalError: gone"
-    samples = {sample.name: sample.value for metric in numbers.collect() for sample in metric.samples}
-    assert samples["dispatcher_database_up"] == 0
+    assert samples(numbers) == {"dispatcher_database_up": 0}, "old numbers would look like good ones"
     database.error = None
     await numbers.read()
     assert numbers.error is None
@@ -100,9 +105,21 @@ async def test_a_lost_database_leaves_the_old_numbers_and_says_so(numbers: Numbe
 
 @pytest.mark.usefixtures("hurry")
 async def test_a_count_that_takes_too_long_is_left_out_from_then_on(numbers: Numbers, database: Database):
+    await numbers.read()
     database.error = QueryCanceled("canceling statement due to statement timeout")
     await numbers.read()
     database.error = None
     await numbers.read()
-    assert database.asked == [True, False]
+    assert database.asked == [False, True, False]
     assert numbers.error is None
+
+
+async def test_a_question_that_failed_is_asked_again_soon(
+    numbers: Numbers, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
+    database.takes, database.error = 0.1, OperationalError("gone")
+    await numbers.read()
+    await asyncio.sleep(0.02)
+    database.error = None
+    assert (await numbers.read())["due"] == 3

@@ -1,5 +1,4 @@
--- What there is: the outbox, our own tables that are missing, the outbox's columns, which of them this role may read, and
--- the type of its recipients.
+-- What there is: the outbox, our own tables that are missing, the outbox's columns, and which of them this role may read.
 select to_regclass(%(outbox)s) is not null,
   array(select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null),
   array(select attname::text from pg_attribute

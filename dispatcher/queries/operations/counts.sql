@@ -5,8 +5,8 @@ from (
   select n.notification_status::text as status, count(*) as rows,
     count(*) filter (where {new} or {scheduled}) as due,
     count(*) filter (where {pending} and n.scheduled_for > now()) as scheduled,
-    extract(epoch from now() - min(coalesce(n.scheduled_for, n.created_at)) filter (where {new} or {scheduled}))
-      ::double precision as waiting
+    extract(epoch from now() - min(greatest(n.created_at, n.scheduled_for))
+      filter (where ({new} or {scheduled}) and isfinite(n.created_at)))::double precision as waiting
   from {outbox} n
   group by 1
 ) by_status

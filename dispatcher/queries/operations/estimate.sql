@@ -10,9 +10,9 @@ select
     where c.oid = to_regclass(%(outbox)s)), '{{}}'),
   count(*),
   null::bigint,
-  extract(epoch from now() - min(due))::double precision
+  extract(epoch from now() - min(due) filter (where isfinite(due)))::double precision
 from (
   (select n.created_at as due from {outbox} n where {new} limit %(limit)s)
   union all
-  (select n.scheduled_for from {outbox} n where {scheduled} order by n.scheduled_for limit %(limit)s)
+  (select greatest(n.created_at, n.scheduled_for) from {outbox} n where {scheduled} order by n.scheduled_for limit %(limit)s)
 ) due_rows

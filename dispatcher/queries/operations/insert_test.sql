@@ -1,7 +1,11 @@
--- A notification of our own making, as an application would write it, noted as an action.
+-- A notification of our own making, as an application would write it, noted as an action. Keys need not be unique: the
+-- enterprise's own workflow comes first, or everybody's where no enterprise was named.
 with wanted as (
   select w.id, w.enterprise_id from {workflow} w
   where w.workflow_key = %(key)s and w.publish_status = 'PUBLISH' and not w.deactivated
+    and (w.enterprise_id is null or %(enterprise)s::text is null or w.enterprise_id::text = %(enterprise)s::text)
+  order by (w.enterprise_id is null) = (%(enterprise)s::text is null) desc, w.id
+  limit 1
 ),
 written as (
   insert into {outbox} ({columns}) select {values} from wanted w
