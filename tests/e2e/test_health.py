@@ -178,8 +178,6 @@ async def test_f165_a_postgres_that_lets_nobody_in_is_named(house: House, url: s
 
 async def test_metrics_and_status_cost_one_query_a_second(house: House):
     process = await house.running(DISPATCHER_HTTP_TOKEN=TOKEN)
-    counted = "select sum(calls) from (select 1) x, lateral (select count(*) as calls from dispatcher.node) y"
-    assert await house.value(counted) is not None
     async with await process.http(headers={"authorization": f"Bearer {TOKEN}"}) as http:
         began, ages = time.monotonic(), list[float]()
         while time.monotonic() - began < 4:
@@ -239,7 +237,11 @@ async def test_web_shows_the_dispatchers_without_touching_them(house: House):
         await eventually(lambda: subscribed(http, heard_one), f"{heard_one} in /status")
         status = await answers(http, "/status", 200, status="healthy")
         assert status["nodes"][0]["id"].split("-")[-2] == str(running.popen.pid)
-        assert status["backlog"]["rows"] == {"SENT": 1}
+
+        async def counted() -> bool:  # not with the first question
+            return (await http.get("/status")).json()["backlog"]["rows"] == {"SENT": 1}
+
+        await eventually(counted, "a count of every row")
         seen = metrics_of((await http.get("/metrics")).text)
         assert seen['dispatcher_nodes{mode="EVENT"}'] == seen['dispatcher_outbox_rows{status="SENT"}'] == 1
         assert "dispatcher_listener_verified" not in seen  # that is `run`'s to say
@@ -258,7 +260,7 @@ async def test_web_waits_for_a_database_that_is_away(house: House):
         assert await web.stop(10) == 0
 
 
-async def test_the_port_is_there_before_anything_answers_and_until_the_end(house: House):
+async def test_the_port_is_there_before_anything_answers(house: House):
     # A server that takes the connection and says nothing: connecting hangs, and the port answers all the same.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -266,9 +268,7 @@ async def test_the_port_is_there_before_anything_answers_and_until_the_end(house
         async with await process.http() as http:
             assert (await http.get("/livez")).status_code == 200
             told = (await http.get("/startupz")).json()
-            assert told == {"status": "starting", "waiting_for": ["listener", "postgres", "sweep", "temporal"]} or set(
-                told["waiting_for"]
-            ) >= {"postgres"}
+            assert "postgres" in told["waiting_for"]
             assert (await http.get("/readyz")).status_code == 503
             assert (await http.get("/status")).json()["status"] == "degraded"
         process.kill()
