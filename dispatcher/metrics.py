@@ -90,7 +90,7 @@ SWEEP_SUCCESS = Gauge(
     "dispatcher_sweep_last_success_timestamp_seconds", "When the last sweep succeeded.", registry=registry
 )
 
-VALUES = {
+VALUES: dict[str, dict[str, tuple[str, ...]]] = {
     "dispatcher_part_broken": {"part": ("postgres", "listener", "temporal", "novu", "sweep")},
     "dispatcher_listener_reconnects": {"reason": ("lost", "unheard")},
     "dispatcher_notifications_received": {"kind": ("wake_up", "canary")},

@@ -98,9 +98,7 @@ def as_built(image: Image) -> dict[Path, tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def composition(
-    image: Image, as_built: object, folder: Path, postgres_server: PostgresServer
-) -> Iterator[Composition]:
+def composition(image: Image, as_built: object, folder: Path, postgres_server: PostgresServer) -> Iterator[Composition]:
     """Temporal and the stand-in as compose.yaml starts them, an empty database, and `release` run twice."""
     ports = {"postgres:5432": postgres_server.port, "temporal:7233": free_port(), "novu-standin:3999": free_port()}
     made = Composition(image, ports, folder)

@@ -47,8 +47,8 @@ RENDER = {
 SYSTEMD = {
     "Unit": {"Description", "Wants", "Requires", "After", "StartLimitIntervalSec"},
     "Service": {
-        "Type", "RemainAfterExit", "EnvironmentFile", "ExecStartPre", "ExecStart", "Restart", "RestartSec", "RestartPreventExitStatus",
-        "KillSignal", "KillMode", "TimeoutStopSec", "DynamicUser", "CapabilityBoundingSet",
+        "Type", "RemainAfterExit", "EnvironmentFile", "ExecStartPre", "ExecStart", "Restart", "RestartSec",
+        "RestartPreventExitStatus", "KillSignal", "KillMode", "TimeoutStopSec", "DynamicUser", "CapabilityBoundingSet",
         "LockPersonality", "MemoryMax", "NoNewPrivileges", "PrivateDevices", "PrivateTmp", "ProtectControlGroups",
         "ProtectHome", "ProtectKernelModules", "ProtectKernelTunables", "ProtectSystem", "RestrictAddressFamilies",
         "RestrictNamespaces", "RestrictSUIDSGID", "SystemCallArchitectures",
