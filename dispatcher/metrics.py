@@ -15,6 +15,9 @@ from dispatcher.models import Notification
 QUICK = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 PATIENT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
+SOURCES = ("notify", "sweep", "poll", "other")
+ENDPOINTS = ("trigger", "bulk", "read", "cancel")
+
 disable_created_metrics()  # a series more for each, which nobody reads
 
 about = CollectorRegistry()
@@ -88,6 +91,22 @@ SWEEP_DURATION = Histogram("dispatcher_sweep_duration_seconds", "How long a swee
 SWEEP_SUCCESS = Gauge(
     "dispatcher_sweep_last_success_timestamp_seconds", "When the last sweep succeeded.", registry=registry
 )
+
+VALUES: dict[str, dict[str, tuple[str, ...]]] = {
+    "dispatcher_part_broken": {"part": ("postgres", "listener", "temporal", "novu", "sweep")},
+    "dispatcher_listener_reconnects": {"reason": ("lost", "unheard")},
+    "dispatcher_notifications_received": {"kind": ("wake_up", "canary")},
+    "dispatcher_claimed_rows": {"source": SOURCES},
+    "dispatcher_dispatch": {"source": SOURCES, "outcome": ("started", "handed_back")},
+    "dispatcher_temporal_start_seconds": {"outcome": ("started", "already_running", "error")},
+    "dispatcher_settled_rows": {"status": ("SENT", "PARTIAL", "FAILED")},
+    "dispatcher_novu_triggers": {"outcome": ("accepted", "refused", "retry", "held", "ambiguous", "systemic")},
+    "dispatcher_novu_requests": {"endpoint": ENDPOINTS, "status": ("1xx", "2xx", "3xx", "4xx", "5xx", "none")},
+    "dispatcher_novu_request_seconds": {"endpoint": ENDPOINTS},
+    "dispatcher_cancels": {"outcome": ("cancelled", "given_up")},
+    "dispatcher_sweep_runs": {"outcome": ("ok", "lost", "failed")},
+}
+"""What the labels say. An alert that asks for another word could never fire."""
 
 
 def count_begun(row: Notification) -> None:

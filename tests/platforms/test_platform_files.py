@@ -23,7 +23,7 @@ from dispatcher.settings import Settings, variables
 SETTINGS = {name for field in Settings.model_fields for name in variables(field)}
 RELEASE, RUN, WEB = "dispatcher db upgrade", "dispatcher run", "dispatcher web"
 KUBERNETES = sorted((ROOT / "examples/kubernetes").glob("*.yaml"))
-UNITS = sorted((ROOT / "examples/systemd").glob("*.service"))
+UNITS = {file.stem: file for file in (ROOT / "examples/systemd").glob("*.service")}
 SECONDS = {"s": 1, "m": 60, "": 1}
 
 APP_JSON = {"name", "description", "keywords", "env", "formation", "buildpacks", "scripts", "addons", "environments"}
@@ -45,10 +45,10 @@ RENDER = {
     "healthCheckPath", "envVars",
 }  # fmt: skip
 SYSTEMD = {
-    "Unit": {"Description", "Wants", "After", "StartLimitIntervalSec"},
+    "Unit": {"Description", "Wants", "Requires", "After", "StartLimitIntervalSec"},
     "Service": {
-        "Type", "EnvironmentFile", "ExecStartPre", "ExecStart", "Restart", "RestartSec", "RestartPreventExitStatus",
-        "KillSignal", "KillMode", "TimeoutStartSec", "TimeoutStopSec", "DynamicUser", "CapabilityBoundingSet",
+        "Type", "RemainAfterExit", "EnvironmentFile", "ExecStartPre", "ExecStart", "Restart", "RestartSec",
+        "RestartPreventExitStatus", "KillSignal", "KillMode", "TimeoutStopSec", "DynamicUser", "CapabilityBoundingSet",
         "LockPersonality", "MemoryMax", "NoNewPrivileges", "PrivateDevices", "PrivateTmp", "ProtectControlGroups",
         "ProtectHome", "ProtectKernelModules", "ProtectKernelTunables", "ProtectSystem", "RestrictAddressFamilies",
         "RestrictNamespaces", "RestrictSUIDSGID", "SystemCallArchitectures",
@@ -197,33 +197,67 @@ def test_kubernetes_pods_run_our_commands_without_privileges_and_stop_in_time():
             assert {kind: probe["path"] for kind, probe in probes.items()} == {
                 "startupProbe": "/startupz",
                 "livenessProbe": "/livez",
-                "readinessProbe": "/readyz",
+                # Never one that is red for an outage elsewhere: rollouts and evictions wait for what is ready.
+                "readinessProbe": "/livez" if "web" in container["command"] else "/startupz",
             }
             assert {probe["port"] for probe in probes.values()} == {"http"}
     assert commands == {RELEASE, RUN, WEB}
     assert all(map(known, commands))
 
 
-def test_kubernetes_settings_exist_and_the_port_is_the_containers():
-    config, secret = documents("examples/kubernetes/settings.yaml")
-    named = {name for name in config["data"] | secret["stringData"] if not name.startswith("TEMPORAL_")}
-    assert named <= SETTINGS
+def test_kubernetes_pods_that_are_not_well_can_be_evicted():
+    (budget,) = [each for each in documents("examples/kubernetes/dispatcher.yaml") if each["kind"].endswith("Budget")]
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_kubernetes_settings_exist_and_reach_who_needs_them():
+    config, *secrets = documents("examples/kubernetes/settings.yaml")
+    named = {each["metadata"]["name"]: {*each["stringData"]} for each in secrets}
+    assert {name for name in {*config["data"]}.union(*named.values()) if not name.startswith("TEMPORAL_")} <= SETTINGS
+    for pod in pods():
+        (container,) = pod["containers"]
+        settings, secret = container["envFrom"]
+        assert settings == {"configMapRef": {"name": config["metadata"]["name"]}}
+        given = named[secret["secretRef"]["name"]]
+        assert "DATABASE_URL" in given
+        assert ("NOVU_SECRET_KEY" in given) == ("web" not in container["command"])
     ports = {port["containerPort"] for pod in pods() for port in pod["containers"][0].get("ports", [])}
     assert ports == {int(config["data"]["DISPATCHER_HTTP_PORT"])}
 
 
-@pytest.mark.parametrize("file", UNITS, ids=lambda file: file.name)
-def test_systemd(file: Any):
-    unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str  # pyright: ignore[reportAttributeAccessIssue]
-    unit.read_string(file.read_text())
-    assert {section: set(unit[section]) - SYSTEMD[section] for section in unit.sections()} == {
-        section: set() for section in SYSTEMD
+def unit(name: str) -> configparser.ConfigParser:
+    """Return a unit of systemd, all of whose keys we know."""
+    found = configparser.ConfigParser(interpolation=None)
+    found.optionxform = str  # pyright: ignore[reportAttributeAccessIssue]
+    found.read_string(UNITS[name].read_text())
+    assert {section: set(found[section]) - SYSTEMD[section] for section in found.sections()} == {
+        section: set() for section in found.sections()
     }
-    service = unit["Service"]
-    # Both on one machine, so they cannot have the same port.
-    assert service["ExecStart"] == f"/opt/dispatcher/bin/{WEB + ' --port 3002' if 'web' in file.name else RUN}"
-    assert all(known(service[key]) for key in ("ExecStartPre", "ExecStart") if key in service)
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), [("dispatcher", RUN), ("dispatcher-web", f"{WEB} --port 3002")])
+def test_systemd_runs_our_processes(name: str, command: str):
+    """Both on one machine, so they cannot have the same port."""
+    service = unit(name)["Service"]
+    assert service["ExecStart"] == f"/opt/dispatcher/bin/{command}"
+    assert known(service["ExecStart"])
+    assert "ExecStartPre" not in service, "RestartPreventExitStatus does not look at it"
     assert (service["KillSignal"], service["Restart"]) == ("SIGTERM", "always")
     assert int(service["TimeoutStopSec"]) >= 30
     assert service["RestartPreventExitStatus"] == "2"
+
+
+def test_systemd_upgrades_before_it_runs_and_does_not_repeat_what_cannot_work():
+    """A `Restart` of a required unit ends the start of those that require it; an active one is not started again."""
+    release, asking = unit("dispatcher-release"), unit("dispatcher")["Unit"]
+    assert "dispatcher-release.service" in asking["Requires"].split()
+    assert "dispatcher-release.service" in asking["After"].split()
+    service = release["Service"]
+    assert (service["Type"], service["RemainAfterExit"]) == ("oneshot", "yes")
+    assert not {"Restart", "TimeoutStartSec"} & set(service)
+    assert service["ExecStart"] == f"/opt/dispatcher/bin/{RELEASE}"
+    assert known(service["ExecStart"])
+    assert known(service["ExecStartPre"])
+    assert service["ExecStartPre"].startswith("/opt/dispatcher/bin/dispatcher db wait ")
+    assert "Install" not in release

@@ -1,17 +1,29 @@
 """Alerts, recording rules, dashboard, runbook: they parse, and they name what there is."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import promql_parser
 import pytest
 from declared import declared
-from stated import documents, text
+from stated import ROOT, documents, text
+
+from dispatcher import metrics
+from dispatcher.condition import PARTS
+from dispatcher.models import Verdict
+from dispatcher.wake import Source
 
 SUFFIXES = {"gauge": [""], "counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
 OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}
+OF_THE_DATABASE = {
+    "dispatcher_outbox_rows": {"status": ("PENDING", "PROCESSING", "SENT", "PARTIAL", "FAILED", "RETRACTED")},
+    "dispatcher_nodes": {"mode": ("EVENT", "POLLING")},
+}
+FREE = {"version", "python", "le"}
+"""Labels that may say anything."""
 
 ALERTS = documents("ops/prometheus/alerts.yml")[0]["groups"]
 RECORDINGS = documents("ops/prometheus/recording.yml")[0]["groups"]
@@ -30,6 +42,21 @@ def series() -> dict[str, set[str]]:
         for suffix in SUFFIXES[metric.kind]:
             found[metric.name + suffix] = {*metric.labels} | ({"le"} if suffix == "_bucket" else set())
     return found
+
+
+def values() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return what the labels of every series can say, where that is a fixed set of words."""
+    said = metrics.VALUES | OF_THE_DATABASE
+    return {
+        metric.name + suffix: said.get(metric.name, {}) for metric in declared() for suffix in SUFFIXES[metric.kind]
+    }
+
+
+def never_said(selector: Any) -> set[str]:
+    """Return the words that a selector asks a label for and that nobody says."""
+    said = values().get(selector.name, {})
+    asked = [(each.value.split("|"), said[each.name]) for each in selector.matchers.matchers if each.name in said]
+    return {word for words, known in asked for word in words if word not in known}
 
 
 def panels() -> Iterator[dict[str, Any]]:
@@ -79,6 +106,7 @@ def test_every_expression_parses_and_asks_for_what_there_is(expression: str):
         assert selector.name in there, f"{selector.name}: nobody registers it"
         matched = {matcher.name for matcher in selector.matchers.matchers}
         assert matched <= there[selector.name] | OF_PROMETHEUS, f"{selector.name} has no label {matched}"
+        assert not never_said(selector), f"{selector.name} never says {never_said(selector)}"
     if "__" not in expression:
         assert grouped_by(expression) <= set().union(*(there[each.name] for each in asked)) | OF_PROMETHEUS
 
@@ -127,6 +155,37 @@ def test_the_cases_feed_series_that_there_are():
             labels = {matcher.name for matcher in selector.matchers.matchers}
             assert selector.name is not None
             assert labels <= series()[selector.name] | OF_PROMETHEUS, fed["series"]
+            assert not never_said(selector), fed["series"]
+
+
+@pytest.mark.parametrize("metric", declared(), ids=lambda metric: metric.name)
+def test_every_label_has_its_words_declared(metric: Any):
+    said = (metrics.VALUES | OF_THE_DATABASE).get(metric.name, {})
+    assert set(said) == set(metric.labels) - FREE
+
+
+def test_the_declared_words_are_those_of_the_code():
+    assert set(metrics.SOURCES) == set(get_args(Source))
+    assert metrics.VALUES["dispatcher_part_broken"]["part"] == PARTS
+    assert set(metrics.VALUES["dispatcher_novu_triggers"]["outcome"]) == set(Verdict)
+    found = [word for file in (ROOT / "dispatcher").rglob("*.py") for word in written(ast.parse(file.read_text()))]
+    assert found
+    for name, label, word in found:
+        assert word in metrics.VALUES[name][label], f"{name} says {word}"
+
+
+def written(module: ast.Module) -> Iterator[tuple[str, str, str]]:
+    """Yield metric, label and word of every `metrics.NAME.labels("word")`."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Call(ast.Attribute(ast.Attribute(ast.Name("metrics"), name), "labels"), arguments):
+                metric = getattr(metrics, name)
+                for label, argument in zip(getattr(metric, "_labelnames"), arguments, strict=True):  # noqa: B009
+                    for each in ast.walk(argument):
+                        if isinstance(each, ast.Constant):
+                            yield metric.describe()[0].name, label, str(each.value)
+            case _:
+                pass
 
 
 def test_the_dashboard_can_be_loaded_and_each_panel_says_what_it_shows():
