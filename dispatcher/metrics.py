@@ -85,7 +85,7 @@ CANCELS = Counter(
 
 SWEEP_RUNS = Counter("dispatcher_sweep_runs", "Sweeps.", ["outcome"], registry=registry)
 SWEEP_FOUND = Counter(
-    "dispatcher_sweep_found_rows", "Rows that a crash or a lost run had left behind.", registry=registry
+    "dispatcher_sweep_found_rows", "Rows of crashed processes and lost runs, found by the sweep.", registry=registry
 )
 SWEEP_DURATION = Histogram("dispatcher_sweep_duration_seconds", "How long a sweep takes.", registry=registry)
 SWEEP_SUCCESS = Gauge(
