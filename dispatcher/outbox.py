@@ -1,4 +1,4 @@
-"""The only module that speaks SQL to the outbox and the ledger.
+"""All SQL on the path of a notification: to the outbox and the ledger.
 
 Every method is one statement from queries/, so it happens whole or not at all; each is guarded by the row's fence or by
 the status it expects, so a late one changes nothing.
