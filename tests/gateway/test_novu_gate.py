@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
+from dispatcher import condition
+from dispatcher import gate as module
 from dispatcher.devstack.processes import free_port
 from dispatcher.devstack.standin.process import Standin
 from dispatcher.gate import Gate
@@ -85,6 +87,25 @@ async def test_only_the_first_probe_comes_soon():
             await asyncio.sleep(0)
     assert answers.asked == 1
     assert not gate.open
+
+
+async def test_a_gate_that_shut_while_it_was_probed_is_not_told_as_whole(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0)
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def welcomes() -> bool:
+        asked.set()
+        return await answer.wait()
+
+    gate = Gate(welcomes, first=3600, later=3600)
+    async with probing(gate, asyncio.Event()):
+        await asked.wait()
+        gate.shut("HTTP 402")
+        answer.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert condition.here.state("novu") == "unhealthy"
+    condition.whole("novu")
 
 
 class TestGateway:

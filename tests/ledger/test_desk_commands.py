@@ -47,14 +47,16 @@ def run(books: Books, *arguments: str, **environment: str) -> Done:
 
 
 def at_terminal(books: Books, *arguments: str, types: str = "") -> tuple[int, str]:
-    """Run a command on a terminal where somebody types; return its exit code and the screen."""
+    """Run a command on a terminal where somebody types an answer once asked; return its exit code and the screen."""
     program, environment = command(books, *arguments)
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(program[0], program, environment)
-    os.write(terminal, types.encode())
     screen = b""
     while True:
+        if types and b"[y/N]" in screen:
+            os.write(terminal, types.encode())
+            types = ""
         try:
             read = os.read(terminal, 65536)
         except OSError:
@@ -207,6 +209,8 @@ class TestChanging:
         row = await failed(books)
         code, screen = at_terminal(books, "retry", str(row), types="n\n")
         assert (code, "Retry 1?" in screen) == (1, True)
+        code, screen = at_terminal(books, "retry", str(row), types="\x03")
+        assert code == 130, screen
         assert await books.status(row) == "FAILED"
         code, screen = at_terminal(books, "retry", str(row), types="y\n")
         assert code == 0, screen
@@ -274,6 +278,9 @@ class TestChanging:
     async def test_wrong_usage_is_told(self, books: Books):
         wrong = {
             ("retry", "--yes"): "retry which?",
+            ("retract", "--workflow", "", "--yes"): "--workflow is empty",
+            ("retract", "--enterprise", "", "--since", "1h", "--yes"): "--enterprise is empty",
+            ("retry", "--status", "", "--yes"): "--status is empty",
             ("retract",): "retract which?",
             ("list", "--since", "\x1b[31myesterday"): "is no time",
             ("list", "--status", "GONE"): "--status GONE is none",

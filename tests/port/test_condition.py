@@ -1,9 +1,16 @@
 """What is broken, since when, and what a change of it makes known."""
 
-from structlog.testing import capture_logs
+import contextlib
+from typing import Any, cast
 
-from dispatcher import metrics
+import pytest
+from structlog.testing import capture_logs
+from temporalio.service import RPCError, RPCStatusCode
+
+from dispatcher import condition, metrics
 from dispatcher.condition import PARTS, Condition
+from dispatcher.models import Start
+from dispatcher.temporal import Starter
 
 
 def whole() -> Condition:
@@ -70,3 +77,24 @@ def test_a_reason_is_one_short_line_without_secrets():
     reason = condition.outages["postgres"].reason
     assert reason.startswith("no postgresql://app:***@db")
     assert len(reason) <= 300
+
+
+async def test_a_server_that_starts_some_and_refuses_others_is_one_outage(monkeypatch: pytest.MonkeyPatch):
+    told = Condition()
+    monkeypatch.setattr(condition, "whole", told.whole)
+    monkeypatch.setattr(condition, "broken", told.broken)
+    starter = Mixed(cast("Any", None), "queue")
+    with capture_logs() as logs:
+        for number in range(8):
+            with contextlib.suppress(RPCError):
+                await starter.start(Start(str(number), [number], solo=True))
+    assert [line["event"] for line in logs] == ["outage_began"]
+
+
+class Mixed(Starter):
+    """Every second start is refused."""
+
+    async def _start(self, start: Start) -> str:
+        if int(start.workflow_id) % 2:
+            raise RPCError("too many", RPCStatusCode.RESOURCE_EXHAUSTED, b"")
+        return "started"
