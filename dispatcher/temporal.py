@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from datetime import timedelta
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
@@ -45,23 +45,37 @@ async def connect(environment: Mapping[str, str], *, create_namespace: bool, met
 
     `metrics_at`: where the SDK's own metrics are served.
     """
+    client = await reach(environment, metrics_at=metrics_at)
+    with unreachable_at(client.service_client.config.target_host):
+        async with asyncio.timeout(2 * RPC_SECONDS):
+            await ensure_namespace(client, client.namespace, create=create_namespace)
+    return client
+
+
+async def reach(environment: Mapping[str, str], *, metrics_at: str | None = None) -> Client:
+    """Connect as the TEMPORAL_* variables say, whether the namespace exists or not."""
     try:
         config = ClientConfig.load_client_connect_config(override_env_vars=environment)
     except (RuntimeError, ValueError) as error:
         raise ConfigurationError(f"TEMPORAL_*: the configuration cannot be read: {error}") from error
     address = config.setdefault("target_host", "localhost:7233")
-    namespace = config.setdefault("namespace", "default")
-    try:
+    config.setdefault("namespace", "default")
+    with unreachable_at(address):
         async with asyncio.timeout(2 * RPC_SECONDS):
-            client = await Client.connect(**config, runtime=runtime(metrics_at), grpc_compression=GrpcCompression.NONE)
-            await ensure_namespace(client, namespace, create=create_namespace)
+            return await Client.connect(**config, runtime=runtime(metrics_at), grpc_compression=GrpcCompression.NONE)
+
+
+@contextlib.contextmanager
+def unreachable_at(address: str) -> Generator[None]:
+    """Turn what a server that does not answer raises into a sentence."""
+    try:
+        yield
     except (RPCError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or "no answer"
         raise Unreachable(
             f"TEMPORAL_ADDRESS: no Temporal server lets us in at {address} ({reason:.200}). Does it run there, and do"
             " TEMPORAL_TLS_* and TEMPORAL_API_KEY fit it?"
         ) from error
-    return client
 
 
 def runtime(metrics_at: str | None) -> Runtime:

@@ -13,6 +13,7 @@ from dispatcher.cli import config, db
 from dispatcher.cli.change import retract, retry
 from dispatcher.cli.demo import demo
 from dispatcher.cli.dev import dev
+from dispatcher.cli.doctor import doctor
 from dispatcher.cli.healthcheck import healthcheck
 from dispatcher.cli.rows import list_, show, tail
 from dispatcher.cli.run import run
@@ -54,12 +55,14 @@ def dispatcher(
     dispatcher run: work until told to stop
     dispatcher send-test: one notification all the way
     dispatcher status: how it stands
+    dispatcher doctor: what is wrong, and what to do about it
     """
 
 
 app.command("run")(run)
 app.command("web")(web)
 app.command("healthcheck")(healthcheck)
+app.command("doctor")(doctor)
 app.command("status")(status)
 app.command("list")(list_)
 app.command("show")(show)

@@ -1,0 +1,83 @@
+"""`dispatcher doctor`: every part looked at from where you stand, each with what was measured and what to do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dispatcher.cli.which import AsJson
+
+if TYPE_CHECKING:
+    from dispatcher.doctor.findings import Finding
+
+EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
+
+
+def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
+    """Look at settings, PostgreSQL, Temporal and Novu, and say what is wrong and what to do about it.
+
+    Changes nothing and sends nothing. Exit code 1 when a check failed, 2 when the configuration cannot be read, 3 when
+    all that failed is that something does not answer.
+    """
+    import anyio
+
+    from dispatcher import doctor
+    from dispatcher.doctor.findings import exit_code, failed, passed, skipped
+    from dispatcher.errors import ConfigurationError
+    from dispatcher.settings import load
+
+    report = Report(as_json=as_json)
+    try:
+        settings = load(env_file)
+    except ConfigurationError as error:
+        report.add("configuration", failed(str(error), "dispatcher config env-example shows all that can be set"))
+        for name in doctor.names():
+            report.add(name, skipped("because configuration failed"))
+    else:
+        found = settings.sources.fields.values()
+        places = sorted({each.source for each in found})
+        report.add("configuration", passed(f"{len(found)} settings, from {' and '.join(places)}"))
+        anyio.run(doctor.examine, settings, report.add)
+    report.end()
+    raise typer.Exit(2 if report.findings["configuration"].remedy else exit_code(report.findings.values()))
+
+
+class Report:
+    """What is printed: a line for each check as soon as it is known, or JSON at the end. Secrets are hidden."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self.findings: dict[str, Finding] = {}
+
+    def add(self, name: str, finding: "Finding") -> None:
+        """Take the next finding."""
+        self.findings[name] = finding
+        if not self._as_json:
+            verdict = finding.verdict.upper() if finding.verdict == "fail" else finding.verdict
+            typer.echo(f"{verdict:<9}{name:<15}{clean(finding.value)}")
+            if finding.remedy:
+                typer.echo(f"{'':<9}  -> {clean(finding.remedy)}")
+
+    def end(self) -> None:
+        """Print what is printed as a whole."""
+        from dispatcher.cli.screen import data
+
+        if self._as_json:
+            data(
+                [
+                    {
+                        "check": name,
+                        "verdict": finding.verdict,
+                        "value": clean(finding.value),
+                        "remedy": finding.remedy and clean(finding.remedy),
+                    }
+                    for name, finding in self.findings.items()
+                ]
+            )
+
+
+def clean(text: str) -> str:
+    """Return words of others as one line without secrets."""
+    from dispatcher.redaction import escaped, redact_text
+
+    return escaped(redact_text(text))

@@ -1,0 +1,200 @@
+"""Temporal and Novu: whether they answer, let us in, and have what the outbox needs. Nothing is sent to anybody."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from psycopg import sql
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+
+from dispatcher import temporal as our_temporal
+from dispatcher.doctor.findings import Finding, Patient, failed, passed, skipped, unanswered, warned
+from dispatcher.doctor.road import rows
+from dispatcher.doctor.tables import table_of
+from dispatcher.errors import CheckFailed, ConfigurationError, Unreachable
+from dispatcher.models import lane_of
+from dispatcher.novu import Wire, words
+from dispatcher.outcomes import cleaned
+
+POLLED_SECONDS = 120
+"""A poll takes a minute at most; the server remembers who polled for longer."""
+NAMED = 5
+PAGE = 100
+MOST_PAGES = 20
+NO_HEADERS: Mapping[str, str] = {}
+KEYS = """
+select distinct workflow_key from {} where publish_status = 'PUBLISH' and not deactivated order by 1 limit 2000
+"""
+
+
+async def temporal(patient: Patient) -> Finding:
+    """Connect to Temporal."""
+    began = time.perf_counter()
+    try:
+        patient.temporal = await our_temporal.reach(patient.settings.temporal_environment)
+    except ConfigurationError as error:
+        return failed(str(error), "look at the TEMPORAL_* variables, and at the profile that they name")
+    except Unreachable as error:
+        return unanswered(
+            str(error).removeprefix("TEMPORAL_ADDRESS: ").rpartition(". ")[0],
+            "start Temporal, or look at TEMPORAL_ADDRESS, TEMPORAL_TLS_* and TEMPORAL_API_KEY",
+        )
+    address = patient.temporal.service_client.config.target_host
+    return passed(f"{address} answers in {(time.perf_counter() - began) * 1000:.0f} ms")
+
+
+async def namespace(patient: Patient) -> Finding:
+    """Look whether the namespace exists; `run` creates it where it may."""
+    name = patient.temporal.namespace
+    if await our_temporal.namespace_exists(patient.temporal, name):
+        return passed(name)
+    if patient.settings.create_namespace:
+        return warned(
+            f"{name} does not exist yet", "dispatcher run creates it; if that is a slip, set TEMPORAL_NAMESPACE"
+        )
+    return failed(f"{name} does not exist", "create it, set TEMPORAL_NAMESPACE, or DISPATCHER_CREATE_NAMESPACE=true")
+
+
+async def pollers(patient: Patient) -> Finding:
+    """Look whether anybody takes work from our task queues."""
+    if not await our_temporal.namespace_exists(patient.temporal, patient.temporal.namespace):
+        return skipped("because the namespace does not exist yet")
+    hot = patient.settings.task_queue
+    lane = lane_of(hot)
+    workflows, activities = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+    found = {
+        f"{hot} (workflows)": await polled(patient, hot, workflows),
+        f"{lane} (workflows)": await polled(patient, lane, workflows),
+        f"{lane} (activities)": await polled(patient, lane, activities),
+    }
+    deserted = [name for name, count in found.items() if not count]
+    if deserted:
+        return warned(
+            f"nobody polls {', '.join(deserted)}", "start dispatcher run with this TEMPORAL_TASK_QUEUE and namespace"
+        )
+    return passed(f"{' + '.join(map(str, found.values()))} on {hot} and its lane")
+
+
+async def polled(patient: Patient, queue: str, kind: TaskQueueType.ValueType) -> int:
+    """Return how many workers have polled lately."""
+    request = DescribeTaskQueueRequest(
+        namespace=patient.temporal.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+    )
+    answer = await patient.temporal.workflow_service.describe_task_queue(request)
+    since = time.time() - POLLED_SECONDS
+    return sum(poller.last_access_time.seconds > since for poller in answer.pollers)
+
+
+async def novu(patient: Patient) -> Finding:
+    """Ask Novu's health check, which needs no key."""
+    patient.novu = Wire()
+    patient.exits.push_async_callback(patient.novu.aclose)
+    url = patient.settings.novu_api_url
+    began = time.perf_counter()
+    try:
+        answer = await ask(patient, "GET", "/v1/health-check")
+    except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # the last: a port past 65535
+        return unanswered(
+            f"{url} does not answer ({words(error)})", "look at NOVU_API_URL, and whether Novu runs there"
+        )
+    if answer.status_code != 200:
+        return unanswered(
+            f"{url} answers HTTP {answer.status_code} to a health check", "look at NOVU_API_URL: is it Novu?"
+        )
+    return passed(f"{url} answers in {(time.perf_counter() - began) * 1000:.0f} ms")
+
+
+async def novu_key(patient: Patient) -> Finding:
+    """Ask Novu whose the key is."""
+    answer = await ask(patient, "GET", "/v1/environments/me", patient.settings.require_novu_key().get_secret_value())
+    if answer.status_code != 200:
+        return failed(
+            f"Novu refuses it: HTTP {answer.status_code} {message(answer)}",
+            "copy the environment's API key from Novu's dashboard into NOVU_SECRET_KEY; NOVU_API_URL has to be of the"
+            " same region",
+        )
+    environment = body(answer)
+    return passed(f"of the environment {environment.get('name')} ({environment.get('_id')})")
+
+
+async def workflow_keys(patient: Patient) -> Finding:
+    """Look whether Novu has the workflows that the outbox's table of them publishes."""
+    statement = sql.SQL(KEYS).format(table_of(patient).workflow.identifier).as_string()
+    ours = [key for (key,) in await rows(patient, statement)]
+    theirs = await workflows_at_novu(patient)
+    missing = [key for key in ours if key not in theirs]
+    inactive = [key for key in ours if theirs.get(key) == "INACTIVE"]
+    if missing:
+        return failed(
+            f"Novu has no {few(missing)}",
+            "create it in the key's environment, or deactivate it in the table of workflows; its rows end as FAILED",
+        )
+    if inactive:
+        return warned(f"not active at Novu: {few(inactive)}", "switch it on there; its rows end as FAILED until then")
+    return passed(f"all {len(ours)} of the table exist at Novu")
+
+
+async def workflows_at_novu(patient: Patient) -> Mapping[str, str]:
+    """Return the workflows of the key's environment with their states."""
+    found = dict[str, str]()
+    for page in range(MOST_PAGES):
+        path = f"/v2/workflows?limit={PAGE}&offset={page * PAGE}"
+        answer = await ask(patient, "GET", path, patient.settings.require_novu_key().get_secret_value())
+        if answer.status_code != 200:
+            raise CheckFailed(f"Novu does not list its workflows, HTTP {answer.status_code}: look there by hand")
+        listed = body(answer).get("workflows") or []
+        found |= {str(each.get("workflowId")): str(each.get("status")) for each in listed}
+        if len(listed) < PAGE:
+            break
+    return found
+
+
+async def idempotency(patient: Patient) -> Finding:
+    """Look whether Novu minds our keys: it echoes them then. Asked with a trigger of nothing, which it refuses."""
+    key = patient.settings.require_novu_key().get_secret_value()
+    echo = f"dispatcher-doctor-{uuid4()}"
+    answer = await ask(patient, "POST", "/v1/events/trigger", key, json={}, headers={"idempotency-key": echo})
+    if answer.headers.get("idempotency-key") == echo:
+        return passed("on: Novu echoes our key")
+    if answer.status_code == 400:
+        return warned(
+            "off: calls with an unknown outcome are looked up before they are repeated, a weaker promise",
+            "on Novu cloud ask its support for it; on your own Novu set IS_API_IDEMPOTENCY_ENABLED=true",
+        )
+    return warned(f"not known: HTTP {answer.status_code} {message(answer)}", "run this again")
+
+
+async def ask(
+    patient: Patient, method: str, path: str, key: str = "", *, headers: Mapping[str, str] = NO_HEADERS, **more: Any
+) -> httpx.Response:
+    """Return Novu's answer."""
+    authorized = {"authorization": f"ApiKey {key}"} if key else {}
+    url = f"{patient.settings.novu_api_url.rstrip('/')}{path}"
+    with patient.novu.exchange():
+        return await patient.novu.request(method, url, headers={**headers, **authorized}, **more)
+
+
+def body(answer: httpx.Response) -> Mapping[str, Any]:
+    """Return what an answer holds; empty when it is nothing of Novu's."""
+    try:
+        data = answer.json()["data"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def message(answer: httpx.Response) -> str:
+    """Return what Novu says about a refusal."""
+    try:
+        return cleaned(str(answer.json()["message"]))
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first of many names."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
