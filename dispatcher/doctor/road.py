@@ -115,6 +115,10 @@ async def tls(patient: Patient) -> Finding:
     mode = os.environ.get("PGSSLMODE", mode) if mode == "prefer" else mode
     try:
         patient.connection = await connect(patient, patient.settings.database_url)
+    except psycopg.errors.ConnectionTimeout:
+        return unanswered(
+            "the port is open, but nobody says a word there", "look whether that is PostgreSQL, and whether it hangs"
+        )
     except psycopg.OperationalError as error:
         if OF_TLS.search(said(error)):
             return failed(

@@ -1,7 +1,10 @@
 """Our clock is wrong, and time zones are odd: only the database's clock decides."""
 
+import re
+
 import pytest
 from clocks import moved_clock, scheduled
+from doctoring import told
 from facts import effects_are_exactly, proven
 from house import House
 
@@ -24,6 +27,12 @@ async def test_f140_our_clock_is_an_hour_off(house: House, offset: str):
     await house.all_sent(102)
     assert await house.value("select max(attempts) from dispatcher.delivery") == 1
     await effects_are_exactly(house, 102)
+
+
+async def test_f140_doctor_names_a_clock_that_is_an_hour_off(house: House):
+    found = await told(house, **moved_clock(FAKETIME="+1h"))
+    assert (found.code, found.checks["clock"]["verdict"]) == (0, "warn"), found
+    assert re.match(r"PostgreSQL's is 36\d\d\.\d+ s behind ours", found.checks["clock"]["value"])
 
 
 @pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "America/St_Johns", "Pacific/Kiritimati"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from doctoring import told
 from facts import effects_are_exactly, proven
 from house import RUN, House, eventually
 from pooler import SESSIONS, Pooler, pooling
@@ -99,6 +100,23 @@ async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(house:
     assert await house.final(row) == ["RETRACTED"]
     assert await transactions_through(transactions, url) >= carried + 10
     assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
+
+
+async def test_f05_doctor_names_a_transaction_pooler_and_leaves_nothing_in_its_sessions(
+    house: House, transactions: Pooler
+):
+    url = transactions.url(house.url)
+    before = await settings_of_every_session(url)
+    carried = await transactions_through(transactions, url)
+    found = await told(house, DATABASE_URL=url)
+    assert (found.code, found.verdicts("fail")) == (1, ["notify"]), found
+    assert found.checks["pooler"]["value"] == "a pooler in transaction mode, also for LISTEN"
+    assert "DISPATCHER_LISTEN_DATABASE_URL" in found.checks["notify"]["remedy"]
+    found = await told(house, DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=house.url)
+    assert (found.code, found.checks["notify"]["verdict"]) == (0, "pass"), found
+    assert found.checks["pooler"]["value"] == "a pooler in transaction mode; LISTEN has a URL of its own"
+    assert await transactions_through(transactions, url) >= carried + 20
+    assert await settings_of_every_session(url) == before
 
 
 @pytest.mark.slow
