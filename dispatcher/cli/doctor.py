@@ -33,13 +33,15 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
         report.add("configuration", failed(str(error), "dispatcher config env-example shows all that can be set"))
         for name in doctor.names():
             report.add(name, skipped("because configuration failed"))
+        code = error.exit_code
     else:
         found = settings.sources.fields.values()
         places = sorted({each.source for each in found})
         report.add("configuration", passed(f"{len(found)} settings, from {' and '.join(places)}"))
         anyio.run(doctor.examine, settings, report.add)
+        code = exit_code(report.findings.values())
     report.end()
-    raise typer.Exit(2 if report.findings["configuration"].remedy else exit_code(report.findings.values()))
+    raise typer.Exit(code)
 
 
 class Report:

@@ -162,6 +162,12 @@ def in_words(error: Exception) -> Finding:
     return unanswered(words, AGAIN)
 
 
+def few(things: Sequence[object], named: int = 4) -> str:
+    """Return the first of many for a sentence."""
+    more = f" and {len(things) - named} more" if len(things) > named else ""
+    return ", ".join(map(str, things[:named])) + more
+
+
 class Impatient(ThreadPoolExecutor):
     """Threads that nobody waits for at the end: one may still be asking for a name that nobody resolves."""
 

@@ -32,6 +32,7 @@ SETTINGS = {
     "lock_timeout": f"{HEARD_SECONDS:g}s",
 }
 OF_TLS = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
+WHERE = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
 DIRECT = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection; a pooler in transaction mode forgets LISTEN"
 
 
@@ -50,11 +51,11 @@ async def rows(patient: Patient, statement: str, **parameters: Any) -> list[Any]
 
 
 def places(url: SecretStr) -> Iterator[tuple[str, int]]:
-    """Yield every host, or folder of a socket, that libpq would try, with its port."""
+    """Yield every host, or folder of a socket, that libpq would try, with its port; nothing where it decides itself."""
     parameters = conninfo_to_dict(conninfo(url))
-    hosts = str(parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST", "localhost"))
+    hosts = str(parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST", ""))
     ports = str(parameters.get("port") or os.environ.get("PGPORT", "5432")).split(",")
-    for number, host in enumerate(hosts.split(",")):
+    for number, host in enumerate(filter(None, hosts.split(","))):
         yield host, int(ports[min(number, len(ports) - 1)] or 5432)
 
 
@@ -71,6 +72,8 @@ async def dns(patient: Patient) -> Finding:
             wrong.append(f"{host}: {error.strerror}")
         else:
             found.append(f"{host} is {addresses[0][4][0]}")
+    if not found and not wrong:
+        return passed("no host is named: a socket of this machine")
     if not found:
         return unanswered("; ".join(wrong), "look at the host in DATABASE_URL, and at this machine's name server")
     if wrong:
@@ -94,6 +97,8 @@ async def tcp(patient: Patient) -> Finding:
         else:
             writer.close()
             return passed(f"{host}:{port} answers in {(time.perf_counter() - began) * 1000:.1f} ms")
+    if not wrong:
+        return passed("left to libpq")
     return unanswered(
         "; ".join(wrong), "start PostgreSQL, or look at host and port in DATABASE_URL and at the firewalls between"
     )
@@ -142,8 +147,8 @@ async def auth(patient: Patient) -> Finding:
 
 def said(error: psycopg.Error) -> str:
     """Return libpq's words in one line, without those on where it tried, which come with every one."""
-    last = str(error).strip().splitlines()[-1]
-    return re.sub(r"^.*\bfailed: ", "", last).removeprefix("FATAL:").strip()
+    words = re.sub(WHERE, "", " ".join(str(error).split()))
+    return words.removeprefix("FATAL: ")
 
 
 async def server(patient: Patient) -> Finding:

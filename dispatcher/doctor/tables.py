@@ -6,7 +6,7 @@ from datetime import timedelta
 from psycopg import errors
 
 from dispatcher.database import LEDGER
-from dispatcher.doctor.findings import Finding, Patient, failed, passed, skipped, warned
+from dispatcher.doctor.findings import Finding, Patient, failed, few, passed, skipped, warned
 from dispatcher.doctor.road import asking, rows
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
@@ -20,7 +20,6 @@ UPGRADE = "as the tables' owner run dispatcher db upgrade"
 SKEW_SECONDS = 5.0
 ALIVE = timedelta(minutes=1)
 """A node not seen for longer is gone; it says so every sweep."""
-NAMED = 3
 
 NODES = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
@@ -159,9 +158,3 @@ async def nodes(patient: Patient) -> Finding:
             "see the check notify, and their logs: not_listening",
         )
     return passed(f"{count} live ({versions})")
-
-
-def few(found: list[catalogue.Difference]) -> str:
-    """Return the first of many."""
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return "; ".join(map(str, found[:NAMED])) + more
