@@ -139,13 +139,15 @@ class Examination:
 
 async def bounded(check: Check, patient: Patient, end: float) -> Finding:
     """Return what the check finds in its time."""
-    seconds = max(0.0, min(CHECK_SECONDS, end - asyncio.get_running_loop().time()))
+    seconds = min(CHECK_SECONDS, end - asyncio.get_running_loop().time())
+    if seconds <= 0:
+        return unanswered(f"not asked any more: the others took {ALL_SECONDS:g} s", AGAIN)
     try:
         async with asyncio.timeout(seconds):
             return await check.find(patient)
     except TimeoutError:
         return unanswered(f"no answer within {seconds:.0f} s", AGAIN)
-    except (DispatcherError, psycopg.Error, httpx.HTTPError, RPCError, RuntimeError) as error:
+    except (DispatcherError, psycopg.Error, httpx.HTTPError, RPCError, RuntimeError, OSError) as error:
         return in_words(error)
 
 

@@ -1,5 +1,6 @@
 """Temporal and Novu: whether they answer, let us in, and have what the outbox needs. Nothing is sent to anybody."""
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from dispatcher.outcomes import cleaned
 
 POLLED_SECONDS = 120
 """A poll takes a minute at most; the server remembers who polled for longer."""
+REFUSED = re.compile(r"Unauthenticated|PermissionDenied|Unauthorized", re.IGNORECASE)
 PAGE = 100
 MOST_PAGES = 20
 NO_HEADERS: Mapping[str, str] = {}
@@ -38,10 +40,10 @@ async def temporal(patient: Patient) -> Finding:
     except ConfigurationError as error:
         return failed(str(error), "look at the TEMPORAL_* variables, and at the profile that they name")
     except Unreachable as error:
-        return unanswered(
-            str(error).removeprefix("TEMPORAL_ADDRESS: ").rpartition(". ")[0],
-            "start Temporal, or look at TEMPORAL_ADDRESS, TEMPORAL_TLS_* and TEMPORAL_API_KEY",
-        )
+        words = str(error).removeprefix("TEMPORAL_ADDRESS: ").rpartition(". ")[0]
+        if REFUSED.search(words):
+            return failed(words, "look at TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE: they are not let in")
+        return unanswered(words, "start Temporal, or look at TEMPORAL_ADDRESS, TEMPORAL_TLS_* and TEMPORAL_API_KEY")
     address = patient.temporal.service_client.config.target_host
     return passed(f"{address} answers in {(time.perf_counter() - began) * 1000:.0f} ms")
 
