@@ -92,7 +92,10 @@ async def polled(patient: Patient, queue: str, kind: TaskQueueType.ValueType) ->
 
 async def novu(patient: Patient) -> Finding:
     """Ask Novu's health check, which needs no key."""
-    patient.novu = Wire()
+    try:
+        patient.novu = Wire()
+    except OSError as error:
+        return failed(f"certificates cannot be read: {error.strerror}", "look at SSL_CERT_FILE and SSL_CERT_DIR")
     patient.exits.push_async_callback(patient.novu.aclose)
     url = patient.settings.novu_api_url
     began = time.perf_counter()
@@ -112,6 +115,8 @@ async def novu(patient: Patient) -> Finding:
 async def novu_key(patient: Patient) -> Finding:
     """Ask Novu whose the key is."""
     answer = await ask(patient, "GET", "/v1/environments/me", patient.settings.require_novu_key().get_secret_value())
+    if answer.status_code >= 500 or answer.status_code == 429:
+        return unanswered(f"Novu cannot say: HTTP {answer.status_code} {message(answer)}", "run this again later")
     if answer.status_code != 200:
         return failed(
             f"Novu refuses it: HTTP {answer.status_code} {message(answer)}",

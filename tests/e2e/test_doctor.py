@@ -68,6 +68,7 @@ BY_SETTINGS: dict[str, tuple[dict[str, str], str, str, str, int]] = {
     ),
     "nobody at work": ({"TEMPORAL_TASK_QUEUE": "deserted"}, "pollers", "warn", "nobody polls deserted (workflows)", 0),
     "Novu away": ({"NOVU_API_URL": f"http://{CLOSED}"}, "novu", "fail", "does not answer", 3),
+    "no certificates": ({"SSL_CERT_FILE": "/nowhere"}, "novu", "fail", "certificates cannot be read", 1),
     "no key": ({"NOVU_SECRET_KEY": ""}, "novu key", "fail", "NOVU_SECRET_KEY is not set", 1),
     "a wrong key": ({"NOVU_SECRET_KEY": "not-the-key"}, "novu key", "fail", "API Key not found", 1),
     "no such outbox": ({"DISPATCHER_OUTBOX": "notify.nothing"}, "outbox", "fail", "does not exist", 1),
