@@ -36,6 +36,11 @@ def url_from(option: str | None) -> str:
     return url
 
 
+def direct_url_from(option: str | None) -> str:
+    """Return the URL for work that needs a session of its own: the direct one, where one is named beside a pooler's."""
+    return option or setting("DISPATCHER_LISTEN_DATABASE_URL") or url_from(None)
+
+
 def setting(name: str) -> str | None:
     """Return a variable of the environment or of the .env file here. The other settings may still be incomplete."""
     from dispatcher.environment.places import ENV_FILE, find, layers

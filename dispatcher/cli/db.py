@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dispatcher.cli.asked import LockTimeout, NoIndex, Outbox, Url, agreed, duration, options_from, setting, url_from
+from dispatcher.cli.asked import (
+    LockTimeout,
+    NoIndex,
+    Outbox,
+    Url,
+    agreed,
+    direct_url_from,
+    duration,
+    options_from,
+    setting,
+    url_from,
+)
 
 if TYPE_CHECKING:
     from dispatcher.install import Difference, Options
@@ -36,9 +47,10 @@ def install(
 
     from dispatcher.install import create_dev_schema
 
-    if dev_schema and anyio.run(create_dev_schema, url_from(database_url)):
+    url = direct_url_from(database_url)
+    if dev_schema and anyio.run(create_dev_schema, url):
         say("created XNovu's schema notify with seed rows")
-    put_right(url_from(database_url), options_from(outbox, lock_timeout, no_index=no_index), as_json=as_json)
+    put_right(url, options_from(outbox, lock_timeout, no_index=no_index), as_json=as_json)
 
 
 @app.command()
@@ -55,7 +67,7 @@ def upgrade(
 
     from dispatcher.install import plan
 
-    url, options = url_from(database_url), options_from(outbox, lock_timeout, no_index=no_index)
+    url, options = direct_url_from(database_url), options_from(outbox, lock_timeout, no_index=no_index)
     if not dry_run:
         put_right(url, options, as_json=as_json)
         return
@@ -78,7 +90,7 @@ def uninstall(
 
     from dispatcher.install import uninstall as remove
 
-    url, options = url_from(database_url), options_from(outbox, lock_timeout, ledger=ledger)
+    url, options = direct_url_from(database_url), options_from(outbox, lock_timeout, ledger=ledger)
     what = "triggers, function, indexes" + (" and the whole schema dispatcher" if ledger else "")
     if not yes:
         agreed(f"Remove {what} of {options.outbox}?")

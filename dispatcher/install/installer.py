@@ -11,7 +11,7 @@ from dispatcher.install.names import Outbox, parse
 from dispatcher.install.options import DEFAULT, Difference, Options, Report, Say, ignore
 from dispatcher.install.rendering import rendered
 from dispatcher.install.rights import lacking_rights
-from dispatcher.install.session import Connection, connected, limit_locks, own_turn, run
+from dispatcher.install.session import Connection, connected, limit_locks, looking, own_turn, run
 
 
 async def install(url: str, options: Options = DEFAULT, say: Say = ignore) -> Report:
@@ -39,10 +39,10 @@ async def install(url: str, options: Options = DEFAULT, say: Say = ignore) -> Re
 async def inspect(url: str, options: Options = DEFAULT) -> list[Difference]:
     """Return every difference between the live catalogue and what this version expects; changes nothing."""
     outbox = parse(options.outbox)
-    async with connected(url) as connection:
+    async with looking(url, options.lock_timeout) as connection:
         oid = await preflight.check(connection, outbox)
         (await lacking_rights(connection, outbox, oid, indexes=options.indexes)).require_look()
-        return await look(connection, outbox, oid, options)
+        return await catalogue.differences(connection, outbox, oid, indexes=options.indexes)
 
 
 async def plan(url: str, options: Options = DEFAULT) -> tuple[list[Difference], str]:

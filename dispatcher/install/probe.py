@@ -15,7 +15,7 @@ from dispatcher.errors import CheckFailed, ConfigurationError
 from dispatcher.install.files import literal
 from dispatcher.install.names import CHANNEL, Outbox, parse
 from dispatcher.install.options import DEFAULT, Options
-from dispatcher.install.session import Connection, connected, limit_locks, run
+from dispatcher.install.session import BACKEND, Connection, limit_locks, one_value, opened, pin, run
 
 TABLE = """
 create temporary table dispatcher_probe on commit drop as
@@ -31,12 +31,12 @@ async def doorbell(
 ) -> timedelta:
     """Return how long a ring took from before its commit to the listener; CheckFailed when none is heard."""
     outbox = parse(options.outbox)
-    async with connected(listen_url or url) as listener, connected(url) as producer:
+    async with opened(listen_url or url) as listener, opened(url) as producer:
         await run(listener, sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
         began = time.monotonic()
-        await ring(producer, outbox, options)
+        backend = await ring(producer, outbox, options)
         async for heard in listener.notifies(timeout=patience.total_seconds()):
-            if heard.pid == producer.info.backend_pid:
+            if heard.pid == backend:
                 return timedelta(seconds=time.monotonic() - began)
     raise CheckFailed(
         f"the doorbell was not heard within {patience.total_seconds():g} s: give DISPATCHER_LISTEN_DATABASE_URL"
@@ -44,13 +44,15 @@ async def doorbell(
     )
 
 
-async def ring(producer: Connection, outbox: Outbox, options: Options) -> None:
-    """Commit an eligible row into a table that is gone with the commit."""
-    await limit_locks(producer, options.lock_timeout)
-    await run(producer, sql.SQL("set dispatcher.quiet = off"))
+async def ring(producer: Connection, outbox: Outbox, options: Options) -> object:
+    """Commit an eligible row into a table that is gone with the commit; return whose commit that was."""
     try:
         async with producer.transaction():
+            await pin(producer, local=True)
+            await limit_locks(producer, options.lock_timeout, local=True)
+            await run(producer, sql.SQL("set local dispatcher.quiet = off"))
             await run(producer, literal(TABLE).format(outbox.identifier))
+            return await one_value(producer, BACKEND)
     except (errors.UndefinedFunction, errors.InvalidSchemaName) as error:
         raise CheckFailed("the doorbell is not installed: run dispatcher db install") from error
     except errors.UndefinedTable as error:

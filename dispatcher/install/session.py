@@ -19,6 +19,7 @@ from dispatcher.install.options import Options, Say
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
 LOCK = 0x0D15_9A7C_4E50  # advisory, one per database
+BACKEND = "select pg_catalog.pg_backend_pid()"
 # Quiet: an installer must not wake anybody. The connection check ends our backend when we are killed while it waits, so
 # that the next installer gets its turn.
 SETTINGS = {
@@ -32,18 +33,53 @@ SETTINGS = {
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncGenerator[Connection]:
-    """Open the session; every error a person can act on leaves it as one of ours."""
+async def opened(url: str) -> AsyncGenerator[Connection]:
+    """Open a session as it comes; every error a person can act on leaves it as one of ours."""
     try:
         connection = await psycopg.AsyncConnection.connect(
-            conninfo(url, application_name="dispatcher db"), autocommit=True
+            conninfo(url, application_name="dispatcher db"), autocommit=True, prepare_threshold=None
         )
     except psycopg.OperationalError as error:
         raise Unreachable(f"cannot connect to {masked(url)}: {first_line(error)}") from error
     async with connection, explained(url):
-        for name, value in SETTINGS.items():
-            await connection.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
         yield connection
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncGenerator[Connection]:
+    """Open a session that has our settings and is nobody else's; ConfigurationError where it is shared."""
+    async with opened(url) as connection:
+        await refuse_shared(connection, url)
+        await pin(connection)
+        yield connection
+
+
+@asynccontextmanager
+async def looking(url: str, limit: timedelta) -> AsyncGenerator[Connection]:
+    """Open a session for one look, which waits at most `limit` for a lock and leaves nothing behind."""
+    async with opened(url) as connection, connection.transaction(force_rollback=True):
+        await pin(connection, local=True)
+        await limit_locks(connection, limit, local=True)
+        yield connection
+
+
+async def pin(connection: Connection, *, local: bool = False) -> None:
+    """Set what is to hold in the session, or only in this transaction of it."""
+    for name, value in SETTINGS.items():
+        await connection.execute("select pg_catalog.set_config(%s, %s, %s)", (name, value, local))
+
+
+async def refuse_shared(connection: Connection, url: str) -> None:
+    """Raise ConfigurationError when a pooler gives our session to others between two statements."""
+    ours = await one_value(connection, BACKEND)
+    if ours == connection.info.backend_pid:  # a pooler makes up the one we were told
+        return
+    async with opened(url) as other:
+        if await one_value(other, BACKEND) == await one_value(connection, BACKEND):
+            raise ConfigurationError(
+                f"{masked(url)} is a pooler in transaction mode, whose sessions are shared with others: set"
+                " DISPATCHER_LISTEN_DATABASE_URL to a direct connection, or run what dispatcher db sql prints"
+            )
 
 
 @asynccontextmanager
@@ -95,10 +131,10 @@ async def lock_holder(connection: Connection) -> object:
     )
 
 
-async def limit_locks(connection: Connection, limit: timedelta) -> None:
-    """Wait at most `limit` for each lock from here on."""
+async def limit_locks(connection: Connection, limit: timedelta, *, local: bool = False) -> None:
+    """Wait at most `limit` for each lock from here on, or until the end of the transaction."""
     milliseconds = str(int(limit.total_seconds() * 1000))
-    await connection.execute("select pg_catalog.set_config('lock_timeout', %s, false)", (milliseconds,))
+    await connection.execute("select pg_catalog.set_config('lock_timeout', %s, %s)", (milliseconds, local))
 
 
 async def one_value(connection: Connection, query: str, parameters: tuple[object, ...] = ()) -> object:
@@ -119,7 +155,8 @@ async def wait(url: str, limit: timedelta) -> None:
     pause = 0.1
     while True:
         try:
-            async with connected(url):
+            async with opened(url) as connection:
+                await connection.execute("select 1")
                 return
         except Unreachable:
             if time.monotonic() + pause > deadline:

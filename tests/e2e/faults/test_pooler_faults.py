@@ -75,29 +75,39 @@ async def test_f05_a_transaction_pooler_for_everything_means_polling(house: Hous
     await effects_are_exactly(house, 303)
 
 
+def command(house: House, url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command through the pooler, with nobody at a terminal."""
+    return subprocess.run(
+        [*RUN[:-1], *arguments],
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url, **settings},
+        cwd=house.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+
+
 async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(house: House, transactions: Pooler):
     url = transactions.url(house.url)
     before = await settings_of_every_session(url)
     carried = await transactions_through(transactions, url)
     row = await house.notify(notification_status="FAILED")
-    for command in (
+    for arguments in (
         ["status"],
+        ["db", "status"],
+        ["db", "wait"],
         ["list"],
         ["show", str(row)],
         ["retry", str(row), "--yes"],
         ["retract", str(row), "-y"],
     ):
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [*RUN[:-1], *command],
-            env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
-            cwd=house.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, (command, done.stderr)
+        done = await asyncio.to_thread(command, house, url, *arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
     assert await house.final(row) == ["RETRACTED"]
+    refused = await asyncio.to_thread(command, house, url, "db", "upgrade")
+    assert (refused.returncode, b"a pooler in transaction mode" in refused.stderr) == (2, True)
+    direct = await asyncio.to_thread(command, house, url, "db", "upgrade", DISPATCHER_LISTEN_DATABASE_URL=house.url)
+    assert direct.returncode == 0, direct.stderr
     assert await transactions_through(transactions, url) >= carried + 10
     assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
 
