@@ -14,7 +14,6 @@ import traceback
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dispatcher import logs, sentry
@@ -188,12 +187,12 @@ class Alerts(logging.Handler):
         }
         self._send(bucket)
 
-    def swept(self, interval: timedelta, *, well: bool) -> None:
+    def swept(self, *, well: bool) -> None:
         """Tell what was only counted, now that a sweep ended; if `well`, tell the monitor too, about once a minute."""
         self._send_counts(at_once=False)
         if self._client and well and time.monotonic() >= self._next_check_in:
             self._next_check_in = time.monotonic() + CHECK_IN_SECONDS
-            self._capture(sentry.check_in(interval))
+            self._capture(sentry.check_in())
 
     def _send_counts(self, *, at_once: bool) -> None:
         """Tell what was only counted, as soon as it may go out; that alert stands for one of them itself."""

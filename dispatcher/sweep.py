@@ -68,7 +68,7 @@ class Sweep:
         while True:
             outcome = await self._guarded_run_once()
             metrics.SWEEP_RUNS.labels(outcome).inc()
-            alerts.swept(self._interval, well=outcome == "ok" and self._first)
+            alerts.swept(well=outcome == "ok" and self._first)
             await anyio.sleep(self._interval.total_seconds() * random.uniform(0.8, 1.0))  # noqa: S311
 
     async def _guarded_run_once(self) -> str:

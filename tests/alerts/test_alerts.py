@@ -5,7 +5,6 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +88,9 @@ async def test_what_was_only_counted_is_told_when_a_sweep_ends(kent: Kent, monke
     async with telling(kent):
         for number in range(100):
             log.warning("dead_letter", notification_id=number, cause="http_400")
-        assert alerts.swept(timedelta(seconds=10), well=False) is None, "it is too early"
+        assert alerts.swept(well=False) is None, "it is too early"
         monkeypatch.setattr(alerts, "REFILL_SECONDS", 1e-9)
-        alerts.swept(timedelta(seconds=10), well=False)
+        alerts.swept(well=False)
         log.warning("dead_letter", notification_id=100, cause="http_400")
     told = kent.told("dead_letter")
     assert len(told) == BURST + 2
@@ -216,9 +215,9 @@ async def test_check_ins_stay_below_what_sentry_takes(kent: Kent, monkeypatch: p
     now = [1000.0]
     monkeypatch.setattr(alerts.time, "monotonic", lambda: now[0])
     async with telling(kent):
-        alerts.swept(timedelta(seconds=10), well=False)
+        alerts.swept(well=False)
         for _ in range(20):
-            alerts.swept(timedelta(seconds=10), well=True)
+            alerts.swept(well=True)
             now[0] += 10
     check_ins = kent.items("check_in")
     assert len(check_ins) == 4, "in 200 s"
