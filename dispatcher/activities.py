@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher import metrics
 from dispatcher.backoff import next_run
-from dispatcher.conclusions import conclude
+from dispatcher.conclusions import cause, conclude
 from dispatcher.logs import get_logger
 from dispatcher.models import (
     DELIVER,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS = 5.0
 LOGGED_ROWS = 20
-"""A batch names so many of its failures one by one; the ledger has them all."""
+"""A batch names so many of its rows that are tried again; the ledger has them all. Dead letters are all named."""
 
 log = get_logger("deliver")
 
@@ -171,12 +171,15 @@ def told(rows: Sequence[Notification]) -> Tally:
     statuses = [conclusion.status for _, conclusion in ended]
     tally = Tally(statuses.count("SENT"), statuses.count("PARTIAL"), statuses.count("FAILED"))
     words = log.bind(workflow_id=activity.info().workflow_id)
-    for row, conclusion in [pair for pair in ended if pair[1].status != "SENT"][:LOGGED_ROWS]:
+    failed = [pair for pair in ended if pair[1].status != "SENT"]
+    dead = [pair for pair in failed if pair[1].wait is None]
+    for row, conclusion in dead + [pair for pair in failed if pair[1].wait is not None][:LOGGED_ROWS]:
         words.warning(
             "dead_letter" if conclusion.wait is None else "will_retry",
             notification_id=row.id,
             generation=row.generation,
             status=conclusion.status,
+            cause=cause(row),
             reason=conclusion.reason,
             retry_in=conclusion.wait and conclusion.wait.total_seconds(),
         )

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from dispatcher import __version__, condition, metrics, temporal, worker
+from dispatcher import __version__, alerts, condition, metrics, temporal, worker
 from dispatcher.activities import Deliveries
 from dispatcher.backoff import MOST_RECONNECT, Backoff
 from dispatcher.database import LOST, Pool, check_installed, open_pool, using
@@ -49,7 +49,12 @@ async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises a `DispatcherError` when something needed does not answer at the start."""
     stop = stop_signal()
     node = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
-    async with health(settings) as numbers, database(settings) as pool, gateway(settings) as novu:
+    async with (
+        alerts.telling(settings, node),
+        health(settings) as numbers,
+        database(settings) as pool,
+        gateway(settings) as novu,
+    ):
         client = await temporal.connect(
             settings.temporal_environment,
             create_namespace=settings.create_namespace,

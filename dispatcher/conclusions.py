@@ -46,6 +46,12 @@ def why(recipients: Sequence[Recipient]) -> str:
     return first if len(failed) == 1 else f"{first} ({len(failed)} of {len(recipients)} recipients not accepted)"
 
 
+def cause(row: Notification) -> str:
+    """Return why not every recipient was accepted, in our own words: what Novu says can repeat a payload."""
+    failed = [recipient.outcome for recipient in row.recipients if recipient.state is not State.ACCEPTED]
+    return row.refusal or next((outcome for outcome in failed if outcome), "no answer")
+
+
 def result(recipient: Recipient) -> dict[str, Any]:
     """Return one recipient's entry in `error_details.results`, in XNovu's shape."""
     if recipient.state is State.ACCEPTED:

@@ -42,7 +42,7 @@ class Gate:
             log.error("novu_gate_shut", reason=reason, effect="nothing is sent; rows stay PENDING until it opens")
         self.open = False
         self._shut.set()
-        condition.broken("novu", reason)
+        condition.broken("novu", reason.partition(":")[0])  # what Novu says of it stays in the log
 
     def prove(self) -> None:
         """Say that Novu accepted something."""

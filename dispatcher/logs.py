@@ -56,6 +56,17 @@ def configure(format: str, level: str, *, stream: TextIO | None = None) -> None:
     )
 
 
+def overhear(handler: logging.Handler) -> None:
+    """Give every record from info on to `handler` too, whatever level is written; of ours the message is the event."""
+    root = logging.getLogger()
+    for writer in root.handlers:
+        writer.setLevel(root.level)
+    root.addHandler(handler)
+    if root.level > logging.INFO:
+        root.setLevel(logging.INFO)
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+
+
 def _is_terminal(stream: TextIO | None) -> bool:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode must not cost lines

@@ -171,9 +171,10 @@ class Outbox:
         rows = await self._fetch("next_due", looked=self._looked, **self._tenants)
         return rows[0][0]
 
-    async def beat(self, *, role: str, host: str, version: str, mode: str) -> None:
-        """Tell that this node lives."""
-        await self._run("beat", node=self._node, role=role, host=host, version=version, mode=mode)
+    async def beat(self, *, role: str, host: str, version: str, mode: str) -> bool:
+        """Tell that this node lives; return whether it is the first of those that do."""
+        rows = await self._fetch("beat", node=self._node, role=role, host=host, version=version, mode=mode)
+        return rows[0][0]
 
     async def numbers(self, *, all_rows: bool, living: timedelta, most_counted: int) -> dict[str, Any]:
         """Return what there is to tell of the outbox and the ledger; `all_rows` counts final rows too, which costs."""

@@ -217,6 +217,23 @@ class Settings(BaseSettings):
         pattern=r"^[^\s/]+:\d{1,5}$",
         examples=["127.0.0.1:9464"],
     )
+    sentry_dsn: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("SENTRY_DSN"),
+        description="Where alerts go: the client key (DSN) of a project in Sentry. Off unless set.",
+        examples=["https://0123456789abcdef@o1.ingest.sentry.io/1"],
+    )
+    sentry_environment: str = Field(
+        default="production",
+        validation_alias=AliasChoices("SENTRY_ENVIRONMENT"),
+        description="Environment that alerts are filed under.",
+    )
+    sentry_release: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("SENTRY_RELEASE"),
+        description="Release that alerts name. Otherwise the commit the platform tells, or our version.",
+        examples=["dispatcher@1.2.3"],
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)] = Field(
         default="info",
         validation_alias=AliasChoices("DISPATCHER_LOG_LEVEL", "WORKER_LOG_LEVEL", "DAEMON_LOG_LEVEL"),

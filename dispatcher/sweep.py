@@ -13,7 +13,7 @@ from typing import Protocol
 
 import anyio
 
-from dispatcher import __version__, condition, metrics
+from dispatcher import __version__, alerts, condition, metrics
 from dispatcher.database import LOST
 from dispatcher.logs import get_logger, kind
 from dispatcher.models import Late
@@ -61,11 +61,14 @@ class Sweep:
         self._hearing = hearing
         self._interval = interval
         self._lease = lease
+        self._first = False
 
     async def run(self) -> None:
         """Sweep at once and then at every jittered interval."""
         while True:
-            metrics.SWEEP_RUNS.labels(await self._guarded_run_once()).inc()
+            outcome = await self._guarded_run_once()
+            metrics.SWEEP_RUNS.labels(outcome).inc()
+            alerts.swept(well=outcome == "ok" and self._first)
             await anyio.sleep(self._interval.total_seconds() * random.uniform(0.8, 1.0))  # noqa: S311
 
     async def _guarded_run_once(self) -> str:
@@ -89,7 +92,9 @@ class Sweep:
     async def run_once(self) -> Found:
         """Look once for everything a sweep looks for."""
         self._wake.ring("sweep")
-        await self._outbox.beat(role="all", host=socket.gethostname(), version=__version__, mode=self._hearing.mode)
+        self._first = await self._outbox.beat(
+            role="all", host=socket.gethostname(), version=__version__, mode=self._hearing.mode
+        )
         return await self.look()
 
     async def look(self) -> Found:

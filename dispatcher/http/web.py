@@ -12,7 +12,7 @@ import anyio
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from dispatcher import condition
+from dispatcher import alerts, condition
 from dispatcher.database import check_installed, open_pool
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.errors import ConfigurationError, DispatcherError
@@ -34,7 +34,12 @@ log = get_logger("web")
 
 async def web(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    stop = stop_signal()
+    async with alerts.telling(settings, f"web-{os.getpid()}"):
+        await serve(settings, stop_signal())
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`."""
     condition.here.expect(["postgres"])
     numbers = Numbers()
     listening = bind(settings.http_host, settings.http_port)

@@ -44,6 +44,10 @@ def test_activities_bring_neither_database_nor_novu():
     assert loaded("import dispatcher.activities").isdisjoint((*HEAVY, *OURS))
 
 
+def test_nothing_brings_sentry_before_it_is_asked_for():
+    assert "sentry_sdk" not in loaded("import dispatcher.app, dispatcher.http.web")
+
+
 def test_the_package_itself_imports_nothing():
     assert loaded("import dispatcher") == {"dispatcher"}
 

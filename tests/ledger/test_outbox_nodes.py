@@ -21,6 +21,15 @@ async def test_a_node_is_one_row_however_often_it_tells(books: Books):
     assert seen_again > seen
 
 
+async def test_the_first_of_the_living_knows_it(books: Books):
+    there = await books.node("there")
+    assert await there.beat(**HELLO, mode="EVENT")
+    assert await books.outbox.beat(**HELLO, mode="EVENT")
+    assert not await there.beat(**HELLO, mode="EVENT")
+    await books.rows("update dispatcher.node set seen_at = seen_at - interval '61 s' where id = 'here'")
+    assert await there.beat(**HELLO, mode="EVENT")
+
+
 async def test_a_node_counts_only_what_it_holds_itself(books: Books):
     await books.many(5)
     await books.claim(limit=3)

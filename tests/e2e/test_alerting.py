@@ -1,0 +1,226 @@
+"""`dispatcher run` and a Sentry that listens, hangs or is gone: each thing is told once, and nothing waits."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import kent_server
+import pytest
+from house import RUN_ROLE, House, Process, eventually
+from kent_server import Kent, counted
+
+from dispatcher import __version__
+from dispatcher.devstack import temporal
+from dispatcher.devstack.processes import free_port
+
+SOON = {"DISPATCHER_SWEEP_INTERVAL": "500ms"}
+PAYLOAD, PASSWORD = "marker-of-the-payload", "marker-of-the-password"
+REFUSED_BY_POSTGRES = (
+    "alter table notify.ent_notification add constraint boom check (notification_status <> 'FAILED') not valid"
+)
+
+
+@pytest.fixture
+def kent(tmp_path: Path) -> Iterator[Kent]:
+    with kent_server.running(tmp_path) as kent:
+        yield kent
+
+
+async def told(kent: Kent, kind: str, times: int = 1, within: float = 30) -> None:
+    """Wait for alerts of a kind."""
+
+    async def there() -> bool:
+        return len(kent.told(kind)) >= times
+
+    await eventually(there, f"{times} {kind} in Sentry", within)
+
+
+async def logged(process: Process, word: str) -> None:
+    """Wait for a word in the log."""
+
+    async def there() -> bool:
+        return word in process.words()
+
+    await eventually(there, f"{word}; log:\n{process.words()[-2000:]}")
+
+
+async def tried_again(process: Process) -> None:
+    """Wait until the outage has another reason than at first: it was said again, and not told again."""
+    async with await process.http() as http:
+
+        async def so() -> bool:
+            outages = (await http.get("/status")).json()["broken"]
+            return "does not answer" in outages.get("temporal", {}).get("reason", "")
+
+        await eventually(so, "another try")
+
+
+async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(house: House, kent: Kent, tmp_path: Path):
+    with temporal.running(tmp_path / "temporal") as server:
+        process = await house.running(TEMPORAL_ADDRESS=server.address, SENTRY_DSN=kent.dsn, **SOON)
+        await house.final(await house.notify())
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            rows = [await house.notify() for _ in range(3)]
+            await told(kent, "outage_began")
+            await tried_again(process)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert await house.final(*rows) == ["SENT"] * 3
+        await told(kent, "outage_over")
+        assert await process.stop() == 0
+    assert kent.kinds == ["outage_began", "outage_over"]
+    [began], [over] = kent.told("outage_began"), kent.told("outage_over")
+    assert began["message"].startswith("temporal is broken: a workflow could not be started")
+    assert over["contexts"]["dispatcher"]["seconds"] > 1
+    assert began["tags"]["node"] == over["tags"]["node"]
+    assert f"-{process.popen.pid}-" in began["tags"]["node"]
+
+
+async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(house: House, kent: Kent):
+    process = await house.running(NOVU_SECRET_KEY="marker-of-a-key", SENTRY_DSN=kent.dsn, **SOON)
+    await house.burst(30)
+    await told(kent, "outage_began")
+    await logged(process, "novu_gate_shut")
+    await process.stop()
+    [alert] = kent.items("event")
+    assert (alert["tags"]["part"], alert["message"]) == ("novu", "novu is broken: HTTP 401")
+    assert "marker-of-a-key" not in kent.received
+    await house.running()
+
+
+async def test_dead_letters_are_told_once_each(house: House, kent: Kent):
+    process = await house.running(SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="error", **SOON)
+    alone = await house.notify(recipients=[])
+    assert await house.final(alone) == ["FAILED"]
+    await told(kent, "dead_letter")
+    [alert] = kent.told("dead_letter")
+    assert alert["contexts"]["dispatcher"]["notification_id"] == alone
+    assert alert["message"] == "dead letter: recipients are empty"
+    people = [uuid4() for _ in range(150)]
+    await house.novu.add_fault("status", status=400, message=f"title must not be {PAYLOAD}")
+    await house.rows(
+        "insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)"
+        " select 'dead ' || gen_random_uuid(), 'PUBLISH', %s, '{}', array[person] from unnest(%s::uuid[]) person",
+        await house.workflow(),
+        people,
+    )
+
+    async def all_dead() -> bool:
+        return (await house.counts()).get("FAILED") == 1 + len(people)
+
+    await eventually(all_dead, f"dead letters; {house.last_words()}")
+    assert await process.stop() == 0
+    alike = [event for event in kent.told("dead_letter") if event["tags"]["cause"] == "http_400"]
+    assert len(alike) <= 10
+    assert counted(alike) == len(people)
+    assert kent.kinds == ["dead_letter"] * (1 + len(alike))
+
+
+async def test_s09_markers_show_nowhere_in_what_sentry_received(house: House, kent: Kent):
+    url = house.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
+    process = await house.running(DATABASE_URL=url, SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="debug", **SOON)
+    person = str(uuid4())
+    await house.novu.add_fault("status", status=400, message=f"title must not be {PAYLOAD}", recipient=person, times=1)
+    values = {"payload": f'{{"title": "{PAYLOAD}"}}', "recipients": [person]}
+    assert await house.final(await house.notify(**values)) == ["FAILED"]
+    await house.rows(REFUSED_BY_POSTGRES)  # PostgreSQL repeats the row in its DETAIL
+    row = await house.notify(**values | {"payload": f'["{PAYLOAD}"]'})
+    await told(kent, "activity_failed")
+    await house.rows("alter table notify.ent_notification drop constraint boom")
+    assert await house.final(row) == ["FAILED"]
+    await house.novu.add_fault("status", status=403, message=f"no {PAYLOAD} for {house.novu.api_key}", times=1)
+    row = await house.notify(**values)
+    await told(kent, "outage_began")
+    assert await house.final(row) == ["SENT"]
+    assert await process.stop() == 0
+    assert set(kent.kinds) >= {"dead_letter", "activity_failed", "outage_began"}
+    [bug, *_] = kent.told("activity_failed")
+    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "Outbox._execute_once"]
+    markers = [PAYLOAD, PASSWORD, house.novu.api_key, person]
+    assert [marker for marker in markers if marker in kent.received] == []
+    assert PAYLOAD in str(await house.rows("select error_details from notify.ent_notification")), "Novu did repeat it"
+
+
+async def test_of_all_processes_one_checks_in_and_another_after_it(house: House, kent: Kent):
+    await house.rows(
+        "insert into dispatcher.node (id, role, host, version, mode, seen_at)"
+        " values ('', 'all', 'elsewhere', '1', 'EVENT', clock_timestamp() + interval '1 hour')"
+    )
+    two = [await house.running(SENTRY_DSN=kent.dsn, SENTRY_ENVIRONMENT="test", **SOON) for _ in range(2)]
+    await swept(house, times=3)
+    assert kent.items("check_in") == [], "the one elsewhere is the first"
+    await house.rows("delete from dispatcher.node where id = ''")
+    await checked_in(kent, 1)
+    await swept(house, times=3)
+    [check_in] = kent.items("check_in")
+    assert (check_in["monitor_slug"], check_in["status"]) == ("dispatcher-sweep", "ok")
+    assert (check_in["environment"], check_in["release"]) == ("test", f"dispatcher@{__version__}")
+    first = await house.value("select min(id) from dispatcher.node")
+    [speaker] = [process for process in two if f"-{process.popen.pid}-" in first]
+    assert await speaker.stop() == 0
+    await checked_in(kent, 2)
+
+
+async def swept(house: House, times: int) -> None:
+    """Wait until every process has swept so often."""
+    for _ in range(times):
+        before = await house.value("select max(last_sweep_at) from dispatcher.node")
+
+        async def all_again() -> bool:
+            late = "select count(*) from dispatcher.node where id <> '' and last_sweep_at <= %s"
+            return not await house.value(late, before)  # noqa: B023  (waited for at once)
+
+        await eventually(all_again, "another sweep")
+
+
+async def checked_in(kent: Kent, times: int) -> None:
+    """Wait for so many check-ins."""
+
+    async def there() -> bool:
+        return len(kent.items("check_in")) == times
+
+    await eventually(there, f"{times} check-ins")
+
+
+async def test_what_keeps_a_process_from_starting_is_told(house: House, kent: Kent):
+    process = house.start(TEMPORAL_ADDRESS="127.0.0.1:1", SENTRY_DSN=kent.dsn)
+    assert process.popen.wait(60) == 3
+    [alert] = kent.items("event")
+    assert alert["level"] == "fatal"
+    assert alert["exception"]["values"][-1]["value"].startswith("TEMPORAL_ADDRESS: no Temporal server lets us in")
+
+
+async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(house: House):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"http://public@127.0.0.1:{silent.getsockname()[1]}/1"
+        await unaffected(house, dsn)
+        silent.settimeout(5)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(4) == b"POST", "it was asked, and never answered"
+
+
+@pytest.mark.parametrize("dsn", ["http://public@127.0.0.1:{port}/1", "nonsense"])
+async def test_f160_a_sentry_that_is_gone_or_none_costs_nothing(house: House, dsn: str):
+    process = await unaffected(house, dsn.format(port=free_port()))
+    assert ("sentry_dsn_not_understood" in process.words()) == (dsn == "nonsense")
+    assert "urllib3" not in process.words()
+
+
+async def unaffected(house: House, dsn: str) -> Process:
+    """Have a process with much to tell deliver and stop as if nobody had to be told."""
+    process = await house.running(SENTRY_DSN=dsn, **SOON)
+    dead = [await house.notify(recipients=[]) for _ in range(5)]
+    began = time.monotonic()
+    sent = [await house.notify() for _ in range(10)]
+    assert sorted(await house.final(*sent, *dead)) == ["FAILED"] * 5 + ["SENT"] * 10
+    assert time.monotonic() - began < 15
+    began = time.monotonic()
+    assert await process.stop() == 0
+    assert time.monotonic() - began < 15
+    return process
