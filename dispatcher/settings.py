@@ -5,6 +5,7 @@ works unchanged. What is not understood is an error that names the variable, nev
 variables are not ours: `temporal_environment` hands them to `temporalio.envconfig`.
 """
 
+import socket
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -44,7 +45,7 @@ __all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables
 MOST_SWEEP_INTERVAL = timedelta(seconds=20)
 """Our promises rest on sweeps, and so does the word of a process that it lives."""
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104  (what is more than bare health still needs the token)
+EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
 
 _LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
 

@@ -16,7 +16,7 @@ from dispatcher.environment.conninfo import masked
 from dispatcher.environment.durations import format_duration, parse_duration
 from dispatcher.environment.places import ACCEPTED_NOT_USED
 from dispatcher.errors import ConfigurationError
-from dispatcher.settings import ENV_FILE, Settings, conninfo, load, pooler_hint, variables
+from dispatcher.settings import ENV_FILE, EVERYWHERE, Settings, conninfo, load, pooler_hint, variables
 
 SECRET = "hunter2hunter2"
 URL = f"postgres://app:{SECRET}@db.example.com:5432/shop"
@@ -213,14 +213,14 @@ def test_a_slip_does_not_pass_for_a_kubernetes_service(slip: str) -> None:
 
 
 def test_a_port_chosen_by_the_platform_is_listened_to_from_everywhere(tmp_path: Path) -> None:
-    assert load(None, REQUIRED | {"PORT": "8080"}).http_host == "0.0.0.0"
+    assert load(None, REQUIRED | {"PORT": "8080"}).http_host in ("::", "0.0.0.0")
     assert load(None, REQUIRED | {"PORT": "8080", "DISPATCHER_HTTP_HOST": "127.0.0.1"}).http_host == "127.0.0.1"
     assert load(None, REQUIRED | {"PORT": "8080", "DISPATCHER_HTTP_PORT": "3001"}).http_host == "127.0.0.1"
     file = tmp_path / "project.env"  # of a project that says so to its own web server
     file.write_text("PORT=3000")
     assert load(file, REQUIRED).http_host == "127.0.0.1"
     origin = next(each for each in origins(load(None, REQUIRED | {"PORT": "8080"})) if "HOST" in each.variable)
-    assert origin == ("DISPATCHER_HTTP_HOST", "0.0.0.0", "environment as PORT")
+    assert origin == ("DISPATCHER_HTTP_HOST", EVERYWHERE, "environment as PORT")
 
 
 def test_the_trigger_api_needs_a_token() -> None:
