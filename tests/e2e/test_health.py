@@ -227,6 +227,20 @@ async def test_s15_beyond_loopback_run_shows_bare_health_only_and_web_refuses(ho
     assert "DISPATCHER_HTTP_TOKEN" in web.words()
 
 
+async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_there(house: House):
+    platform = {"DISPATCHER_HTTP_PORT": "", "PORT": str(free_port())}
+    refused = house.start(WEB, **platform)
+    assert refused.popen.wait(30) == 2
+    assert "DISPATCHER_HTTP_TOKEN" in refused.words()
+    web = house.start(WEB, **platform, DISPATCHER_HTTP_TOKEN=TOKEN)
+    async with await web.http() as http:
+        assert '"host": "0.0.0.0"' in web.words()
+        assert str(http.base_url.port) == platform["PORT"]
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.get("/status")).status_code == 401
+        assert await web.stop(10) == 0
+
+
 @pytest.mark.parametrize("program", ["run", "web"])
 async def test_f162_a_port_that_is_taken_is_one_line_and_exit_2(house: House, program: str):
     with socket.create_server(("127.0.0.1", 0)) as taken:
