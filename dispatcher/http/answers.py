@@ -86,7 +86,7 @@ def result(row: Row, error: str | None = None) -> dict[str, Any]:
         "transactionId": row["transaction_id"],
         "novuTransactionId": row["novu_transaction_id"],
         "status": label(row),
-        "error": error or (row["error"] if ended else None),
+        "error": error or (row["error"] if row["status"] in ("FAILED", "PARTIAL") else None),
         "nextAttemptAt": row["next_attempt_at"],
         "details": {
             "successCount": row["accepted"] or 0,

@@ -116,12 +116,14 @@ class Api:
         return JSONResponse(answers.state(await self._of_workflow(workflow)))
 
     async def _retract(self, row: Row, asked: Cancel) -> Response:
+        """Retract a row as it is, whatever a dispatcher may do with it meanwhile."""
         desk = await self._desk()
-        if row["status"] != "RETRACTED" and not await self._change(desk.retract, [answers.seen(row)], asked.reason):
+        for _ in range(TURNS):
+            if row["status"] == "RETRACTED" or await desk.retract([answers.seen(row)], asked.reason):
+                return JSONResponse(answers.retracted(row))
+            await asyncio.sleep(LOOK_SECONDS)
             row = await self._row(row["id"])
-            if row["status"] != "RETRACTED":
-                raise HTTPException(409, f"notification {row['id']} is {row['status']}, and {LOCKED}")
-        return JSONResponse(answers.retracted(row))
+        raise HTTPException(409, f"notification {row['id']} {LOCKED}")
 
     async def _send(self, asked: Trigger) -> dict[int, str]:
         """Set back to PENDING what needs it; return what cannot be sent, and why."""
@@ -130,21 +132,18 @@ class Api:
         able = [row for key, row in rows.items() if key not in refused]
         back = [answers.seen(row) for row in able if answers.to_be_set_back(row, resend=asked.resend)]
         if back:
-            done = await self._change((await self._desk()).resend, back, asked.reason)
+            done = await self._set_back(back, asked.reason)
             left = await self._look([row.id for row in back if row.id not in done])
             # What is no longer as it was is being sent by somebody else, or was taken back: it is told as it is.
             refused |= {key: LOCKED for key, row in left.items() if row["status"] == rows[key]["status"]}
         return refused
 
-    @staticmethod
-    async def _change(
-        step: Callable[[Sequence[Seen], str | None], Awaitable[list[int]]], rows: list[Seen], reason: str | None
-    ) -> set[int]:
-        """Change rows, and try those again that somebody has locked; return the ones that were changed."""
-        done: set[int] = set()
+    async def _set_back(self, rows: list[Seen], reason: str | None) -> set[int]:
+        """Set rows back to PENDING, and try those again that somebody has locked; return the ones that were changed."""
+        desk, done = await self._desk(), set[int]()
         for turn in range(TURNS):
             await asyncio.sleep(LOOK_SECONDS if turn else 0)
-            done |= set(await step([row for row in rows if row.id not in done], reason))
+            done |= set(await desk.resend([row for row in rows if row.id not in done], reason))
             if len(done) == len(rows):
                 break
         return done

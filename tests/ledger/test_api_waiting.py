@@ -91,3 +91,13 @@ async def test_two_who_ask_at_once_send_once(books: Books, http: httpx.AsyncClie
     answers = await asyncio.gather(*(http.post(ASK, json={"notificationId": row.id}) for _ in range(8)))
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "PENDING")}
     assert len(await books.rows("select id from dispatcher.action")) == 1
+
+
+async def test_a_row_that_is_claimed_meanwhile_is_retracted_all_the_same(books: Books, http: httpx.AsyncClient):
+    row = await books.notify()
+    async with books.owner.transaction():
+        await books.change(row, notification_status="PROCESSING")
+        waiting = asyncio.create_task(http.post(f"/api/notifications/{row}/cancel"))
+        await asyncio.sleep(0.1)
+    assert (await waiting).status_code == 200
+    assert await books.status(row) == "RETRACTED"
