@@ -20,6 +20,7 @@ from house import WEB, House, Process, eventually
 from psycopg import conninfo
 
 from dispatcher.devstack.processes import free_port
+from dispatcher.settings import EVERYWHERE
 
 XNOVU = {"status", "uptime", "components", "enterprise_status", "temporal_status"}
 OURS = {"broken", "listener", "sweep", "database", "backlog", "nodes", "novu"}
@@ -234,7 +235,7 @@ async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_
     assert "DISPATCHER_HTTP_TOKEN" in refused.words()
     web = house.start(WEB, **platform, DISPATCHER_HTTP_TOKEN=TOKEN)
     async with await web.http() as http:
-        assert '"host": "0.0.0.0"' in web.words()
+        assert f'"host": "{EVERYWHERE}"' in web.words()
         assert str(http.base_url.port) == platform["PORT"]
         assert (await http.get("/livez")).status_code == 200
         assert (await http.get("/status")).status_code == 401

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import subprocess
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def compare(shown: dict[str, Any], told: dict[str, Any]) -> None:
 
 
 def test_every_path_stands_on_the_page_and_no_other():
-    health = Health(Condition(), Numbers(timedelta(seconds=1)), ())
+    health = Health(Condition(), Numbers(), ())
     served = {route.path for route in (*health.routes, *Api(Condition(), ()).routes)}
     table = set(re.findall(r"^\| `(?:GET|POST) ([^`?]+)", DOCS, re.MULTILINE))
     names = {path.replace("{workflow}", "{workflowId}").replace("{notification}", "{id}") for path in served}
