@@ -10,11 +10,11 @@ import json
 import sys
 from dataclasses import dataclass
 
-from bench import burst, idle, latency, producers, recovery, report, stack
+from bench import burst, flood, idle, latency, producers, recovery, report, stack
 from bench.contestants import prepare_all
 from bench.verdict import spread
 
-PARTS = ("latency", "burst", "idle", "producers", "recovery")
+PARTS = ("latency", "burst", "idle", "producers", "recovery", "flood")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Sizes:
     producer_seconds: float = 6
     recovery_bursts: int = 5
     recovery_rows: int = 4_000
+    flood_rows: int = 800
+    flood_rounds: int = 4
+    flood_requests_a_second: int = 2_000
+    flood_slow_clients: int = 500
 
 
 QUICK = Sizes(
@@ -44,6 +48,10 @@ QUICK = Sizes(
     producer_seconds=1,
     recovery_bursts=1,
     recovery_rows=200,
+    flood_rows=8,
+    flood_rounds=1,
+    flood_requests_a_second=200,
+    flood_slow_clients=20,
 )
 
 
@@ -78,6 +86,11 @@ async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
             results.producers = await producers.measure(running, sizes.producer_rounds, sizes.producer_seconds, say)
         if "recovery" in parts:
             results.recovery = await recovery.measure(running, sizes.recovery_bursts, sizes.recovery_rows, say)
+        if "flood" in parts:
+            load = (sizes.flood_requests_a_second, sizes.flood_slow_clients)
+            found = await flood.measure(running, sizes.flood_rows, sizes.flood_rounds, *load, say)
+            results.flood = {name: spread(seconds) for name, seconds in found.seconds.items()}
+            results.flood_requests = found.requests
     return results
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import AsyncConnection
@@ -57,6 +58,7 @@ class Block:
     connection: AsyncConnection
     process: "subprocess.Popen[bytes]"
     ready_seconds: float
+    log: Path
     written: int = 0
 
     async def write(self, rows: int) -> Written:
@@ -102,9 +104,8 @@ async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Bloc
             lambda: said(process, log.read_bytes(), contestant.ready), READY_SECONDS, f"{contestant.name} ready"
         )
         ready_seconds = time.monotonic() - began
-        running = Block(
-            contestant, stack.novu, await psycopg.AsyncConnection.connect(url, autocommit=True), process, ready_seconds
-        )
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
+        running = Block(contestant, stack.novu, connection, process, ready_seconds, log)
         try:
             yield running
         finally:

@@ -17,9 +17,19 @@ from rich.table import Table
 from bench.block import ledger
 from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR
+from bench.flood import ALONE
 from bench.idle import Idle
 from bench.producers import NO_TRIGGER
-from bench.verdict import Spread, Verdict, judge_burst, judge_idle, judge_latency, judge_producers, judge_recovery
+from bench.verdict import (
+    Spread,
+    Verdict,
+    judge_burst,
+    judge_flood,
+    judge_idle,
+    judge_latency,
+    judge_producers,
+    judge_recovery,
+)
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "uvloop")
@@ -35,6 +45,8 @@ class Results:
     idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
     producers: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
     recovery: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    flood: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
+    flood_requests: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
 
     def verdicts(self) -> list[Verdict]:
         """Return every judged number."""
@@ -44,6 +56,7 @@ class Results:
             (self.idle, judge_idle),
             (self.producers, judge_producers),
             (self.recovery, judge_recovery),
+            (self.flood, judge_flood),
         ]
         return [verdict for found, judge in parts if found for verdict in judge(found)]  # pyright: ignore[reportArgumentType]
 
@@ -89,7 +102,7 @@ def save(record: Mapping[str, Any]) -> Path:
 def show(results: Results) -> None:
     """Print the tables."""
     console = Console(file=sys.stdout)
-    tables = (latency_table, burst_table, idle_table, producers_table, recovery_table)
+    tables = (latency_table, burst_table, idle_table, producers_table, recovery_table, flood_table)
     for table in (make(results) for make in tables):
         if table.row_count:
             console.print(table)
@@ -142,6 +155,16 @@ def recovery_table(results: Results) -> Table:
     table = columns("recovery", "rows/s")
     for when, rate in results.recovery.items():
         table.add_row(f"{when} the restart", f"{rate:.0f}")
+    return table
+
+
+def flood_table(results: Results) -> Table:
+    """Return commit to Novu's request, beside a flood at the port."""
+    table = columns("commit to Novu's request, the port", "rows", "p50 ms", "p99 ms", "p99 / alone", "requests")
+    for name, spread in results.flood.items():
+        numbers = (spread.p50_ms, spread.p99_ms, spread.p99_ms / results.flood[ALONE].p99_ms)
+        sent = 0 if name == ALONE else results.flood_requests["sent"]
+        table.add_row(name, str(spread.rows), *(f"{number:.2f}" for number in numbers), str(sent))
     return table
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR, ONE_BY_ONE, PEERS
+from bench.flood import ALONE, FLOODED
 from bench.idle import Idle
 from bench.producers import ADAPTIVE, NO_TRIGGER
 
@@ -79,3 +80,9 @@ def judge_producers(rates: Mapping[str, float]) -> list[Verdict]:
 def judge_recovery(rates: Mapping[str, float]) -> list[Verdict]:
     """Judge how fast it is after the database's restart."""
     return [at_least("recovery, after / before PostgreSQL's restart", rates["after"] / rates["before"], 0.98)]
+
+
+def judge_flood(spreads: Mapping[str, Spread]) -> list[Verdict]:
+    """Judge what requests to the port cost the rows."""
+    ratio = spreads[FLOODED].p99_ms / spreads[ALONE].p99_ms
+    return [at_most("latency p99, port flooded / alone", ratio, 1.1)]

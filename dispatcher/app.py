@@ -22,9 +22,7 @@ from dispatcher.database import LOST, Pool, check_installed, open_pool, using
 from dispatcher.dispatch import Door
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.errors import Unreachable
-from dispatcher.http.health import Health
-from dispatcher.http.numbers import Numbers
-from dispatcher.http.server import bind, on_loopback, serving
+from dispatcher.http.port import port
 from dispatcher.install import grants, preflight
 from dispatcher.install.names import parse
 from dispatcher.listener import Deaf, Listener, check_listening
@@ -51,7 +49,7 @@ async def run(settings: Settings) -> None:
     node = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
     async with (
         alerts.telling(settings, node),
-        health(settings) as numbers,
+        port(settings, metrics.registry) as here,
         database(settings) as pool,
         gateway(settings) as novu,
     ):
@@ -60,7 +58,8 @@ async def run(settings: Settings) -> None:
             create_namespace=settings.create_namespace,
             metrics_at=settings.temporal_metrics,
         )
-        outbox = numbers.outbox = await open_outbox(pool, settings, node)
+        outbox = await open_outbox(pool, settings, node)
+        here.know(pool, outbox)
         policy = Policy(settings.lease, settings.max_runs, settings.retry_horizon)
         starter = temporal.Starter(client, settings.task_queue)
         wake = Wake()
@@ -118,16 +117,6 @@ async def farewell(outbox: Outbox, node: str) -> None:
         log.info("stopped", node=node, handed_back=await outbox.farewell())
     except LOST as error:
         log.warning("stopped_without_database", node=node, error=str(error))
-
-
-@asynccontextmanager
-async def health(settings: Settings) -> AsyncGenerator[Numbers]:
-    """Serve the health port for the block: from before anything is connected until all is handed back."""
-    numbers = Numbers()
-    listening = bind(settings.http_host, settings.http_port)
-    told = Health(condition.here, numbers, settings.enterprise_ids, metrics.registry)
-    async with serving(listening, told.app(settings.http_token, private=on_loopback(listening))):
-        yield numbers
 
 
 @asynccontextmanager

@@ -98,6 +98,7 @@ class Listener:
                 metrics.LAST_NOTIFICATION.set_to_current_time()
             else:
                 CANARIES.inc()
+                metrics.LAST_CANARY.set_to_current_time()
                 self._heard.set()
 
     async def _prove(self) -> None:

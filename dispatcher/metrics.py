@@ -43,6 +43,9 @@ NOTIFICATIONS_RECEIVED = Counter(
 LAST_NOTIFICATION = Gauge(
     "dispatcher_listener_last_notification_timestamp_seconds", "When the last wake-up was heard.", registry=registry
 )
+LAST_CANARY = Gauge(
+    "dispatcher_listener_last_canary_timestamp_seconds", "When our own probe was last heard.", registry=registry
+)
 
 CLAIMED = Counter("dispatcher_claimed_rows", "Rows taken, by what led to them.", ["source"], registry=registry)
 DISPATCH = Counter(

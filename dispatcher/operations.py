@@ -51,6 +51,7 @@ MATCHES: dict[str, LiteralString] = {
     "statuses": "(n.notification_status::text = any(%(statuses)s) or 'PARTIAL' = any(%(statuses)s)"
     " and n.notification_status::text = 'FAILED' and n.error_details ->> 'outcome' = 'PARTIAL')",
     "enterprise": "n.enterprise_id::text = %(enterprise)s",
+    "enterprises": "n.enterprise_id::text = any(%(enterprises)s)",
     "workflow": "w.workflow_key = %(workflow)s",
     "error": "strpos(lower(coalesce(d.last_error, n.error_details ->> 'error')), lower(%(error)s)) > 0",
     "dead": "d.dead_lettered_at is not null and n.notification_status::text in ('FAILED', 'PARTIAL')",
@@ -70,6 +71,7 @@ class Filters:
     ids: tuple[int, ...] = ()
     statuses: tuple[str, ...] = ()
     enterprise: str | None = None
+    enterprises: tuple[str, ...] = ()
     workflow: str | None = None
     error: str | None = None
     since: datetime | timedelta | None = None
@@ -96,6 +98,7 @@ class Filters:
             "ids": list(self.ids),
             "statuses": list(self.statuses),
             "enterprise": self.enterprise,
+            "enterprises": list(self.enterprises),
             "workflow": self.workflow,
             "error": self.error,
             "since": self.since,
@@ -156,8 +159,12 @@ class Operations:
 
     async def show(self, notification_id: int) -> Row | None:
         """Return one row with all that says what happens next."""
-        found = await self._json("row", NO_PARTS, id=notification_id, alive=ALIVE)
+        found = await self.look(Filters(ids=(notification_id,)))
         return found[0] if found else None
+
+    async def look(self, filters: Filters) -> list[Row]:
+        """Return the matching rows, each with all that says what happens next."""
+        return await self._json("row", {"matching": filters.condition()}, **filters.parameters(), alive=ALIVE)
 
     async def recipients(self, notification_id: int, limit: int) -> tuple[list[Row], int]:
         """Return what became of a row's recipients, and how many there are in all."""

@@ -5,6 +5,7 @@ works unchanged. What is not understood is an error that names the variable, nev
 variables are not ours: `temporal_environment` hands them to `temporalio.envconfig`.
 """
 
+import socket
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from dispatcher.environment.conninfo import SHAPE, conninfo, pooler_hint
 from dispatcher.environment.durations import parse_duration
 from dispatcher.environment.places import (
     ENV_FILE,
+    ENVIRONMENT,
     Found,
     Layer,
     explained,
@@ -42,6 +44,8 @@ __all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables
 
 MOST_SWEEP_INTERVAL = timedelta(seconds=20)
 """Our promises rest on sweeps, and so does the word of a process that it lives."""
+
+EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
 
 _LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
 
@@ -196,7 +200,8 @@ class Settings(BaseSettings):
     http_host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("DISPATCHER_HTTP_HOST"),
-        description="Address of the health port. Beyond loopback only bare health paths are open without a token.",
+        description="Address of the health port; everywhere where a platform sets PORT. Beyond loopback only the bare"
+        " health paths are open without a token.",
     )
     http_port: int = Field(
         default=3001,
@@ -209,6 +214,11 @@ class Settings(BaseSettings):
         default=None,
         validation_alias=AliasChoices("DISPATCHER_HTTP_TOKEN"),
         description="Bearer token for all but the bare health paths: 16 characters or more (openssl rand -hex 32).",
+    )
+    http_api: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("DISPATCHER_HTTP_API"),
+        description="Let whoever has the token send and retract notifications over HTTP, as docs/http.md says.",
     )
     temporal_metrics: str | None = Field(
         default=None,
@@ -271,10 +281,19 @@ class Settings(BaseSettings):
             raise ValueError("should have 16 characters or more")
         return token
 
+    @field_validator("http_api")
+    @classmethod
+    def _has_a_token(cls, api: object, info: ValidationInfo) -> object:
+        if api and info.data.get("http_token", "") is None:
+            raise ValueError("needs DISPATCHER_HTTP_TOKEN, which is not set")
+        return api
+
     @classmethod
     def found_in(cls, places: tuple[Layer, ...]) -> "Settings":
         """Build the settings that `places` hold."""
         found = {field: hit for field in cls.model_fields if (hit := find(variables(field), places))}
+        if "http_host" not in found and (port := found.get("http_port")) and given_by_platform(port):
+            found["http_host"] = Found(port.variable, port.source, EVERYWHERE)
         try:
             settings = cls.model_validate({field: hit.value for field, hit in found.items()})
         except ValidationError as error:
@@ -304,6 +323,11 @@ class Settings(BaseSettings):
         if self.novu_secret_key is None:
             raise ConfigurationError("NOVU_SECRET_KEY is not set: copy the environment's API key from Novu's dashboard")
         return self.novu_secret_key
+
+
+def given_by_platform(port: Found) -> bool:
+    """Return whether a platform has chosen the port: its router comes from outside, and would not reach loopback."""
+    return port.variable == "PORT" and port.source == ENVIRONMENT
 
 
 def variables(field: str) -> list[str]:

@@ -30,13 +30,15 @@ def test_a_quick_run_measures_every_contestant(record: dict[str, Any]):
     assert set(record["producers"]) == {"off", "always", "adaptive"}
     assert all(rate > 0 for rate in record["producers"].values())
     assert all(record["recovery"][when] > 0 for when in ("before", "after"))
+    assert set(record["flood"]) == {"alone", "flooded"}
+    assert record["flood_requests"]["sent"] > record["flood_requests"]["200"] > 0
     assert record["machine"]["packages"]["novu-py"]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_row_was_accepted_exactly_once_by_the_standins_ledger(record: dict[str, Any]):
-    assert len(record["ledger"]) == 4 + 4 + 4 + 1
+    assert len(record["ledger"]) == 4 + 4 + 4 + 1 + 1
     for block in record["ledger"]:
         assert block["accepted"] == block["effects"] == block["written"], block
         assert block["duplicates"] == 0, block
@@ -46,5 +48,5 @@ def test_every_row_was_accepted_exactly_once_by_the_standins_ledger(record: dict
 @pytest.mark.timeout(300)
 def test_every_judged_number_names_its_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
-    assert len(judged) == 7
+    assert len(judged) == 8
     assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())

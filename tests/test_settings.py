@@ -16,7 +16,7 @@ from dispatcher.environment.conninfo import masked
 from dispatcher.environment.durations import format_duration, parse_duration
 from dispatcher.environment.places import ACCEPTED_NOT_USED
 from dispatcher.errors import ConfigurationError
-from dispatcher.settings import ENV_FILE, Settings, conninfo, load, pooler_hint, variables
+from dispatcher.settings import ENV_FILE, EVERYWHERE, Settings, conninfo, load, pooler_hint, variables
 
 SECRET = "hunter2hunter2"
 URL = f"postgres://app:{SECRET}@db.example.com:5432/shop"
@@ -192,10 +192,41 @@ def test_missing_variables_are_named_with_their_remedy() -> None:
         load(None, REQUIRED).require_novu_key()
 
 
-def test_variables_of_a_kubernetes_service_called_dispatcher_are_not_ours() -> None:
-    load(None, REQUIRED | {"DISPATCHER_PORT": "tcp://10.0.0.1:80", "DISPATCHER_PORT_80_TCP_ADDR": "10.0.0.1"})
-    load(None, REQUIRED | {"DISPATCHER_SERVICE_HOST": "10.0.0.1", "DISPATCHER_SERVICE_PORT_HTTP": "80"})
-    assert refused(DISPATCHER_PORTS="1")
+@pytest.mark.parametrize("service", ["DISPATCHER", "DISPATCHER_WEB", "DISPATCHER_PORT_OF_CALL"])
+def test_variables_of_kubernetes_services_are_not_ours(service: str) -> None:
+    ours = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "3001",
+        "SERVICE_PORT_HTTP": "3001",
+        "PORT": "tcp://10.0.0.1:3001",
+        "PORT_3001_TCP": "tcp://10.0.0.1:3001",
+        "PORT_3001_TCP_ADDR": "10.0.0.1",
+        "PORT_3001_TCP_PORT": "3001",
+        "PORT_3001_TCP_PROTO": "tcp",
+    }
+    load(None, REQUIRED | {f"{service}_{name}": value for name, value in ours.items()})
+
+
+@pytest.mark.parametrize("slip", ["DISPATCHER_HTPP_PORT", "DISPATCHER_PORT", "DISPATCHER_WEB_PORT_3001_TPC"])
+def test_a_slip_does_not_pass_for_a_kubernetes_service(slip: str) -> None:
+    assert slip in refused(**{slip: "3001", "DISPATCHER_WEB_SERVICE_HOST": "10.0.0.1"})
+
+
+def test_a_port_chosen_by_the_platform_is_listened_to_from_everywhere(tmp_path: Path) -> None:
+    assert load(None, REQUIRED | {"PORT": "8080"}).http_host in ("::", "0.0.0.0")
+    assert load(None, REQUIRED | {"PORT": "8080", "DISPATCHER_HTTP_HOST": "127.0.0.1"}).http_host == "127.0.0.1"
+    assert load(None, REQUIRED | {"PORT": "8080", "DISPATCHER_HTTP_PORT": "3001"}).http_host == "127.0.0.1"
+    file = tmp_path / "project.env"  # of a project that says so to its own web server
+    file.write_text("PORT=3000")
+    assert load(file, REQUIRED).http_host == "127.0.0.1"
+    origin = next(each for each in origins(load(None, REQUIRED | {"PORT": "8080"})) if "HOST" in each.variable)
+    assert origin == ("DISPATCHER_HTTP_HOST", EVERYWHERE, "environment as PORT")
+
+
+def test_the_trigger_api_needs_a_token() -> None:
+    assert not load(None, REQUIRED).http_api
+    assert "DISPATCHER_HTTP_API needs DISPATCHER_HTTP_TOKEN" in refused(DISPATCHER_HTTP_API="true")
+    assert load(None, REQUIRED | {"DISPATCHER_HTTP_API": "true", "DISPATCHER_HTTP_TOKEN": "x" * 16}).http_api
 
 
 @given(st.sampled_from(sorted({name for field in Settings.model_fields for name in variables(field)})))

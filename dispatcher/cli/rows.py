@@ -85,6 +85,7 @@ def tell(row: "Row", coming: str, recipients: "list[Row]", total: int) -> None:
     from dispatcher.cli import screen
 
     hidden = {"outcome", "now", "due", "held", "nodes_alive", "to_take_back", "retraction_noticed", "status"}
+    hidden |= {"accepted", "unknown", "novu_transaction_id"}  # the recipients below tell
     screen.pairs([("id", row["id"]), ("status", screen.status(row)), ("next", coming)])
     times = {name for name in row if name.endswith(("_at", "_until")) or name == "scheduled_for"}
     for name in [name for name in row if name not in hidden | {"id"}]:

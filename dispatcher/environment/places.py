@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource
 from dispatcher.errors import ConfigurationError
 
 ENV_FILE = Path(".env")
+ENVIRONMENT = "environment"
 
 ACCEPTED_NOT_USED = {
     "SUBSCRIPTION_MAX_RETRIES": "the listener never gives up; the sweep finds notifications meanwhile",
@@ -37,8 +38,10 @@ _WORDING = [
     (r"^String should match pattern .*", "is not understood"),
     (r"^(Value error, |Input (?=should ))", ""),
 ]
-# What Kubernetes puts into every pod that lives beside a service called "dispatcher".
-_KUBERNETES = re.compile(r"DISPATCHER_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
+# What Kubernetes puts into every pod that lives beside a service called "dispatcher" or "dispatcher-…".
+_KUBERNETES = re.compile(
+    r"(DISPATCHER(?:_\w+?)??)_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)"
+)
 
 
 class Layer(NamedTuple):
@@ -58,7 +61,7 @@ class Found(NamedTuple):
 
 def layers(env_file: Path | None, environ: Mapping[str, str] | None = None) -> tuple[Layer, ...]:
     """Return the places to look in, strongest first. Only the usual `.env` may be missing."""
-    environment = Layer("environment", _filled(os.environ if environ is None else environ))
+    environment = Layer(ENVIRONMENT, _filled(os.environ if environ is None else environ))
     if env_file is None or (env_file == ENV_FILE and not env_file.exists()):
         return (environment,)
     if not env_file.exists():
@@ -117,9 +120,15 @@ def explained(error: ValidationError, fields: Mapping[str, FieldInfo], found: Ma
 def refuse_unknown(present: Collection[str], known: Collection[str]) -> None:
     """Raise ConfigurationError for a `DISPATCHER_*` variable that nobody reads: most likely a slip of the finger."""
     for name in sorted(set(present) - set(known)):
-        if name.startswith("DISPATCHER_") and not _KUBERNETES.fullmatch(name):
+        if name.startswith("DISPATCHER_") and not is_of_kubernetes(name, present):
             nearest = difflib.get_close_matches(name, [own for own in known if own.startswith("DISPATCHER_")], 1, 0)
             raise ConfigurationError(f"{name} is not a setting: did you mean {nearest[0]}?")
+
+
+def is_of_kubernetes(name: str, present: Collection[str]) -> bool:
+    """Return whether the variable describes a service. Its host always comes along, so that no slip looks like one."""
+    match = _KUBERNETES.fullmatch(name)
+    return match is not None and f"{match[1]}_SERVICE_HOST" in present
 
 
 def _filled(values: Mapping[str, str | None]) -> dict[str, str]:

@@ -4,6 +4,7 @@ The first keys are XNovu's, so that what watched it can watch us; those from `br
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher import metrics
@@ -63,7 +64,6 @@ def listener(condition: Condition) -> dict[str, Any]:
     """Return how this process hears; a process without a listener knows nothing of it."""
     if "listener" not in condition.expected:
         return {"status": "not_initialized"}
-    last = metrics.value("dispatcher_listener_last_notification_timestamp_seconds")
     return {
         "status": condition.state("listener"),
         "connected": bool(metrics.value("dispatcher_listener_connected")),
@@ -72,8 +72,15 @@ def listener(condition: Condition) -> dict[str, Any]:
             sum(metrics.value("dispatcher_listener_reconnects_total", reason=why) for why in ("lost", "unheard"))
         ),
         "notifications": int(metrics.value("dispatcher_notifications_received_total", kind="wake_up")),
-        "last_notification_at": last or None,
+        "last_notification_at": moment("dispatcher_listener_last_notification_timestamp_seconds"),
+        "last_canary_at": moment("dispatcher_listener_last_canary_timestamp_seconds"),
     }
+
+
+def moment(name: str) -> str | None:
+    """Return the time that a metric holds; None while it never was."""
+    seconds = metrics.value(name)
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
 
 
 def sweep(condition: Condition, numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,12 +97,14 @@ def subscriptions(condition: Condition, numbers: Mapping[str, Any]) -> dict[str,
     """Return /health/subscriptions."""
     total, active, _ = ears(condition, numbers)
     heard = listener(condition)
+    if not total:
+        return {"status": "no_polling_loop", "message": "no dispatcher is running", "listener": heard}
     return {
-        "status": "healthy" if total and active == total else "degraded",
-        "polling_loop": {"status": "running" if total else "stopped"},
+        "status": "healthy" if active == total else "degraded",
+        "polling_loop": {"status": "running"},
         "subscription_manager": {
-            "isActive": total > 0,
-            "isHealthy": 0 < active == total,
+            "isActive": True,
+            "isHealthy": active == total,
             "retryCount": heard.get("reconnects", 0),
             "maxRetries": None,
             "events": heard.get("notifications", 0),

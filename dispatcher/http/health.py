@@ -17,18 +17,13 @@ from uuid import UUID
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from pydantic import SecretStr
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from dispatcher import __version__, metrics
 from dispatcher.condition import Condition
 from dispatcher.http import documents
-from dispatcher.http.guard import Guard
 from dispatcher.http.numbers import Numbers
 
 METHODS = ["GET", "OPTIONS"]
@@ -51,8 +46,9 @@ class Health:
         self._metrics = OnceASecond(self._make_metrics)
         self._status = OnceASecond(self._make_status)
 
-    def app(self, token: SecretStr | None, *, private: bool) -> ASGIApp:
-        """Return everything behind its guard."""
+    @property
+    def routes(self) -> list[Route]:
+        """The paths."""
         pages = {
             "/health": self.health,
             "/livez": self.livez,
@@ -63,9 +59,7 @@ class Health:
             "/health/subscriptions": self.subscriptions,
             "/metrics": self.metrics,
         }
-        routes = [Route(path, page, methods=METHODS) for path, page in pages.items()]
-        told = {HTTPException: http_error, Exception: bug}
-        return Guard(Starlette(routes=routes, exception_handlers=told), token, private=private)
+        return [Route(path, page, methods=METHODS) for path, page in pages.items()]
 
     async def health(self, _: Request) -> Response:
         """Answer as XNovu did: 503 only when this process is about to go."""
@@ -198,15 +192,3 @@ def process() -> Mapping[str, Any]:
         "cpu": {"user": used.ru_utime, "system": used.ru_stime},
         "pythonVersion": platform.python_version(),
     }
-
-
-async def http_error(_: Request, error: Exception) -> Response:
-    """Say what is wrong with a request."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = getattr(error, "headers", None)
-    return JSONResponse({"error": str(getattr(error, "detail", "error"))}, status, headers)
-
-
-async def bug(_: Request, __: Exception) -> Response:
-    """Say that it is our fault; the log has the rest."""
-    return JSONResponse({"error": "internal error"}, 500)

@@ -13,12 +13,10 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from dispatcher import alerts, condition
-from dispatcher.database import check_installed, open_pool
+from dispatcher.database import Pool, check_installed, open_pool
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.errors import ConfigurationError, DispatcherError
-from dispatcher.http.health import Health
-from dispatcher.http.numbers import Numbers
-from dispatcher.http.server import bind, on_loopback, serving
+from dispatcher.http.port import Port, port
 from dispatcher.install.names import parse
 from dispatcher.logs import get_logger, kind
 from dispatcher.outbox import Outbox
@@ -27,7 +25,7 @@ from dispatcher.signals import stop_signal
 from dispatcher.statements import Relations
 
 LOOK_SECONDS = 5.0
-POOL = 2
+POOL = 4
 
 log = get_logger("web")
 
@@ -41,16 +39,13 @@ async def web(settings: Settings) -> None:
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`."""
     condition.here.expect(["postgres"])
-    numbers = Numbers()
-    listening = bind(settings.http_host, settings.http_port)
-    private = on_loopback(listening)
-    check_reach(settings, private=private)
-    app = Health(condition.here, numbers, settings.enterprise_ids).app(settings.http_token, private=private)
-    async with serving(listening, app), anyio.create_task_group() as tasks:
-        tasks.start_soon(look, settings, numbers)
-        await stop.wait()
-        condition.here.stopping = True
-        tasks.cancel_scope.cancel()
+    async with port(settings) as here:
+        check_reach(settings, private=here.private)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look, settings, here)
+            await stop.wait()
+            condition.here.stopping = True
+            tasks.cancel_scope.cancel()
     log.info("stopped")
 
 
@@ -65,13 +60,14 @@ def check_reach(settings: Settings, *, private: bool) -> None:
         log.warning("nobody_can_reach_us", hint="set DISPATCHER_HTTP_HOST=0.0.0.0 and DISPATCHER_HTTP_TOKEN")
 
 
-async def look(settings: Settings, numbers: Numbers) -> None:
+async def look(settings: Settings, here: Port) -> None:
     """Connect, and then look regularly, so that readiness knows without being asked for /status."""
+    numbers = here.numbers
     async with AsyncExitStack() as exits:
         while True:
             try:
                 if numbers.outbox is None:
-                    numbers.outbox = await connect(settings, exits)
+                    here.know(*await connect(settings, exits))
                 await numbers.read()
             except (DispatcherError, psycopg.Error, PoolTimeout) as error:
                 condition.broken("postgres", f"{kind(error)}: {error}")
@@ -80,8 +76,8 @@ async def look(settings: Settings, numbers: Numbers) -> None:
             await asyncio.sleep(LOOK_SECONDS)
 
 
-async def connect(settings: Settings, exits: AsyncExitStack) -> Outbox:
-    """Return the outbox, to be read. Raises while the database is away or not prepared."""
+async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, Outbox]:
+    """Return the pool, and the outbox to be read. Raises while the database is away or not prepared."""
     table = parse(settings.outbox)
     async with AsyncExitStack() as attempt:
         pool = await open_pool(conninfo(settings.database_url), size=POOL)
@@ -89,4 +85,4 @@ async def connect(settings: Settings, exits: AsyncExitStack) -> Outbox:
         status = await check_installed(pool, str(table))
         exits.push_async_exit(attempt.pop_all())
     relations = Relations(table.identifier, table.workflow.identifier)
-    return Outbox(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)
+    return pool, Outbox(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)

@@ -1,0 +1,141 @@
+"""What requests to the health port cost those who wait for their notifications.
+
+One Dispatcher, one row at a time as in latency.py, in rounds that alternate: left alone, and with a flood at its port,
+of so many requests a second and of slow clients that begin one and never end it. What is judged is the ratio of the two
+p99s. The flood comes from a process of its own, which this machine has to carry as well.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.block import Block, block
+from bench.contestants import DISPATCHER
+from bench.latency import WARM_UP, one_row
+from bench.stack import Say, Stack
+
+ALONE, FLOODED = "alone", "flooded"
+PATHS = ("/livez", "/status", "/metrics", "/nowhere")
+STEP_SECONDS = 0.05
+PATIENCE_SECONDS = 2.0
+HAND_OVER_SECONDS = 1.0
+"""For what a flood left behind to be over."""
+
+
+@dataclass(frozen=True)
+class Flood:
+    """Rows' seconds by round, and what the flood's requests came to: how many were sent, and how they were answered."""
+
+    seconds: dict[str, list[float]]
+    requests: dict[str, int]
+
+
+async def measure(stack: Stack, rows: int, rounds: int, a_second: int, slow: int, say: Say) -> Flood:
+    """Return the seconds of `rows` rows, half of them under a flood."""
+    found = Flood({ALONE: [], FLOODED: []}, {})
+    async with block(stack, DISPATCHER) as running:
+        port = port_of(running.log)
+        for _ in range(WARM_UP):
+            await one_row(running)
+        for number in range(rounds):
+            found.seconds[ALONE] += await some_rows(stack, running, -(-rows // (2 * rounds)))
+            async with flooding(port, a_second, slow, found.requests):
+                found.seconds[FLOODED] += await some_rows(stack, running, -(-rows // (2 * rounds)))
+            say(f"flood {number + 1}/{rounds}: {found.requests}")
+    return found
+
+
+async def some_rows(stack: Stack, running: Block, rows: int) -> list[float]:
+    """Return the seconds from commit to Novu's request of so many rows."""
+    committed = dict([await one_row(running) for _ in range(rows)])
+    arrived = {request.subscribers[0]: request.started_at for request in await stack.novu.requests()}
+    return [arrived[recipient] - moment for recipient, moment in committed.items()]
+
+
+def port_of(log: Path) -> int:
+    """Return the port that a Dispatcher said it listens at."""
+    return int(re.findall(r'"event": "http".*?"port": (\d+)', log.read_text())[0])
+
+
+@asynccontextmanager
+async def flooding(port: int, a_second: int, slow: int, requests: dict[str, int]) -> AsyncGenerator[None]:
+    """Flood the port for the block, from another process; add what came of it to `requests`."""
+    command = (sys.executable, "-m", "bench.flood", str(port), str(a_second), str(slow))
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()  # it is under way
+    yield
+    told, _ = await process.communicate(b"")  # the end of its input tells it to stop
+    for name, count in json.loads(told).items():
+        requests[name] = requests.get(name, 0) + count
+    await asyncio.sleep(HAND_OVER_SECONDS)
+
+
+async def flood(port: int, a_second: int, slow: int) -> Counter[str]:
+    """Send requests at a pace until our input ends; return how many were sent, and how they were answered."""
+    counts: Counter[str] = Counter()
+    tasks = {asyncio.create_task(dawdle(port, counts)) for _ in range(slow)}
+    over = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
+    began = time.monotonic()
+    under_way = False
+    while not over.done():
+        await asyncio.sleep(STEP_SECONDS)
+        if counts["200"] and not under_way:
+            under_way = True
+            print("under way", flush=True)
+        for _ in range(round((time.monotonic() - began) * a_second) - counts["sent"]):
+            path = PATHS[counts["sent"] % len(PATHS)]
+            counts["sent"] += 1
+            tasks.add(task := asyncio.create_task(ask(port, path, counts)))
+            task.add_done_callback(tasks.discard)
+    for task in tuple(tasks):
+        task.cancel()
+    return counts
+
+
+async def ask(port: int, path: str, counts: Counter[str]) -> None:
+    """Send one request on a connection of its own; count its answer, by status."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+                status = (await reader.read())[9:12].decode() or "hung up"
+            finally:
+                writer.transport.abort()
+    except TimeoutError:
+        status = "no answer"
+    except OSError:
+        status = "refused"
+    counts[status] += 1
+
+
+async def dawdle(port: int, counts: Counter[str]) -> None:
+    """Begin requests and never end them; once sent away, come again."""
+    while True:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            end = asyncio.create_task(reader.read())
+            try:
+                writer.write(b"GET /livez HTTP/1.1\r\nx: ")
+                while not (await asyncio.wait([end], timeout=1))[0]:
+                    writer.write(b"a")
+                counts["slow, sent away"] += 1
+                end.exception()
+            finally:
+                writer.transport.abort()
+        await asyncio.sleep(0.1)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(flood(*map(int, sys.argv[1:4])))))

@@ -1,0 +1,96 @@
+"""Every command of docs/http.md is run against a real `dispatcher run`, and every path that is served stands in it."""
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import anyio
+from house import RUN_ROLE, House
+
+from dispatcher.condition import Condition
+from dispatcher.http.api import Api
+from dispatcher.http.health import Health
+from dispatcher.http.numbers import Numbers
+from dispatcher.install import render_grants
+
+DOCS = (Path(__file__).parents[2] / "docs/http.md").read_text()
+TOKEN = "0123456789abcdef0123456789abcdef"
+SAME = ("status", "success", "async", "message", "isRunning", "totalCount", "successCount", "error")
+"""Values that are always what the page says; of the others only the keys are."""
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return the page's commands, each with the answer it shows."""
+    found: list[tuple[str, str]] = []
+    for block in re.findall(r"```console\n(.*?)```", DOCS, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], ""))
+            else:
+                found[-1] = (found[-1][0], line)
+    return found
+
+
+def placed(command: str, real: dict[str, str]) -> str:
+    """Return the command with what is real here for what the page calls it."""
+    for name, value in real.items():
+        command = command.replace(name, value)
+    return command
+
+
+def ask(command: str) -> str:
+    """Run one command as it stands there."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"PATH": "/usr/bin:/bin", "DISPATCHER_HTTP_TOKEN": TOKEN},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 127, "curl is missing: apt-get install curl"
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
+
+
+async def test_every_command_of_the_page_does_what_the_page_says(house: House):
+    await house.connection.execute(render_grants("notify.ent_notification", RUN_ROLE, operator=True).encode())
+    process = await house.running(
+        DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=TOKEN, DISPATCHER_SWEEP_INTERVAL="1s"
+    )
+    async with await process.http() as http:
+        while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110  (the test's own limit ends it)
+            await anyio.sleep(0.1)
+        port = f"127.0.0.1:{http.base_url.port}"
+        real = {"127.0.0.1:3001": port, "4711": str(await house.notify()), "4712": str(await house.notify())}
+        for command, shown in examples():
+            assert shlex.split(command)[0] == "curl"
+            answer = await anyio.to_thread.run_sync(ask, placed(command, real))
+            if command.endswith("/metrics"):
+                assert "dispatcher_listener_connected 1.0" in answer
+            else:
+                told = json.loads(answer)
+                assert "error" not in told or told["error"] is None, answer
+                if shown:
+                    compare(json.loads(shown), told)
+
+
+def compare(shown: dict[str, Any], told: dict[str, Any]) -> None:
+    """Check that an answer has the keys that the page shows, and the values that are always the same."""
+    assert list(shown) == list(told)
+    for key, value in shown.items():
+        if isinstance(value, dict) and value:
+            assert list(value) == list(told[key])  # pyright: ignore[reportUnknownArgumentType]
+        if key in SAME and shown.get("message") != "Notification queued":
+            assert told[key] == value, (key, told)
+
+
+def test_every_path_stands_on_the_page_and_no_other():
+    health = Health(Condition(), Numbers(), ())
+    served = {route.path for route in (*health.routes, *Api(Condition(), ()).routes)}
+    table = set(re.findall(r"^\| `(?:GET|POST) ([^`?]+)", DOCS, re.MULTILINE))
+    names = {path.replace("{workflow}", "{workflowId}").replace("{notification}", "{id}") for path in served}
+    assert table == names

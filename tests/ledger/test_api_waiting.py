@@ -1,0 +1,103 @@
+"""Whoever waits for the end of a sending waits for so long, and in such numbers; locked rows are asked for again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from ledger_books import Books
+from pydantic import SecretStr
+
+from dispatcher.condition import Condition
+from dispatcher.http import api
+from dispatcher.http.api import Api
+from dispatcher.http.port import guarded
+from dispatcher.models import State
+
+TOKEN = "0123456789abcdef"
+ASK = "/api/trigger-async"
+
+
+@pytest.fixture
+async def condition() -> Condition:
+    return Condition()
+
+
+@pytest.fixture
+async def http(books: Books, condition: Condition, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the API on a database without dispatchers: whatever is due stays so."""
+    monkeypatch.setattr(api, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(api, "LOOK_SECONDS", 0.05)
+    asked = Api(condition, ())
+    asked.know(books.pool, "notify.ent_notification")
+    transport = httpx.ASGITransport(app=guarded(asked.routes, SecretStr(TOKEN), private=True))
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://here", headers=headers) as http:
+        yield http
+
+
+async def waited(http: httpx.AsyncClient, row: int) -> tuple[int, dict[str, Any], float]:
+    began = time.monotonic()
+    answer = await http.post(ASK, json={"notificationId": row, "async": False})
+    return answer.status_code, answer.json(), time.monotonic() - began
+
+
+async def test_waiting_has_an_end(books: Books, http: httpx.AsyncClient):
+    code, answer, seconds = await waited(http, await books.notify())
+    assert (code, answer["success"], answer["status"]) == (202, False, "PENDING")
+    assert 1 <= seconds < 10
+
+
+async def test_only_so_many_wait_and_the_others_are_answered_at_once(
+    books: Books, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(api, "WAIT_SECONDS", 3600)
+    row = await books.notify()
+    crowd = [asyncio.create_task(waited(http, row)) for _ in range(api.MOST_WAITING + 4)]
+    done, waiting = await asyncio.wait(crowd, timeout=5)
+    assert (len(done), {task.result()[0] for task in done}) == (4, {202})
+    await books.change(row, notification_status="RETRACTED")
+    assert {task.result()[0] for task in (await asyncio.wait(waiting, timeout=20))[0]} == {200}
+    code, answer, _ = await waited(http, row)
+    assert (code, answer["status"]) == (409, "RETRACTED"), "the places are free again"
+
+
+async def test_nobody_waits_for_a_process_that_stops(books: Books, http: httpx.AsyncClient, condition: Condition):
+    condition.stopping = True
+    code, _, seconds = await waited(http, await books.notify())
+    assert code == 202
+    assert seconds < 1
+
+
+async def test_a_locked_row_is_tried_again_and_then_named(books: Books, http: httpx.AsyncClient):
+    row = await books.held()
+    await books.settle(row, State.REFUSED)
+    async with books.owner.transaction():
+        await books.owner.execute("select from notify.ent_notification where id = %s for update", [row.id])
+        code, answer, _ = await waited(http, row.id)
+        assert (code, "locked" in answer["error"], answer["status"]) == (409, True, "FAILED")
+        assert (await http.post(f"/api/notifications/{row.id}/cancel")).status_code == 409
+        waiting = asyncio.create_task(http.post(f"/api/notifications/{row.id}/cancel"))
+        await asyncio.sleep(0.1)
+    assert (await waiting).status_code == 200
+    assert await books.status(row.id) == "RETRACTED"
+
+
+async def test_two_who_ask_at_once_send_once(books: Books, http: httpx.AsyncClient):
+    row = await books.held()
+    await books.settle(row, State.REFUSED)
+    answers = await asyncio.gather(*(http.post(ASK, json={"notificationId": row.id}) for _ in range(8)))
+    assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "PENDING")}
+    assert len(await books.rows("select id from dispatcher.action")) == 1
+
+
+async def test_a_row_that_is_claimed_meanwhile_is_retracted_all_the_same(books: Books, http: httpx.AsyncClient):
+    row = await books.notify()
+    async with books.owner.transaction():
+        await books.change(row, notification_status="PROCESSING")
+        waiting = asyncio.create_task(http.post(f"/api/notifications/{row}/cancel"))
+        await asyncio.sleep(0.1)
+    assert (await waiting).status_code == 200
+    assert await books.status(row) == "RETRACTED"
