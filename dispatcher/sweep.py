@@ -45,7 +45,7 @@ class Found:
 class Sweep:
     """Looks after lost rows, and wakes the door."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (four it works with, three it is told)
         self,
         outbox: Outbox,
         starter: Starter,
@@ -54,6 +54,7 @@ class Sweep:
         *,
         interval: timedelta,
         lease: timedelta,
+        role: str = "all",
     ) -> None:
         self._outbox = outbox
         self._starter = starter
@@ -61,6 +62,7 @@ class Sweep:
         self._hearing = hearing
         self._interval = interval
         self._lease = lease
+        self._role = role
 
     async def run(self) -> None:
         """Sweep at once and then at every jittered interval."""
@@ -89,7 +91,9 @@ class Sweep:
     async def run_once(self) -> Found:
         """Look once for everything a sweep looks for."""
         self._wake.ring("sweep")
-        await self._outbox.beat(role="all", host=socket.gethostname(), version=__version__, mode=self._hearing.mode)
+        await self._outbox.beat(
+            role=self._role, host=socket.gethostname(), version=__version__, mode=self._hearing.mode
+        )
         return await self.look()
 
     async def look(self) -> Found:

@@ -5,7 +5,7 @@ with gone as (
 insert into dispatcher.node (id, role, host, version, mode, in_flight, last_sweep_at)
 values (%(node)s, %(role)s, %(host)s, %(version)s, %(mode)s,
   (select count(*) from dispatcher.delivery where lease_owner = %(node)s and lease_until is not null),
-  clock_timestamp())
+  case when %(role)s <> 'worker' then clock_timestamp() end)
 on conflict (id) do update
   set seen_at = clock_timestamp(), mode = excluded.mode, in_flight = excluded.in_flight,
     last_sweep_at = excluded.last_sweep_at
