@@ -50,7 +50,7 @@ async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(house: House
 
 async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(house: House):
     dispatch = await house.running(DISPATCH)
-    await house.running(WORKER, NOVU_SECRET_KEY="wrong")
+    outcast = await house.running(WORKER, NOVU_SECRET_KEY="wrong")
     one = await house.notify()
 
     async def shut() -> bool:
@@ -63,5 +63,6 @@ async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(house: House):
     await house.rows("notify dispatcher")
     await eventually(lambda: house.listening(f"%-{dispatch.popen.pid}-%"), "a beat")
     assert (await house.status(two), events(dispatch, "claimed")) == ("PENDING", before)
+    assert await outcast.stop() == 0
     await house.running(WORKER)
     assert await house.final(one, two) == ["SENT", "SENT"]
