@@ -57,7 +57,7 @@ async def test_start_status_health_restart_stop(house: House, worker: Command):
     told = json.loads(started.stdout)
     assert told["ready"]
     assert file_of(house).pid() == told["pid"]
-    assert '"started"' in Path(told["log_file"]).read_text()
+    assert '"started"' in words(told["log_file"])
     assert await house.final(await house.notify()) == ["SENT"]
 
     again = await worker("start", "--health-port", str(free_port()))
@@ -99,7 +99,7 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(house: House, w
     assert pid
     killed = await worker("stop", "--force", "--json")
     assert (json.loads(killed.stdout)["killed"], await gone(pid)) == (True, pid)
-    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    stranger = waiting()
     file_of(house).path.write_text(f"{stranger.pid}\n")
     try:
         assert (await worker("stop", "--force")).stdout.startswith(b"not running")
@@ -136,14 +136,29 @@ async def test_in_the_foreground_it_is_the_same_process(house: House, worker: Co
     assert file_of(house).pid() is None
 
 
+def words(log: str) -> str:
+    """Return what is in a log."""
+    return Path(log).read_text()
+
+
+def waiting() -> subprocess.Popen[bytes]:
+    """Start a process that waits until its stdin is closed."""
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
+def state(pid: int) -> str | None:
+    """Return a process's state as the kernel names it, None when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return None
+
+
 async def gone(pid: int) -> int:
     """Wait until the process has ended; whoever adopts it may take a moment to bury it."""
 
     async def ended() -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except FileNotFoundError:
-            return True
+        return state(pid) in (None, "Z")
 
     await eventually(ended, f"the end of {pid}")
     return pid
