@@ -40,6 +40,11 @@ class PidFile:
                 f"{self.path} is no pid file of ours ({type(error).__name__}): remove it"
             ) from None
 
+    def refuse_a_second(self) -> None:
+        """Raise `CheckFailed` when it runs."""
+        if (running := self.pid()) is not None:
+            raise CheckFailed(f"it runs already, as process {running}")
+
     def spawn(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
         """Start a process in a session of its own, so that neither Ctrl-C nor the end of the terminal reaches it."""
         with self._starting() as new:
@@ -78,8 +83,7 @@ class PidFile:
             raise ConfigurationError(f"{self.path.parent}: {error.strerror}; name another place: --pid-file") from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            if (running := self.pid()) is not None:
-                raise CheckFailed(f"it runs already, as process {running}")
+            self.refuse_a_second()
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
             new = NewFile(handle, Path(name), self.path)
             try:

@@ -78,6 +78,7 @@ def start(  # noqa: PLR0917  (Typer's)
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
     command = [sys.executable, "-m", "dispatcher", "run", "--role", role, "--env-file", str(env_file)]
     file = pid_file_at(pid_file)
+    file.refuse_a_second()
     log = log_file or file.path.with_suffix(".log")
     host, port = where(env_file, health_port)
     if answers(host, port):

@@ -12,6 +12,17 @@ def events(process: Process, name: str) -> int:
     return len(re.findall(f'"event": "{name}"', process.words()))
 
 
+async def swept(house: House) -> None:
+    """Wait for another sweep."""
+    last = "select max(last_sweep_at) from dispatcher.node"
+    before = await house.value(last)
+
+    async def another() -> bool:
+        return await house.value(last) != before
+
+    await eventually(another, "another sweep")
+
+
 async def test_a_dispatch_and_a_worker_deliver_together(house: House):
     dispatch, worker = await house.running(DISPATCH, NOVU_SECRET_KEY=""), await house.running(WORKER)
     for _ in range(3):
@@ -28,8 +39,10 @@ async def test_a_dispatch_and_a_worker_deliver_together(house: House):
 
 
 async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(house: House):
-    dispatch = await house.running(DISPATCH)
+    dispatch = await house.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
     one = await house.notify()
+    for _ in range(3):  # its own word in the table of nodes is no worker's
+        await swept(house)
     async with await dispatch.http() as client:
 
         async def named() -> bool:
@@ -49,7 +62,7 @@ async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(house: House
 
 
 async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(house: House):
-    dispatch = await house.running(DISPATCH)
+    dispatch = await house.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
     outcast = await house.running(WORKER, NOVU_SECRET_KEY="wrong")
     one = await house.notify()
 
@@ -60,8 +73,8 @@ async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(house: House):
     assert await house.status(one) == "PENDING"
     before = events(dispatch, "claimed")
     two = await house.notify()
-    await house.rows("notify dispatcher")
-    await eventually(lambda: house.listening(f"%-{dispatch.popen.pid}-%"), "a beat")
+    for _ in range(2):
+        await swept(house)
     assert (await house.status(two), events(dispatch, "claimed")) == ("PENDING", before)
     assert await outcast.stop() == 0
     await house.running(WORKER)

@@ -60,7 +60,7 @@ async def test_start_status_health_restart_stop(house: House, worker: Command):
     assert '"started"' in words(told["log_file"])
     assert await house.final(await house.notify()) == ["SENT"]
 
-    again = await worker("start", "--health-port", str(free_port()))
+    again = await worker("start")
     assert (again.returncode, again.stdout) == (1, b"")
     assert f"it runs already, as process {told['pid']}" in again.stderr.decode()
     taken = await worker("start", "--pid-file", str(house.folder / "other.pid"))
