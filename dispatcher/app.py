@@ -12,8 +12,11 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
+from anyio.abc import TaskGroup
+from temporalio.client import Client
 
 from dispatcher import __version__, alerts, condition, metrics, temporal, worker
 from dispatcher.activities import Deliveries
@@ -31,6 +34,7 @@ from dispatcher.models import Policy
 from dispatcher.novu import NovuGateway
 from dispatcher.outbox import Outbox
 from dispatcher.retraction import Retraction
+from dispatcher.roles import PARTS_OF, Presence, Role, Workforce
 from dispatcher.settings import Settings
 from dispatcher.signals import stop_signal
 from dispatcher.statements import Relations
@@ -43,59 +47,101 @@ DRAIN_SECONDS = 6.0
 log = get_logger("app")
 
 
-async def run(settings: Settings) -> None:
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the parts of this process share."""
+
+    name: str
+    role: Role
+    settings: Settings
+    pool: Pool
+    outbox: Outbox
+    starter: temporal.Starter
+    wake: Wake
+
+
+async def run(settings: Settings, role: Role = "all") -> None:
     """Run until SIGTERM or SIGINT. Raises a `DispatcherError` when something needed does not answer at the start."""
     stop = stop_signal()
-    node = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
+    condition.here.expect(PARTS_OF[role])
+    name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
     async with (
-        alerts.telling(settings, node),
+        alerts.telling(settings, name),
         port(settings, metrics.registry) as here,
         database(settings) as pool,
-        gateway(settings) as novu,
+        gateway(settings, role) as novu,
     ):
         client = await temporal.connect(
             settings.temporal_environment,
             create_namespace=settings.create_namespace,
             metrics_at=settings.temporal_metrics,
         )
-        outbox = await open_outbox(pool, settings, node)
+        outbox = await open_outbox(pool, settings, name)
         here.know(pool, outbox)
-        policy = Policy(settings.lease, settings.max_runs, settings.retry_horizon)
-        starter = temporal.Starter(client, settings.task_queue)
-        wake = Wake()
-        adaptive = settings.notify_mode == "adaptive"
-        door = Door(
-            outbox,
-            starter,
-            wake,
-            novu.gate,
-            lease=settings.lease,
-            batch_size=settings.batch_size,
-            adaptive=adaptive,
-        )
-        ears = await hearing(settings, pool, wake, node)
-        sweep = Sweep(outbox, starter, wake, ears, interval=settings.sweep_interval, lease=settings.lease)
-        retraction = Retraction(outbox, novu, lease=settings.lease, horizon=settings.retry_horizon)
-        deliveries = Deliveries(outbox, novu, policy)
-        async with (
-            worker.running(client, settings, deliveries, build=__version__),
-            anyio.create_task_group() as tasks,
-        ):
-            tasks.start_soon(door.run)
-            tasks.start_soon(ears.run)
-            tasks.start_soon(sweep.run)
-            tasks.start_soon(novu.gate.run, wake)
-            tasks.start_soon(starter.watch)
-            tasks.start_soon(retraction.run)
+        node = Node(name, role, settings, pool, outbox, temporal.Starter(client, settings.task_queue), Wake())
+        ears = None if role == "worker" else await hearing(settings, pool, node.wake, name)
+        async with working(client, node, novu), anyio.create_task_group() as tasks:
+            tasks.start_soon(node.starter.watch)
+            start_sending(node, novu, tasks)
+            door = start_claiming(node, ears, novu, tasks) if ears else None
             spare_the_collector()
-            log.info("started", node=node, version=__version__, outbox=settings.outbox, queue=settings.task_queue)
+            queue = settings.task_queue
+            log.info("started", node=name, role=role, version=__version__, outbox=settings.outbox, queue=queue)
             await stop.wait()
-            log.info("stopping", node=node)
+            log.info("stopping", node=name)
             condition.here.stopping = True
-            await door.close()
-            await drained(outbox)
+            if door is not None:
+                await door.close()
+                await drained(outbox)
             tasks.cancel_scope.cancel()
-        await farewell(outbox, node)
+        if role == "worker":  # what Temporal gives us to do ends only with the workers
+            await drained(outbox)
+        await farewell(outbox, name)
+
+
+@asynccontextmanager
+async def working(client: Client, node: Node, novu: NovuGateway | None) -> AsyncGenerator[None]:
+    """Run the Temporal workers for the block, unless this process leaves sending to others."""
+    if novu is None:
+        yield
+        return
+    settings = node.settings
+    deliveries = Deliveries(node.outbox, novu, Policy(settings.lease, settings.max_runs, settings.retry_horizon))
+    async with worker.running(client, settings, deliveries, build=__version__):
+        yield
+
+
+def start_sending(node: Node, novu: NovuGateway | None, tasks: TaskGroup) -> None:
+    """Start what goes beside the Temporal workers."""
+    if novu is None:
+        return
+    retraction = Retraction(node.outbox, novu, lease=node.settings.lease, horizon=node.settings.retry_horizon)
+    tasks.start_soon(novu.gate.run, node.wake)
+    tasks.start_soon(retraction.run)
+    if node.role == "worker":
+        tasks.start_soon(Presence(node.outbox, novu.gate).run)
+
+
+def start_claiming(node: Node, ears: Listener | Deaf, novu: NovuGateway | None, tasks: TaskGroup) -> Door:
+    """Start the door and what wakes it."""
+    settings, outbox, starter, wake = node.settings, node.outbox, node.starter, node.wake
+    workforce = Workforce(outbox)
+    door = Door(
+        outbox,
+        starter,
+        wake,
+        novu.gate if novu else workforce,
+        lease=settings.lease,
+        batch_size=settings.batch_size,
+        adaptive=settings.notify_mode == "adaptive",
+    )
+    sweep = Sweep(outbox, starter, wake, ears, interval=settings.sweep_interval, lease=settings.lease, role=node.role)
+    if novu is None:
+        tasks.start_soon(workforce.run, wake)
+    tasks.start_soon(door.run)
+    tasks.start_soon(ears.run)
+    tasks.start_soon(sweep.run)
+    return door
 
 
 def spare_the_collector() -> None:
@@ -130,8 +176,11 @@ async def database(settings: Settings) -> AsyncGenerator[Pool]:
 
 
 @asynccontextmanager
-async def gateway(settings: Settings) -> AsyncGenerator[NovuGateway]:
-    """Open the gateway to Novu for the block, once something answers there."""
+async def gateway(settings: Settings, role: Role) -> AsyncGenerator[NovuGateway | None]:
+    """Open the gateway to Novu for the block, once something answers there; none where others send."""
+    if role == "dispatch":
+        yield None
+        return
     novu = NovuGateway(
         settings.require_novu_key().get_secret_value(), settings.novu_api_url, texts=settings.error_texts == "full"
     )

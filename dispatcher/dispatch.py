@@ -16,7 +16,7 @@ from dispatcher import condition, metrics
 from dispatcher.backoff import BREAKER
 from dispatcher.database import LOST
 from dispatcher.doorbell import Doorbell
-from dispatcher.gate import Gate
+from dispatcher.gate import Openable
 from dispatcher.logs import get_logger
 from dispatcher.models import ClaimSizes, Start
 from dispatcher.outbox import Outbox
@@ -46,7 +46,7 @@ class Door:
         outbox: Outbox,
         starter: Starter,
         wake: Wake,
-        gate: Gate,
+        gate: Openable,
         *,
         lease: timedelta,
         batch_size: int,

@@ -6,6 +6,7 @@ tells when it shuts, however many rows and probes meet it.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from dispatcher import condition
 from dispatcher.logs import get_logger
@@ -15,6 +16,12 @@ PROBE_SECONDS = 30.0
 WATCH_SECONDS = 15.0
 
 log = get_logger("gate")
+
+
+class Openable(Protocol):
+    """Says whether what is claimed can be sent now."""
+
+    open: bool
 
 
 class Gate:

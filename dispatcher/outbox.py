@@ -176,6 +176,10 @@ class Outbox:
         rows = await self._fetch("beat", node=self._node, role=role, host=host, version=version, mode=mode)
         return rows[0][0]
 
+    async def has_worker(self, believed: timedelta) -> bool:
+        """Return whether a worker said within `believed` that it sends."""
+        return (await self._fetch("has_worker", believed=believed))[0][0]
+
     async def numbers(self, *, all_rows: bool, living: timedelta, most_counted: int) -> dict[str, Any]:
         """Return what there is to tell of the outbox and the ledger; `all_rows` counts final rows too, which costs."""
         parameters = {"all_rows": all_rows, "living": living, "most_counted": most_counted, **self._tenants}

@@ -48,6 +48,7 @@ QUERIES = (
     "next_due",
     "in_flight",
     "beat",
+    "has_worker",
     "farewell",
     "ring",
     "say_awake",

@@ -45,7 +45,7 @@ class Found:
 class Sweep:
     """Looks after lost rows, and wakes the door."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (four it works with, three it is told)
         self,
         outbox: Outbox,
         starter: Starter,
@@ -54,6 +54,7 @@ class Sweep:
         *,
         interval: timedelta,
         lease: timedelta,
+        role: str = "all",
     ) -> None:
         self._outbox = outbox
         self._starter = starter
@@ -61,6 +62,7 @@ class Sweep:
         self._hearing = hearing
         self._interval = interval
         self._lease = lease
+        self._role = role
         self._first = False
 
     async def run(self) -> None:
@@ -93,7 +95,7 @@ class Sweep:
         """Look once for everything a sweep looks for."""
         self._wake.ring("sweep")
         self._first = await self._outbox.beat(
-            role="all", host=socket.gethostname(), version=__version__, mode=self._hearing.mode
+            role=self._role, host=socket.gethostname(), version=__version__, mode=self._hearing.mode
         )
         return await self.look()
 

@@ -74,6 +74,23 @@ def test_help_loads_nothing_heavy() -> None:
     assert not heavy & loaded
 
 
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_a_look_at_the_database_loads_only_what_speaks_to_it(tmp_path: Path, command: str) -> None:
+    """`-X importtime` names every module on stderr as it is loaded."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "dispatcher", command],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert (done.returncode, "psycopg" in loaded) == (3, True)
+    heavy = {"temporalio", "novu_py", "httpx", "pydantic_settings", "starlette", "uvicorn", "prometheus_client"}
+    assert not heavy & loaded
+
+
 def test_an_interrupted_command_exits_130() -> None:
     program = """if True:
         import sys

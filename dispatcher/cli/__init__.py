@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli import config, db
+from dispatcher.cli import config, db, worker
 from dispatcher.cli.change import retract, retry
 from dispatcher.cli.demo import demo
 from dispatcher.cli.dev import dev
@@ -75,4 +75,6 @@ app.command("dev")(dev)
 app.command("demo")(demo)
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
+app.add_typer(worker.app, name="worker")
+app.add_typer(worker.app, name="daemon", help="The same as worker.")
 app.command("version")(version)

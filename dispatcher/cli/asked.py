@@ -14,6 +14,7 @@ Url = Annotated[str | None, typer.Option("--database-url", help="Instead of DATA
 Outbox = Annotated[str | None, typer.Option("--outbox", help="Instead of DISPATCHER_OUTBOX.", show_default=False)]
 NoIndex = Annotated[bool, typer.Option("--no-index", help="Leave the outbox without our indexes: sweeps scan it.")]
 LockTimeout = Annotated[str, typer.Option("--lock-timeout", help="How long writers may have to wait, per attempt.")]
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to be asked, not to be bound)
 
 
 def options_from(
@@ -61,6 +62,25 @@ def address(env_file: Path) -> tuple[str, int]:
     if port and not (port.value.isdecimal() and int(port.value) <= 65_535):
         raise ConfigurationError(f"{port.variable} should be a port, a number up to 65535")
     return host.value if host else "127.0.0.1", int(port.value) if port else 3001
+
+
+def ask(host: str, port: int, path: str, seconds: float, token: str | None = None) -> tuple[int, str]:
+    """Return what the health port answers, status and text; Unreachable when nobody does."""
+    from http.client import HTTPConnection, HTTPException
+
+    from dispatcher.errors import ConfigurationError, Unreachable
+
+    if port == 0:
+        raise ConfigurationError("DISPATCHER_HTTP_PORT is 0, any free port: say which with --port")
+    connection = HTTPConnection(WILDCARDS.get(host, host), port, timeout=seconds)
+    try:
+        connection.request("GET", path, headers={"authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read(100_000).decode(errors="replace")
+    except (OSError, HTTPException) as error:
+        raise Unreachable(f"nobody answers at {host}:{port} ({type(error).__name__}). Is it running?") from None
+    finally:
+        connection.close()
 
 
 def duration(text: str, option: str) -> timedelta:

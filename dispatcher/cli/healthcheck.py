@@ -8,7 +8,6 @@ import typer
 from dispatcher.cli.asked import EnvFile
 
 Port = Annotated[int | None, typer.Option("--port", help="Instead of DISPATCHER_HTTP_PORT.", show_default=False)]
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to be asked, not to be bound)
 
 
 def healthcheck(
@@ -21,25 +20,13 @@ def healthcheck(
     env_file: EnvFile = Path(".env"),
 ) -> None:
     """Ask the `run` or `web` of this machine how it is: exit code 0 for fine, 1 for not, 3 when nobody answers."""
-    from http.client import HTTPConnection, HTTPException
-
-    from dispatcher.cli.asked import address
-    from dispatcher.errors import CheckFailed, ConfigurationError, Unreachable
+    from dispatcher.cli.asked import address, ask
+    from dispatcher.errors import CheckFailed
 
     host, configured = address(env_file)
     number = configured if port is None else port
-    if number == 0:
-        raise ConfigurationError("DISPATCHER_HTTP_PORT is 0, any free port: say which with --port")
-    connection = HTTPConnection(WILDCARDS.get(host, host), number, timeout=timeout)
-    try:
-        connection.request("GET", "/readyz" if ready else "/livez")
-        answer = connection.getresponse()
-        text = answer.read(100_000).decode(errors="replace")
-    except (OSError, HTTPException) as error:
-        raise Unreachable(f"nobody answers at {host}:{number} ({type(error).__name__}). Is it running?") from None
-    finally:
-        connection.close()
+    status, text = ask(host, number, "/readyz" if ready else "/livez", timeout)
     if as_json:
         typer.echo(text)
-    if answer.status != 200:
-        raise CheckFailed(f"HTTP {answer.status} at {host}:{number}: {text[:500]}")
+    if status != 200:
+        raise CheckFailed(f"HTTP {status} at {host}:{number}: {text[:500]}")

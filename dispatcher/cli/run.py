@@ -1,11 +1,22 @@
 """`dispatcher run`: the process that a platform keeps alive."""
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
 
 from dispatcher.cli.asked import EnvFile
 
+RunRole = Annotated[
+    Literal["all", "dispatch", "worker"],
+    typer.Option("--role", help="dispatch: only claim and start. worker: only send. Both kinds have to run then."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Send and write nothing: log what would be sent, and how soon it was seen.")
+]
 
-def run(env_file: EnvFile = Path(".env")) -> None:
+
+def run(env_file: EnvFile = Path(".env"), role: RunRole = "all", dry_run: DryRun = False) -> None:
     """Watch the outbox and deliver: listener, sweep, dispatch and Temporal worker in one process.
 
     Logs to stdout. SIGTERM or Ctrl-C stops it: nothing new is taken, what runs is finished or handed back.
@@ -14,9 +25,12 @@ def run(env_file: EnvFile = Path(".env")) -> None:
 
     import anyio
 
-    from dispatcher import app, logs
+    from dispatcher import app, logs, shadow
     from dispatcher.settings import load
 
     settings = load(env_file)
     logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)
-    anyio.run(app.run, settings)
+    if dry_run:
+        anyio.run(shadow.run, settings)
+    else:
+        anyio.run(app.run, settings, role)

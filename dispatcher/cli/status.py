@@ -49,7 +49,8 @@ def tell(found: "Row") -> None:
         seen, swept = (
             seconds_between(node[name] or node["seen_at"], found["now"]) or 0 for name in ("seen_at", "last_sweep_at")
         )
-        state = f"{node['mode']}, {node['in_flight']} in work, swept {span(max(0, swept))} ago"
+        looks = f"{node['mode']}, swept {span(max(0, swept))} ago, " if node["role"] != "worker" else ""
+        state = f"{looks}{node['in_flight']} in work"
         gone = "" if node["alive"] else f"GONE, last seen {span(max(0, seen))} ago; "
         pairs([("node", f"{node['id']} ({node['role']}, {node['version']}): {gone}{state}")])
     if not any(node["alive"] for node in found["nodes"]):

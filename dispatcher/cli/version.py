@@ -2,7 +2,6 @@
 
 import json
 import platform
-from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
@@ -14,6 +13,8 @@ _LIBRARIES = ("temporalio", "novu-py", "psycopg")
 
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Print the versions of Dispatcher, Python and the libraries that talk to the outside."""
+    from importlib.metadata import version as version_of
+
     versions = {"dispatcher": __version__, "python": platform.python_version()}
     versions |= {library: version_of(library) for library in _LIBRARIES}
     if as_json:

@@ -13,7 +13,6 @@ from typing import NamedTuple, cast
 
 from pydantic import AliasChoices, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, DotEnvSettingsSource
 
 from dispatcher.errors import ConfigurationError
 
@@ -66,6 +65,9 @@ def layers(env_file: Path | None, environ: Mapping[str, str] | None = None) -> t
         return (environment,)
     if not env_file.exists():
         raise ConfigurationError(f"{env_file} does not exist: name an environment file that does")
+    # Here, because commands that find no file answer a tenth of a second sooner without it.
+    from pydantic_settings import BaseSettings, DotEnvSettingsSource  # noqa: PLC0415
+
     try:
         values = DotEnvSettingsSource(BaseSettings, env_file=env_file, case_sensitive=True).env_vars
     except (OSError, UnicodeDecodeError) as error:

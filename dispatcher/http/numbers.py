@@ -124,7 +124,8 @@ class Numbers:
                 yield GaugeMetricFamily(name, about, value=float(self.known[key]))
         if self.known.get("rows") is not None:
             yield labelled("dispatcher_outbox_rows", "Rows, by status.", "status", self.known["rows"].items())
-        modes = [(mode, sum(node["mode"] == mode for node in self.known["nodes"])) for mode in ("EVENT", "POLLING")]
+        nodes = [node for node in self.known["nodes"] if node["role"] != "worker"]
+        modes = [(mode, sum(node["mode"] == mode for node in nodes)) for mode in ("EVENT", "POLLING")]
         yield labelled("dispatcher_nodes", "Dispatchers that live, by how they find rows.", "mode", modes)
 
 

@@ -23,13 +23,14 @@ from dispatcher.devstack.processes import free_port
 BIN = Path(sys.executable).parent
 SIGN_OF_LIFE = {
     "dispatcher run": "listening",
+    "dispatcher run --role worker": '"event": "started"',
     "dispatcher web": '"event": "http"',
     "dispatcher tail": "following",
     "dispatcher dev": "ready; Ctrl-C stops everything",
 }
 """Commands that go on until they are told to stop, and what they say once they work."""
-ELSEWHERE = {"dispatcher demo"}
-"""test_demo.py plays it."""
+ELSEWHERE = {"dispatcher demo", "dispatcher worker start", "dispatcher worker stop", "dispatcher --install-completion"}
+"""test_demo.py, test_worker_commands.py and test_completion.py play them."""
 LAST = "dispatcher db uninstall"
 NOT_ZERO = {
     "dispatcher db status": 1,  # in the quickstart the triggers are gone at that point
@@ -49,7 +50,7 @@ def folder(stack_folder: Path) -> Path:
 
 def goes_on(command: str) -> str | None:
     """Return the sign of life of a command that ends only when it is told to."""
-    return SIGN_OF_LIFE.get(" ".join(command.split()[:2]))
+    return SIGN_OF_LIFE.get(command) or SIGN_OF_LIFE.get(" ".join(command.split()[:2]))
 
 
 def environment(house: House) -> dict[str, str]:

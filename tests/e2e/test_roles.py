@@ -1,0 +1,81 @@
+"""`dispatcher run --role`: claiming and sending in processes of their own."""
+
+import re
+
+from house import RUN, House, Process, eventually
+
+DISPATCH, WORKER = (*RUN, "--role", "dispatch"), (*RUN, "--role", "worker")
+
+
+def events(process: Process, name: str) -> int:
+    """Return how often a process logged an event."""
+    return len(re.findall(f'"event": "{name}"', process.words()))
+
+
+async def swept(house: House) -> None:
+    """Wait for another sweep."""
+    last = "select max(last_sweep_at) from dispatcher.node"
+    before = await house.value(last)
+
+    async def another() -> bool:
+        return await house.value(last) != before
+
+    await eventually(another, "another sweep")
+
+
+async def test_a_dispatch_and_a_worker_deliver_together(house: House):
+    dispatch, worker = await house.running(DISPATCH, NOVU_SECRET_KEY=""), await house.running(WORKER)
+    for _ in range(3):
+        assert await house.final(await house.notify()) == ["SENT"]
+    await house.burst(300, enterprises=3)
+    await house.all_sent(303)
+    assert (events(dispatch, "delivered"), events(worker, "claimed")) == (0, 0)
+    assert events(dispatch, "claimed") >= 4
+    assert events(worker, "delivered") >= 3 + 3  # three alone, and a batch per enterprise at least
+    assert {row[0] for row in await house.rows("select role from dispatcher.node")} == {"dispatch", "worker"}
+    await house.quiet()
+    assert [await dispatch.stop(), await worker.stop()] == [0, 0]
+    assert await house.rows("select from dispatcher.node") == []
+
+
+async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(house: House):
+    dispatch = await house.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
+    one = await house.notify()
+    for _ in range(3):  # its own word in the table of nodes is no worker's
+        await swept(house)
+    async with await dispatch.http() as client:
+
+        async def named() -> bool:
+            return (await client.get("/readyz")).json().get("broken") == ["novu"]
+
+        await eventually(named, "a readiness that names novu")
+        assert "role worker" in (await client.get("/status")).json()["broken"]["novu"]["reason"]
+        assert await house.status(one) == "PENDING"
+        assert events(dispatch, "claimed") == 0
+        await house.running(WORKER)
+        assert await house.final(one) == ["SENT"]
+
+        async def ready() -> bool:
+            return (await client.get("/readyz")).status_code == 200
+
+        await eventually(ready, "a dispatch that is ready")
+
+
+async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(house: House):
+    dispatch = await house.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
+    outcast = await house.running(WORKER, NOVU_SECRET_KEY="wrong")
+    one = await house.notify()
+
+    async def shut() -> bool:
+        return "rows wait as PENDING" in dispatch.words().partition("workers_found")[2]
+
+    await eventually(shut, "a dispatch that noticed")
+    assert await house.status(one) == "PENDING"
+    before = events(dispatch, "claimed")
+    two = await house.notify()
+    for _ in range(2):
+        await swept(house)
+    assert (await house.status(two), events(dispatch, "claimed")) == ("PENDING", before)
+    assert await outcast.stop() == 0
+    await house.running(WORKER)
+    assert await house.final(one, two) == ["SENT", "SENT"]
