@@ -15,8 +15,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher import metrics
 from dispatcher.backoff import next_run
-from dispatcher.conclusions import cause, conclude
-from dispatcher.logs import get_logger
+from dispatcher.conclusions import conclude
 from dispatcher.models import (
     DELIVER,
     GIVE_UP,
@@ -30,17 +29,13 @@ from dispatcher.models import (
     Tally,
 )
 from dispatcher.planning import Member
-from dispatcher.sender import Sender
+from dispatcher.sender import Sender, told
 
 if TYPE_CHECKING:
     from dispatcher.novu import NovuGateway
     from dispatcher.outbox import Outbox
 
 BEAT_SECONDS = 5.0
-LOGGED_ROWS = 20
-"""A batch names so many of its rows that are tried again; the ledger has them all. Dead letters are all named."""
-
-log = get_logger("deliver")
 
 
 class Deliveries:
@@ -163,26 +158,3 @@ def another_try(waiting: Sequence[Recipient]) -> ApplicationError:
         next_retry_delay=timedelta(seconds=wait) if wait else None,
         category=ApplicationErrorCategory.BENIGN,
     )
-
-
-def told(rows: Sequence[Notification]) -> Tally:
-    """Log how the rows ended, and return it."""
-    ended = [(row, row.conclusion) for row in rows if row.conclusion is not None]
-    statuses = [conclusion.status for _, conclusion in ended]
-    tally = Tally(statuses.count("SENT"), statuses.count("PARTIAL"), statuses.count("FAILED"))
-    words = log.bind(workflow_id=activity.info().workflow_id)
-    failed = [pair for pair in ended if pair[1].status != "SENT"]
-    dead = [pair for pair in failed if pair[1].wait is None]
-    for row, conclusion in dead + [pair for pair in failed if pair[1].wait is not None][:LOGGED_ROWS]:
-        words.warning(
-            "dead_letter" if conclusion.wait is None else "will_retry",
-            notification_id=row.id,
-            generation=row.generation,
-            status=conclusion.status,
-            cause=cause(row),
-            reason=conclusion.reason,
-            retry_in=conclusion.wait and conclusion.wait.total_seconds(),
-        )
-    if ended:
-        words.info("delivered", sent=tally.sent, partial=tally.partial, failed=tally.failed)
-    return tally

@@ -36,7 +36,7 @@ SETTINGS = {
 COUNTING = "2s"
 """A table that is not counted within this time is estimated."""
 ALIVE = timedelta(minutes=1)
-"""A node not seen for longer is gone; it says so at every sweep, three times a minute or more."""
+"""A node not seen for longer is gone; it says so at every sweep, twice a minute or more."""
 MOST_PREVIEWED = 100_000
 """Rows that one command changes."""
 BATCH = 500

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from temporalio import activity
 
-from dispatcher.conclusions import conclude
+from dispatcher.conclusions import cause, conclude
 from dispatcher.doubts import CALL_SECONDS, Step, doubtful, next_step, resolve, wait
 from dispatcher.logs import get_logger
-from dispatcher.models import Notification, Outcome, State, Verdict
+from dispatcher.models import Notification, Outcome, State, Tally, Verdict
 from dispatcher.outcomes import apply
 from dispatcher.planning import PARALLEL_CALLS, Call, Member, chunks, plan
 
@@ -26,6 +26,8 @@ HOT_SECONDS = 5.0
 HOT_PATIENCE, LANE_PATIENCE = 1.0, 30.0
 """How many seconds a run waits for its turn where Novu limits us."""
 HELD_SECONDS = 1.0
+LOGGED_ROWS = 20
+"""A batch names so many of its rows that are tried again; the ledger has them all. Dead letters are all named."""
 LOOK_UP_SECONDS = 10.0
 STILL_OUT = Outcome(
     Verdict.AMBIGUOUS, "timeout", f"no answer within {HOT_SECONDS:g} s", retry_after=CALL_SECONDS - HOT_SECONDS + 1
@@ -127,6 +129,7 @@ class Sender:
         for member, outcome in zip(call.members, await answer, strict=True):
             apply(member.recipient, outcome)
         await self._settle(call.members)
+        told(list({member.notification.id: member.notification for member in call.members}.values()))
 
     async def _settle(self, members: Sequence[Member]) -> None:
         """Write down what became of the members' rows, and conclude those that are finished by it."""
@@ -164,3 +167,26 @@ def hold(rows: Sequence[Notification]) -> None:
         for recipient in row.recipients:
             if not recipient.settled and not recipient.retry_after:
                 recipient.held, recipient.retry_after = True, HELD_SECONDS
+
+
+def told(rows: Sequence[Notification]) -> Tally:
+    """Log how the rows ended, and return it."""
+    ended = [(row, row.conclusion) for row in rows if row.conclusion is not None]
+    statuses = [conclusion.status for _, conclusion in ended]
+    tally = Tally(statuses.count("SENT"), statuses.count("PARTIAL"), statuses.count("FAILED"))
+    words = log.bind(workflow_id=activity.info().workflow_id)
+    failed = [pair for pair in ended if pair[1].status != "SENT"]
+    dead = [pair for pair in failed if pair[1].wait is None]
+    for row, conclusion in dead + [pair for pair in failed if pair[1].wait is not None][:LOGGED_ROWS]:
+        words.warning(
+            "dead_letter" if conclusion.wait is None else "will_retry",
+            notification_id=row.id,
+            generation=row.generation,
+            status=conclusion.status,
+            cause=cause(row),
+            reason=conclusion.reason,
+            retry_in=conclusion.wait and conclusion.wait.total_seconds(),
+        )
+    if ended:
+        words.info("delivered", sent=tally.sent, partial=tally.partial, failed=tally.failed)
+    return tally

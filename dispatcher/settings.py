@@ -42,7 +42,7 @@ from dispatcher.errors import ConfigurationError
 
 __all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables"]
 
-MOST_SWEEP_INTERVAL = timedelta(seconds=20)
+MOST_SWEEP_INTERVAL = timedelta(seconds=30)
 """Our promises rest on sweeps, and so does the word of a process that it lives."""
 
 EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
             "DISPATCHER_SWEEP_INTERVAL", "POLL_INTERVAL_MS", "SCHEDULED_POLL_INTERVAL_MS", "FAILED_POLL_INTERVAL_MS"
         ),
         description="How often the table is searched for what a wake-up missed, what failed and what got stuck; at most"
-        " 20s apart, whatever stands here.",
+        " 30s apart, whatever stands here.",
         ge=timedelta(milliseconds=100),
     )
     lease: Duration = Field(

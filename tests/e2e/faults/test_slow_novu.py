@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from facts import effects_are_exactly
-from house import House, eventually
+from house import House, Process, eventually
 from proxy import FaultProxy
 
 pytestmark = pytest.mark.slow
@@ -44,6 +44,21 @@ async def test_f82_f84_no_answer_or_one_that_trickles_is_waited_for_and_then_ask
     assert sum(call.replayed for call in calls) == 3, "all but the one that was never worked on"
     assert len({(call.subscribers[0], call.body_hash, call.idempotency_key) for call in calls}) == 4
     await nothing_failed(house)
+
+
+async def test_f84_a_late_refusal_is_told_like_any_other(house: House):
+    process = await house.running()
+    recipient = uuid4()
+    await house.novu.add_fault("delay", recipient=str(recipient), times=1, seconds=7)
+    row = await house.notify(recipients=[recipient], workflow=await house.workflow("nobody-knows-it"))
+    assert await house.final(row, within=20) == ["FAILED"]
+    await eventually(lambda: in_log(process, '"dead_letter"'), "a word on the dead letter")
+    assert process.words().count('"dead_letter"') == 1
+    assert await house.novu.struck() == [1]
+
+
+async def in_log(process: Process, event: str) -> bool:
+    return event in process.words()
 
 
 @pytest.mark.parametrize("idempotency", [True, False])
