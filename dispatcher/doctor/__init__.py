@@ -6,7 +6,7 @@ LEGS is the list, in the order in which it is told: our own settings, PostgreSQL
 from contextlib import AsyncExitStack
 
 from dispatcher.doctor import ours, road, services, tables
-from dispatcher.doctor.findings import Check, Examination, Patient, Tell
+from dispatcher.doctor.findings import Check, Context, Examination, Tell
 from dispatcher.settings import Settings
 
 OURS = (
@@ -54,4 +54,4 @@ def names() -> list[str]:
 async def examine(settings: Settings, tell: Tell) -> None:
     """Carry all checks out; `tell` hears of each in the order of the list."""
     async with AsyncExitStack() as exits:
-        await Examination(Patient(settings, exits), LEGS).run(tell)
+        await Examination(Context(settings, exits), LEGS).run(tell)

@@ -1,6 +1,6 @@
 """What a check is, what it finds, and how many of them are carried out.
 
-A check is a function of the patient that returns a finding. Checks of one leg follow each other, legs run side by side,
+A check is a function of the shared context that returns a finding. Checks of one leg follow each other, legs run side by side,
 and everything is told in the order of the list. Nothing here waits for ever, whatever is broken.
 """
 
@@ -74,7 +74,7 @@ def skipped(reason: str, remedy: str | None = None) -> Finding:
 
 
 @dataclass
-class Patient:
+class Context:
     """What is looked at, and what earlier checks have opened for later ones; `exits` closes it."""
 
     settings: Settings
@@ -93,7 +93,7 @@ class Check:
     """One check: what it is called in every answer, and which others have to have gone well before it."""
 
     name: str
-    find: Callable[[Patient], Awaitable[Finding]]
+    find: Callable[[Context], Awaitable[Finding]]
     needs: tuple[str, ...] = ()
 
 
@@ -105,8 +105,8 @@ Tell = Callable[[str, Finding], None]
 class Examination:
     """All checks, once."""
 
-    def __init__(self, patient: Patient, legs: Legs) -> None:
-        self._patient = patient
+    def __init__(self, context: Context, legs: Legs) -> None:
+        self._context = context
         self._legs = legs
         loop = asyncio.get_running_loop()
         self._found: dict[str, asyncio.Future[Finding]] = {
@@ -134,17 +134,17 @@ class Examination:
                 return skipped(f"because {need} failed")
             if before.verdict is Verdict.SKIPPED:
                 return skipped(before.value)
-        return await bounded(check, self._patient, self._end)
+        return await bounded(check, self._context, self._end)
 
 
-async def bounded(check: Check, patient: Patient, end: float) -> Finding:
+async def bounded(check: Check, context: Context, end: float) -> Finding:
     """Return what the check finds in its time."""
     seconds = min(CHECK_SECONDS, end - asyncio.get_running_loop().time())
     if seconds <= 0:
         return unanswered(f"not asked any more: the others took {ALL_SECONDS:g} s", AGAIN)
     try:
         async with asyncio.timeout(seconds):
-            return await check.find(patient)
+            return await check.find(context)
     except TimeoutError:
         return unanswered(f"no answer within {seconds:.0f} s", AGAIN)
     except (DispatcherError, psycopg.Error, httpx.HTTPError, RPCError, RuntimeError, OSError) as error:

@@ -4,15 +4,15 @@ import asyncio
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from dispatcher.doctor.findings import Finding, Patient, failed, passed, warned
+from dispatcher.doctor.findings import Context, Finding, failed, passed, warned
 from dispatcher.environment.places import merged
 
 ANSWER_SECONDS = 3.0
 
 
-async def http_port(patient: Patient) -> Finding:
+async def http_port(context: Context) -> Finding:
     """Look whether the health port shows to others what only a token may open."""
-    settings = patient.settings
+    settings = context.settings
     place = f"{settings.http_host}:{settings.http_port}"
     try:
         addresses = await asyncio.get_running_loop().getaddrinfo(settings.http_host, settings.http_port)
@@ -29,9 +29,9 @@ async def http_port(patient: Patient) -> Finding:
     return passed(f"{place}, with a token")
 
 
-async def sentry(patient: Patient) -> Finding:
+async def sentry(context: Context) -> Finding:
     """Look whether errors can be reported, without reporting one."""
-    found = merged(patient.settings.sources.places).get("SENTRY_DSN")
+    found = merged(context.settings.sources.places).get("SENTRY_DSN")
     if found is None:
         return passed("off: SENTRY_DSN is not set")
     remedy = "copy SENTRY_DSN anew from the project's settings at Sentry, under client keys"

@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
 from dispatcher.database import PIN, patience
-from dispatcher.doctor.findings import Finding, Patient, failed, passed, skipped, unanswered, warned
+from dispatcher.doctor.findings import Context, Finding, failed, passed, skipped, unanswered, warned
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.install import preflight
 from dispatcher.settings import variables
@@ -37,16 +37,16 @@ DIRECT = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection; a pooler in
 
 
 @asynccontextmanager
-async def asking(patient: Patient) -> AsyncGenerator[AsyncConnection[Any]]:
+async def asking(context: Context) -> AsyncGenerator[AsyncConnection[Any]]:
     """Lend the connection for one transaction; nothing of ours stays in the session, which may be a pooler's."""
-    async with patient.turn, patience(patient.connection, ANSWER_SECONDS), patient.connection.transaction():
-        await patient.connection.execute(PIN, [True, list(SETTINGS.keys()), list(SETTINGS.values())])
-        yield patient.connection
+    async with context.turn, patience(context.connection, ANSWER_SECONDS), context.connection.transaction():
+        await context.connection.execute(PIN, [True, list(SETTINGS.keys()), list(SETTINGS.values())])
+        yield context.connection
 
 
-async def rows(patient: Patient, statement: str, **parameters: Any) -> list[Any]:
+async def rows(context: Context, statement: str, **parameters: Any) -> list[Any]:
     """Return what the database answers."""
-    async with asking(patient) as connection:
+    async with asking(context) as connection:
         return await (await connection.execute(statement.encode(), parameters or None)).fetchall()
 
 
@@ -59,10 +59,10 @@ def places(url: SecretStr) -> Iterator[tuple[str, int]]:
         yield host, int(ports[min(number, len(ports) - 1)] or 5432)
 
 
-async def dns(patient: Patient) -> Finding:
+async def dns(context: Context) -> Finding:
     """Resolve the names of DATABASE_URL."""
     found, wrong = list[str](), list[str]()
-    for host, port in places(patient.settings.database_url):
+    for host, port in places(context.settings.database_url):
         if host.startswith(("/", "@")):
             found.append(f"{host}, a socket of this machine")
             continue
@@ -81,10 +81,10 @@ async def dns(patient: Patient) -> Finding:
     return passed(", ".join(found))
 
 
-async def tcp(patient: Patient) -> Finding:
+async def tcp(context: Context) -> Finding:
     """Open and close a connection to the server's port."""
     wrong = list[str]()
-    for host, port in places(patient.settings.database_url):
+    for host, port in places(context.settings.database_url):
         began = time.perf_counter()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -104,22 +104,22 @@ async def tcp(patient: Patient) -> Finding:
     )
 
 
-async def connect(patient: Patient, url: SecretStr) -> AsyncConnection[TupleRow]:
+async def connect(context: Context, url: SecretStr) -> AsyncConnection[TupleRow]:
     """Open a session that ends with the examination; we hang up then, a goodbye could wait for a peer that is gone."""
     connection = await AsyncConnection.connect(
         conninfo(url, application_name="dispatcher doctor"), autocommit=True, prepare_threshold=None
     )
-    patient.exits.callback(connection.pgconn.finish)
+    context.exits.callback(connection.pgconn.finish)
     await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
     return connection
 
 
-async def tls(patient: Patient) -> Finding:
+async def tls(context: Context) -> Finding:
     """Connect as `run` does, and look whether it was encrypted. That we are not let in is for the next check to say."""
-    mode = str(conninfo_to_dict(conninfo(patient.settings.database_url)).get("sslmode") or "prefer")
+    mode = str(conninfo_to_dict(conninfo(context.settings.database_url)).get("sslmode") or "prefer")
     mode = os.environ.get("PGSSLMODE", mode) if mode == "prefer" else mode
     try:
-        patient.connection = await connect(patient, patient.settings.database_url)
+        context.connection = await connect(context, context.settings.database_url)
     except psycopg.errors.ConnectionTimeout:
         return unanswered(
             "the port is open, but nobody says a word there", "look whether that is PostgreSQL, and whether it hangs"
@@ -131,17 +131,17 @@ async def tls(patient: Patient) -> Finding:
                 "give DATABASE_URL the sslmode and sslrootcert that fit the server; sslmode=disable where the way is"
                 " private",
             )
-        patient.refusal = said(error)
+        context.refusal = said(error)
         return passed(f"sslmode={mode}")
-    encrypted = patient.connection.pgconn.ssl_in_use
+    encrypted = context.connection.pgconn.ssl_in_use
     return passed(f"sslmode={mode}: {'encrypted' if encrypted else 'not encrypted'}")
 
 
-async def auth(patient: Patient) -> Finding:
+async def auth(context: Context) -> Finding:
     """Say whether we were let in, and where."""
-    if patient.refusal is not None:
-        return failed(patient.refusal, "look at user, password and database in DATABASE_URL, and at the server's log")
-    info = patient.connection.info
+    if context.refusal is not None:
+        return failed(context.refusal, "look at user, password and database in DATABASE_URL, and at the server's log")
+    info = context.connection.info
     return passed(f"role {info.user} in database {info.dbname}")
 
 
@@ -151,13 +151,13 @@ def said(error: psycopg.Error) -> str:
     return words.removeprefix("FATAL: ")
 
 
-async def server(patient: Patient) -> Finding:
+async def server(context: Context) -> Finding:
     """Look whether the server is new enough and takes writes."""
-    async with asking(patient) as connection:
+    async with asking(context) as connection:
         await preflight.check_server(connection)
         cursor = await connection.execute("select current_setting('transaction_read_only')")
         [read_only] = await cursor.fetchone() or ["off"]
-    version = patient.connection.info.parameter_status("server_version")
+    version = context.connection.info.parameter_status("server_version")
     if read_only == "on":
         return failed(
             f"PostgreSQL {version}, read-only", "give the primary's URL, or switch default_transaction_read_only off"
@@ -165,30 +165,30 @@ async def server(patient: Patient) -> Finding:
     return passed(f"PostgreSQL {version}, takes writes")
 
 
-async def pooler(patient: Patient) -> Finding:
+async def pooler(context: Context) -> Finding:
     """Compare the backend we were told at login with the one we talk to: a pooler makes the former up.
 
     In transaction mode, which nothing tells, somebody else gets our backend as soon as we are done with it.
     """
-    [[backend]] = await rows(patient, "select pg_backend_pid()")
-    if backend == patient.connection.info.backend_pid:
+    [[backend]] = await rows(context, "select pg_backend_pid()")
+    if backend == context.connection.info.backend_pid:
         return passed("none: a direct connection")
-    other = await connect(patient, patient.settings.database_url)
+    other = await connect(context, context.settings.database_url)
     async with patience(other, ANSWER_SECONDS):
         shared = await (await other.execute("select pg_backend_pid()")).fetchone() == (backend,)
     mode = "in transaction mode" if shared else "in session mode, it seems"
-    if shared and patient.settings.listen_database_url is None:
+    if shared and context.settings.listen_database_url is None:
         return warned(f"a pooler {mode}, also for LISTEN", DIRECT)
     return passed(f"a pooler {mode}" + ("; LISTEN has a URL of its own" if shared else ""))
 
 
-async def notify(patient: Patient) -> Finding:
+async def notify(context: Context) -> Finding:
     """Listen where `run` listens, notify where it writes: the word has to arrive."""
-    settings = patient.settings
+    settings = context.settings
     if settings.notify_mode == "off":
         return skipped("because DISPATCHER_NOTIFY_MODE is off: nobody listens")
     try:
-        listener = await connect(patient, settings.listen_url)
+        listener = await connect(context, settings.listen_url)
     except psycopg.OperationalError as error:
         name = variables("listen_database_url" if settings.listen_database_url else "database_url")[0]
         return unanswered(f"{name}: {said(error)}", f"give {name} a direct connection that lets us in")
@@ -196,7 +196,7 @@ async def notify(patient: Patient) -> Finding:
     async with patience(listener, ANSWER_SECONDS):
         await listener.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
     began = time.perf_counter()
-    await rows(patient, "select pg_notify(%(channel)s, '')", channel=channel)
+    await rows(context, "select pg_notify(%(channel)s, '')", channel=channel)
     with contextlib.suppress(psycopg.OperationalError):  # a pooler hangs up on us when it meets a NOTIFY
         async for _ in listener.notifies(timeout=HEARD_SECONDS, stop_after=1):
             return passed(f"heard after {(time.perf_counter() - began) * 1000:.1f} ms")

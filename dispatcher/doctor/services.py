@@ -13,7 +13,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
 from dispatcher import temporal as our_temporal
-from dispatcher.doctor.findings import Finding, Patient, failed, few, passed, skipped, unanswered, warned
+from dispatcher.doctor.findings import Context, Finding, failed, few, passed, skipped, unanswered, warned
 from dispatcher.doctor.road import rows
 from dispatcher.doctor.tables import table_of
 from dispatcher.errors import ConfigurationError, Unreachable
@@ -32,11 +32,11 @@ select distinct workflow_key from {} where publish_status = 'PUBLISH' and not de
 """
 
 
-async def temporal(patient: Patient) -> Finding:
+async def temporal(context: Context) -> Finding:
     """Connect to Temporal."""
     began = time.perf_counter()
     try:
-        patient.temporal = await our_temporal.reach(patient.settings.temporal_environment)
+        context.temporal = await our_temporal.reach(context.settings.temporal_environment)
     except ConfigurationError as error:
         return failed(str(error), "look at the TEMPORAL_* variables, and at the profile that they name")
     except Unreachable as error:
@@ -44,33 +44,33 @@ async def temporal(patient: Patient) -> Finding:
         if REFUSED.search(words):
             return failed(words, "look at TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE: they are not let in")
         return unanswered(words, "start Temporal, or look at TEMPORAL_ADDRESS, TEMPORAL_TLS_* and TEMPORAL_API_KEY")
-    address = patient.temporal.service_client.config.target_host
+    address = context.temporal.service_client.config.target_host
     return passed(f"{address} answers in {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
-async def namespace(patient: Patient) -> Finding:
+async def namespace(context: Context) -> Finding:
     """Look whether the namespace exists; `run` creates it where it may."""
-    name = patient.temporal.namespace
-    if await our_temporal.namespace_exists(patient.temporal, name):
+    name = context.temporal.namespace
+    if await our_temporal.namespace_exists(context.temporal, name):
         return passed(name)
-    if patient.settings.create_namespace:
+    if context.settings.create_namespace:
         return warned(
             f"{name} does not exist yet", "dispatcher run creates it; if that is a slip, set TEMPORAL_NAMESPACE"
         )
     return failed(f"{name} does not exist", "create it, set TEMPORAL_NAMESPACE, or DISPATCHER_CREATE_NAMESPACE=true")
 
 
-async def pollers(patient: Patient) -> Finding:
+async def pollers(context: Context) -> Finding:
     """Look whether anybody takes work from our task queues."""
-    if not await our_temporal.namespace_exists(patient.temporal, patient.temporal.namespace):
+    if not await our_temporal.namespace_exists(context.temporal, context.temporal.namespace):
         return skipped("because the namespace does not exist yet")
-    hot = patient.settings.task_queue
+    hot = context.settings.task_queue
     lane = lane_of(hot)
     workflows, activities = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
     found = {
-        f"{hot} (workflows)": await polled(patient, hot, workflows),
-        f"{lane} (workflows)": await polled(patient, lane, workflows),
-        f"{lane} (activities)": await polled(patient, lane, activities),
+        f"{hot} (workflows)": await polled(context, hot, workflows),
+        f"{lane} (workflows)": await polled(context, lane, workflows),
+        f"{lane} (activities)": await polled(context, lane, activities),
     }
     deserted = [name for name, count in found.items() if not count]
     if deserted:
@@ -80,27 +80,27 @@ async def pollers(patient: Patient) -> Finding:
     return passed(f"{' + '.join(map(str, found.values()))} on {hot} and its lane")
 
 
-async def polled(patient: Patient, queue: str, kind: TaskQueueType.ValueType) -> int:
+async def polled(context: Context, queue: str, kind: TaskQueueType.ValueType) -> int:
     """Return how many workers have polled lately."""
     request = DescribeTaskQueueRequest(
-        namespace=patient.temporal.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+        namespace=context.temporal.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
     )
-    answer = await patient.temporal.workflow_service.describe_task_queue(request)
+    answer = await context.temporal.workflow_service.describe_task_queue(request)
     since = time.time() - POLLED_SECONDS
     return sum(poller.last_access_time.seconds > since for poller in answer.pollers)
 
 
-async def novu(patient: Patient) -> Finding:
+async def novu(context: Context) -> Finding:
     """Ask Novu's health check, which needs no key."""
     try:
-        patient.novu = Wire()
+        context.novu = Wire()
     except OSError as error:
         return failed(f"certificates cannot be read: {error.strerror}", "look at SSL_CERT_FILE and SSL_CERT_DIR")
-    patient.exits.push_async_callback(patient.novu.aclose)
-    url = patient.settings.novu_api_url
+    context.exits.push_async_callback(context.novu.aclose)
+    url = context.settings.novu_api_url
     began = time.perf_counter()
     try:
-        answer = await ask(patient, "GET", "/v1/health-check")
+        answer = await ask(context, "GET", "/v1/health-check")
     except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # the last: a port past 65535
         return unanswered(
             f"{url} does not answer ({words(error)})", "look at NOVU_API_URL, and whether Novu runs there"
@@ -112,9 +112,9 @@ async def novu(patient: Patient) -> Finding:
     return passed(f"{url} answers in {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
-async def novu_key(patient: Patient) -> Finding:
+async def novu_key(context: Context) -> Finding:
     """Ask Novu whose the key is."""
-    answer = await ask(patient, "GET", "/v1/environments/me", patient.settings.require_novu_key().get_secret_value())
+    answer = await ask(context, "GET", "/v1/environments/me", context.settings.require_novu_key().get_secret_value())
     if answer.status_code >= 500 or answer.status_code == 429:
         return unanswered(f"Novu cannot say: HTTP {answer.status_code} {message(answer)}", "run this again later")
     if answer.status_code != 200:
@@ -127,11 +127,11 @@ async def novu_key(patient: Patient) -> Finding:
     return passed(f"of the environment {environment.get('name')} ({environment.get('_id')})")
 
 
-async def workflow_keys(patient: Patient) -> Finding:
+async def workflow_keys(context: Context) -> Finding:
     """Look whether Novu has the workflows that the outbox's table of them publishes."""
-    statement = sql.SQL(KEYS).format(table_of(patient).workflow.identifier).as_string()
-    ours = [key for (key,) in await rows(patient, statement)]
-    theirs = await workflows_at_novu(patient)
+    statement = sql.SQL(KEYS).format(table_of(context).workflow.identifier).as_string()
+    ours = [key for (key,) in await rows(context, statement)]
+    theirs = await workflows_at_novu(context)
     if theirs is None:
         return warned("not known: this Novu does not list its workflows", f"look there whether it has {few(ours)}")
     missing = [key for key in ours if key not in theirs]
@@ -146,12 +146,12 @@ async def workflow_keys(patient: Patient) -> Finding:
     return passed(f"all {len(ours)} of the table exist at Novu")
 
 
-async def workflows_at_novu(patient: Patient) -> Mapping[str, str] | None:
+async def workflows_at_novu(context: Context) -> Mapping[str, str] | None:
     """Return the workflows of the key's environment with their states; None when this Novu does not list them."""
     found = dict[str, str]()
     for _ in range(MOST_PAGES):
         path = f"/v2/workflows?limit={PAGE}&offset={len(found)}"
-        answer = await ask(patient, "GET", path, patient.settings.require_novu_key().get_secret_value())
+        answer = await ask(context, "GET", path, context.settings.require_novu_key().get_secret_value())
         if answer.status_code != 200:
             return None
         listed = body(answer).get("workflows") or []
@@ -161,11 +161,11 @@ async def workflows_at_novu(patient: Patient) -> Mapping[str, str] | None:
     return found
 
 
-async def idempotency(patient: Patient) -> Finding:
+async def idempotency(context: Context) -> Finding:
     """Look whether Novu minds our keys: it echoes them then. Asked with a trigger of nothing, which it refuses."""
-    key = patient.settings.require_novu_key().get_secret_value()
+    key = context.settings.require_novu_key().get_secret_value()
     echo = f"dispatcher-doctor-{uuid4()}"
-    answer = await ask(patient, "POST", "/v1/events/trigger", key, json={}, headers={"idempotency-key": echo})
+    answer = await ask(context, "POST", "/v1/events/trigger", key, json={}, headers={"idempotency-key": echo})
     if answer.headers.get("idempotency-key") == echo:
         return passed("on: Novu echoes our key")
     if answer.status_code == 400:
@@ -177,13 +177,13 @@ async def idempotency(patient: Patient) -> Finding:
 
 
 async def ask(
-    patient: Patient, method: str, path: str, key: str = "", *, headers: Mapping[str, str] = NO_HEADERS, **more: Any
+    context: Context, method: str, path: str, key: str = "", *, headers: Mapping[str, str] = NO_HEADERS, **more: Any
 ) -> httpx.Response:
     """Return Novu's answer."""
     authorized = {"authorization": f"ApiKey {key}"} if key else {}
-    url = f"{patient.settings.novu_api_url.rstrip('/')}{path}"
-    with patient.novu.exchange():
-        return await patient.novu.request(method, url, headers={**headers, **authorized}, **more)
+    url = f"{context.settings.novu_api_url.rstrip('/')}{path}"
+    with context.novu.exchange():
+        return await context.novu.request(method, url, headers={**headers, **authorized}, **more)
 
 
 def body(answer: httpx.Response) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from psycopg import errors
 
 from dispatcher.database import LEDGER
-from dispatcher.doctor.findings import Finding, Patient, failed, few, passed, skipped, warned
+from dispatcher.doctor.findings import Context, Finding, failed, few, passed, skipped, warned
 from dispatcher.doctor.road import asking, rows
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
@@ -30,56 +30,56 @@ select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatche
 """
 
 
-def table_of(patient: Patient) -> Outbox:
+def table_of(context: Context) -> Outbox:
     """Return the outbox; ConfigurationError when its name cannot be one."""
-    return parse(patient.settings.outbox)
+    return parse(context.settings.outbox)
 
 
-async def outbox(patient: Patient) -> Finding:
+async def outbox(context: Context) -> Finding:
     """Look whether the table is there and has the columns that we use, and the one of Novu workflows beside it."""
-    table = table_of(patient)
-    async with asking(patient) as connection:
-        patient.outbox_oid = await preflight.check_table(connection, table, "set DISPATCHER_OUTBOX, or create it")
+    table = table_of(context)
+    async with asking(context) as connection:
+        context.outbox_oid = await preflight.check_table(connection, table, "set DISPATCHER_OUTBOX, or create it")
         preflight.check_columns(
-            table, await preflight.columns(connection, patient.outbox_oid), preflight.OUTBOX_COLUMNS
+            table, await preflight.columns(connection, context.outbox_oid), preflight.OUTBOX_COLUMNS
         )
         beside = await preflight.check_table(connection, table.workflow, "it has to stand beside the outbox")
         preflight.check_columns(table.workflow, await preflight.columns(connection, beside), preflight.WORKFLOW_COLUMNS)
     return passed(f"{table} and {table.workflow.name} have what is needed")
 
 
-async def row_security(patient: Patient) -> Finding:
+async def row_security(context: Context) -> Finding:
     """Look whether a policy hides rows from us."""
-    async with asking(patient) as connection:
-        await preflight.check_row_security(connection, table_of(patient))
+    async with asking(context) as connection:
+        await preflight.check_row_security(connection, table_of(context))
     return passed("every row is visible")
 
 
-async def rights(patient: Patient) -> Finding:
+async def rights(context: Context) -> Finding:
     """Look whether our role may do what `dispatcher run` does."""
-    async with asking(patient) as connection:
-        await grants.require(connection, table_of(patient), patient.outbox_oid)
-    return passed(f"role {patient.connection.info.user} may do what dispatcher run does")
+    async with asking(context) as connection:
+        await grants.require(connection, table_of(context), context.outbox_oid)
+    return passed(f"role {context.connection.info.user} may do what dispatcher run does")
 
 
-async def ledger(patient: Patient) -> Finding:
+async def ledger(context: Context) -> Finding:
     """Look for our own tables."""
-    missing = [name for (name,) in await rows(patient, MISSING, ledger=list(LEDGER))]
+    missing = [name for (name,) in await rows(context, MISSING, ledger=list(LEDGER))]
     if missing:
         return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
     return passed(f"tables {', '.join(LEDGER)}")
 
 
-async def definitions(patient: Patient) -> Finding:
+async def definitions(context: Context) -> Finding:
     """Compare tables, functions, triggers and indexes with those of this version. That needs more rights than `run`."""
-    table = table_of(patient)
+    table = table_of(context)
     remedy = "run dispatcher db status as the tables' owner"
     try:
-        async with asking(patient) as connection:
-            lacking = await lacking_rights(connection, table, patient.outbox_oid, indexes=True)
+        async with asking(context) as connection:
+            lacking = await lacking_rights(connection, table, context.outbox_oid, indexes=True)
             if lacking.to_look:
                 return skipped(f"because role {lacking.role} lacks {', '.join(lacking.to_look)}", remedy)
-            found = await catalogue.differences(connection, table, patient.outbox_oid, indexes=True)
+            found = await catalogue.differences(connection, table, context.outbox_oid, indexes=True)
     except errors.InsufficientPrivilege as error:
         return skipped(f"because {error.diag.message_primary}", remedy)
     newer = any(each.problem == "newer" for each in found)
@@ -90,11 +90,11 @@ async def definitions(patient: Patient) -> Finding:
     return failed(few(changed), UPGRADE) if changed else passed("as this version has them")
 
 
-async def triggers(patient: Patient) -> Finding:
+async def triggers(context: Context) -> Finding:
     """Look whether commits can wake us."""
-    states = {name: state for (kind, name), (_, state) in (await live(patient)).items() if kind == "trigger"}
+    states = {name: state for (kind, name), (_, state) in (await live(context)).items() if kind == "trigger"}
     wrong = [f"{name} is {states.get(name, 'missing')}" for name in TRIGGERS if states.get(name, "missing")]
-    if wrong and patient.settings.notify_mode == "off":
+    if wrong and context.settings.notify_mode == "off":
         return passed(f"{', '.join(wrong)}, as DISPATCHER_NOTIFY_MODE=off may have it")
     if wrong:
         enable = "; one that somebody disabled: alter table … enable trigger" if "disabled" in states.values() else ""
@@ -102,13 +102,13 @@ async def triggers(patient: Patient) -> Finding:
     return passed(f"{' and '.join(TRIGGERS)} are there and enabled")
 
 
-async def indexes(patient: Patient) -> Finding:
+async def indexes(context: Context) -> Finding:
     """Look whether sweeps and claims have their indexes."""
-    states = {name: state for (kind, name), (_, state) in (await live(patient)).items() if kind.endswith("index")}
+    states = {name: state for (kind, name), (_, state) in (await live(context)).items() if kind.endswith("index")}
     broken = [name for name, state in states.items() if state]
     if broken:
         return failed(f"not valid: {', '.join(broken)}", f"{UPGRADE}, which builds them anew and blocks nobody")
-    wanted = index_statements(table_of(patient))
+    wanted = index_statements(table_of(context))
     missing = [name for name in wanted if name not in states]
     if missing:
         return warned(
@@ -117,16 +117,16 @@ async def indexes(patient: Patient) -> Finding:
     return passed(f"{len(wanted)} on the outbox, all valid")
 
 
-async def live(patient: Patient) -> catalogue.Objects:
+async def live(context: Context) -> catalogue.Objects:
     """Return what the catalogue, which every role may read, knows of ours."""
-    [[schema]] = await rows(patient, "select to_regnamespace('dispatcher')::oid::bigint")
-    async with asking(patient) as connection:
-        return await catalogue.objects(connection, patient.outbox_oid, schema)
+    [[schema]] = await rows(context, "select to_regnamespace('dispatcher')::oid::bigint")
+    async with asking(context) as connection:
+        return await catalogue.objects(connection, context.outbox_oid, schema)
 
 
-async def queue(patient: Patient) -> Finding:
+async def queue(context: Context) -> Finding:
     """Look how full PostgreSQL's queue of notifications is: nobody who notifies could commit while it is full."""
-    [[usage, blocking]] = await rows(patient, QUEUE)
+    [[usage, blocking]] = await rows(context, QUEUE)
     if usage < CROWDED:
         return passed(f"{usage:.1%} full")
     return warned(
@@ -134,10 +134,10 @@ async def queue(patient: Patient) -> Finding:
     )
 
 
-async def clock(patient: Patient) -> Finding:
+async def clock(context: Context) -> Finding:
     """Compare the clocks. Ours decides nothing, but logs and Novu's times are read side by side with the database's."""
     before = time.time()
-    [[theirs]] = await rows(patient, "select extract(epoch from clock_timestamp())::float8")
+    [[theirs]] = await rows(context, "select extract(epoch from clock_timestamp())::float8")
     after = time.time()
     ahead = theirs - (before + after) / 2
     value = f"PostgreSQL's is {abs(ahead):.3f} s {'ahead of' if ahead >= 0 else 'behind'} ours"
@@ -146,13 +146,13 @@ async def clock(patient: Patient) -> Finding:
     return passed(value)
 
 
-async def nodes(patient: Patient) -> Finding:
+async def nodes(context: Context) -> Finding:
     """Look who is at work, by what they write down at every sweep."""
-    living = max(ALIVE, 6 * patient.settings.sweep_interval)
-    [[count, polling, versions]] = await rows(patient, NODES, alive=living)
+    living = max(ALIVE, 6 * context.settings.sweep_interval)
+    [[count, polling, versions]] = await rows(context, NODES, alive=living)
     if not count:
         return warned("no dispatcher is running", "start one: dispatcher run")
-    if polling and patient.settings.notify_mode != "off":
+    if polling and context.settings.notify_mode != "off":
         return warned(
             f"{count} live ({versions}), {polling} of them polling",
             "see the check notify, and their logs: not_listening",
