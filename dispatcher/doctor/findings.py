@@ -1,7 +1,7 @@
 """What a check is, what it finds, and how many of them are carried out.
 
-A check is a function of the shared context that returns a finding. Checks of one leg follow each other, legs run side by side,
-and everything is told in the order of the list. Nothing here waits for ever, whatever is broken.
+A check is a function of the shared context that returns a finding. Checks of one leg follow each other, legs run side
+by side, and everything is told in the order of the list. Nothing here waits for ever, whatever is broken.
 """
 
 import asyncio
