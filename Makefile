@@ -14,7 +14,7 @@ check: .venv/.installed
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/pytest --ignore=tests/e2e/faults
+	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/e2e/faults
 
 # Faults on purpose, each of them with its number in docs/faults.md. They mostly wait, so four at a time.
 faults: .venv/.installed

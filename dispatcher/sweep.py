@@ -21,6 +21,7 @@ from dispatcher.outbox import Outbox
 from dispatcher.temporal import START_FAILURES, Starter
 from dispatcher.wake import Wake
 
+SOON_SECONDS = 1.0
 RESCUE_ROWS = 2000
 QUESTIONS_IN_FLIGHT = 8
 
@@ -66,12 +67,14 @@ class Sweep:
         self._first = False
 
     async def run(self) -> None:
-        """Sweep at once and then at every jittered interval."""
+        """Sweep at once and then at every jittered interval; the second time soon, to say whether we hear."""
+        pause = min(SOON_SECONDS, self._interval.total_seconds())
         while True:
             outcome = await self._guarded_run_once()
             metrics.SWEEP_RUNS.labels(outcome).inc()
             alerts.swept(well=outcome == "ok" and self._first)
-            await anyio.sleep(self._interval.total_seconds() * random.uniform(0.8, 1.0))  # noqa: S311
+            await anyio.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311
+            pause = self._interval.total_seconds()
 
     async def _guarded_run_once(self) -> str:
         """Sweep, and say how that went; a lost database is waited for, and nothing else ends the loop."""

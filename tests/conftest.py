@@ -1,5 +1,6 @@
 """The real servers that tests share: one PostgreSQL and one Temporal for the session, a fresh database per test."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from dispatcher.devstack import postgres, temporal
+
+# A shell that starts us in the background has SIGINT ignored, and whom we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
