@@ -77,7 +77,7 @@ async def test_f60_f61_a_server_killed_and_started_again(
         assert (await described(house, workflow_id)).status is WorkflowExecutionStatus.RUNNING
         os.kill(server.pid, signal.SIGKILL)
     with temporal.running(folder, keep=keep, port=server.port):
-        client = await Client.connect(server.address)
+        client = await eventually(lambda: connected(server.address), "a server that is up again")
         if keep:
             assert await client.get_workflow_handle(workflow_id).describe()
         else:
@@ -88,6 +88,14 @@ async def test_f60_f61_a_server_killed_and_started_again(
         assert await attempts(house) == (1 if keep else 2)
         await effects_are_exactly(house, 3)
         house.processes[0].kill()
+
+
+async def connected(address: str) -> Client | None:
+    """Return a client; None while the port is open and the server behind it is not ready."""
+    try:
+        return await Client.connect(address)
+    except RuntimeError:
+        return None
 
 
 async def limited(address: str) -> bool:
