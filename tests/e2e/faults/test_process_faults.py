@@ -327,7 +327,7 @@ async def test_f57_exit_codes_when_servers_are_gone(house: House, tmp_path_facto
         process = await house.running(TEMPORAL_ADDRESS=server.address, **QUICK)
         assert await house.final(await house.notify()) == ["SENT"]
     assert await process.stop() == 0
-    assert '"stopped"' in process.words().splitlines()[-1]
+    assert '"stopped"' in process.words()  # perhaps not last: the SDK's engine, which lost its server, logs by itself
     for refused in [house.start(TEMPORAL_ADDRESS="127.0.0.1:1") for _ in range(3)]:
         assert await ended(refused) == 3
         assert refused.words().splitlines()[-1].startswith("dispatcher: TEMPORAL_ADDRESS")
