@@ -5,6 +5,7 @@ is unknown is repeated as it was. Raises only for what another try can change.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,7 +30,7 @@ from dispatcher.models import (
     Tally,
 )
 from dispatcher.planning import Member
-from dispatcher.sender import Sender, told
+from dispatcher.sender import Sender
 
 if TYPE_CHECKING:
     from dispatcher.novu import NovuGateway
@@ -59,7 +60,7 @@ class Deliveries:
             with metrics.DELIVER.time():
                 async with self._holding(rows):
                     await self._deliver(rows)
-            tally += told(rows)
+            tally += tallied(rows)
             waiting += [recipient for row in unfinished(rows) for recipient in row.recipients if not recipient.settled]
         if waiting:
             raise another_try(waiting)
@@ -82,7 +83,7 @@ class Deliveries:
         while rest:
             rows, rest = await self._take(rest)
             await self._give_up(rows)
-            tally += told(rows)
+            tally += tallied(rows)
         return tally
 
     async def _give_up(self, rows: Sequence[Notification]) -> None:
@@ -94,7 +95,7 @@ class Deliveries:
                     members.append(Member(row, recipient))
             row.conclusion = conclude(row, self._next_run(row))
         if rows:
-            await self._outbox.settle(members, rows)
+            await self._sender.settle(members, rows)
 
     def _next_run(self, row: Notification) -> timedelta | None:
         """Return the wait until the row's next automatic run; None when nothing is left to try."""
@@ -121,7 +122,7 @@ class Deliveries:
         for row in rows:
             row.conclusion = conclude(row, None)
         if rows:
-            await self._outbox.settle([], rows)
+            await self._sender.settle([], rows)
 
     @asynccontextmanager
     async def _holding(self, rows: Sequence[Notification]) -> AsyncGenerator[None]:
@@ -146,6 +147,12 @@ class Deliveries:
 def unfinished(rows: Sequence[Notification]) -> list[Notification]:
     """Return the rows that we hold and that have no outcome yet."""
     return [row for row in rows if row.conclusion is None and not row.handed_back]
+
+
+def tallied(rows: Sequence[Notification]) -> Tally:
+    """Return how the rows ended."""
+    counts = Counter(row.conclusion.status for row in rows if row.conclusion is not None)
+    return Tally(counts["SENT"], counts["PARTIAL"], counts["FAILED"])
 
 
 def another_try(waiting: Sequence[Recipient]) -> ApplicationError:

@@ -190,7 +190,7 @@ class NovuGateway:
             response = exchange.response
         if response is None:
             return Outcome(Verdict.RETRY, "cancel_failed", "no answer")
-        outcome = answered(response.status_code, lowered(response.headers), response.content)
+        outcome = self._worded(answered(response.status_code, lowered(response.headers), response.content))
         self._learn([outcome])
         return outcome
 

@@ -108,7 +108,8 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One row of a preview. `accepted`, `unknown`: recipients of its last sending. `closed`: it would have to wait."""
+    """One row of a preview. `accepted`, `unknown`: recipients of its last sending. `closed`: it would have to wait.
+    `fence`: how often it was taken, so that one which was sent again meanwhile is known, whatever its status is."""
 
     id: int
     status: str
@@ -118,6 +119,7 @@ class Seen:
     recipients: int
     accepted: int
     unknown: int
+    fence: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +250,13 @@ class Operations:
         return bool(await self._rows("remove_test", id=trial.id, person=self._person))
 
     async def _change(self, action: str, changes: sql.SQL, rows: Sequence[Seen], reason: str | None) -> list[int]:
-        ids, statuses = [row.id for row in rows], [row.status for row in rows]
+        seen = {
+            "ids": [row.id for row in rows],
+            "statuses": [row.status for row in rows],
+            "fences": [row.fence for row in rows],
+        }
         noted = {"action": action, "reason": reason, "person": self._person}
-        found = await self._rows("change", {"changes": changes}, ids=ids, statuses=statuses, **noted)
+        found = await self._rows("change", {"changes": changes}, **seen, **noted)
         return [notification_id for (notification_id,) in found]
 
     async def _json(self, name: str, parts: Parts, /, **parameters: Any) -> list[Row]:

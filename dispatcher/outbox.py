@@ -91,8 +91,8 @@ class Outbox:
         )
         return {(notification_id, recipient) for notification_id, recipient in rows}
 
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
-        """Write the outcomes of `members`, and the conclusions of `rows`; count those that were ours to write."""
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
+        """Write the outcomes of `members` and the conclusions of `rows`; return, counted, which were ours."""
         concluded = [(row.id, row.conclusion) for row in rows if row.conclusion is not None]
         written = await self._fetch(
             "settle",
@@ -110,10 +110,11 @@ class Outbox:
             waits=[conclusion.wait for _, conclusion in concluded],
             reasons=[conclusion.reason for _, conclusion in concluded],
         )
-        ended = {notification_id for (notification_id,) in written}
-        for row in rows:
-            if row.id in ended:
-                metrics.count_ended(row)
+        ids = {notification_id for (notification_id,) in written}
+        ended = [row for row in rows if row.id in ids]
+        for row in ended:
+            metrics.count_ended(row)
+        return ended
 
     async def hand_back(self, notifications: Sequence[Notification]) -> None:
         """Give up rows this run holds but may not send now; their attempt does not count."""

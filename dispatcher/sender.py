@@ -5,6 +5,7 @@ down when it is known, as long as nobody else has taken the row meanwhile.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from temporalio import activity
 from dispatcher.conclusions import cause, conclude
 from dispatcher.doubts import CALL_SECONDS, Step, doubtful, next_step, resolve, wait
 from dispatcher.logs import get_logger
-from dispatcher.models import Notification, Outcome, State, Tally, Verdict
+from dispatcher.models import Notification, Outcome, State, Verdict
 from dispatcher.outcomes import apply
 from dispatcher.planning import PARALLEL_CALLS, Call, Member, chunks, plan
 
@@ -129,7 +130,10 @@ class Sender:
         for member, outcome in zip(call.members, await answer, strict=True):
             apply(member.recipient, outcome)
         await self._settle(call.members)
-        told(list({member.notification.id: member.notification for member in call.members}.values()))
+
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
+        """Write the outcomes of `members` and the conclusions of `rows`, and tell of those that were ours to write."""
+        tell(await self._outbox.settle(members, rows))
 
     async def _settle(self, members: Sequence[Member]) -> None:
         """Write down what became of the members' rows, and conclude those that are finished by it."""
@@ -140,7 +144,7 @@ class Sender:
         # All that was heard, other calls' too: a conclusion never stands without what it rests on.
         heard = [Member(row, recipient) for row in rows for recipient in row.recipients if recipient.unwritten]
         if heard:
-            await self._outbox.settle(heard, finished)
+            await self.settle(heard, finished)
         for member in heard:
             member.recipient.unwritten = False
 
@@ -169,15 +173,13 @@ def hold(rows: Sequence[Notification]) -> None:
                 recipient.held, recipient.retry_after = True, HELD_SECONDS
 
 
-def told(rows: Sequence[Notification]) -> Tally:
-    """Log how the rows ended, and return it."""
-    ended = [(row, row.conclusion) for row in rows if row.conclusion is not None]
-    statuses = [conclusion.status for _, conclusion in ended]
-    tally = Tally(statuses.count("SENT"), statuses.count("PARTIAL"), statuses.count("FAILED"))
+def tell(ended: Sequence[Notification]) -> None:
+    """Log how rows ended."""
     words = log.bind(workflow_id=activity.info().workflow_id)
-    failed = [pair for pair in ended if pair[1].status != "SENT"]
-    dead = [pair for pair in failed if pair[1].wait is None]
-    for row, conclusion in dead + [pair for pair in failed if pair[1].wait is not None][:LOGGED_ROWS]:
+    ends = [(row, row.conclusion) for row in ended if row.conclusion is not None]
+    failed = [(row, conclusion) for row, conclusion in ends if conclusion.status != "SENT"]
+    dead = [(row, conclusion) for row, conclusion in failed if conclusion.wait is None]
+    for row, conclusion in dead + [each for each in failed if each[1].wait is not None][:LOGGED_ROWS]:
         words.warning(
             "dead_letter" if conclusion.wait is None else "will_retry",
             notification_id=row.id,
@@ -187,6 +189,6 @@ def told(rows: Sequence[Notification]) -> Tally:
             reason=conclusion.reason,
             retry_in=conclusion.wait and conclusion.wait.total_seconds(),
         )
-    if ended:
-        words.info("delivered", sent=tally.sent, partial=tally.partial, failed=tally.failed)
-    return tally
+    if ends:
+        counts = Counter(conclusion.status for _, conclusion in ends)
+        words.info("delivered", sent=counts["SENT"], partial=counts["PARTIAL"], failed=counts["FAILED"])

@@ -206,16 +206,18 @@ async def carry_out(
     except BaseException:
         say(f"stopped: {len(done)} of {len(rows)} are done; running it again goes on with the rest")
         raise
-    now = {row.id: row.status for row in await desk.preview(Filters(ids=tuple(row.id for row in left)))}
+    now = {row.id: row for row in await desk.preview(Filters(ids=tuple(row.id for row in left)))}
     return {row.id: unchanged(row, now.get(row.id)) for row in left}
 
 
-def unchanged(row: "Seen", now: str | None) -> str:
+def unchanged(row: "Seen", now: "Seen | None") -> str:
     """Return why a row of the preview was left as it is."""
     if now is None:
         return "was deleted meanwhile"
-    if now != row.status:
-        return f"became {now} meanwhile"
+    if now.status != row.status:
+        return f"became {now.status} meanwhile"
+    if now.fence != row.fence:
+        return "was sent meanwhile"
     return "is locked by another transaction: run this again when that has ended"
 
 

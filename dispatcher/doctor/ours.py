@@ -16,8 +16,8 @@ async def http_port(context: Context) -> Finding:
     place = f"{settings.http_host}:{settings.http_port}"
     try:
         addresses = await asyncio.get_running_loop().getaddrinfo(settings.http_host, settings.http_port)
-    except OSError as error:
-        return failed(f"{place}: {error.strerror}", "give DISPATCHER_HTTP_HOST an address of this machine")
+    except (OSError, UnicodeError) as error:
+        return failed(f"{place}: {error}", "give DISPATCHER_HTTP_HOST an address of this machine")
     private = all(ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in addresses)
     if private:
         return passed(f"{place}, for this machine only")

@@ -21,6 +21,7 @@ from dispatcher.database import PIN, patience
 from dispatcher.doctor.findings import Context, Finding, failed, passed, skipped, unanswered, warned
 from dispatcher.environment.conninfo import conninfo
 from dispatcher.install import preflight
+from dispatcher.install.session import is_shared
 from dispatcher.settings import variables
 
 ANSWER_SECONDS = 4.0
@@ -33,7 +34,7 @@ SETTINGS = {
 }
 OF_TLS = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
 WHERE = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
-DIRECT = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection; a pooler in transaction mode forgets LISTEN"
+DIRECT = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
 
 
 @asynccontextmanager
@@ -166,20 +167,21 @@ async def server(context: Context) -> Finding:
 
 
 async def pooler(context: Context) -> Finding:
-    """Compare the backend we were told at login with the one we talk to: a pooler makes the former up.
-
-    In transaction mode, which nothing tells, somebody else gets our backend as soon as we are done with it.
-    """
+    """Compare the backend we were told at login with the one we talk to: a pooler makes the former up."""
     [[backend]] = await rows(context, "select pg_backend_pid()")
     if backend == context.connection.info.backend_pid:
         return passed("none: a direct connection")
-    other = await connect(context, context.settings.database_url)
-    async with patience(other, ANSWER_SECONDS):
-        shared = await (await other.execute("select pg_backend_pid()")).fetchone() == (backend,)
-    mode = "in transaction mode" if shared else "in session mode, it seems"
+    shared = await shares(context, context.connection, context.settings.database_url)
+    mode = "in transaction mode" if shared else "in session mode"
     if shared and context.settings.listen_database_url is None:
         return warned(f"a pooler {mode}, also for LISTEN", DIRECT)
     return passed(f"a pooler {mode}" + ("; LISTEN has a URL of its own" if shared else ""))
+
+
+async def shares(context: Context, connection: AsyncConnection[Any], url: SecretStr) -> bool:
+    """Return whether a pooler gives the session to others between two statements."""
+    async with context.turn, patience(connection, ANSWER_SECONDS):
+        return await is_shared(connection, url.get_secret_value())
 
 
 async def notify(context: Context) -> Finding:
@@ -192,6 +194,8 @@ async def notify(context: Context) -> Finding:
     except psycopg.OperationalError as error:
         name = variables("listen_database_url" if settings.listen_database_url else "database_url")[0]
         return unanswered(f"{name}: {said(error)}", f"give {name} a direct connection that lets us in")
+    if await shares(context, listener, settings.listen_url):  # a LISTEN would stay with a session that is not ours
+        return failed("a pooler in transaction mode forgets LISTEN, so commits wake nobody and run polls", DIRECT)
     channel = f"dispatcher_doctor_{uuid4().hex}"
     async with patience(listener, ANSWER_SECONDS):
         await listener.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))

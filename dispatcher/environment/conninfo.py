@@ -79,7 +79,7 @@ def _parameters(text: str, variable: str) -> dict[str, str]:
     except (ProgrammingError, ValueError):  # ValueError: a NUL byte, or not a URL of Postgres
         found = {}
     parameters = {name: str(value) for name, value in found.items() if value not in {None, ""}}
-    if not parameters or not re.fullmatch(r"[0-9,]*", parameters.get("port", "")):
+    if not parameters or not re.fullmatch(r"[0-9,]*", parameters.get("port", "")) or not _resolvable(parameters):
         raise ConfigurationError(
             f"{variable} is not a Postgres URL: expected {SHAPE}, with special characters of the password"
             " percent-encoded"
@@ -116,6 +116,14 @@ def _known_names() -> set[str]:
 def _hosts(parameters: dict[str, str]) -> list[str]:
     named = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST", "")
     return [host for host in named.split(",") if host]
+
+
+def _resolvable(parameters: dict[str, str]) -> bool:
+    """Return whether every host could be a name: one with an empty or a too long part breaks whoever looks it up."""
+    try:
+        return all(host.startswith(("/", "@")) or host.encode("idna") for host in _hosts(parameters))
+    except UnicodeError:
+        return False
 
 
 def _is_remote(host: str) -> bool:

@@ -29,6 +29,7 @@ def seen(row: Row) -> Seen:
         recipients=row["recipients"],
         accepted=row["accepted"],
         unknown=row["unknown"],
+        fence=row["fence"],
     )
 
 

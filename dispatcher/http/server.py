@@ -118,6 +118,8 @@ def bind(host: str, port: int) -> socket.socket:
         except OSError:
             listening.close()
             raise
+    except UnicodeError:
+        raise ConfigurationError(f"DISPATCHER_HTTP_HOST: {host} is no name of a machine") from None
     except OSError as error:
         raise ConfigurationError(
             f"DISPATCHER_HTTP_PORT: cannot listen at {host}:{port} ({error.strerror}). Another dispatcher perhaps?"

@@ -15,7 +15,7 @@ from dispatcher.errors import CheckFailed, ConfigurationError
 from dispatcher.install.files import literal
 from dispatcher.install.names import CHANNEL, Outbox, parse
 from dispatcher.install.options import DEFAULT, Options
-from dispatcher.install.session import BACKEND, Connection, limit_locks, one_value, opened, pin, run
+from dispatcher.install.session import BACKEND, Connection, is_shared, limit_locks, one_value, opened, pin, run
 
 TABLE = """
 create temporary table dispatcher_probe on commit drop as
@@ -26,28 +26,35 @@ insert into pg_temp.dispatcher_probe values ('PENDING', 'PUBLISH', false, null);
 """
 
 
+UNHEARD = (
+    "the doorbell is not heard: give DISPATCHER_LISTEN_DATABASE_URL a direct connection, a pooler in transaction mode"
+    " forgets LISTEN"
+)
+
+
 async def doorbell(
     url: str, options: Options = DEFAULT, *, listen_url: str | None = None, patience: timedelta = timedelta(seconds=5)
 ) -> timedelta:
     """Return how long a ring took from before its commit to the listener; CheckFailed when none is heard."""
     outbox = parse(options.outbox)
     async with opened(listen_url or url) as listener, opened(url) as producer:
+        if await is_shared(listener, listen_url or url):  # a LISTEN would stay with a session that is not ours
+            raise CheckFailed(UNHEARD)
         await run(listener, sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
         began = time.monotonic()
         backend = await ring(producer, outbox, options)
         async for heard in listener.notifies(timeout=patience.total_seconds()):
             if heard.pid == backend:
                 return timedelta(seconds=time.monotonic() - began)
-    raise CheckFailed(
-        f"the doorbell was not heard within {patience.total_seconds():g} s: give DISPATCHER_LISTEN_DATABASE_URL"
-        " a direct connection, a pooler in transaction mode forgets LISTEN"
-    )
+    raise CheckFailed(UNHEARD)
 
 
 async def ring(producer: Connection, outbox: Outbox, options: Options) -> object:
     """Commit an eligible row into a table that is gone with the commit; return whose commit that was."""
     try:
         async with producer.transaction():
+            # So it rings beside a dispatcher that is awake, too.
+            await run(producer, sql.SQL("set transaction isolation level repeatable read"))
             await pin(producer, local=True)
             await limit_locks(producer, options.lock_timeout, local=True)
             await run(producer, sql.SQL("set local dispatcher.quiet = off"))

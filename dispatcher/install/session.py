@@ -71,15 +71,28 @@ async def pin(connection: Connection, *, local: bool = False) -> None:
 
 async def refuse_shared(connection: Connection, url: str) -> None:
     """Raise ConfigurationError when a pooler gives our session to others between two statements."""
+    if await is_shared(connection, url):
+        raise ConfigurationError(
+            f"{masked(url)} is a pooler in transaction mode, whose sessions are shared with others: set"
+            " DISPATCHER_LISTEN_DATABASE_URL to a direct connection, or run what dispatcher db sql prints"
+        )
+
+
+async def is_shared(connection: Connection, url: str) -> bool:
+    """Return whether a pooler gives the backend of our session to others between two statements.
+
+    Then somebody who begins a transaction between them can get ours, or we another one.
+    """
     ours = await one_value(connection, BACKEND)
     if ours == connection.info.backend_pid:  # a pooler makes up the one we were told
-        return
+        return False
     async with opened(url) as other:
-        if await one_value(other, BACKEND) == await one_value(connection, BACKEND):
-            raise ConfigurationError(
-                f"{masked(url)} is a pooler in transaction mode, whose sessions are shared with others: set"
-                " DISPATCHER_LISTEN_DATABASE_URL to a direct connection, or run what dispatcher db sql prints"
-            )
+        for _ in range(10):
+            async with other.transaction():
+                theirs = await one_value(other, BACKEND)
+                if theirs == ours or await one_value(connection, BACKEND) != ours:
+                    return True
+    return False
 
 
 @asynccontextmanager

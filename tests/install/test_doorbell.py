@@ -164,6 +164,14 @@ async def test_the_probe_hears_the_doorbell_and_leaves_no_row(installed: Databas
     assert await installed.catalogue() == before
 
 
+async def test_the_probe_is_heard_beside_a_dispatcher_that_is_awake(installed: Database) -> None:
+    await installed.run(
+        "insert into dispatcher.node (id, role, host, version, mode, in_flight, awake_until)"
+        " values ('n', 'all', 'h', '1', 'EVENT', 0, now() + interval '1 minute')"
+    )
+    assert await doorbell(installed.url) < timedelta(seconds=5)
+
+
 async def test_the_probe_notices_a_function_that_does_not_ring(installed: Database) -> None:
     await installed.run(
         "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as"

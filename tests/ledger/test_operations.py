@@ -51,6 +51,16 @@ async def actions(books: Books) -> list[Any]:
 
 
 class TestSendingAgain:
+    async def test_a_row_that_was_sent_again_since_the_preview_is_left_alone(self, books: Books, desk: Operations):
+        row = await ended(books, State.ACCEPTED)
+        preview = await desk.preview(Filters(ids=(row.id,)))
+        assert await desk.resend(preview) == [row.id]
+        await books.claim()
+        [again] = await books.take(row.id)
+        await books.settle(again, State.ACCEPTED)
+        assert await books.status(row.id) == "SENT", "as the preview showed it"
+        assert await desk.resend(preview) == []
+
     async def test_a_dead_letter_is_a_new_sending_to_everybody(self, books: Books, desk: Operations):
         row = await ended(books, State.REFUSED)
         [seen] = await desk.preview(Filters(dead=True))

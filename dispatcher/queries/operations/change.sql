@@ -1,13 +1,18 @@
 -- One batch of an operator's change, and its entry in dispatcher.action, in one statement. What an application would
 -- write, no more: what follows from a status is decided where it is always decided. Only rows that still are as the
--- preview showed them; one that somebody else has locked is left out, so this waits for nobody and cannot make a circle.
+-- preview showed them, and were not sent since: the fence grows with each taking. One that somebody else has locked is
+-- left out, so this waits for nobody and cannot make a circle.
 with found as materialized (
   select n.id, v.was
-  from (select * from unnest(%(ids)s::bigint[], %(statuses)s::text[]) v (id, was) order by id offset 0) v
+  from (
+    select * from unnest(%(ids)s::bigint[], %(statuses)s::text[], %(fences)s::bigint[]) v (id, was, fence)
+    order by id offset 0
+  ) v
   cross join lateral (
     select n.id from {outbox} n
     where n.id = v.id and n.notification_status::text = v.was
       and (v.was <> 'RETRACTED' or (n.error_details -> 'retraction') is not null)
+      and v.fence is not distinct from (select d.fence from dispatcher.delivery d where d.notification_id = v.id)
     offset 0
     for no key update skip locked
   ) n

@@ -7,7 +7,7 @@ select row_to_json(x) from (
     n.error_details -> 'retraction' is not null as retraction_noticed,
     cardinality(n.recipients) as recipients, r.accepted, r.unknown, r.novu_transaction_id,
     left(coalesce(d.last_error, n.error_details ->> 'error'), 2000) as error,
-    d.workflow_id as temporal_workflow_id, d.generation, d.attempts, d.lease_owner, d.lease_until,
+    d.workflow_id as temporal_workflow_id, d.generation, d.fence, d.attempts, d.lease_owner, d.lease_until,
     coalesce(d.lease_until > clock_timestamp(), false) as held,
     d.first_claimed_at, d.claimed_at, d.settled_at, d.next_attempt_at, d.dead_lettered_at,
     (select count(*) from dispatcher.recipient r where r.notification_id = n.id and r.cancel_at is not null) as to_take_back,

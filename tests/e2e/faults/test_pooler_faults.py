@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -75,6 +76,22 @@ async def test_f05_a_transaction_pooler_for_everything_means_polling(house: Hous
     await effects_are_exactly(house, 303)
 
 
+@asynccontextmanager
+async def others(url: str) -> AsyncGenerator[None]:
+    """Let an application use the pooler's sessions meanwhile, more often than not all but one."""
+
+    async def work() -> None:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None) as connection:
+            while True:
+                await connection.execute("select pg_sleep(random() * 0.01)")
+
+    tasks = [asyncio.create_task(work()) for _ in range(SESSIONS - 1)]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
 def command(house: House, url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command through the pooler, with nobody at a terminal."""
     return subprocess.run(
@@ -104,8 +121,12 @@ async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(house:
         done = await asyncio.to_thread(command, house, url, *arguments)
         assert done.returncode == 0, (arguments, done.stderr)
     assert await house.final(row) == ["RETRACTED"]
-    refused = await asyncio.to_thread(command, house, url, "db", "upgrade")
-    assert (refused.returncode, b"a pooler in transaction mode" in refused.stderr) == (2, True)
+    async with others(url):
+        for _ in range(3):
+            refused = await asyncio.to_thread(command, house, url, "db", "upgrade")
+            assert (refused.returncode, b"a pooler in transaction mode" in refused.stderr) == (2, True), refused
+    unheard = await asyncio.to_thread(command, house, url, "db", "verify")
+    assert (unheard.returncode, b"DISPATCHER_LISTEN_DATABASE_URL" in unheard.stderr) == (1, True)
     direct = await asyncio.to_thread(command, house, url, "db", "upgrade", DISPATCHER_LISTEN_DATABASE_URL=house.url)
     assert direct.returncode == 0, direct.stderr
     assert await transactions_through(transactions, url) >= carried + 10
