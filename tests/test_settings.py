@@ -325,6 +325,8 @@ def test_application_name_is_ours_unless_the_url_has_one() -> None:
         "postgres://h:port/x",
         f"postgres://u:{SECRET}@{SECRET}@h/x",
         f"postgres://u:a/{SECRET}@h/x",
+        f"postgres://u:{SECRET}@db..example.com/x",
+        f"postgres://u:{SECRET}@{'x' * 64}.example.com/x",
     ],
 )
 def test_a_wrong_url_is_refused_without_repeating_it(url: str) -> None:

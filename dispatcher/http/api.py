@@ -135,7 +135,7 @@ class Api:
             done = await self._set_back(back, asked.reason)
             left = await self._look([row.id for row in back if row.id not in done])
             # What is no longer as it was is being sent by somebody else, or was taken back: it is told as it is.
-            refused |= {key: LOCKED for key, row in left.items() if row["status"] == rows[key]["status"]}
+            refused |= {key: LOCKED for key, row in left.items() if answers.seen(row) == answers.seen(rows[key])}
         return refused
 
     async def _set_back(self, rows: list[Seen], reason: str | None) -> set[int]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import httpx
 import pytest
 from house import RUN_ROLE, WEB, House, eventually
@@ -221,6 +222,22 @@ async def test_what_is_no_request_is_refused_in_a_sentence(house: House, http: h
         assert (await http.post(f"/api/notifications/{row}/cancel", headers=headers)).status_code == 403
     assert await house.status(row) == "PENDING"
     assert (await http.get("/livez")).status_code == 200
+
+
+async def test_two_who_ask_for_a_resend_at_once_send_once(house: House, http: httpx.AsyncClient):
+    row = await house.notify()
+    assert await house.final(row) == ["SENT"]
+    answers: list[httpx.Response] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            answers.append(await http.post(ASK, json={"notificationId": row, "resend": True, "async": False}))
+
+        for _ in range(4):
+            tasks.start_soon(ask)
+    assert {answer.status_code for answer in answers} <= {200, 202}
+    await house.quiet()
+    assert await house.value("select generation from dispatcher.delivery where notification_id = %s", row) == 2
 
 
 async def test_f163_markup_in_a_row_is_no_page_for_a_browser(house: House, http: httpx.AsyncClient):
