@@ -72,7 +72,7 @@ def release() -> str:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Return the values that must not appear anywhere; those in files that a library reads for us are not known here."""
+    """Return the values that must not appear anywhere, but for those in files that a library reads for itself."""
     urls = (settings.database_url, settings.listen_url)
     found = [str(conninfo_to_dict(conninfo(url)).get("password", "")) for url in urls]
     found.append(os.environ.get("PGPASSWORD", ""))

@@ -33,7 +33,9 @@ async def beside(loop: Coroutine[None, None, None]) -> AsyncGenerator[None]:
 async def until(fact: Callable[[], Awaitable[bool]], within: float = 20) -> None:
     """Return when it is true."""
     async with asyncio.timeout(within):
-        while not await fact():
+        while True:
+            if await fact():
+                return
             await asyncio.sleep(0.01)
 
 
