@@ -151,7 +151,10 @@ async def test_an_alert_says_where_it_comes_from(kent: Kent, monkeypatch: pytest
 async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent, monkeypatch: pytest.MonkeyPatch):
     payload = {"title": PAYLOAD}
     monkeypatch.setenv("PGPASSWORD", "marker-of-libpq")
-    environment = {"TEMPORAL_API_KEY": "marker-of-temporal", "TEMPORAL_TLS_CLIENT_KEY_DATA": "-----BEGIN\nmarker-of-tls\n"}
+    environment = {
+        "TEMPORAL_API_KEY": "marker-of-temporal",
+        "TEMPORAL_TLS_CLIENT_KEY_DATA": "-----BEGIN\nmarker-of-tls\n",
+    }
     monkeypatch.setattr(Settings, "temporal_environment", environment)
 
     async with telling(kent, http_token=SecretStr("marker-of-the-token")):
