@@ -51,6 +51,10 @@ class Gate:
         self._shut.set()
         condition.broken("novu", reason.partition(":")[0])  # what Novu says of it stays in the log
 
+    async def until_shut(self) -> None:
+        """Return when it is shut."""
+        await self._shut.wait()
+
     def prove(self) -> None:
         """Say that Novu accepted something."""
         self._proven = True
@@ -77,7 +81,7 @@ class Gate:
         while not self._shut.is_set():
             try:
                 async with asyncio.timeout(WATCH_SECONDS):
-                    await self._shut.wait()
+                    await self.until_shut()
             except TimeoutError:
                 await self._look()
 

@@ -45,6 +45,8 @@ LOOKED_AT = 500
 """So many rows of each kind are looked at again to see what changed."""
 
 ENDED = ("SENT", "PARTIAL", "FAILED")
+BEING_RETRACTED = "is being retracted: once a dispatcher has noticed that, a second or two, it can be sent again"
+"""Why a row cannot be sent again yet; follows its id."""
 MATCHES: dict[str, LiteralString] = {
     "ids": "n.id = any(%(ids)s)",
     # Where the enum has no PARTIAL, the outcome tells.

@@ -177,6 +177,10 @@ class Outbox:
         rows = await self._fetch("beat", node=self._node, role=role, host=host, version=version, mode=mode)
         return rows[0][0]
 
+    async def fall_silent(self) -> None:
+        """Take back that this node lives; what it holds it keeps."""
+        await self._run("fall_silent", node=self._node)
+
     async def has_worker(self, believed: timedelta) -> bool:
         """Return whether a worker said within `believed` that it sends."""
         return (await self._fetch("has_worker", believed=believed))[0][0]

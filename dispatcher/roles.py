@@ -1,7 +1,7 @@
 """A dispatcher in two kinds of process: `dispatch` claims and starts, `worker` sends. `all` is both in one.
 
 They meet in the table of nodes. `dispatch` claims only while a `worker` lives that Novu lets in, so that rows wait as
-PENDING, as they do behind a shut gate, and not in Temporal's queue; a worker that is shut out says nothing of itself.
+PENDING, as they do behind a shut gate, and not in Temporal's queue; a worker that is shut out takes its word back.
 """
 
 import socket
@@ -27,7 +27,7 @@ PARTS_OF: dict[Role, tuple[Part, ...]] = {
 BEAT_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 BELIEVED = timedelta(seconds=6)
-"""How long a worker's last word holds."""
+"""How long a worker's last word holds, and how long there may be none: a restart is no outage."""
 
 log = get_logger("roles")
 
@@ -40,17 +40,19 @@ class Presence:
         self._gate = gate
 
     async def run(self) -> None:
-        """Say so again and again, as long as it is true."""
+        """Say so again and again; once it is no longer true take it back at once, or rows come that have to go back."""
         while True:
+            let_in = self._gate.open
             try:
-                if self._gate.open:
+                if let_in:
                     await self._outbox.beat(role="worker", host=socket.gethostname(), version=__version__, mode="EVENT")
                 else:
-                    await self._outbox.in_flight()  # then PostgreSQL is only asked whether it is there
+                    await self._outbox.fall_silent()
                 condition.whole("postgres")
             except psycopg.Error as error:  # a right may be missing as well
                 condition.broken("postgres", f"{type(error).__name__}: {error}")
-            await anyio.sleep(BEAT_SECONDS)
+            with anyio.move_on_after(BEAT_SECONDS):
+                await (self._gate.until_shut() if let_in else anyio.sleep_forever())
 
 
 class Workforce:
@@ -59,6 +61,8 @@ class Workforce:
     def __init__(self, outbox: Outbox) -> None:
         self.open = False
         self._outbox = outbox
+        self._deserted: float | None = None
+        """When the first look found no worker, of those that found none since."""
 
     async def run(self, wake: Wake) -> None:
         """Look whether there are any; wake the door when there are again."""
@@ -66,7 +70,7 @@ class Workforce:
             try:
                 self._learn(await self._outbox.has_worker(BELIEVED), wake)
             except psycopg.Error:
-                self.open = False  # whoever claims meets the same, and says it
+                self.open, self._deserted = False, None  # whoever claims meets the same, and says it
             await anyio.sleep(LOOK_SECONDS)
 
     def _learn(self, staffed: bool, wake: Wake) -> None:  # noqa: FBT001  (what was learned)
@@ -75,6 +79,10 @@ class Workforce:
             wake.ring("other")
         self.open = staffed
         if staffed:
+            self._deserted = None
             condition.whole("novu")
-        else:
+            return
+        now = anyio.current_time()
+        self._deserted = self._deserted or now
+        if now - self._deserted >= BELIEVED.total_seconds():
             condition.broken("novu", "no dispatcher run --role worker lives that Novu lets in; rows wait as PENDING")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MONITOR = "dispatcher-sweep"
 QUEUE = 100
+TEMPORAL_SECRETS = ("TEMPORAL_API_KEY", "TEMPORAL_TLS_CLIENT_KEY_DATA", "TEMPORAL_GRPC_META_")
+"""How the names begin of variables that hold some."""
 LEAST_SECRET = 9
 """Shorter passwords are words, such as postgres: hiding them everywhere would hide which part is broken."""
 DEPTH = -20
@@ -70,11 +72,14 @@ def release() -> str:
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Return the values that must not appear anywhere, wherever they come from."""
+    """Return the values that must not appear anywhere, but for those in files that a library reads for itself."""
     urls = (settings.database_url, settings.listen_url)
     found = [str(conninfo_to_dict(conninfo(url)).get("password", "")) for url in urls]
+    found.append(os.environ.get("PGPASSWORD", ""))
     found += [secret.get_secret_value() for secret in (settings.novu_secret_key, settings.http_token) if secret]
-    found.append(settings.temporal_environment.get("TEMPORAL_API_KEY", ""))
+    for name, value in settings.temporal_environment.items():
+        if name.startswith(TEMPORAL_SECRETS):
+            found += value.split()  # a key has lines, which a text may have joined
     return sorted({secret for secret in found if len(secret) >= LEAST_SECRET}, key=len, reverse=True)
 
 

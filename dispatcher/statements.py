@@ -48,6 +48,7 @@ QUERIES = (
     "next_due",
     "in_flight",
     "beat",
+    "fall_silent",
     "has_worker",
     "farewell",
     "ring",

@@ -130,6 +130,8 @@ def change(
 
 def refusal(action: str, row: "Seen") -> str | None:
     """Return why this makes no sense for the row, and what does."""
+    from dispatcher.operations import BEING_RETRACTED
+
     if action == "retract":
         return "is retracted already" if row.status == "RETRACTED" else None
     match row.status:
@@ -138,7 +140,7 @@ def refusal(action: str, row: "Seen") -> str | None:
         case "PROCESSING":
             return f"is PROCESSING: wait for how it ends; dispatcher show {row.id} says who has it"
         case "RETRACTED" if not row.retraction_noticed:
-            return "is being retracted: once a dispatcher has noticed that, a second or two, it can be sent again"
+            return BEING_RETRACTED
         case _:
             return None
 

@@ -1,7 +1,6 @@
 """What lies in the database: the outbox and what we may do with it, what we installed beside it, and who is at work."""
 
 import time
-from datetime import timedelta
 
 from psycopg import errors
 
@@ -13,13 +12,12 @@ from dispatcher.install.files import index_statements
 from dispatcher.install.names import Outbox, parse
 from dispatcher.install.rights import lacking_rights
 from dispatcher.listener import CROWDED, QUEUE
+from dispatcher.operations import ALIVE
 
 TRIGGERS = ("dispatcher_insert", "dispatcher_update")
 INSTALL = "as the tables' owner run dispatcher db install"
 UPGRADE = "as the tables' owner run dispatcher db upgrade"
 SKEW_SECONDS = 5.0
-ALIVE = timedelta(minutes=1)
-"""A node not seen for longer is gone; it says so every sweep."""
 
 NODES = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
@@ -148,8 +146,7 @@ async def clock(context: Context) -> Finding:
 
 async def nodes(context: Context) -> Finding:
     """Look who is at work, by what they write down at every sweep."""
-    living = max(ALIVE, 6 * context.settings.sweep_interval)
-    [[count, polling, versions]] = await rows(context, NODES, alive=living)
+    [[count, polling, versions]] = await rows(context, NODES, alive=ALIVE)
     if not count:
         return warned("no dispatcher is running", "start one: dispatcher run")
     if polling and context.settings.notify_mode != "off":

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dispatcher.operations import ENDED, Seen
+from dispatcher.operations import BEING_RETRACTED, ENDED, Seen
 
 Row = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ def refusal(row: Row, *, resend: bool) -> str | None:
         case "RETRACTED" if not resend:
             return 'is retracted; "resend": true sends it all the same'
         case "RETRACTED" if not row["retraction_noticed"]:
-            return "is being retracted: once a dispatcher has noticed that, a second or two, it can be sent again"
+            return BEING_RETRACTED
         case "FAILED" | "PARTIAL" if not resend and row["accepted"] + row["unknown"]:
             has, may = row["accepted"], row["unknown"]
             return (

@@ -148,8 +148,14 @@ async def test_an_alert_says_where_it_comes_from(kent: Kent, monkeypatch: pytest
     assert kent.items("event")[1]["release"] == "mine@1"
 
 
-async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent):
+async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent, monkeypatch: pytest.MonkeyPatch):
     payload = {"title": PAYLOAD}
+    monkeypatch.setenv("PGPASSWORD", "marker-of-libpq")
+    environment = {
+        "TEMPORAL_API_KEY": "marker-of-temporal",
+        "TEMPORAL_TLS_CLIENT_KEY_DATA": "-----BEGIN\nmarker-of-tls\n",
+    }
+    monkeypatch.setattr(Settings, "temporal_environment", environment)
 
     async with telling(kent, http_token=SecretStr("marker-of-the-token")):
         try:
@@ -158,8 +164,9 @@ async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent):
             log.exception("activity_failed", payload=payload, key=KEY)
             logging.getLogger("a.library").exception("of %s", payload)
         Condition().broken("postgres", f"no way to {URL} with marker-of-the-token, and marker-of-the-password again")
+        Condition().broken("temporal", "neither marker-of-libpq nor marker-of-temporal nor marker-of-tls was taken")
         log.warning("dead_letter", notification_id=1, cause="http_400", reason=PAYLOAD, recipient=PAYLOAD)
-    assert kent.kinds == ["activity_failed", "library", "outage_began", "dead_letter"]
+    assert kent.kinds == ["activity_failed", "library", "outage_began", "outage_began", "dead_letter"]
     [bug] = kent.told("activity_failed")
     [inner, outer] = bug["exception"]["values"]
     assert (inner["type"], outer["type"]) == ("ValueError", "RuntimeError")
@@ -167,7 +174,8 @@ async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent):
     assert "vars" not in json.dumps(bug)
     received = kent.received
     assert "outage_began" in received, "the log has what was received"
-    markers = (PAYLOAD, KEY, "marker-of-the-password", "marker-of-the-token")
+    others = ("marker-of-libpq", "marker-of-temporal", "marker-of-tls")
+    markers = (PAYLOAD, KEY, "marker-of-the-password", "marker-of-the-token", *others)
     assert [marker for marker in markers if marker in received] == []
 
 

@@ -33,6 +33,15 @@ async def test_all_is_well_beside_a_running_dispatcher(house: House):
     assert await house.counts() == {"SENT": 1}
 
 
+async def test_a_dispatcher_that_was_silent_for_a_minute_is_gone(house: House):
+    await house.rows(
+        "insert into dispatcher.node (id, role, host, version, mode, seen_at)"
+        " values ('old', 'all', 'h', '1', 'EVENT', clock_timestamp() - interval '61 s')"
+    )
+    found = await told(house, DISPATCHER_SWEEP_INTERVAL="30s")
+    assert found.checks["nodes"]["value"] == "no dispatcher is running"
+
+
 async def test_a_line_for_each_check_and_its_remedy_beneath(house: House):
     done = await asyncio.to_thread(run, house, NOVU_SECRET_KEY="not-the-key")
     lines = done.stdout.splitlines()

@@ -72,6 +72,7 @@ async def test_every_statement_of_ours_runs_under_the_grants(books: Books, role:
         await outbox.say_awake()
         await outbox.say_asleep()
         assert not await outbox.has_worker(LEASE)
+        await outbox.fall_silent()
         await outbox.numbers(all_rows=True, living=LEASE, most_counted=1000)
         await outbox.ring()
         assert await outbox.ended_before(await outbox.newest_transaction()) in (True, False)

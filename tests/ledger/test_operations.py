@@ -15,13 +15,14 @@ from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
 
 from dispatcher import operations
+from dispatcher.cli.change import refusal
 from dispatcher.cli.next_step import next_step
 from dispatcher.cli.rows import Watch
 from dispatcher.database import using
 from dispatcher.errors import ConfigurationError
 from dispatcher.install import render_grants
 from dispatcher.models import Notification, State
-from dispatcher.operations import Filters, Operations
+from dispatcher.operations import BEING_RETRACTED, Filters, Operations
 from dispatcher.statements import Relations, query
 
 HOSTILE = "\x1b[31mred\x1b[0m [bold]loud[/bold] \x07\n\u202eevil"
@@ -100,6 +101,7 @@ class TestSendingAgain:
         await books.change(row.id, notification_status="RETRACTED")
         [seen] = await desk.preview(Filters(ids=(row.id,)))
         assert not seen.retraction_noticed
+        assert refusal("retry", seen) == BEING_RETRACTED
         assert await desk.resend([seen]) == []
         await books.outbox.notice(10)
         assert await desk.resend(await desk.preview(Filters(ids=(row.id,)))) == [row.id]

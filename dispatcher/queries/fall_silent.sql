@@ -1,0 +1,2 @@
+-- This process says nothing of itself until its next beat.
+delete from dispatcher.node where id = %(node)s

@@ -1,0 +1,94 @@
+"""What a worker says of itself in the table of nodes, and what `dispatch` makes of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from ledger_books import Books
+
+from dispatcher import condition, roles
+from dispatcher.gate import Gate
+from dispatcher.roles import BELIEVED, Presence, Workforce
+from dispatcher.wake import Wake
+
+
+@pytest.fixture(autouse=True)
+def healthy():
+    condition.whole("novu")
+    yield
+    condition.whole("novu")
+
+
+@asynccontextmanager
+async def beside(loop: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+    """Run a loop for the block."""
+    task = asyncio.create_task(loop)
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def until(fact: Callable[[], Awaitable[bool]], within: float = 20) -> None:
+    """Return when it is true."""
+    async with asyncio.timeout(within):
+        while True:
+            if await fact():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def welcome() -> bool:
+    return True
+
+
+async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(books: Books, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(roles, "BEAT_SECONDS", 3600)
+    gate, held = Gate(welcome), await books.held()
+
+    async def believed() -> bool:
+        return await books.outbox.has_worker(BELIEVED)
+
+    async def not_believed() -> bool:
+        return not await believed()
+
+    async with beside(Presence(books.outbox, gate).run()):
+        await until(believed)
+        gate.shut("HTTP 401")
+        await until(not_believed, BELIEVED.total_seconds() / 2)
+    assert await books.status(held.id) == "PROCESSING"
+    assert await books.outbox.in_flight() == 1, "what it holds it keeps"
+
+
+async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(books: Books, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(roles, "LOOK_SECONDS", 0.01)
+    workforce, worker = Workforce(books.outbox), await books.node("worker")
+
+    async def is_open() -> bool:
+        return workforce.open
+
+    async def is_shut() -> bool:
+        return not workforce.open
+
+    async def broken() -> bool:
+        return condition.here.state("novu") == "unhealthy"
+
+    async def hello() -> None:
+        await worker.beat(role="worker", host="h", version="1", mode="EVENT")
+        await until(is_open)
+        assert not await broken()
+
+    async with beside(workforce.run(Wake())):
+        await hello()
+        for _ in range(3):
+            await worker.farewell()
+            await until(is_shut)
+            await asyncio.sleep(0.05)
+            assert not await broken(), "it may only be starting again"
+            await hello()
+        monkeypatch.setattr(roles, "BELIEVED", timedelta(seconds=0.5))
+        await worker.farewell()
+        await until(broken)
+        monkeypatch.setattr(roles, "BELIEVED", BELIEVED)
+        await hello()
