@@ -198,7 +198,7 @@ def where(env_file: Path, port: int | None) -> tuple[str, int]:
 
 
 def asked(page: str, env_file: Path, port: int | None) -> tuple[int, str]:
-    """Return what the health port answers, status and text. The token goes to the pages that need it, and no further."""
+    """Return what the health port answers, status and text. The token goes only to the pages that need it."""
     from dispatcher.cli.asked import ask, setting
 
     token = None if page in OPEN_PAGES else setting("DISPATCHER_HTTP_TOKEN", env_file)
