@@ -73,8 +73,9 @@ async def test_a_flood_that_meets_nobody_is_given_up_and_ends(
     children: list[asyncio.subprocess.Process], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(flood, "BEGIN_SECONDS", 0.5)
+    too_long = asyncio.timeout(20)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(20) as too_long, flood.flooding(free_port(), 1, 0, {}):
+        async with too_long, flood.flooding(free_port(), 1, 0, {}):
             pass
     assert not too_long.expired()
     assert [child.returncode is not None for child in children] == [True]
