@@ -26,6 +26,7 @@ ALONE, FLOODED = "alone", "flooded"
 PATHS = ("/livez", "/status", "/metrics", "/nowhere")
 STEP_SECONDS = 0.05
 PATIENCE_SECONDS = 2.0
+BEGIN_SECONDS = 30.0
 HAND_OVER_SECONDS = 1.0
 """For what a flood left behind to be over."""
 
@@ -73,9 +74,15 @@ async def flooding(port: int, a_second: int, slow: int, requests: dict[str, int]
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    await process.stdout.readline()  # it is under way
-    yield
-    told, _ = await process.communicate(b"")  # the end of its input tells it to stop
+    try:
+        async with asyncio.timeout(BEGIN_SECONDS):
+            await process.stdout.readline()  # it is under way
+        yield
+        told, _ = await process.communicate(b"")  # the end of its input tells it to stop
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     for name, count in json.loads(told).items():
         requests[name] = requests.get(name, 0) + count
     await asyncio.sleep(HAND_OVER_SECONDS)
@@ -109,7 +116,7 @@ async def ask(port: int, path: str, counts: Counter[str]) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
                 status = (await reader.read())[9:12].decode() or "hung up"
             finally:
                 writer.transport.abort()

@@ -48,7 +48,8 @@ async def run(settings: Settings) -> None:
     stop = stop_signal()
     condition.here.expect(["postgres", "listener"])
     wake = Wake()
-    async with port(settings), app.database(settings) as pool:
+    health_only = settings.model_copy(update={"http_api": False})
+    async with port(health_only), app.database(settings) as pool:
         shadow = Shadow(pool, settings)
         await shadow.check()
         ears = await app.hearing(settings, pool, wake, f"shadow-{socket.gethostname()[:40]}-{os.getpid()}")

@@ -1,5 +1,6 @@
 """The benchmark still runs, and everybody it measures really does the work. Its numbers are not looked at."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bench import flood
+from dispatcher.devstack.processes import free_port
 
 ROOT = Path(__file__).parents[1]
 CONTESTANTS = {"floor", "dispatcher", "pgqueuer", "procrastinate"}
@@ -50,3 +54,40 @@ def test_every_judged_number_names_its_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
     assert len(judged) == 8
     assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.subprocess.Process]:
+    """The processes that are started."""
+    start, started = asyncio.create_subprocess_exec, list[asyncio.subprocess.Process]()
+
+    async def noted(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    return started
+
+
+async def test_a_flood_that_meets_nobody_is_given_up_and_ends(
+    children: list[asyncio.subprocess.Process], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flood, "BEGIN_SECONDS", 0.5)
+    too_long = asyncio.timeout(20)
+    with pytest.raises(TimeoutError):
+        async with too_long, flood.flooding(free_port(), 1, 0, {}):
+            pass
+    assert not too_long.expired()
+    assert [child.returncode is not None for child in children] == [True]
+
+
+async def test_a_flood_ends_when_what_was_measured_under_it_fails(children: list[asyncio.subprocess.Process]):
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        with pytest.raises(RuntimeError, match="no row arrived"):
+            async with flood.flooding(server.sockets[0].getsockname()[1], 10, 0, {}):
+                raise RuntimeError("no row arrived")
+    assert [child.returncode is not None for child in children] == [True]

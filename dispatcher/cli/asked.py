@@ -42,11 +42,11 @@ def direct_url_from(option: str | None) -> str:
     return option or setting("DISPATCHER_LISTEN_DATABASE_URL") or url_from(None)
 
 
-def setting(name: str) -> str | None:
-    """Return a variable of the environment or of the .env file here. The other settings may still be incomplete."""
-    from dispatcher.environment.places import ENV_FILE, find, layers
+def setting(name: str, env_file: Path = Path(".env")) -> str | None:
+    """Return a variable of the environment or of the .env file. The other settings may still be incomplete."""
+    from dispatcher.environment.places import find, layers
 
-    found = find([name], layers(ENV_FILE))
+    found = find([name], layers(env_file))
     return found.value if found else None
 
 

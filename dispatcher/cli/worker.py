@@ -26,7 +26,8 @@ START_SECONDS, STOP_SECONDS = 30.0, 30.0
 TOLD_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 ASK_SECONDS = 5.0
-PAGES = ("/health", "/readyz", "/health/subscriptions", "/health/detailed")
+OPEN_PAGES = ("/health", "/readyz")
+PAGES = (*OPEN_PAGES, "/health/subscriptions", "/health/detailed")
 LAST_WORDS = 2000
 
 PidPath = Annotated[
@@ -85,8 +86,9 @@ def start(  # noqa: PLR0917  (Typer's)
         raise ConfigurationError(f"something answers at {host}:{port} already: choose another --health-port")
     if foreground:
         file.become(command, environment)
+    logged = size(log)
     process = file.spawn(command, environment, log)
-    ready = stands(process, host, port, log)
+    ready = stands(process, host, port, log, logged)
     if as_json:
         data({"pid": process.pid, "ready": ready, "pid_file": str(file.path), "log_file": str(log)})
     else:
@@ -137,10 +139,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say whether it runs and how it is, as its health port says: 0 when it answers, 1 when not."""
-    import json
-
     from dispatcher.cli.screen import data, pairs
-    from dispatcher.errors import CheckFailed, DispatcherError
+    from dispatcher.errors import CheckFailed, Unreachable
 
     file = pid_file_at(pid_file)
     pid = file.pid()
@@ -148,9 +148,9 @@ def status(
     wrong = ""
     try:
         code, text = asked("/health", env_file, health_port)
-        health = json.loads(text)
+        health = document("/health", text)
         wrong = "" if code == 200 else f"it answers HTTP {code}"
-    except (DispatcherError, ValueError) as error:
+    except (CheckFailed, Unreachable) as error:
         wrong = str(error)
     found = {"running": pid is not None, "pid": pid, "pid_file": str(file.path), "health": health or None}
     if as_json:
@@ -165,14 +165,13 @@ def status(
 @app.command()
 def health(health_port: HealthPort = None, env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     """Ask its health port all it knows: 0 when everything works, 1 when not, 3 when nobody answers."""
-    import json
-
     from dispatcher.cli.screen import data, line
     from dispatcher.errors import CheckFailed
 
     answers = {page: asked(page, env_file, health_port) for page in PAGES}
+    documents = {page: document(page, text) for page, (_, text) in answers.items()}
     if as_json:
-        data({page: json.loads(text) for page, (_, text) in answers.items()})
+        data(documents)
     else:
         for page, (code, text) in answers.items():
             line(page, code, text)
@@ -199,10 +198,23 @@ def where(env_file: Path, port: int | None) -> tuple[str, int]:
 
 
 def asked(page: str, env_file: Path, port: int | None) -> tuple[int, str]:
-    """Return what the health port answers."""
+    """Return what the health port answers, status and text. The token goes only to the pages that need it."""
     from dispatcher.cli.asked import ask, setting
 
-    return ask(*where(env_file, port), page, ASK_SECONDS, setting("DISPATCHER_HTTP_TOKEN"))
+    token = None if page in OPEN_PAGES else setting("DISPATCHER_HTTP_TOKEN", env_file)
+    return ask(*where(env_file, port), page, ASK_SECONDS, token)
+
+
+def document(page: str, text: str) -> dict[str, Any]:
+    """Return the object that a page says; CheckFailed when somebody else answers there."""
+    import json
+
+    from dispatcher.errors import CheckFailed
+
+    with suppress(ValueError):
+        if isinstance(told := json.loads(text), dict):
+            return told
+    raise CheckFailed(f"{page}: that is no answer of a dispatcher. Is something else at its port?")
 
 
 def answers(host: str, port: int, page: str = "/livez") -> bool:
@@ -216,8 +228,16 @@ def answers(host: str, port: int, page: str = "/livez") -> bool:
         return False
 
 
-def stands(process: "Popen[bytes]", host: str, port: int, log: Path) -> bool:
-    """Wait until every part of it has said how it is, and return whether that was in time; its error when it ended."""
+def size(log: Path) -> int:
+    """Return how much is logged already, in bytes."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def stands(process: "Popen[bytes]", host: str, port: int, log: Path, logged: int) -> bool:
+    """Wait until every part of it has said how it is, and return whether that was in time.
+
+    Raises its error when it ended, with the last line of the log after the first `logged` bytes.
+    """
     from dispatcher.errors import CheckFailed, ConfigurationError, Unreachable
 
     deadline = time.monotonic() + START_SECONDS
@@ -227,7 +247,7 @@ def stands(process: "Popen[bytes]", host: str, port: int, log: Path) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_SECONDS)
-    lines = log.read_text(errors="replace")[-LAST_WORDS:].strip().splitlines()
+    lines = log.read_bytes()[logged:].decode(errors="replace")[-LAST_WORDS:].strip().splitlines()
     kind = {2: ConfigurationError, 3: Unreachable}.get(process.returncode, CheckFailed)
     raise kind(f"it ended with exit code {process.returncode}: {lines[-1] if lines else ''} (log: {log})")
 
@@ -240,8 +260,12 @@ def end(file: "PidFile", pid: int, *, force: bool) -> float:
     from dispatcher.errors import CheckFailed
 
     began = told = time.monotonic()
-    with suppress(ProcessLookupError):  # it ended just now
+    try:
         os.kill(pid, signal.SIGKILL if force else signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it ended just now
+    except PermissionError:
+        raise CheckFailed(f"process {pid} belongs to somebody else: stop it as its user, or as root") from None
     while file.pid() == pid:
         now = time.monotonic()
         if now - began > STOP_SECONDS:

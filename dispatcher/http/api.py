@@ -33,12 +33,16 @@ from dispatcher.install.names import parse
 from dispatcher.operations import Filters, Operations, Row, Seen
 from dispatcher.statements import Relations
 
-MOST_WAITING = 16
-"""So many requests wait at a time, more are answered at once: the port has 64 places, and health checks need some."""
+MOST_AT_ONCE = 16
+"""So many requests are worked on at a time, more are refused: the port has 64 places, and health checks need some."""
+MOST_WAITING = 8
+"""So many of them wait for the end of a sending, more are answered at once: others want to take something back."""
 WAIT_SECONDS = 20.0
 LOOK_SECONDS = 0.25
 STATEMENTS = 2
 """The connections that the API has at a time; the others are for those who deliver."""
+DATABASE_SECONDS = 5.0
+"""What takes longer is silence: a lock is given up after 3 s."""
 TURNS = 8
 """How often rows that somebody has locked are tried, a look apart."""
 
@@ -53,7 +57,7 @@ class Api:
     def __init__(self, condition: Condition, enterprises: Sequence[UUID]) -> None:
         self._condition = condition
         self._enterprises = tuple(str(each) for each in enterprises)
-        self._waiting = 0
+        self._asking = self._waiting = 0
         self._unprepared: Operations | None = None
         self._prepared: Operations | None = None
 
@@ -63,7 +67,7 @@ class Api:
 
         @asynccontextmanager
         async def lend() -> AsyncGenerator[AsyncConnection[TupleRow]]:
-            async with free, using(pool) as connection:
+            async with free, using(pool, DATABASE_SECONDS) as connection:
                 yield connection
 
         table = parse(outbox)
@@ -78,7 +82,7 @@ class Api:
             "/api/temporal/workflow/{workflow}/status": {"GET": self.state_named},
             "/api/temporal/workflow/{workflow}/cancel": {"POST": self.cancel},
         }
-        return [Route(path, by_method(page), methods=[*page, "OPTIONS"]) for path, page in pages.items()]
+        return [Route(path, self._counted(by_method(page)), methods=[*page, "OPTIONS"]) for path, page in pages.items()]
 
     async def trigger(self, request: Request) -> Response:
         """Send one notification or many, and wait for what becomes of them where `async` is false."""
@@ -111,6 +115,22 @@ class Api:
         """Retract a notification, as `dispatcher retract` does."""
         notification_id = number(request.path_params["notification"])
         return await self._retract(await self._row(notification_id), await body(request, Cancel))
+
+    def _counted(self, answer: Handler) -> Handler:
+        """Return the handler, for so many at once."""
+
+        async def counted(request: Request) -> Response:
+            if self._asking >= MOST_AT_ONCE:
+                raise HTTPException(
+                    503, f"{MOST_AT_ONCE} requests are being worked on: ask again", {"retry-after": "1"}
+                )
+            self._asking += 1
+            try:
+                return await answer(request)
+            finally:
+                self._asking -= 1
+
+        return counted
 
     async def _state(self, workflow: str) -> Response:
         return JSONResponse(answers.state(await self._of_workflow(workflow)))

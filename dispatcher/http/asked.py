@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 MOST_IDS = 500
 BIGGEST = 2**63 - 1
@@ -56,6 +56,8 @@ async def body(request: Request, shape: type[Body]) -> Body:
     """Return what the request says; nothing at all means nothing special."""
     try:
         return shape.model_validate_json(await request.body() or b"{}")
+    except ClientDisconnect:
+        raise HTTPException(400, "the body ended too early") from None
     except ValidationError as error:
         [first, *_] = error.errors(include_url=False, include_context=False, include_input=False)
         where = ".".join(str(part) for part in first["loc"])

@@ -3,6 +3,8 @@
 import hmac
 import time
 from collections import deque
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
@@ -54,11 +56,16 @@ class Guard:
 
     def _stranger(self, scope: Scope) -> JSONResponse | None:
         """Return what whoever has no right to ask is told."""
+        headers = Headers(scope=scope)
         if self._token is None:
             closed = "set DISPATCHER_HTTP_TOKEN: without it only the bare health paths are open beyond loopback"
-            return None if self._private else refused(403, closed)
-        given = Headers(scope=scope).get("authorization", "")
-        if hmac.compare_digest(given.encode("latin-1"), b"Bearer " + self._token):
+            named = "by another name than localhost this port can only be asked with DISPATCHER_HTTP_TOKEN set"
+            if not self._private:
+                return refused(403, closed)
+            return None if of_loopback(headers.get("host", "")) else refused(403, named)
+        given = headers.get("authorization", "")
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(token.encode("latin-1"), self._token):
             return None
         if given and self._too_many(scope["client"][0] if scope.get("client") else ""):
             return refused(429, "too many wrong tokens", {"retry-after": str(int(WRONG_SECONDS))})
@@ -74,6 +81,18 @@ class Guard:
         if not spent:
             times.append(now)
         return spent
+
+
+def of_loopback(host: str) -> bool:
+    """Return whether a Host header names loopback.
+
+    A page of another site can let its own name point here, and would then be of the same origin for its browser.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def oversized(scope: Scope) -> JSONResponse | None:

@@ -27,6 +27,8 @@ HEAD_SECONDS = 5.0
 """For a request's head to arrive, from connecting or from the last answer on."""
 SERVE_SECONDS = 30.0
 """For everything from there to the answer."""
+LAST_SECONDS = 2.0
+"""For what is being answered when the port closes."""
 REQUESTS_A_SECOND = 100
 """Together, and as many connections: what comes faster waits. A twentieth of one core at most."""
 BURST = 50
@@ -141,19 +143,29 @@ async def serving(listening: socket.socket, app: ASGIApp) -> AsyncGenerator[None
     log.info("http", host=host, port=port)
     # What is not HTTP is no news, and there can be much of it.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    task = asyncio.create_task(accept(listening, app))
+    state = ServerState()
+    task = asyncio.create_task(accept(listening, app, state))
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait([task])
         listening.close()
+        await finished(state)
 
 
-async def accept(listening: socket.socket, app: ASGIApp) -> None:
+async def finished(state: ServerState) -> None:
+    """Send away whoever asks nothing, and wait for the others' answers."""
+    for each in tuple(state.connections):
+        each.shutdown()
+    if state.tasks:
+        await asyncio.wait(tuple(state.tasks), timeout=LAST_SECONDS)
+
+
+async def accept(listening: socket.socket, app: ASGIApp, state: ServerState) -> None:
     """Let connections in, one by one, and not faster than is good for the others in this process."""
     loop = asyncio.get_running_loop()
-    state, turns = ServerState(), Turns()
+    turns = Turns()
     config: Any = uvicorn.Config(
         app,
         http=Visitor,

@@ -39,12 +39,14 @@ async def web(settings: Settings) -> None:
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`."""
     condition.here.expect(["postgres"])
-    async with port(settings) as here:
+    async with AsyncExitStack() as opened:
+        here = await opened.enter_async_context(port(settings))
         check_reach(settings, private=here.private)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(look, settings, here)
             await stop.wait()
             condition.here.stopping = True
+            await opened.aclose()  # the port before the database, which the last answers need
             tasks.cancel_scope.cancel()
     log.info("stopped")
 

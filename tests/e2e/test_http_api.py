@@ -274,6 +274,25 @@ async def test_web_serves_the_api_for_the_enterprises_it_has_and_no_other(house:
         assert await web.stop(10) == 0
 
 
+async def test_whoever_waits_for_a_web_that_stops_is_told_where_the_row_stands(house: House):
+    await granted(house)
+    row = await house.notify()
+    web = house.start(WEB, **API)
+    async with await web.http(headers=RIGHT) as http:
+
+        async def there() -> bool:
+            return (await http.get("/readyz")).status_code == 200
+
+        await eventually(there, "a web that has its database")
+        asked = [http.post(ASK, json={"notificationId": row, "async": False}, timeout=60) for _ in range(4)]
+        waiting = [asyncio.create_task(told(each, 202)) for each in asked]
+        await asyncio.sleep(1)
+        assert await web.stop(10) == 0
+        assert [(await each)["status"] for each in waiting] == ["PENDING"] * 4
+    assert '"level": "error"' not in web.words()
+    await house.running(**API)
+
+
 async def test_without_the_rights_a_change_is_refused_with_the_remedy(house: House):
     process = await house.running(**API)
     row = await house.notify()

@@ -79,6 +79,15 @@ async def test_it_reports_what_a_run_then_sends_and_changes_no_byte(house: House
     assert sum(row["calls"] for row in would.values()) == len(calls)
 
 
+async def test_its_port_sends_nothing(house: House):
+    token = "0123456789abcdef"
+    shadow = house.start(SHADOW, DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=token)
+    async with await shadow.http(headers={"authorization": f"Bearer {token}"}) as http:
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.post("/api/trigger-async", json={"notificationId": 1})).status_code == 404
+    assert await shadow.stop() == 0
+
+
 async def test_a_role_that_may_not_even_read_is_told_what_it_needs(house: House):
     url = await reader(house)
     await house.rows(f"revoke select on notify.ent_notification_workflow from {READER}")

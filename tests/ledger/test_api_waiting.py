@@ -13,7 +13,10 @@ from pydantic import SecretStr
 from dispatcher.condition import Condition
 from dispatcher.http import api
 from dispatcher.http.api import Api
+from dispatcher.http.health import Health
+from dispatcher.http.numbers import Numbers
 from dispatcher.http.port import guarded
+from dispatcher.http.server import MOST_CONNECTIONS, bind, serving
 from dispatcher.models import State
 
 TOKEN = "0123456789abcdef"
@@ -62,6 +65,43 @@ async def test_only_so_many_wait_and_the_others_are_answered_at_once(
     assert {task.result()[0] for task in (await asyncio.wait(waiting, timeout=20))[0]} == {200}
     code, answer, _ = await waited(http, row)
     assert (code, answer["status"]) == (409, "RETRACTED"), "the places are free again"
+
+
+async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(books: Books):
+    asked = Api(Condition(), ())
+    asked.know(books.pool, "notify.ent_notification")
+    listening = bind("127.0.0.1", 0)
+    address = listening.getsockname()[:2]
+    body = b'{"notificationId": 1}'
+    head = f"POST {ASK} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {len(body)}"
+    livez = Health(Condition(), Numbers(), ()).routes
+    async with (
+        serving(listening, guarded([*asked.routes, *livez], SecretStr(TOKEN), private=True)),
+        httpx.AsyncClient(base_url="http://{}:{}".format(*address), trust_env=False) as http,
+    ):
+        async with books.owner.transaction():
+            await books.owner.execute("lock table notify.ent_notification in access exclusive mode")
+            crowd = [await asyncio.open_connection(*address) for _ in range(MOST_CONNECTIONS)]
+            for _, writer in crowd:
+                writer.write(head.encode() + b"\r\n\r\n" + body)
+            full = [asyncio.create_task(reader.readline()) for reader, _ in crowd]
+            await asyncio.sleep(1)
+            assert (await http.get("/livez")).status_code == 200
+            told = [task.result() for task in full if task.done()]
+            assert told == [b"HTTP/1.1 503 Service Unavailable\r\n"] * (MOST_CONNECTIONS - api.MOST_AT_ONCE)
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_a_silent_database_is_given_up_soon(
+    books: Books, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(api, "DATABASE_SECONDS", 0.5)
+    async with books.owner.transaction():
+        await books.owner.execute("lock table notify.ent_notification in access exclusive mode")
+        code, answer, seconds = await waited(http, 1)
+    assert (code, "does not answer" in answer["error"]) == (503, True)
+    assert seconds < 2.5, "before the server's own limit, which a silent one would not keep"
 
 
 async def test_nobody_waits_for_a_process_that_stops(books: Books, http: httpx.AsyncClient, condition: Condition):

@@ -5,6 +5,7 @@ import gc
 import random
 import socket
 from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -14,12 +15,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from dispatcher.condition import Condition
 from dispatcher.errors import ConfigurationError
 from dispatcher.http import server
+from dispatcher.http.api import Api
 from dispatcher.http.guard import Guard
+from dispatcher.http.port import guarded
 from dispatcher.http.server import MOST_CONNECTIONS, Turns, Visitor, bind, on_loopback, serving
 
-REQUEST = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+REQUEST = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 async def page(_: Request) -> Response:
@@ -89,7 +93,7 @@ async def test_f162_500_slow_clients_leave_room_for_a_probe(port: int):
 
 
 async def test_whoever_is_being_served_is_not_sent_away(port: int):
-    busy = asyncio.create_task(say(port, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"))
+    busy = asyncio.create_task(say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     await asyncio.sleep(0.2)
     crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 10)]
     assert await get(port) == 200
@@ -117,12 +121,12 @@ async def test_a_head_has_to_arrive_in_time(port: int, monkeypatch: pytest.Monke
 async def test_an_answer_that_never_comes_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "SERVE_SECONDS", 0.3)
     monkeypatch.setattr(server, "HEAD_SECONDS", 3600)
-    assert await say(port, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n") == b""
+    assert await say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
 
 
 async def test_an_answer_may_take_longer_than_its_question(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
-    assert (await say(port, b"GET /later HTTP/1.1\r\nhost: x\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    assert (await say(port, b"GET /later HTTP/1.1\r\nhost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
 async def test_an_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch):
@@ -138,13 +142,13 @@ async def test_pipelined_requests_are_answered_in_order(port: int):
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"GET /livez HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 9000 + b"\r\n\r\n", b"431"),
-        (b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 2000 + b"\r\n", b"431"),
-        (b"GET /livez HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 300_000, b"400"),
-        (b"POST /status HTTP/1.1\r\nhost: x\r\ncontent-length: 65537\r\n\r\n", b"413"),
-        (b"POST /status HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n", b"411"),
+        (b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 9000 + b"\r\n\r\n", b"431"),
+        (b"GET /livez HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 2000 + b"\r\n", b"431"),
+        (b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 300_000, b"400"),
+        (b"POST /status HTTP/1.1\r\nhost: localhost\r\ncontent-length: 65537\r\n\r\n", b"413"),
+        (b"POST /status HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n", b"411"),
         (b"\x16\x03\x01\x02\x00\x01\x00", b"400"),
-        (b"GET /livez HTTP/1.1\r\nhost: x\r\ncontent-length: nonsense\r\n\r\n", b"400"),
+        (b"GET /livez HTTP/1.1\r\nhost: localhost\r\ncontent-length: nonsense\r\n\r\n", b"400"),
     ],
     ids=["one long header", "many headers", "a header without end", "a large body", "chunks", "TLS", "length"],
 )
@@ -187,7 +191,8 @@ async def test_s16_the_token_is_needed_beside_the_bare_paths_and_compared_whole(
         for given in ("", "Bearer", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Basic {token}", "Bearer \xff"):
             headers = [(b"authorization", given.encode("latin-1"))]
             assert (await http.get("/status", headers=headers)).status_code == 401
-        assert (await http.get("/status", headers={"authorization": f"Bearer {token}"})).status_code == 200
+        for scheme in ("Bearer", "bearer", "BEARER"):
+            assert (await http.get("/status", headers={"authorization": f"{scheme} {token}"})).status_code == 200
 
 
 async def test_s15_without_a_token_only_this_machine_sees_more_than_health():
@@ -197,6 +202,93 @@ async def test_s15_without_a_token_only_this_machine_sees_more_than_health():
     async with serving(listening, app(private=False)):
         assert await get(port) == 200
         assert await get(port, "/status") == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:3001", 200),
+        ("127.0.0.1:3001", 200),
+        ("127.8.8.8", 200),
+        ("[::1]", 200),
+        ("[::1]:3001", 200),
+        ("evil.example:3001", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("203.0.113.7", 403),
+        ("[", 403),
+        ("", 403),
+    ],
+)
+async def test_s15_without_a_token_a_name_that_a_stranger_gave_to_loopback_opens_nothing(
+    port: int, host: str, status: int
+):
+    head = f"host: {host}\r\nconnection: close\r\n\r\n".encode()
+    assert (await say(port, b"GET /status HTTP/1.1\r\n" + head)).startswith(f"HTTP/1.1 {status}".encode())
+    assert (await say(port, b"GET /livez HTTP/1.1\r\n" + head)).startswith(b"HTTP/1.1 200"), "probes ask by any name"
+
+
+async def test_with_a_token_the_port_goes_by_any_name():
+    listening = bind("127.0.0.1", 0)
+    async with serving(listening, app("correct horse battery")):
+        head = b"host: example.org\r\nauthorization: Bearer correct horse battery\r\nconnection: close\r\n\r\n"
+        answer = await say(listening.getsockname()[1], b"GET /status HTTP/1.1\r\n" + head)
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_being_answered_at_the_end_is_answered():
+    listening = bind("127.0.0.1", 0)
+    address = listening.getsockname()
+
+    async def life(others: ThreadPoolExecutor) -> Future[httpx.Response]:
+        begun = asyncio.Event()
+
+        async def answer(_: Request) -> Response:
+            begun.set()
+            await asyncio.sleep(0.5)
+            return PlainTextResponse("here")
+
+        async with serving(listening, Starlette(routes=[Route("/", answer)])):
+            asked = others.submit(httpx.get, f"http://127.0.0.1:{address[1]}", timeout=20, trust_env=False)
+            await begun.wait()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+        return asked
+
+    with ThreadPoolExecutor() as others:
+        assert asyncio.run(life(others)).result().text == "here", "although the loop has ended"
+
+
+async def test_the_end_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(server, "LAST_SECONDS", 0.2)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 3600)
+    listening = bind("127.0.0.1", 0)
+    async with serving(listening, app()):
+        idle, writer = await asyncio.open_connection(*listening.getsockname())
+        slow = b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        asked = asyncio.create_task(say(listening.getsockname()[1], slow))
+        await asyncio.sleep(0.3)
+        began = asyncio.get_running_loop().time()
+    assert 0.2 <= asyncio.get_running_loop().time() - began < 2
+    assert await idle.read() == b"", "whoever asks nothing is sent away"
+    writer.close()
+    asked.cancel()
+
+
+async def test_whoever_leaves_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFixture):
+    listening = bind("127.0.0.1", 0)
+    token = "correct horse battery"
+    async with serving(listening, guarded(Api(Condition(), ()).routes, SecretStr(token), private=True)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", listening.getsockname()[1])
+        head = f"POST /api/trigger-async HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
+        writer.write(head.encode() + b"expect: 100-continue\r\ncontent-length: 100\r\n\r\n")
+        assert b"100 Continue" in await reader.readline(), "the body is waited for"
+        writer.write(b'{"notificationId"')
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(0.3)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
