@@ -124,14 +124,14 @@ def activity_completed(passed: Passed) -> None:
 
 def final_status(passed: Passed) -> None:
     """Every row of the run is final; Temporal was not told."""
-    told: Callable[..., Any] = activities.told
+    tallied: Callable[..., Any] = activities.tallied
 
     def wrapped(rows: Any) -> Any:
-        tally = told(rows)
+        tally = tallied(rows)
         passed()
         return tally
 
-    setattr(activities, "told", wrapped)  # noqa: B010
+    setattr(activities, "tallied", wrapped)  # noqa: B010
 
 
 def is_open(_: None, __: Outbox, members: Any, ___: Any) -> bool:
