@@ -123,4 +123,4 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> None:
 
     for name, value in rows:
         if value is not None:
-            typer.echo(f"{name:<24}{escaped(str(value))}")
+            typer.echo(f"{name:<26}{escaped(str(value))}")
