@@ -162,8 +162,8 @@ class TwinDesk(Desk):
     async def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         return equal(await self._both(self._outbox.sending(calls), super().sending(calls)))
 
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
-        equal(await self._both(self._outbox.settle(members, rows), super().settle(members, rows)))
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
+        return equal(await self._both(self._outbox.settle(members, rows), super().settle(members, rows)))
 
     async def hand_back(self, notifications: Sequence[Notification]) -> None:
         equal(await self._both(self._outbox.hand_back(notifications), super().hand_back(notifications)))

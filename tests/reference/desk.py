@@ -73,9 +73,9 @@ class Desk:
         """Write calls down."""
         return self.ledger.sending(calls)
 
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         """Write outcomes and conclusions."""
-        self.ledger.settle(members, rows)
+        return self.ledger.settle(members, rows)
 
     async def hand_back(self, notifications: Sequence[Notification]) -> None:
         """Let go of rows."""

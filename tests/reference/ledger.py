@@ -192,8 +192,9 @@ class Ledger:
                 allowed.add((row.id, person.id))
         return allowed
 
-    def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
-        """Write outcomes and conclusions."""
+    def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
+        """Write outcomes and conclusions; return the rows that were ours to write."""
+        written: list[Notification] = []
         for member in members:
             head = self._held(member.notification.id, member.notification.fence)
             entry = self.entries_of(head).get(member.recipient.id) if head else None
@@ -210,6 +211,8 @@ class Ledger:
             head.dead = wait is None and STORED[row.conclusion.status] != "SENT"
             if self._in_work(row.id):
                 self.rows[row.id].status = STORED[row.conclusion.status]
+                written.append(row)
+        return written
 
     def hand_back(self, notifications: Sequence[Notification]) -> None:
         """Let go of rows a run holds."""

@@ -160,8 +160,8 @@ class HeldOutbox:
     async def sending(self, calls: list[Call]) -> set[tuple[int, str]]:
         return await self._stage.turn(self._run, "sending", lambda: self._desk.sending(calls))
 
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
-        await self._stage.turn(self._run, "settle", lambda: self._desk.settle(members, rows))
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
+        return await self._stage.turn(self._run, "settle", lambda: self._desk.settle(members, rows))
 
     async def hand_back(self, rows: Sequence[Notification]) -> None:
         await self._stage.turn(self._run, "hand_back", lambda: self._desk.hand_back(rows))
