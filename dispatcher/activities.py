@@ -5,7 +5,6 @@ is unknown is repeated as it was. Raises only for what another try can change.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -30,7 +29,7 @@ from dispatcher.models import (
     Tally,
 )
 from dispatcher.planning import Member
-from dispatcher.sender import Sender
+from dispatcher.sender import Sender, tallied
 
 if TYPE_CHECKING:
     from dispatcher.novu import NovuGateway
@@ -147,12 +146,6 @@ class Deliveries:
 def unfinished(rows: Sequence[Notification]) -> list[Notification]:
     """Return the rows that we hold and that have no outcome yet."""
     return [row for row in rows if row.conclusion is None and not row.handed_back]
-
-
-def tallied(rows: Sequence[Notification]) -> Tally:
-    """Return how the rows ended."""
-    counts = Counter(row.conclusion.status for row in rows if row.conclusion is not None)
-    return Tally(counts["SENT"], counts["PARTIAL"], counts["FAILED"])
 
 
 def another_try(waiting: Sequence[Recipient]) -> ApplicationError:

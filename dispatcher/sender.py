@@ -14,7 +14,7 @@ from temporalio import activity
 from dispatcher.conclusions import cause, conclude
 from dispatcher.doubts import CALL_SECONDS, Step, doubtful, next_step, resolve, wait
 from dispatcher.logs import get_logger
-from dispatcher.models import Notification, Outcome, State, Verdict
+from dispatcher.models import Notification, Outcome, State, Tally, Verdict
 from dispatcher.outcomes import apply
 from dispatcher.planning import PARALLEL_CALLS, Call, Member, chunks, plan
 
@@ -190,5 +190,11 @@ def tell(ended: Sequence[Notification]) -> None:
             retry_in=conclusion.wait and conclusion.wait.total_seconds(),
         )
     if ends:
-        counts = Counter(conclusion.status for _, conclusion in ends)
-        words.info("delivered", sent=counts["SENT"], partial=counts["PARTIAL"], failed=counts["FAILED"])
+        tally = tallied(ended)
+        words.info("delivered", sent=tally.sent, partial=tally.partial, failed=tally.failed)
+
+
+def tallied(rows: Sequence[Notification]) -> Tally:
+    """Return how the rows ended, those that did."""
+    counts = Counter(row.conclusion.status for row in rows if row.conclusion is not None)
+    return Tally(counts["SENT"], counts["PARTIAL"], counts["FAILED"])

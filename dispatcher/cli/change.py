@@ -5,7 +5,7 @@ What was previewed is what is changed: a row that became something else meanwhil
 
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +17,6 @@ from dispatcher.cli.which import Dead, Enterprise, Error, Ids, Since, Status, Un
 if TYPE_CHECKING:
     from dispatcher.operations import Filters, Operations, Seen
 
-    Change = Callable[[Sequence[Seen]], Awaitable[list[int]]]
-
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the record.", show_default=False)]
@@ -29,7 +27,6 @@ DEFAULTS = {"retry": ("FAILED", "PARTIAL"), "retract": ("PENDING", "PROCESSING")
 TURNS = 8
 TURN_SECONDS = 0.25
 """How often, and after which pause, rows that somebody else had locked are tried again."""
-NAMED = 20
 
 
 def retry(  # noqa: PLR0917  (Typer's)

@@ -8,22 +8,21 @@ import psycopg
 from psycopg import AsyncConnection, IsolationLevel, errors
 from psycopg.rows import TupleRow
 
-from dispatcher.cli.asked import setting, url_from
+from dispatcher.cli.asked import options_from, url_from
 from dispatcher.database import PATIENCE, patience
 from dispatcher.environment.conninfo import conninfo, masked
 from dispatcher.errors import CheckFailed, ConfigurationError, Unreachable
 from dispatcher.install.names import parse
+from dispatcher.install.session import first_line
 from dispatcher.operations import Operations
 from dispatcher.statements import Relations
-
-DEFAULT_OUTBOX = "notify.ent_notification"
 
 
 @asynccontextmanager
 async def operations(database_url: str | None, outbox: str | None) -> AsyncGenerator[Operations]:
     """Open the operations on the database and the outbox that options or environment name."""
     url = url_from(database_url)
-    table = parse(outbox or setting("DISPATCHER_OUTBOX") or DEFAULT_OUTBOX)
+    table = parse(options_from(outbox).outbox)
     try:
         connection = await AsyncConnection.connect(
             conninfo(url, application_name="dispatcher cli"), autocommit=True, prepare_threshold=None
@@ -65,11 +64,6 @@ def explained(url: str):  # noqa: ANN201  (a generator of nothing)
         raise Unreachable(f"{masked(url)} did not carry on: {first_line(error)}") from error
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError) as error:
         raise ConfigurationError(f"PostgreSQL refused: {first_line(error)}; see dispatcher db status") from error
-
-
-def first_line(error: psycopg.Error) -> str:
-    """Return what the server said, without its context."""
-    return (error.diag.message_primary or str(error)).strip().split("\n")[0]
 
 
 def person() -> str | None:

@@ -1,16 +1,15 @@
 """`dispatcher doctor`: every part looked at from where you stand, each with what was measured and what to do."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from dispatcher.cli.asked import EnvFile
 from dispatcher.cli.which import AsJson
 
 if TYPE_CHECKING:
     from dispatcher.doctor.findings import Finding
-
-EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
 
 
 def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher.cli.healthcheck import EnvFile
+from dispatcher.cli.asked import EnvFile
 from dispatcher.cli.run import RunRole
 from dispatcher.cli.which import AsJson
 

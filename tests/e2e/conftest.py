@@ -39,8 +39,23 @@ async def house(url: str, temporal_server: TemporalServer, novu: Standin, tmp_pa
         yield house
         await house.quiet()
         await none_open(house)
+        await nothing_to_take_back(house)
         await load_oracle(house.connection, house.novu)
         assert await broken(house.connection) == {}
+
+
+async def nothing_to_take_back(house: House) -> None:
+    """Wait until what the retractions of a test ask for is done; where no dispatcher is left, nobody would do it."""
+
+    async def none() -> bool:
+        return not await house.rows(
+            "select from dispatcher.recipient where cancel_at is not null union all"
+            " select from notify.ent_notification"
+            " where notification_status = 'RETRACTED' and error_details -> 'retraction' is null"
+        )
+
+    if any(process.popen.poll() is None for process in house.processes):
+        await eventually(none, f"every retraction done; {house.last_words()}", 30)
 
 
 async def none_open(house: House) -> None:

@@ -110,13 +110,14 @@ async def test_f89_a_remembered_error_is_not_asked_for_again(house: House):
 async def test_f80_a_rate_limit_is_followed(house: House):
     await house.novu.configure(rate_limit=60)
     await house.running()
+    await house.final(await house.notify())  # its answer names the limit: what is called before nobody can pace
     await house.burst(700)
-    for _ in range(10):
+    for _ in range(9):
         await house.notify()
     await house.all_sent(710)
     calls = await posts(house)
     refused = [call for call in calls if call.status == 429]
-    assert len(refused) <= max(3, 0.02 * len(calls)), f"{len(refused)} of {len(calls)} calls were refused"
+    assert len(refused) <= 0.02 * len(calls), f"{len(refused)} of {len(calls)} calls were refused"
     took = max(call.ended_at for call in calls) - min(call.started_at for call in calls)
     assert took >= (700 - 330) / 60, "the limit was really there"
     await effects_are_exactly(house, 710)
