@@ -32,7 +32,7 @@ class Sizes:
     recovery_bursts: int = 5
     recovery_rows: int = 4_000
     flood_rows: int = 800
-    flood_rounds: int = 4
+    flood_rounds: int = 8
     flood_requests_a_second: int = 2_000
     flood_slow_clients: int = 500
 

@@ -160,11 +160,10 @@ def recovery_table(results: Results) -> Table:
 
 def flood_table(results: Results) -> Table:
     """Return commit to Novu's request, beside a flood at the port."""
-    table = columns("commit to Novu's request, the port", "rows", "p50 ms", "p99 ms", "p99 / alone", "requests")
+    table = columns("commit to Novu's request", "rows", "p50 ms", "p99 ms", "p99 / alone")
     for name, spread in results.flood.items():
         numbers = (spread.p50_ms, spread.p99_ms, spread.p99_ms / results.flood[ALONE].p99_ms)
-        sent = 0 if name == ALONE else results.flood_requests["sent"]
-        table.add_row(name, str(spread.rows), *(f"{number:.2f}" for number in numbers), str(sent))
+        table.add_row(name, str(spread.rows), *(f"{number:.2f}" for number in numbers))
     return table
 
 
