@@ -26,7 +26,7 @@ class Sizes:
     rows: int = 10_000
     peer_rows: int = 2_000
     solo_rows: int = 1_000
-    idle_seconds: float = 10
+    idle_seconds: float = 20
     producer_rounds: int = 6
     producer_seconds: float = 6
     recovery_bursts: int = 5

@@ -68,8 +68,13 @@ def judge_burst(bursts: Mapping[str, Burst]) -> list[Verdict]:
 
 
 def judge_idle(idles: Mapping[str, Idle]) -> list[Verdict]:
-    """Judge Dispatcher's memory."""
-    return [at_most("idle memory, dispatcher", idles[DISPATCHER.name].memory_mb, 200, " MB")]
+    """Judge what Dispatcher takes while nothing happens, and how soon it listens."""
+    ours = idles[DISPATCHER.name]
+    return [
+        at_most("idle memory, dispatcher", ours.memory_mb, 150, " MB"),
+        at_most("idle processor, dispatcher", 100 * ours.core_share, 1, " % of a core"),
+        at_most("ready, dispatcher", ours.ready_seconds, 3, " s"),
+    ]
 
 
 def judge_producers(rates: Mapping[str, float]) -> list[Verdict]:

@@ -19,7 +19,7 @@ from dispatcher.models import Cancel, State
 from dispatcher.novu import NovuGateway
 from dispatcher.outbox import Outbox
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 NOTICED_ROWS = 1000
 CANCEL_ROWS = 8
 """At once, so that they are done within a lease even when every answer is as slow as it may be."""
@@ -41,7 +41,7 @@ class Retraction:
         self._horizon = horizon
 
     async def run(self) -> None:
-        """Look about every second."""
+        """Look about every two seconds."""
         while True:
             try:
                 await self.run_once()
