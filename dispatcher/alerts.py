@@ -57,7 +57,7 @@ KINDS = {
         "{part} is broken: {reason}",
         ("part",),
         ("reason",),
-        "a part stops working: postgres, listener, temporal, novu or sweep; once, however often it is tried",
+        "a part stops working: postgres, outbox, listener, temporal, novu or sweep; once, however often it is tried",
         "Nothing is lost, rows wait. Runbook: DispatcherPartBroken",
     ),
     "outage_over": Kind(

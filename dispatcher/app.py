@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,6 +29,7 @@ from dispatcher.errors import Unreachable
 from dispatcher.http.port import port
 from dispatcher.install import grants, preflight
 from dispatcher.install.names import parse
+from dispatcher.install.watch import watch
 from dispatcher.listener import Deaf, Listener, check_listening
 from dispatcher.logs import get_logger
 from dispatcher.models import Policy
@@ -82,6 +84,7 @@ async def run(settings: Settings, role: Role = "all") -> None:
         ears = None if role == "worker" else await hearing(settings, pool, node.wake, name)
         async with working(client, node, novu), anyio.create_task_group() as tasks:
             tasks.start_soon(node.starter.watch)
+            tasks.start_soon(partial(watch, pool, parse(settings.outbox), triggers=isinstance(ears, Listener)))
             start_sending(node, novu, tasks)
             door = start_claiming(node, ears, novu, tasks) if ears else None
             spare_the_collector()

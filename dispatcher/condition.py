@@ -13,8 +13,8 @@ from dispatcher import metrics
 from dispatcher.logs import get_logger
 from dispatcher.redaction import redact_text
 
-Part = Literal["postgres", "listener", "temporal", "novu", "sweep"]
-PARTS: tuple[Part, ...] = ("postgres", "listener", "temporal", "novu", "sweep")
+Part = Literal["postgres", "outbox", "listener", "temporal", "novu", "sweep"]
+PARTS: tuple[Part, ...] = ("postgres", "outbox", "listener", "temporal", "novu", "sweep")
 
 MOST_REASON = 300
 

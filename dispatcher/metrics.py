@@ -96,7 +96,7 @@ SWEEP_SUCCESS = Gauge(
 )
 
 VALUES: dict[str, dict[str, tuple[str, ...]]] = {
-    "dispatcher_part_broken": {"part": ("postgres", "listener", "temporal", "novu", "sweep")},
+    "dispatcher_part_broken": {"part": ("postgres", "outbox", "listener", "temporal", "novu", "sweep")},
     "dispatcher_listener_reconnects": {"reason": ("lost", "unheard")},
     "dispatcher_notifications_received": {"kind": ("wake_up", "canary")},
     "dispatcher_claimed_rows": {"source": SOURCES},

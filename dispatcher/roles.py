@@ -22,7 +22,7 @@ Role = Literal["all", "dispatch", "worker"]
 PARTS_OF: dict[Role, tuple[Part, ...]] = {
     "all": PARTS,
     "dispatch": PARTS,  # of Novu it knows what the workers say
-    "worker": ("postgres", "temporal", "novu"),
+    "worker": ("postgres", "outbox", "temporal", "novu"),
 }
 BEAT_SECONDS = 2.0
 LOOK_SECONDS = 1.0

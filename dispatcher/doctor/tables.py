@@ -14,7 +14,6 @@ from dispatcher.install.rights import lacking_rights
 from dispatcher.listener import CROWDED, QUEUE
 from dispatcher.operations import ALIVE
 
-TRIGGERS = ("dispatcher_insert", "dispatcher_update")
 INSTALL = "as the tables' owner run dispatcher db install"
 UPGRADE = "as the tables' owner run dispatcher db upgrade"
 SKEW_SECONDS = 5.0
@@ -90,14 +89,15 @@ async def definitions(context: Context) -> Finding:
 
 async def triggers(context: Context) -> Finding:
     """Look whether commits can wake us."""
-    states = {name: state for (kind, name), (_, state) in (await live(context)).items() if kind == "trigger"}
-    wrong = [f"{name} is {states.get(name, 'missing')}" for name in TRIGGERS if states.get(name, "missing")]
+    async with asking(context) as connection:
+        silent = await catalogue.silent_triggers(connection, context.outbox_oid)
+    wrong = [f"{name} is {state}" for name, state in silent.items()]
     if wrong and context.settings.notify_mode == "off":
         return passed(f"{', '.join(wrong)}, as DISPATCHER_NOTIFY_MODE=off may have it")
     if wrong:
-        enable = "; one that somebody disabled: alter table … enable trigger" if "disabled" in states.values() else ""
+        enable = "; one that somebody disabled: alter table … enable trigger" if "disabled" in silent.values() else ""
         return failed(f"{', '.join(wrong)}: commits wake nobody, rows wait for the sweep", UPGRADE + enable)
-    return passed(f"{' and '.join(TRIGGERS)} are there and enabled")
+    return passed(f"{' and '.join(catalogue.TRIGGERS)} are there and enabled")
 
 
 async def indexes(context: Context) -> Finding:

@@ -56,9 +56,22 @@ class Definition(NamedTuple):
     state: str
 
 
+TRIGGERS = ("dispatcher_insert", "dispatcher_update")
+STATES = """
+select tgname::text, case when tgenabled in ('O', 'A') then '' else 'disabled' end
+from pg_trigger where tgrelid = %(outbox)s and not tgisinternal
+"""
+
 OF_OUTBOX = ("trigger", "outbox index")
 ORDER = ("schema", "table", "column", "constraint", "index", "function", "trigger", "outbox index", "file")
 Objects = dict[tuple[str, str], Definition]
+
+
+async def silent_triggers(connection: Connection, oid: int) -> dict[str, str]:
+    """Return the triggers on the outbox that do not fire, and why: missing or disabled. Any role may ask."""
+    rows = await (await connection.execute(STATES, {"outbox": oid})).fetchall()
+    states = {str(name): str(state) for name, state in rows}
+    return {name: state for name in TRIGGERS if (state := states.get(name, "missing"))}
 
 
 async def differences(connection: Connection, outbox: Outbox, oid: int, *, indexes: bool) -> list[Difference]:

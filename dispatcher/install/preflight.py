@@ -87,6 +87,11 @@ class Column:
 async def check(connection: Connection, outbox: Outbox) -> int:
     """Refuse what can never work; return the outbox's oid."""
     await check_server(connection)
+    return await check_outbox(connection, outbox)
+
+
+async def check_outbox(connection: Connection, outbox: Outbox) -> int:
+    """Refuse tables that lack what we use, or whose rows we would not see; return the outbox's oid."""
     found = await check_table(connection, outbox, "set DISPATCHER_OUTBOX, or create it (db install --dev-schema)")
     check_columns(outbox, await columns(connection, found), OUTBOX_COLUMNS)
     workflow = await check_table(connection, outbox.workflow, "the table of Novu workflows stands beside the outbox")

@@ -179,6 +179,34 @@ async def test_f165_a_postgres_that_lets_nobody_in_is_named(house: House, url: s
         await answers(http, "/readyz", 200)
 
 
+TAKEN = [
+    ("revoke update on dispatcher.recipient from dispatcher_run", "UPDATE on dispatcher.recipient"),
+    ("alter table notify.ent_notification disable trigger dispatcher_insert", "dispatcher_insert is disabled"),
+    ("drop trigger dispatcher_update on notify.ent_notification", "dispatcher_update is missing"),
+]
+
+
+@pytest.mark.parametrize(("taken", "named"), TAKEN)
+async def test_f165_what_an_owner_takes_away_is_named(house: House, taken: str, named: str):
+    process = await house.running(**SOON)
+    async with await process.http() as http:
+        await answers(http, "/readyz", 200)
+        saved = await house.value("select pg_get_triggerdef(oid) from pg_trigger where tgname = 'dispatcher_update'")
+        await house.rows(taken)
+        try:
+            await answers(http, "/readyz", 503, broken=["outbox"])
+            assert named in (await http.get("/status")).json()["broken"]["outbox"]["reason"]
+            assert metrics_of((await http.get("/metrics")).text)['dispatcher_part_broken{part="outbox"}'] == 1
+            assert (await http.get("/livez")).status_code == 200
+        finally:
+            await house.rows("grant update on dispatcher.recipient to dispatcher_run")
+            await house.rows("drop trigger if exists dispatcher_update on notify.ent_notification")
+            await house.rows(saved)
+            await house.rows("alter table notify.ent_notification enable trigger dispatcher_insert")
+        await answers(http, "/readyz", 200)
+    assert process.words().count('"outage_began"') == 1
+
+
 @pytest.mark.parametrize("program", ["run", "web"])
 async def test_metrics_and_status_cost_one_query_a_second(house: House, stack_folder: Path, program: str):
     database = conninfo.conninfo_to_dict(house.url)["dbname"]
