@@ -52,7 +52,7 @@ def test_every_row_was_accepted_exactly_once_by_the_standins_ledger(record: dict
 @pytest.mark.timeout(300)
 def test_every_judged_number_names_its_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
-    assert len(judged) == 8
+    assert len(judged) == 10
     assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())
 
 

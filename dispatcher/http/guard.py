@@ -6,6 +6,7 @@ from collections import deque
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import anyio
 from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -16,6 +17,7 @@ from dispatcher.http.server import MOST_HEADER_BYTES, Turns
 OPEN_TO_ALL = frozenset({"/health", "/livez", "/readyz", "/startupz"})
 """The bare health paths: they say how we are and nothing else."""
 MOST_BODY_BYTES = 65_536
+MOST_UNREAD_BYTES, UNREAD_SECONDS = 4 * MOST_BODY_BYTES, 0.5
 WRONG_TOKENS, WRONG_SECONDS = 10, 60.0
 """So many wrong tokens an address may send in so many seconds. The right one is always let in: behind a proxy all have
 the same address."""
@@ -49,7 +51,9 @@ class Guard:
             await send(message)
 
         await self._turns.wait()
-        await (self._refusal(scope) or self._app)(scope, receive, decorated)
+        if refusal := self._refusal(scope):
+            await read_away(receive)
+        await (refusal or self._app)(scope, receive, decorated)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         return oversized(scope) or (None if scope["path"] in OPEN_TO_ALL else self._stranger(scope))
@@ -81,6 +85,14 @@ class Guard:
         if not spent:
             times.append(now)
         return spent
+
+
+async def read_away(receive: Receive) -> None:
+    """Read what comes with a request that is refused: closing over unread bytes takes the answer away with them."""
+    left = MOST_UNREAD_BYTES
+    with anyio.move_on_after(UNREAD_SECONDS):
+        while left > 0 and (message := await receive()).get("more_body"):
+            left -= len(message["body"])
 
 
 def of_loopback(host: str) -> bool:

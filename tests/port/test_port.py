@@ -92,6 +92,18 @@ async def test_f162_500_slow_clients_leave_room_for_a_probe(port: int):
         writer.close()
 
 
+async def test_who_still_sends_what_is_refused_hears_why(port: int):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /status HTTP/1.1\r\nhost: localhost\r\ncontent-length: 70000\r\n\r\n")
+    for _ in range(7):
+        await asyncio.sleep(0.02)
+        writer.write(b"x" * 10_000)
+    async with asyncio.timeout(20):
+        assert b"413" in await reader.readline()
+        await reader.read()
+    writer.close()
+
+
 async def test_whoever_is_being_served_is_not_sent_away(port: int):
     busy = asyncio.create_task(say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     await asyncio.sleep(0.2)
