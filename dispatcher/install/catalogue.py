@@ -57,11 +57,6 @@ class Definition(NamedTuple):
 
 
 TRIGGERS = ("dispatcher_insert", "dispatcher_update")
-STATES = """
-select tgname::text, case when tgenabled in ('O', 'A') then '' else 'disabled' end
-from pg_trigger where tgrelid = %(outbox)s and not tgisinternal
-"""
-
 OF_OUTBOX = ("trigger", "outbox index")
 ORDER = ("schema", "table", "column", "constraint", "index", "function", "trigger", "outbox index", "file")
 Objects = dict[tuple[str, str], Definition]
@@ -69,8 +64,8 @@ Objects = dict[tuple[str, str], Definition]
 
 async def silent_triggers(connection: Connection, oid: int) -> dict[str, str]:
     """Return the triggers on the outbox that do not fire, and why: missing or disabled. Any role may ask."""
-    rows = await (await connection.execute(STATES, {"outbox": oid})).fetchall()
-    states = {str(name): str(state) for name, state in rows}
+    live = await objects(connection, oid, None)
+    states = {name: definition.state for (kind, name), definition in live.items() if kind == "trigger"}
     return {name: state for name in TRIGGERS if (state := states.get(name, "missing"))}
 
 
