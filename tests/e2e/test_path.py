@@ -132,7 +132,7 @@ async def test_busy_producers_ring_seldom_and_everything_arrives(house: House):
           values ('busy ' || gen_random_uuid(), 'PUBLISH', {workflow}, '{{}}', array[gen_random_uuid()]);
           commit;
           perform pg_sleep(0.001);
-        end loop; end $$"""
+        end loop; end $$""".encode()
     async with (
         await psycopg.AsyncConnection.connect(house.url, autocommit=True) as ear,
         await psycopg.AsyncConnection.connect(house.url, autocommit=True) as one,
