@@ -231,6 +231,14 @@ class House:
         await eventually(ready, f"a proven listener; log:\n{process.words()}")
         return process
 
+    async def asleep(self, within: float = 30) -> None:
+        """Wait until every dispatcher sleeps: from then on only a ring or a sweep lets it look."""
+
+        async def so() -> bool:
+            return await self.value("select bool_and(awake_until is null) from dispatcher.node")
+
+        await eventually(so, "a node that sleeps", within)
+
     async def stop_novu(self) -> None:
         """Take Novu away; connections are refused from now on."""
         os.kill(self.novu.pid, signal.SIGKILL)

@@ -120,11 +120,7 @@ async def test_a_row_retracted_before_it_is_due_never_reaches_novu(house: House)
 async def test_busy_producers_ring_seldom_and_everything_arrives(house: House):
     await house.running()
     workflow = await house.workflow()
-
-    async def asleep() -> bool:
-        return await house.value("select bool_and(awake_until is null) from dispatcher.node")
-
-    await eventually(asleep, "the node to sleep")
+    await house.asleep()
     # One transaction a row, some 1,500 a second from the two: more than one drain takes, for longer than one lasts.
     busy = f"""
         do $$ begin for row in 1..1000 loop

@@ -235,6 +235,7 @@ async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_r
     door = door_to(outbox, wake)
     with pytest.raises(psycopg.OperationalError):
         await door.run_once()
+    wake.clear()
     async with asyncio.timeout(10):
         await door.run_once()
     assert outbox.cuts == 2, "whoever read that it was awake was waited for"

@@ -214,11 +214,11 @@ MUTANTS = [
         LEDGER + "test_outbox_settle.py::test_only_processing_becomes_something_else",
     ),
     Mutant(
-        "early by an hour",
+        "early by a day",
         "I9",
         "statements.py",
         "n.scheduled_for <= clock_timestamp())",
-        "n.scheduled_for <= clock_timestamp() + interval '1 h')",
+        "n.scheduled_for <= clock_timestamp() + interval '1 day')",
         LEDGER + "test_outbox_sending.py",
     ),
     Mutant(

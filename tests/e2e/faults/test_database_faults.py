@@ -95,10 +95,7 @@ async def test_f28_an_old_transaction_that_stays_open(house: House):
         horizon = "select pg_snapshot_xmin(pg_current_snapshot()) < pg_snapshot_xmax(pg_current_snapshot())"
         assert await house.value(horizon), "the old transaction is still open"
 
-    async def asleep() -> bool:
-        return not await house.value("select count(*) from dispatcher.node where awake_until is not null")
-
-    await eventually(asleep, "a node that falls asleep")
+    await house.asleep()
     assert await house.final(await house.notify(), within=5) == ["SENT"]
     await effects_are_exactly(house, 1202)
 

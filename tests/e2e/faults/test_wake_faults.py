@@ -144,6 +144,8 @@ async def test_f13_folded_and_rolled_back_wake_ups(house: House):
 
 async def test_f14_silenced_triggers_cost_one_sweep(house: House):
     await house.running(DISPATCHER_SWEEP_INTERVAL="1s")
+    await house.final(await house.notify())
+    await house.asleep()
     async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as ears:
         await ears.execute("listen dispatcher")
         await house.rows("set session_replication_role = replica")
