@@ -1,1 +1,1 @@
-dispatcher/sql
+dispatcher/install/sql

@@ -21,7 +21,7 @@ from bench.contestants import Contestant
 from bench.stack import Stack
 from bench.writer import Written, write
 from dispatcher.devstack import processes
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.fake_novu.process import Standin
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0

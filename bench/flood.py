@@ -23,7 +23,7 @@ from bench.block import Block, block
 from bench.contestants import DISPATCHER
 from bench.latency import WARM_UP, one_row
 from bench.stack import Say, Stack
-from dispatcher.http.server import bind
+from dispatcher.web.server import bind
 
 ALONE, ELSEWHERE, FLOODED = "alone", "flood elsewhere", "flooded"
 PATHS = ("/livez", "/status", "/metrics", "/nowhere")

@@ -1,7 +1,7 @@
 """The floor under any Temporal dispatcher: NOTIFY, eager start, one local activity, one novu-py call, nothing else.
 
 The writer's NOTIFY carries the recipient, so no statement is in the path, and nothing is kept: a lost notification is
-lost. Client and worker have the settings of dispatcher/worker.py and dispatcher/temporal.py.
+lost. Client and worker have the settings of dispatcher/delivery/worker.py and dispatcher/temporal/starter.py.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from temporalio.service import GrpcCompression
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from bench.novu_client import Trigger
-from dispatcher import temporal
-from dispatcher.worker import HOT_SLOTS
+from dispatcher.delivery.worker import HOT_SLOTS
+from dispatcher.temporal import starter
 
 CHANNEL = "floor"
 WORKFLOW_KEY = "default-in-app"
@@ -85,7 +85,7 @@ def worker(client: Client, executor: ThreadPoolExecutor) -> Worker:
 
 
 async def start(client: Client, recipient: str) -> None:
-    """Start as dispatcher/temporal.py does."""
+    """Start as dispatcher/temporal/starter.py does."""
     await client.start_workflow(
         Floor.run,
         recipient,
@@ -94,8 +94,8 @@ async def start(client: Client, recipient: str) -> None:
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         request_eager_start=True,
-        task_timeout=temporal.TASK_SECONDS,
-        execution_timeout=temporal.RUN_SECONDS,
+        task_timeout=starter.TASK_SECONDS,
+        execution_timeout=starter.RUN_SECONDS,
     )
 
 

@@ -7,7 +7,7 @@ import httpx
 from novu_py import Novu
 from novu_py.models import TriggerEventRequestDto
 
-from dispatcher.novu import CONNECT_SECONDS, CONNECTIONS
+from dispatcher.novu.client import CONNECT_SECONDS, CONNECTIONS
 
 
 class Trigger:

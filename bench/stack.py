@@ -16,8 +16,8 @@ from psycopg import sql
 
 from dispatcher import install
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.standin.process import Standin
-from dispatcher.devstack.standin.process import running as standin_running
+from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import running as standin_running
 
 Prepare = Callable[[str], Awaitable[object]]
 """Installs what a contestant needs into the database at a URL that already holds the outbox."""

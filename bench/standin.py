@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-from dispatcher.devstack.standin.process import Standin, running
+from dispatcher.devstack.fake_novu.process import Standin, running
 
 EVENTS_PER_CALL = 100
 

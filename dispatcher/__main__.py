@@ -11,8 +11,8 @@ import sys
 def main() -> None:
     """Run the command line; never returns."""
     from dispatcher.cli import app
-    from dispatcher.errors import DispatcherError
-    from dispatcher.redaction import escaped
+    from dispatcher.models.errors import DispatcherError
+    from dispatcher.telemetry.redaction import escaped
 
     code: object = 0
     try:

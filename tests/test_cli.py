@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.settings import Settings, load, variables
+from dispatcher.config.settings import Settings, load, variables
 
 SECRET = "hunter2hunter2"
 SET = {

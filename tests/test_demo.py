@@ -16,11 +16,11 @@ from uuid import uuid4
 
 import pytest
 
-from dispatcher.devstack.demo.evidence import Evidence, Row, between
-from dispatcher.devstack.demo.play import taken
+from dispatcher.devstack.demo.driver import taken
 from dispatcher.devstack.demo.report import Spread, expected, judge, spread
-from dispatcher.devstack.demo.story import STORY
-from dispatcher.devstack.standin.process import Effect, LoggedRequest
+from dispatcher.devstack.demo.results import Evidence, Row, between
+from dispatcher.devstack.demo.scenario import STORY
+from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

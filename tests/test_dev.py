@@ -17,8 +17,8 @@ import pytest
 from temporalio.client import Client
 
 from dispatcher import install
-from dispatcher.devstack import dev, leftovers, variables
-from dispatcher.errors import ConfigurationError
+from dispatcher.devstack import dev, stale_processes, variables
+from dispatcher.models.errors import ConfigurationError
 
 NAMES = ["DATABASE_URL", "TEMPORAL_ADDRESS", "NOVU_API_URL", "NOVU_SECRET_KEY"]
 WRITE = """
@@ -43,7 +43,7 @@ class Dev:
     def pids(self) -> list[int]:
         """Its servers, and the dispatcher with `--run`."""
         postgres = (self.data / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0]
-        return [int(postgres), *leftovers.noted(self.data).values()]
+        return [int(postgres), *stale_processes.noted(self.data).values()]
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; return the exit code and the last words."""
@@ -79,7 +79,7 @@ def refused(data: Path, *arguments: str) -> str:
 
 def alive(pid: int) -> bool:
     """Return whether a process does anything; an orphan that ended may wait a while for init to take note."""
-    return leftovers.command_line(pid) != ""
+    return stale_processes.command_line(pid) != ""
 
 
 def eventually(fact: Callable[[], bool], seconds: float = 15) -> None:
@@ -157,7 +157,7 @@ def test_data_stays_over_a_restart_and_over_a_kill(stack_folder: Path) -> None:
 def test_a_server_that_dies_ends_the_others_and_is_named(stack_folder: Path) -> None:
     with running(stack_folder / "dev-broken") as started:
         pids = started.pids
-        os.kill(leftovers.noted(started.data)["temporal"], signal.SIGKILL)
+        os.kill(stale_processes.noted(started.data)["temporal"], signal.SIGKILL)
         _, words = started.process.communicate(timeout=25)
     assert started.process.returncode == 1
     assert "dispatcher: temporal (pid" in words.splitlines()[-1]
@@ -211,12 +211,12 @@ def test_a_pid_that_was_given_again_is_not_ended(tmp_path: Path) -> None:
     note.parent.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         note.write_text(f"{stranger.pid}\n{note.parent}\n")
-        leftovers.remember(tmp_path, temporal=stranger.pid)
-        leftovers.end_all(tmp_path, pytest.fail)
+        stale_processes.remember(tmp_path, temporal=stranger.pid)
+        stale_processes.end_all(tmp_path, pytest.fail)
         assert stranger.poll() is None
         stranger.communicate(b"\n")
     assert not note.exists()
-    assert leftovers.noted(tmp_path) == {}
+    assert stale_processes.noted(tmp_path) == {}
 
 
 def test_a_taken_port_is_replaced() -> None:

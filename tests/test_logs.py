@@ -13,8 +13,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher import logs
-from dispatcher.redaction import UNPRINTABLE, redact, redact_text
+from dispatcher.telemetry import logs
+from dispatcher.telemetry.redaction import UNPRINTABLE, redact, redact_text
 
 SECRET = "hunter2hunter2"
 FORMATS = ["json", "logfmt", "console"]
@@ -162,7 +162,7 @@ def test_a_closed_stream_does_not_raise() -> None:
 
 def test_the_program_outlives_its_reader() -> None:
     program = (
-        "import sys; from dispatcher import logs; logs.configure('json', 'info', stream=sys.stdout)\n"
+        "import sys; from dispatcher.telemetry import logs; logs.configure('json', 'info', stream=sys.stdout)\n"
         "log = logs.get_logger('x')\n"
         "for number in range(20_000): log.info('event', number=number)\n"
         "print('alive', file=sys.stderr); import os; os._exit(0)"

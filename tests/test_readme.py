@@ -6,7 +6,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from dispatcher.cli import app
-from dispatcher.settings import Settings, variables
+from dispatcher.config.settings import Settings, variables
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

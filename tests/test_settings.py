@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from dispatcher.cli.origins import origins
-from dispatcher.environment.conninfo import masked
-from dispatcher.environment.durations import format_duration, parse_duration
-from dispatcher.environment.places import ACCEPTED_NOT_USED
-from dispatcher.errors import ConfigurationError
-from dispatcher.settings import ENV_FILE, EVERYWHERE, Settings, conninfo, load, pooler_hint, variables
+from dispatcher.cli.setting_origins import origins
+from dispatcher.config.conninfo import masked
+from dispatcher.config.durations import format_duration, parse_duration
+from dispatcher.config.setting_sources import ACCEPTED_NOT_USED
+from dispatcher.config.settings import ENV_FILE, EVERYWHERE, Settings, conninfo, load, pooler_hint, variables
+from dispatcher.models.errors import ConfigurationError
 
 SECRET = "hunter2hunter2"
 URL = f"postgres://app:{SECRET}@db.example.com:5432/shop"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dispatcher.cli import worker
+from dispatcher.cli.pidfile import PidFile
 from dispatcher.devstack.processes import free_port
-from dispatcher.errors import CheckFailed
-from dispatcher.pidfile import PidFile
+from dispatcher.models.errors import CheckFailed
 
 TOKEN = "0123456789abcdef"
 

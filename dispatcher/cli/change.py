@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher.cli.asked import Outbox, Url, agreed
-from dispatcher.cli.which import Dead, Enterprise, Error, Ids, Since, Status, Until, Workflow, filters_from
+from dispatcher.cli.options import Outbox, Url, agreed
+from dispatcher.cli.row_filters import Dead, Enterprise, Error, Ids, Since, Status, Until, Workflow, filters_from
 
 if TYPE_CHECKING:
-    from dispatcher.operations import Filters, Operations, Seen
+    from dispatcher.postgres.operator_queries import Filters, Operations, Seen
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")]
@@ -79,7 +79,7 @@ def retract(  # noqa: PLR0917  (Typer's)
 
 def chosen_by(action: str, ids: list[int] | None, filters: "Filters") -> "Filters":
     """Return which rows are meant; ConfigurationError when that would be all there are."""
-    from dispatcher.errors import ConfigurationError
+    from dispatcher.models.errors import ConfigurationError
 
     if ids:
         return replace(filters, ids=tuple(dict.fromkeys(ids)))
@@ -101,7 +101,7 @@ def change(
     """Preview, ask, change; exit code 1 when something that was asked for by its id could not be done."""
     import anyio
 
-    from dispatcher.cli.desk import operations
+    from dispatcher.cli.operator_session import operations
 
     async def preview() -> "list[Seen]":
         async with operations(*place) as desk:
@@ -127,7 +127,7 @@ def change(
 
 def refusal(action: str, row: "Seen") -> str | None:
     """Return why this makes no sense for the row, and what does."""
-    from dispatcher.operations import BEING_RETRACTED
+    from dispatcher.postgres.operator_queries import BEING_RETRACTED
 
     if action == "retract":
         return "is retracted already" if row.status == "RETRACTED" else None
@@ -144,7 +144,7 @@ def refusal(action: str, row: "Seen") -> str | None:
 
 def foretell(action: str, rows: "Sequence[Seen]", refused: dict[int, str]) -> None:
     """Say what the change means, in numbers."""
-    from dispatcher.cli.screen import say
+    from dispatcher.cli.output import say
 
     by_status = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
     target = {"retry": "PENDING", "retract": "RETRACTED"}[action]
@@ -172,7 +172,7 @@ def foretell(action: str, rows: "Sequence[Seen]", refused: dict[int, str]) -> No
 
 def agree(action: str, count: int, *, yes: bool) -> None:
     """Ask whether it shall be done; where nobody can be asked, `--yes` has to have said so."""
-    from dispatcher.errors import ConfigurationError
+    from dispatcher.models.errors import ConfigurationError
 
     if yes:
         return
@@ -187,8 +187,8 @@ async def carry_out(
     """Change the rows batch by batch, so that none is locked for long; return which could not be, and why."""
     import anyio
 
-    from dispatcher.cli.screen import say
-    from dispatcher.operations import BATCH, Filters
+    from dispatcher.cli.output import say
+    from dispatcher.postgres.operator_queries import BATCH, Filters
 
     step = {"retry": desk.resend, "retract": desk.retract}[action]
     left = rows
@@ -222,7 +222,7 @@ def unchanged(row: "Seen", now: "Seen | None") -> str:
 
 def progress(done: int, total: int) -> None:
     """Show how far it is, where somebody looks on."""
-    from dispatcher.operations import BATCH
+    from dispatcher.postgres.operator_queries import BATCH
 
     if sys.stderr.isatty() and total > BATCH:
         typer.echo(f"\r{done} of {total}", nl=done >= total, err=True)
@@ -230,7 +230,7 @@ def progress(done: int, total: int) -> None:
 
 def tell(action: str, done: list[int], refused: dict[int, str], *, dry_run: bool, as_json: bool) -> None:
     """Report what was done, and what was not."""
-    from dispatcher.cli.screen import data, line
+    from dispatcher.cli.output import data, line
 
     if as_json:
         data(

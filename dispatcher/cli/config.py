@@ -26,8 +26,8 @@ def show(
     ] = Path(".env"),
 ) -> None:
     """Print every setting as it would be used now, secrets masked."""
-    from dispatcher.cli.origins import origins
-    from dispatcher.settings import load
+    from dispatcher.cli.setting_origins import origins
+    from dispatcher.config.settings import load
 
     found = origins(load(env_file))
     if as_json:
@@ -45,8 +45,8 @@ def env_example() -> None:
 
 
 def _example_lines() -> Iterator[str]:
-    from dispatcher.cli.origins import shown
-    from dispatcher.settings import Settings, variables
+    from dispatcher.cli.setting_origins import shown
+    from dispatcher.config.settings import Settings, variables
 
     for field, about in Settings.model_fields.items():
         variable, *others = variables(field)

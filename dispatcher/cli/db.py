@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dispatcher.cli.asked import (
+from dispatcher.cli.options import (
     LockTimeout,
     NoIndex,
     Outbox,
@@ -174,8 +174,8 @@ def show_sql(  # noqa: PLR0917  (Typer's)
 
     grants is for the role of dispatcher run: the rights it needs, and no others.
     """
-    from dispatcher.errors import ConfigurationError
     from dispatcher.install import render, render_grants
+    from dispatcher.models.errors import ConfigurationError
 
     options = options_from(outbox, lock_timeout, no_index=no_index, ledger=ledger)
     if action != "grants":

@@ -24,8 +24,8 @@ def demo(
     import anyio
     from rich.console import Console
 
+    from dispatcher.devstack.demo.runner import demo as play
     from dispatcher.devstack.demo.screen import Screen
-    from dispatcher.devstack.demo.stage import demo as play
     from dispatcher.devstack.variables import lines
 
     words = Console(stderr=True)
@@ -56,8 +56,8 @@ def document(report: "Report", local: "Stack", dispatcher: int) -> dict[str, obj
 
 def duration(text: str) -> float:
     """Return the seconds of --timeout."""
-    from dispatcher.environment.durations import parse_duration
-    from dispatcher.errors import ConfigurationError
+    from dispatcher.config.durations import parse_duration
+    from dispatcher.models.errors import ConfigurationError
 
     try:
         return parse_duration(text).total_seconds()

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from dispatcher.cli.asked import EnvFile
-from dispatcher.cli.which import AsJson
+from dispatcher.cli.options import EnvFile
+from dispatcher.cli.row_filters import AsJson
 
 if TYPE_CHECKING:
-    from dispatcher.doctor.findings import Finding
+    from dispatcher.doctor.runner import Finding
 
 
 def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
@@ -21,9 +21,9 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     import anyio
 
     from dispatcher import doctor
-    from dispatcher.doctor.findings import exit_code, failed, passed, skipped
-    from dispatcher.errors import ConfigurationError
-    from dispatcher.settings import load
+    from dispatcher.config.settings import load
+    from dispatcher.doctor.runner import exit_code, failed, passed, skipped
+    from dispatcher.models.errors import ConfigurationError
 
     report = Report(as_json=as_json)
     try:
@@ -61,7 +61,7 @@ class Report:
 
     def end(self) -> None:
         """Print what is printed as a whole."""
-        from dispatcher.cli.screen import data
+        from dispatcher.cli.output import data
 
         if self._as_json:
             data(
@@ -79,6 +79,6 @@ class Report:
 
 def clean(text: str) -> str:
     """Return words of others as one line without secrets."""
-    from dispatcher.redaction import escaped, redact_text
+    from dispatcher.telemetry.redaction import escaped, redact_text
 
     return escaped(redact_text(text))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.asked import EnvFile
+from dispatcher.cli.options import EnvFile
 
 Port = Annotated[int | None, typer.Option("--port", help="Instead of DISPATCHER_HTTP_PORT.", show_default=False)]
 
@@ -20,8 +20,8 @@ def healthcheck(
     env_file: EnvFile = Path(".env"),
 ) -> None:
     """Ask the `run` or `web` of this machine how it is: exit code 0 for fine, 1 for not, 3 when nobody answers."""
-    from dispatcher.cli.asked import address, ask
-    from dispatcher.errors import CheckFailed
+    from dispatcher.cli.options import address, ask
+    from dispatcher.models.errors import CheckFailed
 
     host, configured = address(env_file)
     number = configured if port is None else port

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from dispatcher.cli.screen import moment, seconds_between, span
+from dispatcher.cli.output import moment, seconds_between, span
 
 if TYPE_CHECKING:
-    from dispatcher.operations import Row
+    from dispatcher.postgres.operator_queries import Row
 
 
 def next_step(row: "Row") -> str:

@@ -4,11 +4,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher.cli.asked import Outbox, Url
-from dispatcher.cli.which import BIGGEST, AsJson, Dead, Enterprise, Error, Since, Status, Until, Workflow, filters_from
+from dispatcher.cli.options import Outbox, Url
+from dispatcher.cli.row_filters import (
+    BIGGEST,
+    AsJson,
+    Dead,
+    Enterprise,
+    Error,
+    Since,
+    Status,
+    Until,
+    Workflow,
+    filters_from,
+)
 
 if TYPE_CHECKING:
-    from dispatcher.operations import Row
+    from dispatcher.postgres.operator_queries import Row
 
 PAGE = 500
 LOOK_SECONDS = 0.5
@@ -35,8 +46,8 @@ def list_(  # noqa: PLR0917  (Typer's)
     chosen = filters_from(status, enterprise, workflow, error, (since, until), dead=dead)
 
     async def run() -> None:
-        from dispatcher.cli.desk import operations
-        from dispatcher.cli.screen import Sheet, data, say
+        from dispatcher.cli.operator_session import operations
+        from dispatcher.cli.output import Sheet, data, say
 
         sheet, below, left = Sheet(), None, BIGGEST if everything else limit
         async with operations(database_url, outbox) as desk:
@@ -62,10 +73,10 @@ def show(
     import anyio
 
     async def run() -> None:
-        from dispatcher.cli.desk import operations
         from dispatcher.cli.next_step import next_step
-        from dispatcher.cli.screen import data
-        from dispatcher.errors import CheckFailed
+        from dispatcher.cli.operator_session import operations
+        from dispatcher.cli.output import data
+        from dispatcher.models.errors import CheckFailed
 
         async with operations(database_url, outbox) as desk:
             row = await desk.show(notification_id)
@@ -82,21 +93,21 @@ def show(
 
 def tell(row: "Row", coming: str, recipients: "list[Row]", total: int) -> None:
     """Print a row for people."""
-    from dispatcher.cli import screen
+    from dispatcher.cli import output
 
     hidden = {"outcome", "now", "due", "held", "nodes_alive", "to_take_back", "retraction_noticed", "status"}
     hidden |= {"accepted", "unknown", "novu_transaction_id"}  # the recipients below tell
-    screen.pairs([("id", row["id"]), ("status", screen.status(row)), ("next", coming)])
+    output.pairs([("id", row["id"]), ("status", output.status(row)), ("next", coming)])
     times = {name for name in row if name.endswith(("_at", "_until")) or name == "scheduled_for"}
     for name in [name for name in row if name not in hidden | {"id"}]:
-        screen.pairs([(name.replace("_", " "), screen.moment(row[name]) if name in times else row[name])])
-    screen.say("recipients, as the ledger knows them:" if recipients else "no recipient was called yet")
+        output.pairs([(name.replace("_", " "), output.moment(row[name]) if name in times else row[name])])
+    output.say("recipients, as the ledger knows them:" if recipients else "no recipient was called yet")
     for each in recipients:
-        called = screen.moment(each["last_called_at"])
+        called = output.moment(each["last_called_at"])
         outcome = each["error"] or each["outcome"]
-        screen.line(f"  {each['recipient']}", each["generation"], each["state"], each["attempts"], called, outcome)
+        output.line(f"  {each['recipient']}", each["generation"], each["state"], each["attempts"], called, outcome)
     if total > len(recipients):
-        screen.say(f"and {total - len(recipients)} more; --json has them all")
+        output.say(f"and {total - len(recipients)} more; --json has them all")
 
 
 def tail(  # noqa: PLR0917  (Typer's)
@@ -117,8 +128,8 @@ def tail(  # noqa: PLR0917  (Typer's)
     chosen = filters_from(status, enterprise, workflow, error, (None, None), dead=False)
 
     async def run() -> None:
-        from dispatcher.cli.desk import operations
-        from dispatcher.cli.screen import say
+        from dispatcher.cli.operator_session import operations
+        from dispatcher.cli.output import say
 
         async with operations(database_url, outbox) as desk:
             watch = Watch()
@@ -134,7 +145,7 @@ def tail(  # noqa: PLR0917  (Typer's)
 
 def report(row: "Row", was: str | None, *, as_json: bool) -> None:
     """Print one change."""
-    from dispatcher.cli.screen import coming, data, line, moment, status
+    from dispatcher.cli.output import coming, data, line, moment, status
 
     if as_json:
         data({**row, "was": was}, lines=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dispatcher.cli.asked import EnvFile
+from dispatcher.cli.options import EnvFile
 
 RunRole = Annotated[
     Literal["all", "dispatch", "worker"],
@@ -25,8 +25,10 @@ def run(env_file: EnvFile = Path(".env"), role: RunRole = "all", dry_run: DryRun
 
     import anyio
 
-    from dispatcher import app, logs, shadow
-    from dispatcher.settings import load
+    from dispatcher.app import dry_run as shadow
+    from dispatcher.app import run as app
+    from dispatcher.config.settings import load
+    from dispatcher.telemetry import logs
 
     settings = load(env_file)
     logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import typer
 
-from dispatcher.cli.asked import Outbox, Url, duration
-from dispatcher.cli.which import AsJson
+from dispatcher.cli.options import Outbox, Url, duration
+from dispatcher.cli.row_filters import AsJson
 
 if TYPE_CHECKING:
-    from dispatcher.operations import Operations, Row, Trial
+    from dispatcher.postgres.operator_queries import Operations, Row, Trial
 
 RECIPIENT = UUID("d15fa7c4-0000-4000-8000-000000000001")
 """Always the same, so that Novu gets one subscriber by our tests and not one each."""
@@ -44,7 +44,7 @@ def send_test(  # noqa: PLR0917  (Typer's)
     seconds = duration(limit, "--timeout").total_seconds()
 
     async def run() -> tuple["Trial", "Row", str | None]:
-        from dispatcher.cli.desk import operations
+        from dispatcher.cli.operator_session import operations
 
         async with operations(database_url, outbox) as desk:
             trial = await begin(desk, workflow, recipient, enterprise, payload)
@@ -64,7 +64,7 @@ def send_test(  # noqa: PLR0917  (Typer's)
 
 async def begin(desk: "Operations", key: str, recipient: UUID, enterprise: str | None, payload: str) -> "Trial":
     """Write the notification."""
-    from dispatcher.errors import ConfigurationError
+    from dispatcher.models.errors import ConfigurationError
 
     trial = await desk.try_out(key, recipient, enterprise, payload)
     if trial is None:
@@ -89,7 +89,7 @@ async def arrive(desk: "Operations", trial: "Trial", seconds: float) -> "Row":
 
 async def clean_up(desk: "Operations", trial: "Trial") -> str:
     """Delete the notification, or keep it from being sent where it has not ended."""
-    from dispatcher.operations import Filters
+    from dispatcher.postgres.operator_queries import Filters
 
     if await desk.remove(trial):
         return "deleted"
@@ -99,7 +99,7 @@ async def clean_up(desk: "Operations", trial: "Trial") -> str:
 
 def report(trial: "Trial", row: "Row", removed: str | None, *, as_json: bool) -> None:
     """Print the way of the notification, and where it ended."""
-    from dispatcher.cli.screen import data, pairs, say
+    from dispatcher.cli.output import data, pairs, say
 
     hops, before = {}, 0.0
     for name in HOPS:

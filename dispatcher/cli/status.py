@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from dispatcher.cli.asked import Outbox, Url
-from dispatcher.cli.which import STATUSES, AsJson
+from dispatcher.cli.options import Outbox, Url
+from dispatcher.cli.row_filters import STATUSES, AsJson
 
 if TYPE_CHECKING:
-    from dispatcher.operations import Row
+    from dispatcher.postgres.operator_queries import Row
 
 TRIGGERS = ("dispatcher_insert", "dispatcher_update")
 
@@ -16,14 +16,14 @@ def status(database_url: Url = None, outbox: Outbox = None, as_json: AsJson = Fa
     import anyio
 
     async def run() -> "Row":
-        from dispatcher.cli.desk import operations
+        from dispatcher.cli.operator_session import operations
 
         async with operations(database_url, outbox) as desk:
             return {**await desk.health(), **await desk.counts()}
 
     found = anyio.run(run)
     if as_json:
-        from dispatcher.cli.screen import data
+        from dispatcher.cli.output import data
 
         data(found)
     else:
@@ -32,7 +32,7 @@ def status(database_url: Url = None, outbox: Outbox = None, as_json: AsJson = Fa
 
 def tell(found: "Row") -> None:
     """Print the state for people."""
-    from dispatcher.cli.screen import moment, pairs, say, seconds_between, span
+    from dispatcher.cli.output import moment, pairs, say, seconds_between, span
 
     counts = found["counts"]
     about = "" if found["counts_exact"] else "about "

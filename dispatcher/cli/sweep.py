@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher.cli.asked import EnvFile
-from dispatcher.cli.which import AsJson
+from dispatcher.cli.options import EnvFile
+from dispatcher.cli.row_filters import AsJson
 
 if TYPE_CHECKING:
-    from dispatcher.settings import Settings
-    from dispatcher.sweep import Found
+    from dispatcher.claim.rescuer import Found
+    from dispatcher.config.settings import Settings
 
 
 def sweep(
@@ -21,8 +21,8 @@ def sweep(
     """Look once for rows that got lost, as every running dispatcher does by itself, and wake the dispatchers."""
     import anyio
 
-    from dispatcher.cli.screen import data, pairs
-    from dispatcher.settings import load
+    from dispatcher.cli.output import data, pairs
+    from dispatcher.config.settings import load
 
     settings = load(env_file)
     report = anyio.run(would_find if dry_run else look, settings)
@@ -34,7 +34,7 @@ def sweep(
 
 async def would_find(settings: "Settings") -> dict[str, int]:
     """Return what a sweep would look after, of all enterprises."""
-    from dispatcher.cli.desk import operations
+    from dispatcher.cli.operator_session import operations
 
     async with operations(settings.database_url.get_secret_value(), settings.outbox) as desk:
         health, counts = await desk.health(), await desk.counts()
@@ -52,17 +52,20 @@ async def look(settings: "Settings") -> dict[str, int]:
     import os
     import socket
 
-    from dispatcher import app, logs, temporal
-    from dispatcher.listener import Deaf
-    from dispatcher.sweep import Sweep
-    from dispatcher.wake import Wake
+    from dispatcher.app import run
+    from dispatcher.claim.rescuer import Sweep
+    from dispatcher.telemetry import logs
+    from dispatcher.temporal.client import connect
+    from dispatcher.temporal.starter import Starter
+    from dispatcher.wakeup.listener import Deaf
+    from dispatcher.wakeup.signal import Wake
 
     logs.configure(settings.log_format, settings.log_level)
     wake = Wake()
-    async with app.database(settings) as pool:
-        client = await temporal.connect(settings.temporal_environment, create_namespace=False)
-        outbox = await app.open_outbox(pool, settings, f"sweep-{socket.gethostname()[:40]}-{os.getpid()}")
-        starter = temporal.Starter(client, settings.task_queue)
+    async with run.database(settings) as pool:
+        client = await connect(settings.temporal_environment, create_namespace=False)
+        outbox = await run.open_outbox(pool, settings, f"sweep-{socket.gethostname()[:40]}-{os.getpid()}")
+        starter = Starter(client, settings.task_queue)
         by_hand = Sweep(outbox, starter, wake, Deaf(wake), interval=settings.sweep_interval, lease=settings.lease)
         found: Found = await by_hand.look()
         await outbox.ring()

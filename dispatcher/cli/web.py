@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.asked import EnvFile
+from dispatcher.cli.options import EnvFile
 
 Host = Annotated[str | None, typer.Option("--host", help="Instead of DISPATCHER_HTTP_HOST.", show_default=False)]
 Port = Annotated[int | None, typer.Option("--port", help="Instead of PORT or DISPATCHER_HTTP_PORT.", min=0, max=65535)]
@@ -20,9 +20,9 @@ def web(host: Host = None, port: Port = None, env_file: EnvFile = Path(".env")) 
 
     import anyio
 
-    from dispatcher import logs
-    from dispatcher.http.web import web as serve
-    from dispatcher.settings import load
+    from dispatcher.app.web import web as serve
+    from dispatcher.config.settings import load
+    from dispatcher.telemetry import logs
 
     settings = load(env_file)
     given = {"http_host": host, "http_port": port}

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher.cli.asked import EnvFile
+from dispatcher.cli.options import EnvFile
+from dispatcher.cli.row_filters import AsJson
 from dispatcher.cli.run import RunRole
-from dispatcher.cli.which import AsJson
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-    from dispatcher.pidfile import PidFile
+    from dispatcher.cli.pidfile import PidFile
 
 START_SECONDS, STOP_SECONDS = 30.0, 30.0
 TOLD_SECONDS = 5.0
@@ -68,8 +68,8 @@ def start(  # noqa: PLR0917  (Typer's)
     as_json: AsJson = False,
 ) -> None:
     """Start `dispatcher run` in the background, and wait until it stands: 1, 2 or 3 when it ends instead."""
-    from dispatcher.cli.screen import data, line
-    from dispatcher.errors import ConfigurationError
+    from dispatcher.cli.output import data, line
+    from dispatcher.models.errors import ConfigurationError
 
     given = {
         "DISPATCHER_HTTP_PORT": None if health_port is None else str(health_port),
@@ -99,7 +99,7 @@ def start(  # noqa: PLR0917  (Typer's)
 @app.command()
 def stop(force: Force = False, pid_file: PidPath = None, as_json: AsJson = False) -> None:
     """Stop it: what runs is finished or handed back. Waits 30 s at most; 1 when it still runs then."""
-    from dispatcher.cli.screen import data, line
+    from dispatcher.cli.output import data, line
 
     file = pid_file_at(pid_file)
     pid = file.pid()
@@ -139,8 +139,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say whether it runs and how it is, as its health port says: 0 when it answers, 1 when not."""
-    from dispatcher.cli.screen import data, pairs
-    from dispatcher.errors import CheckFailed, Unreachable
+    from dispatcher.cli.output import data, pairs
+    from dispatcher.models.errors import CheckFailed, Unreachable
 
     file = pid_file_at(pid_file)
     pid = file.pid()
@@ -165,8 +165,8 @@ def status(
 @app.command()
 def health(health_port: HealthPort = None, env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     """Ask its health port all it knows: 0 when everything works, 1 when not, 3 when nobody answers."""
-    from dispatcher.cli.screen import data, line
-    from dispatcher.errors import CheckFailed
+    from dispatcher.cli.output import data, line
+    from dispatcher.models.errors import CheckFailed
 
     answers = {page: asked(page, env_file, health_port) for page in PAGES}
     documents = {page: document(page, text) for page, (_, text) in answers.items()}
@@ -182,7 +182,7 @@ def health(health_port: HealthPort = None, env_file: EnvFile = Path(".env"), as_
 
 def pid_file_at(path: Path | None) -> "PidFile":
     """Return the pid file. Not in the runtime directory, which can go when its user logs out, and the process stays."""
-    from dispatcher.pidfile import PidFile
+    from dispatcher.cli.pidfile import PidFile
 
     state = os.environ.get("XDG_STATE_HOME", "")
     folder = Path(state) if Path(state).is_absolute() else Path("~/.local/state").expanduser()
@@ -191,7 +191,7 @@ def pid_file_at(path: Path | None) -> "PidFile":
 
 def where(env_file: Path, port: int | None) -> tuple[str, int]:
     """Return where the health port is."""
-    from dispatcher.cli.asked import address
+    from dispatcher.cli.options import address
 
     host, configured = address(env_file)
     return host, configured if port is None else port
@@ -199,7 +199,7 @@ def where(env_file: Path, port: int | None) -> tuple[str, int]:
 
 def asked(page: str, env_file: Path, port: int | None) -> tuple[int, str]:
     """Return what the health port answers, status and text. The token goes only to the pages that need it."""
-    from dispatcher.cli.asked import ask, setting
+    from dispatcher.cli.options import ask, setting
 
     token = None if page in OPEN_PAGES else setting("DISPATCHER_HTTP_TOKEN", env_file)
     return ask(*where(env_file, port), page, ASK_SECONDS, token)
@@ -209,7 +209,7 @@ def document(page: str, text: str) -> dict[str, Any]:
     """Return the object that a page says; CheckFailed when somebody else answers there."""
     import json
 
-    from dispatcher.errors import CheckFailed
+    from dispatcher.models.errors import CheckFailed
 
     with suppress(ValueError):
         if isinstance(told := json.loads(text), dict):
@@ -219,8 +219,8 @@ def document(page: str, text: str) -> dict[str, Any]:
 
 def answers(host: str, port: int, page: str = "/livez") -> bool:
     """Return whether the health port says yes."""
-    from dispatcher.cli.asked import ask
-    from dispatcher.errors import Unreachable
+    from dispatcher.cli.options import ask
+    from dispatcher.models.errors import Unreachable
 
     try:
         return port != 0 and ask(host, port, page, ASK_SECONDS)[0] == 200
@@ -238,7 +238,7 @@ def stands(process: "Popen[bytes]", host: str, port: int, log: Path, logged: int
 
     Raises its error when it ended, with the last line of the log after the first `logged` bytes.
     """
-    from dispatcher.errors import CheckFailed, ConfigurationError, Unreachable
+    from dispatcher.models.errors import CheckFailed, ConfigurationError, Unreachable
 
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None:
@@ -256,8 +256,8 @@ def end(file: "PidFile", pid: int, *, force: bool) -> float:
     """End the process and return how many seconds that took; CheckFailed when it takes too long."""
     import signal
 
-    from dispatcher.cli.screen import say
-    from dispatcher.errors import CheckFailed
+    from dispatcher.cli.output import say
+    from dispatcher.models.errors import CheckFailed
 
     began = told = time.monotonic()
     try:

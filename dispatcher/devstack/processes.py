@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dispatcher.errors import DispatcherError
+from dispatcher.models.errors import DispatcherError
 
 STOP_SECONDS = 10
 

@@ -18,8 +18,8 @@ import anyio
 import psycopg
 
 from dispatcher import install
-from dispatcher.devstack import leftovers, postgres, processes, temporal, variables
-from dispatcher.devstack.standin import process as standin
+from dispatcher.devstack import postgres, processes, stale_processes, temporal, variables
+from dispatcher.devstack.fake_novu import process as standin
 from dispatcher.install.options import Say, ignore
 
 LISTENING = (
@@ -81,7 +81,7 @@ async def running(
     with postgres.running(folder / "postgres", port=ports.postgres, settings=settings) as database:
         say("starting Temporal")
         with temporal.running(folder / "temporal", port=ports.temporal, ui_port=ports.ui, keep=keep) as server:
-            leftovers.remember(folder, temporal=server.pid)
+            stale_processes.remember(folder, temporal=server.pid)
             say("starting the Novu stand-in")
             async with standin.running(port=ports.novu) as novu:
                 await prepare(database.url(), say)
@@ -115,7 +115,7 @@ def dispatching(local: Stack) -> Generator[subprocess.Popen[bytes]]:
             start_new_session=True,
         )
     try:
-        leftovers.remember(local.folder, dispatcher=process.pid)
+        stale_processes.remember(local.folder, dispatcher=process.pid)
         with psycopg.connect(local.postgres.url(), autocommit=True) as connection:
             processes.wait_until(lambda: listens(connection), process, local.log, timeout=30)
         yield process

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatcher.devstack import processes
-from dispatcher.errors import ConfigurationError
+from dispatcher.models.errors import ConfigurationError
 
 DYNAMIC_CONFIG: dict[str, object] = {
     "history.transferProcessorMaxPollRPS": 2000,

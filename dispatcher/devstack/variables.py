@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from dispatcher.errors import ConfigurationError
+from dispatcher.models.errors import ConfigurationError
 
 FIRST_LINE = "# Written by `dispatcher dev`, which replaces this file whenever it starts."
 # What a program needs of the machine. Everything else stays behind: a caller's settings, above all connections to

@@ -5,32 +5,32 @@ LEGS is the list, in the order in which it is told: our own settings, PostgreSQL
 
 from contextlib import AsyncExitStack
 
-from dispatcher.doctor import ours, road, services, tables
-from dispatcher.doctor.findings import Check, Context, Examination, Tell
-from dispatcher.settings import Settings
+from dispatcher.config.settings import Settings
+from dispatcher.doctor import postgres_connection, postgres_schema, services, settings_checks
+from dispatcher.doctor.runner import Check, Context, Examination, Tell
 
 OURS = (
-    Check("http port", ours.http_port),
-    Check("sentry", ours.sentry),
+    Check("http port", settings_checks.http_port),
+    Check("sentry", settings_checks.sentry),
 )
 POSTGRES = (
-    Check("dns", road.dns),
-    Check("tcp", road.tcp, ("dns",)),
-    Check("tls", road.tls, ("tcp",)),
-    Check("auth", road.auth, ("tls",)),
-    Check("server", road.server, ("auth",)),
-    Check("pooler", road.pooler, ("auth",)),
-    Check("notify", road.notify, ("server",)),
-    Check("outbox", tables.outbox, ("server",)),
-    Check("row security", tables.row_security, ("outbox",)),
-    Check("rights", tables.rights, ("outbox",)),
-    Check("ledger", tables.ledger, ("server",)),
-    Check("definitions", tables.definitions, ("outbox", "ledger")),
-    Check("triggers", tables.triggers, ("outbox", "ledger")),
-    Check("indexes", tables.indexes, ("outbox", "ledger")),
-    Check("notify queue", tables.queue, ("auth",)),
-    Check("clock", tables.clock, ("auth",)),
-    Check("nodes", tables.nodes, ("ledger",)),
+    Check("dns", postgres_connection.dns),
+    Check("tcp", postgres_connection.tcp, ("dns",)),
+    Check("tls", postgres_connection.tls, ("tcp",)),
+    Check("auth", postgres_connection.auth, ("tls",)),
+    Check("server", postgres_connection.server, ("auth",)),
+    Check("pooler", postgres_connection.pooler, ("auth",)),
+    Check("notify", postgres_connection.notify, ("server",)),
+    Check("outbox", postgres_schema.outbox, ("server",)),
+    Check("row security", postgres_schema.row_security, ("outbox",)),
+    Check("rights", postgres_schema.rights, ("outbox",)),
+    Check("ledger", postgres_schema.ledger, ("server",)),
+    Check("definitions", postgres_schema.definitions, ("outbox", "ledger")),
+    Check("triggers", postgres_schema.triggers, ("outbox", "ledger")),
+    Check("indexes", postgres_schema.indexes, ("outbox", "ledger")),
+    Check("notify queue", postgres_schema.queue, ("auth",)),
+    Check("clock", postgres_schema.clock, ("auth",)),
+    Check("nodes", postgres_schema.nodes, ("ledger",)),
 )
 TEMPORAL = (
     Check("temporal", services.temporal),

@@ -12,14 +12,14 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
-from dispatcher import temporal as our_temporal
-from dispatcher.doctor.findings import Context, Finding, failed, few, passed, skipped, unanswered, warned
-from dispatcher.doctor.road import rows
-from dispatcher.doctor.tables import table_of
-from dispatcher.errors import ConfigurationError, Unreachable
-from dispatcher.models import lane_of
-from dispatcher.novu import Wire, words
-from dispatcher.outcomes import cleaned
+from dispatcher.decisions.classification import cleaned
+from dispatcher.doctor.postgres_connection import rows
+from dispatcher.doctor.postgres_schema import table_of
+from dispatcher.doctor.runner import Context, Finding, failed, few, passed, skipped, unanswered, warned
+from dispatcher.models.errors import ConfigurationError, Unreachable
+from dispatcher.models.workflow_contract import lane_of
+from dispatcher.novu.client import Wire, words
+from dispatcher.temporal import client as our_temporal
 
 POLLED_SECONDS = 120
 """A poll takes a minute at most; the server remembers who polled for longer."""

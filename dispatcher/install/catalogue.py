@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from psycopg import sql
 
+from dispatcher.config.table_names import Outbox, Table
 from dispatcher.install.files import File, Part, literal, ours
-from dispatcher.install.names import Outbox, Table
 from dispatcher.install.options import Difference
 from dispatcher.install.session import Connection, one_value, run
 

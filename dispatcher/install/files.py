@@ -14,7 +14,7 @@ from typing import LiteralString, cast
 
 from psycopg import sql
 
-from dispatcher.install.names import Outbox, Table
+from dispatcher.config.table_names import Outbox, Table
 
 INDEXES = ("immediate", "scheduled", "processing", "retracted")
 
@@ -67,7 +67,7 @@ def dev() -> tuple[File, ...]:
 
 def read(*folder: str) -> Iterator[File]:
     """Yield the numbered files of a folder of this package."""
-    place = resources.files("dispatcher").joinpath(*folder)
+    place = resources.files("dispatcher.install").joinpath(*folder)
     for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".sql"):
             yield File(entry.name, entry.read_text(encoding="utf-8"))

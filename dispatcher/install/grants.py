@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from dispatcher.errors import ConfigurationError
+from dispatcher.config.table_names import LIMIT, Outbox, Table, parse
 from dispatcher.install.files import literal
-from dispatcher.install.names import LIMIT, Outbox, Table, parse
 from dispatcher.install.preflight import OUTBOX_COLUMNS, WORKFLOW_COLUMNS
 from dispatcher.install.session import Connection
+from dispatcher.models.errors import ConfigurationError
 
 UNREAD = ("channels", "processed_at", "updated_at")
 WRITTEN = ("notification_status", "transaction_id", "error_details", "retracted_at", *UNREAD)

@@ -4,10 +4,10 @@ Running it again is always right: what is as it should be is not touched, so a s
 database that a newer version has installed is left alone.
 """
 
-from dispatcher.environment.conninfo import pooler_hint
+from dispatcher.config.conninfo import pooler_hint
+from dispatcher.config.table_names import Outbox, parse
 from dispatcher.install import catalogue, preflight, steps
 from dispatcher.install.locks import patiently
-from dispatcher.install.names import Outbox, parse
 from dispatcher.install.options import DEFAULT, Difference, Options, Report, Say, ignore
 from dispatcher.install.rendering import rendered
 from dispatcher.install.rights import lacking_rights

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 from psycopg import errors
 
-from dispatcher.errors import Unreachable
 from dispatcher.install.options import Options, Say
 from dispatcher.install.session import Connection
+from dispatcher.models.errors import Unreachable
 
 # Sessions that hold a lock on the table (or on one of ours) that a change of it has to wait for; if there are none any
 # more, whoever has been in a transaction longest, which is what building an index waits for.

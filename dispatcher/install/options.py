@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from dispatcher.errors import ConfigurationError
+from dispatcher.models.errors import ConfigurationError
 
 Say = Callable[[str], None]
 """Takes what a person who waits wants to know; by default nobody waits."""

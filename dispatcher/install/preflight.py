@@ -5,9 +5,9 @@ Reads catalogues only, which every role may, so a missing right shows here and n
 
 from dataclasses import dataclass
 
-from dispatcher.errors import ConfigurationError
-from dispatcher.install.names import Outbox, Table
+from dispatcher.config.table_names import Outbox, Table
 from dispatcher.install.session import Connection, one_value
+from dispatcher.models.errors import ConfigurationError
 
 OLDEST = 15
 STATUSES = ("PENDING", "PROCESSING", "SENT", "FAILED", "RETRACTED")

@@ -11,11 +11,11 @@ from datetime import timedelta
 
 from psycopg import errors, sql
 
-from dispatcher.errors import CheckFailed, ConfigurationError
+from dispatcher.config.table_names import CHANNEL, Outbox, parse
 from dispatcher.install.files import literal
-from dispatcher.install.names import CHANNEL, Outbox, parse
 from dispatcher.install.options import DEFAULT, Options
 from dispatcher.install.session import BACKEND, Connection, is_shared, limit_locks, one_value, opened, pin, run
+from dispatcher.models.errors import CheckFailed, ConfigurationError
 
 TABLE = """
 create temporary table dispatcher_probe on commit drop as

@@ -6,12 +6,12 @@ send anything twice.
 
 from psycopg import errors
 
-from dispatcher.errors import ConfigurationError
+from dispatcher.config.table_names import Outbox, parse
 from dispatcher.install import preflight, steps
 from dispatcher.install.locks import patiently
-from dispatcher.install.names import Outbox, parse
 from dispatcher.install.options import DEFAULT, Options, Say, ignore
 from dispatcher.install.session import Connection, connected, limit_locks, one_value, own_turn, run
+from dispatcher.models.errors import ConfigurationError
 
 
 async def uninstall(url: str, options: Options = DEFAULT, say: Say = ignore) -> None:

@@ -8,9 +8,9 @@ from typing import LiteralString
 
 from psycopg import sql
 
+from dispatcher.config.table_names import Outbox, parse
 from dispatcher.install import steps
 from dispatcher.install.files import literal
-from dispatcher.install.names import Outbox, parse
 from dispatcher.install.options import DEFAULT, Options
 from dispatcher.install.session import LOCK
 

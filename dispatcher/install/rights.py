@@ -5,9 +5,9 @@ Looking needs less than changing, so a role that may only look can still find ou
 
 from dataclasses import dataclass
 
-from dispatcher.errors import ConfigurationError
-from dispatcher.install.names import Outbox
+from dispatcher.config.table_names import Outbox
 from dispatcher.install.session import Connection
+from dispatcher.models.errors import ConfigurationError
 
 RIGHTS = """
 select

@@ -12,9 +12,9 @@ import anyio
 import psycopg
 from psycopg import errors, sql
 
-from dispatcher.environment.conninfo import conninfo, masked
-from dispatcher.errors import ConfigurationError, Unreachable
+from dispatcher.config.conninfo import conninfo, masked
 from dispatcher.install.options import Options, Say
+from dispatcher.models.errors import ConfigurationError, Unreachable
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 

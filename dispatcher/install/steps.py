@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from dispatcher.config.table_names import Outbox
 from dispatcher.install.files import File, Part, index_statements, literal, ours
-from dispatcher.install.names import Outbox
 from dispatcher.install.options import Difference
 
 Found = Sequence[Difference]

@@ -15,12 +15,13 @@ import structlog
 from kent_server import Kent, counted
 from pydantic import SecretStr
 
-from dispatcher import alerts, logs
-from dispatcher.alerts import BURST, FLUSH_SECONDS, Bucket
-from dispatcher.condition import Condition
-from dispatcher.errors import Unreachable
-from dispatcher.sentry import QUEUE
-from dispatcher.settings import Settings
+from dispatcher.alerting import alerts
+from dispatcher.alerting.alerts import BURST, FLUSH_SECONDS, Bucket
+from dispatcher.alerting.sentry import QUEUE
+from dispatcher.config.settings import Settings
+from dispatcher.models.errors import Unreachable
+from dispatcher.telemetry import logs
+from dispatcher.telemetry.health import Condition
 
 URL = "postgresql://app:marker-of-the-password@db.example.com/shop"
 KEY = "marker-of-the-key"

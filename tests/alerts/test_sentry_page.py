@@ -7,7 +7,7 @@ import ast
 import re
 from pathlib import Path
 
-from dispatcher.alerts import KINDS
+from dispatcher.alerting.alerts import KINDS
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs/sentry.md"

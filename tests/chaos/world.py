@@ -16,8 +16,8 @@ from invariants import PREPARE
 from proxy import FaultProxy, proxied
 
 from dispatcher.devstack import postgres, temporal
+from dispatcher.devstack.fake_novu.process import running as standin_running
 from dispatcher.devstack.processes import free_port
-from dispatcher.devstack.standin.process import running as standin_running
 from dispatcher.install import create_dev_schema, install
 
 SETTINGS = {"DISPATCHER_LEASE": "6s", "DISPATCHER_SWEEP_INTERVAL": "2s", "SUBSCRIPTION_RECONNECT_DELAY": "200"}

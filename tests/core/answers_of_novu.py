@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from dispatcher.models import Outcome
-from dispatcher.outcomes import MAX_DETAIL, classify
+from dispatcher.decisions.classification import MAX_DETAIL, classify
+from dispatcher.models.call_result import Outcome
 
 ECHO = {"idempotency-key": "k"}
 REPLAY = {**ECHO, "idempotency-replay": "true"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dispatcher.models import Notification, Recipient, State
+from dispatcher.models.notification import Notification, Recipient, State
 
 SETTLED = (State.ACCEPTED, State.REFUSED, State.CANCELLED)
 STATES = st.sampled_from(list(State))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.backoff import BREAKER, RUNS, Backoff, next_run
+from dispatcher.decisions.backoff import BREAKER, RUNS, Backoff, next_run
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dispatcher.backoff import CANCELS
-from dispatcher.cancels import GATE_WAIT, GIVEN_UP, NOTHING, REMOVED, STOPPED, YOUNG, answered, judge
-from dispatcher.models import Cancel, Outcome, State, Verdict
+from dispatcher.decisions.backoff import CANCELS
+from dispatcher.decisions.cancellation import GATE_WAIT, GIVEN_UP, NOTHING, REMOVED, STOPPED, YOUNG, answered, judge
+from dispatcher.models.call_result import Outcome, Verdict
+from dispatcher.models.notification import Cancel, State
 
 HORIZON = timedelta(hours=6)
 OLD = YOUNG + timedelta(seconds=1)

@@ -10,8 +10,8 @@ from core_values import STATES, notification, recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.conclusions import MAX_RESULTS, conclude, status_of
-from dispatcher.models import Notification, State
+from dispatcher.decisions.final_status import MAX_RESULTS, conclude, status_of
+from dispatcher.models.notification import Notification, State
 
 MINUTE = timedelta(minutes=1)
 

@@ -7,7 +7,9 @@ from core_values import SETTLED, histories, notification, recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.doubts import (
+from dispatcher.decisions.call_planning import Call, Member, plan, unsure_calls
+from dispatcher.decisions.identity import single_key
+from dispatcher.decisions.unknown_outcomes import (
     CALL_SECONDS,
     KEY_SECONDS,
     SETTLE_SECONDS,
@@ -18,9 +20,8 @@ from dispatcher.doubts import (
     resolve,
     wait,
 )
-from dispatcher.identity import single_key
-from dispatcher.models import Notification, Outcome, Recipient, State, Verdict
-from dispatcher.planning import Call, Member, plan, unsure_calls
+from dispatcher.models.call_result import Outcome, Verdict
+from dispatcher.models.notification import Notification, Recipient, State
 
 Change = Callable[[Notification], None]
 NO_RUN = Outcome(Verdict.RETRY, "not_found")

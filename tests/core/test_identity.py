@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.identity import body_hash, bulk_key, digest, single_key, transaction_id
+from dispatcher.decisions.identity import body_hash, bulk_key, digest, single_key, transaction_id
 
 PARTS = st.tuples(st.text(max_size=12), st.integers(0, 2**63 - 1), st.integers(1, 10_000), st.text(max_size=40))
 MEMBERS = st.lists(st.tuples(st.text(min_size=1, max_size=8), st.integers(0, 9)), min_size=2, max_size=8)

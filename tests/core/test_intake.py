@@ -9,9 +9,9 @@ from core_values import taken_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.identity import body_hash, transaction_id
-from dispatcher.intake import MAX_BYTES, MAX_RECIPIENTS, read
-from dispatcher.models import Notification, State
+from dispatcher.decisions.identity import body_hash, transaction_id
+from dispatcher.decisions.validation import MAX_BYTES, MAX_RECIPIENTS, read
+from dispatcher.models.notification import Notification, State
 
 DEEP = '{"a":' * 6000 + "1" + "}" * 6000
 LONG = '{"n": ' + "7" * 5000 + "}"

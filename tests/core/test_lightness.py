@@ -9,22 +9,26 @@ from temporalio import exceptions, workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutType
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from dispatcher.models import LANE_SUFFIX, WORKFLOW, lane_of
-from dispatcher.workflows import FIRST_RETRY, NotificationDelivery, wanted_delay
+from dispatcher.delivery.workflows import FIRST_RETRY, NotificationDelivery, wanted_delay
+from dispatcher.models.workflow_contract import LANE_SUFFIX, WORKFLOW, lane_of
 
 HEAVY = ("psycopg", "psycopg_pool", "novu_py", "httpx", "pydantic_settings", "sentry_sdk")
-OURS = tuple(f"dispatcher.{name}" for name in ("settings", "database", "outbox", "novu", "temporal"))
+OURS = tuple(f"dispatcher.{name}" for name in ("config", "postgres", "novu", "temporal", "alerting"))
 CORE = (
-    "models",
-    "errors",
-    "identity",
-    "backoff",
-    "outcomes",
-    "conclusions",
-    "planning",
-    "doubts",
-    "intake",
-    "workflows",
+    "models.call_result",
+    "models.claims",
+    "models.errors",
+    "models.notification",
+    "models.workflow_contract",
+    "decisions.backoff",
+    "decisions.call_planning",
+    "decisions.cancellation",
+    "decisions.classification",
+    "decisions.final_status",
+    "decisions.identity",
+    "decisions.unknown_outcomes",
+    "decisions.validation",
+    "delivery.workflows",
 )
 
 
@@ -37,15 +41,15 @@ def loaded(program: str) -> set[str]:
 
 def test_workflows_and_the_decision_core_bring_nothing_heavy():
     modules = loaded("import " + ", ".join(f"dispatcher.{name}" for name in CORE))
-    assert modules.isdisjoint((*HEAVY, *OURS, "structlog", "dispatcher.logs"))
+    assert modules.isdisjoint((*HEAVY, *OURS, "structlog", "dispatcher.telemetry.logs"))
 
 
 def test_activities_bring_neither_database_nor_novu():
-    assert loaded("import dispatcher.activities").isdisjoint((*HEAVY, *OURS))
+    assert loaded("import dispatcher.delivery.activities").isdisjoint((*HEAVY, *OURS))
 
 
 def test_nothing_brings_sentry_before_it_is_asked_for():
-    assert "sentry_sdk" not in loaded("import dispatcher.app, dispatcher.http.web")
+    assert "sentry_sdk" not in loaded("import dispatcher.app.run, dispatcher.app.web")
 
 
 def test_the_package_itself_imports_nothing():

@@ -10,8 +10,8 @@ from answers_of_novu import ECHO, REPLAY, answer, assert_storable, bulk_of, erro
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.models import Outcome, Verdict
-from dispatcher.outcomes import REFUSING, classify
+from dispatcher.decisions.classification import REFUSING, classify
+from dispatcher.models.call_result import Outcome, Verdict
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["processed", "error"]),

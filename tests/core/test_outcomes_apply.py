@@ -5,8 +5,9 @@ from core_values import STATES, recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.models import Outcome, State, Verdict
-from dispatcher.outcomes import apply
+from dispatcher.decisions.classification import apply
+from dispatcher.models.call_result import Outcome, Verdict
+from dispatcher.models.notification import State
 
 
 class TestApply:

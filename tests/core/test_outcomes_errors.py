@@ -9,8 +9,8 @@ from answers_of_novu import ECHO, REPLAY, assert_storable, bulk_of, error, singl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.models import Verdict
-from dispatcher.outcomes import MAX_RETRY_AFTER, classify
+from dispatcher.decisions.classification import MAX_RETRY_AFTER, classify
+from dispatcher.models.call_result import Verdict
 
 
 class TestErrors:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.models import Outcome, Verdict
-from dispatcher.outcomes import looked_up
+from dispatcher.decisions.classification import looked_up
+from dispatcher.models.call_result import Outcome, Verdict
 
 
 def answer(data: Any, status: int = 200) -> Outcome:

@@ -8,9 +8,10 @@ import pytest
 from core_values import SETTLED, histories, notification, recipient
 from hypothesis import given
 
-from dispatcher.identity import bulk_key, single_key
-from dispatcher.models import Event, Notification, State
-from dispatcher.planning import BULK_BYTES, BULK_EVENTS, SINGLE_CALLS, Call, Member, chunks, plan
+from dispatcher.decisions.call_planning import BULK_BYTES, BULK_EVENTS, SINGLE_CALLS, Call, Member, chunks, plan
+from dispatcher.decisions.identity import bulk_key, single_key
+from dispatcher.models.call_result import Event
+from dispatcher.models.notification import Notification, State
 
 
 def fresh(count: int, *, payload: str = "{}") -> Notification:

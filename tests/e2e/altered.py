@@ -11,10 +11,11 @@ from typing import Any
 from temporalio import workflow
 from temporalio.worker import Worker
 
-from dispatcher import signals, worker, workflows
 from dispatcher.__main__ import main
-from dispatcher.models import Batch
-from dispatcher.outbox import Outbox
+from dispatcher.app import signals
+from dispatcher.delivery import worker, workflows
+from dispatcher.models.workflow_contract import Batch
+from dispatcher.postgres.outbox import Outbox
 
 
 @workflow.defn(name="Renamed")

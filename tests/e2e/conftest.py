@@ -9,10 +9,10 @@ from invariants import broken, load_oracle
 from rooms import cloned, make_template
 from temporalio.client import Client
 
+from dispatcher.devstack.fake_novu.process import Standin, running
 from dispatcher.devstack.postgres import PostgresServer
-from dispatcher.devstack.standin.process import Standin, running
 from dispatcher.devstack.temporal import TemporalServer
-from dispatcher.models import lane_of
+from dispatcher.models.workflow_contract import lane_of
 
 
 @pytest.fixture(scope="session")

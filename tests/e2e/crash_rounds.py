@@ -26,7 +26,7 @@ from invariants import broken, load_oracle
 from rooms import TEMPLATE, cloned, make_template
 
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.standin.process import Standin, running
+from dispatcher.devstack.fake_novu.process import Standin, running
 
 LAUNCHER = Path(__file__).with_name("crashing.py")
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}

@@ -19,13 +19,13 @@ import httpx
 import temporalio.workflow
 from psycopg import AsyncConnection, Notify
 
-from dispatcher import activities
 from dispatcher.__main__ import main
-from dispatcher.listener import Listener
-from dispatcher.models import CHANNEL
-from dispatcher.novu import NovuGateway, Wire
-from dispatcher.outbox import Outbox
-from dispatcher.temporal import Starter
+from dispatcher.config.table_names import CHANNEL
+from dispatcher.delivery import activities
+from dispatcher.novu.client import NovuGateway, Wire
+from dispatcher.postgres.outbox import Outbox
+from dispatcher.temporal.starter import Starter
+from dispatcher.wakeup.listener import Listener
 
 Passed = Callable[[], None]
 Function = Callable[..., Awaitable[Any]]

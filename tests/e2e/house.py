@@ -17,8 +17,8 @@ import anyio
 import httpx
 import psycopg
 
+from dispatcher.devstack.fake_novu.process import Standin, running
 from dispatcher.devstack.processes import answers
-from dispatcher.devstack.standin.process import Standin, running
 
 WORKFLOW = "default-in-app"
 RUN = (sys.executable, "-m", "dispatcher", "run")

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.fake_novu.process import Standin
 
 PREPARE = """
 create schema if not exists oracle;

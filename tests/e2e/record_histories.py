@@ -12,7 +12,7 @@ from house import House, open_house
 from rooms import TEMPLATE, cloned
 from temporalio.client import Client
 
-from dispatcher.devstack.standin.process import running
+from dispatcher.devstack.fake_novu.process import running
 
 HISTORIES = Path(__file__).with_name("histories")
 

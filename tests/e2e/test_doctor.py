@@ -9,9 +9,9 @@ from doctoring import run, told
 from house import House, as_run_role, eventually
 
 from dispatcher import doctor
+from dispatcher.config.table_names import parse
 from dispatcher.devstack.processes import free_port
 from dispatcher.install.files import index_statements
-from dispatcher.install.names import parse
 
 
 async def test_all_is_well_beside_a_running_dispatcher(house: House):

@@ -3,7 +3,7 @@
 import pytest
 from house import House, eventually
 
-from dispatcher.devstack.standin.process import LoggedRequest
+from dispatcher.devstack.fake_novu.process import LoggedRequest
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ import pytest
 from house import WEB, House, Process, eventually
 from psycopg import conninfo
 
+from dispatcher.config.settings import EVERYWHERE
 from dispatcher.devstack.processes import free_port
-from dispatcher.settings import EVERYWHERE
 
 XNOVU = {"status", "uptime", "components", "enterprise_status", "temporal_status"}
 OURS = {"broken", "listener", "sweep", "database", "backlog", "nodes", "novu"}

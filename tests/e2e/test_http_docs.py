@@ -11,11 +11,11 @@ import anyio
 import httpx
 from house import RUN_ROLE, House
 
-from dispatcher.condition import Condition
-from dispatcher.http.api import Api
-from dispatcher.http.health import Health
-from dispatcher.http.numbers import Numbers
 from dispatcher.install import render_grants
+from dispatcher.telemetry.health import Condition
+from dispatcher.web.api import Api
+from dispatcher.web.backlog_metrics import Numbers
+from dispatcher.web.health import Health
 
 DOCS = (Path(__file__).parents[2] / "docs/http.md").read_text()
 TOKEN = "0123456789abcdef0123456789abcdef"

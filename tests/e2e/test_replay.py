@@ -9,7 +9,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
-from dispatcher.workflows import NotificationDelivery
+from dispatcher.delivery.workflows import NotificationDelivery
 
 HISTORIES = Path(__file__).with_name("histories")
 

@@ -13,8 +13,8 @@ import anyio
 import pytest
 from house import House, as_run_role, eventually
 
+from dispatcher.cli.pidfile import PidFile
 from dispatcher.devstack.processes import free_port
-from dispatcher.pidfile import PidFile
 
 Command = Callable[..., Any]
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dispatcher.devstack.standin.process import Standin, running
-from dispatcher.devstack.standin.settings import Config
-from dispatcher.novu import NovuGateway
+from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.settings import Config
+from dispatcher.novu.client import NovuGateway
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from dispatcher.devstack.fake_novu.process import LoggedRequest, Standin
 from dispatcher.devstack.processes import free_port
-from dispatcher.devstack.standin.process import LoggedRequest, Standin
-from dispatcher.errors import Unreachable
-from dispatcher.models import Event, Outcome, Verdict
-from dispatcher.novu import NovuGateway
+from dispatcher.models.call_result import Event, Outcome, Verdict
+from dispatcher.models.errors import Unreachable
+from dispatcher.novu.client import NovuGateway
 
 ACCEPTED = Outcome(Verdict.ACCEPTED, "processed")
 REPLAYED = Outcome(Verdict.ACCEPTED, "processed", replayed=True)

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from dispatcher import condition
-from dispatcher import gate as module
+from dispatcher.devstack.fake_novu.process import Standin
 from dispatcher.devstack.processes import free_port
-from dispatcher.devstack.standin.process import Standin
-from dispatcher.gate import Gate
-from dispatcher.models import Event, Verdict
-from dispatcher.novu import NovuGateway
+from dispatcher.models.call_result import Event, Verdict
+from dispatcher.novu import circuit_breaker as module
+from dispatcher.novu.circuit_breaker import Gate
+from dispatcher.novu.client import NovuGateway
+from dispatcher.telemetry import health
 
 ANA = Event("default-in-app", "ana", "tx-ana", "{}", None)
 
@@ -104,8 +104,8 @@ async def test_a_gate_that_shut_while_it_was_probed_is_not_told_as_whole(monkeyp
         answer.set()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert condition.here.state("novu") == "unhealthy"
-    condition.whole("novu")
+        assert health.here.state("novu") == "unhealthy"
+    health.whole("novu")
 
 
 class TestGateway:

@@ -5,10 +5,10 @@ import json
 import pytest
 from odd_server import answering, reply
 
+from dispatcher.devstack.fake_novu.process import Standin
 from dispatcher.devstack.processes import free_port
-from dispatcher.devstack.standin.process import Standin
-from dispatcher.models import Event, Outcome, Verdict
-from dispatcher.novu import NovuGateway
+from dispatcher.models.call_result import Event, Outcome, Verdict
+from dispatcher.novu.client import NovuGateway
 
 ANA = Event("default-in-app", "ana", "tx-ana", "{}", None)
 BO = Event("default-in-app", "bo", "tx-bo", "{}", None)

@@ -6,9 +6,9 @@ import json
 import pytest
 from odd_server import answering, reply
 
-from dispatcher.errors import Unreachable
-from dispatcher.models import Event, Verdict
-from dispatcher.novu import NovuGateway
+from dispatcher.models.call_result import Event, Verdict
+from dispatcher.models.errors import Unreachable
+from dispatcher.novu.client import NovuGateway
 
 EVENTS = [Event("welcome", name, f"tx-{name}", "{}", None) for name in ("ana", "bo")]
 PROCESSED = b'{"data": {"acknowledged": true, "status": "processed", "transactionId": "tx-ana"}}'

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.pace import Pace
+from dispatcher.novu.rate_limit import Pace
 
 POLICY = '150;w=5;burst=165;comment="token bucket";category="trigger";cost="single";serviceLevel="free"'
 

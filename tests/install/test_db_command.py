@@ -10,8 +10,8 @@ from live_database import Database
 from typer.testing import CliRunner, Result
 
 from dispatcher.cli.db import app
-from dispatcher.errors import DispatcherError
 from dispatcher.install import render, render_grants
+from dispatcher.models.errors import DispatcherError
 
 Command = Callable[..., Result]
 

@@ -6,9 +6,8 @@ import anyio
 import pytest
 from live_database import Database
 
-from dispatcher.errors import CheckFailed
 from dispatcher.install import CHANNEL, Options, doorbell, install
-from dispatcher.models import CHANNEL as MODELS_CHANNEL
+from dispatcher.models.errors import CheckFailed
 
 DUE = """
 insert into notify.ent_notification (name, payload, recipients, publish_status)
@@ -22,7 +21,7 @@ async def test_a_committed_insert_rings_once(installed: Database) -> None:
 
 
 def test_the_channel_has_one_name() -> None:
-    assert CHANNEL == MODELS_CHANNEL == "dispatcher"
+    assert CHANNEL == "dispatcher"
 
 
 async def test_a_transaction_of_many_statements_rings_once(installed: Database) -> None:

@@ -9,8 +9,8 @@ import anyio
 import pytest
 from live_database import Database
 
-from dispatcher.errors import Unreachable
 from dispatcher.install import Options, inspect, install, uninstall, wait
+from dispatcher.models.errors import Unreachable
 
 DUE = """
 insert into notify.ent_notification (name, payload, recipients, publish_status) values ('n', '{}', '{}', 'PUBLISH')

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_database import Database
 
-from dispatcher.errors import ConfigurationError
+from dispatcher.config.table_names import LIMIT, Outbox, Table, parse
 from dispatcher.install import Options, inspect, install, render, render_grants, uninstall
 from dispatcher.install.files import INDEXES
-from dispatcher.install.names import LIMIT, Outbox, Table, parse
+from dispatcher.models.errors import ConfigurationError
 
 ODD = [
     ("Mixed", 'Ent"Notif'),

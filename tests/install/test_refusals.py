@@ -5,8 +5,8 @@ import re
 import pytest
 from live_database import Database
 
-from dispatcher.errors import ConfigurationError, Unreachable
 from dispatcher.install import Options, inspect, install
+from dispatcher.models.errors import ConfigurationError, Unreachable
 
 TABLE = "notify.ent_notification"
 # What is wrong with the host, and what is said about it.

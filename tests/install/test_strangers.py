@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from live_database import Database
 
-from dispatcher.database import open_pool
-from dispatcher.errors import ConfigurationError
 from dispatcher.install import inspect, install
+from dispatcher.models.errors import ConfigurationError
+from dispatcher.postgres.pool import open_pool
 
 PRODUCER, OWNER = "install_only_producer", "install_only_owner"
 DUE = """

@@ -11,11 +11,12 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from dispatcher.conclusions import conclude
-from dispatcher.database import Pool, check_installed, open_pool
-from dispatcher.models import Claim, ClaimSizes, Late, Notification, State
-from dispatcher.outbox import Outbox, Relations
-from dispatcher.planning import Call, Member
+from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.final_status import conclude
+from dispatcher.models.claims import Claim, ClaimSizes, Late
+from dispatcher.models.notification import Notification, State
+from dispatcher.postgres.outbox import Outbox, Relations
+from dispatcher.postgres.pool import Pool, check_installed, open_pool
 
 LEASE = timedelta(seconds=60)
 RELATIONS = Relations(

@@ -14,11 +14,12 @@ from ledger_books import RELATIONS, Books
 from reference.desk import Desk, Owner
 from reference.ledger import Ledger, Row
 
-from dispatcher.database import StatusColumn
-from dispatcher.intake import Taken
-from dispatcher.models import Claim, ClaimSizes, Late, Notification, Start
-from dispatcher.outbox import Outbox
-from dispatcher.planning import Call, Member
+from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.validation import Taken
+from dispatcher.models.claims import Claim, ClaimSizes, Late, Start
+from dispatcher.models.notification import Notification
+from dispatcher.postgres.outbox import Outbox
+from dispatcher.postgres.pool import StatusColumn
 
 NEAR = 9.0
 """Seconds by which a stored time may differ: real milliseconds add up, and the machine may be slow."""

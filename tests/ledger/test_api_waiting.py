@@ -10,14 +10,14 @@ import pytest
 from ledger_books import Books
 from pydantic import SecretStr
 
-from dispatcher.condition import Condition
-from dispatcher.http import api
-from dispatcher.http.api import Api
-from dispatcher.http.health import Health
-from dispatcher.http.numbers import Numbers
-from dispatcher.http.port import guarded
-from dispatcher.http.server import MOST_CONNECTIONS, bind, serving
-from dispatcher.models import State
+from dispatcher.models.notification import State
+from dispatcher.telemetry.health import Condition
+from dispatcher.web import api
+from dispatcher.web.api import Api
+from dispatcher.web.backlog_metrics import Numbers
+from dispatcher.web.health import Health
+from dispatcher.web.server import MOST_CONNECTIONS, bind, serving
+from dispatcher.web.server_app import guarded
 
 TOKEN = "0123456789abcdef"
 ASK = "/api/trigger-async"

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 from ledger_books import Books, calls_of
 
-from dispatcher.models import State
+from dispatcher.models.notification import State
 
 HOSTILE = "\x1b[31mred\x1b]0;owned\x07 [bold]loud[/bold] [link=http://x]here[/link]\r\n\u202etab\there \u009b31m"
 ESCAPED = r"\x1b[31mred\x1b]0;owned\x07 [bold]loud[/bold]"
@@ -326,9 +326,9 @@ class TestRefusals:
 
 def test_a_command_of_the_database_loads_nothing_that_only_running_needs():
     program = (
-        "import sys, dispatcher.cli, dispatcher.cli.desk, dispatcher.cli.next_step, dispatcher.operations;"
-        " print(*sys.modules)"
+        "import sys, dispatcher.cli, dispatcher.cli.operator_session, dispatcher.cli.next_step,"
+        " dispatcher.postgres.operator_queries; print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    heavy = {"temporalio", "novu_py", "httpx", "structlog", "starlette", "dispatcher.settings", "dispatcher.app"}
+    heavy = {"temporalio", "novu_py", "httpx", "structlog", "starlette", "dispatcher.config.settings", "dispatcher.app"}
     assert not heavy & set(done.stdout.split())

@@ -16,12 +16,13 @@ import psycopg
 import pytest
 from ledger_books import LEASE, Books
 
-from dispatcher.dispatch import Door
-from dispatcher.doorbell import Doorbell
-from dispatcher.gate import Gate
-from dispatcher.models import CHANNEL, ClaimSizes
-from dispatcher.outbox import Outbox
-from dispatcher.wake import Wake
+from dispatcher.claim.claimer import Door
+from dispatcher.config.table_names import CHANNEL
+from dispatcher.models.claims import ClaimSizes
+from dispatcher.novu.circuit_breaker import Gate
+from dispatcher.postgres.outbox import Outbox
+from dispatcher.wakeup.adaptive_notify import Doorbell
+from dispatcher.wakeup.signal import Wake
 
 INSERT = (
     "insert into notify.ent_notification (name, publish_status, payload, recipients)"

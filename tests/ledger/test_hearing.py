@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from ledger_books import Books
 
-from dispatcher.backoff import Backoff
-from dispatcher.listener import EVENT, Listener
-from dispatcher.wake import Wake
+from dispatcher.decisions.backoff import Backoff
+from dispatcher.wakeup.listener import EVENT, Listener
+from dispatcher.wakeup.signal import Wake
 
 
 async def test_it_wakes_the_door_before_it_relies_on_being_told(books: Books):

@@ -10,14 +10,15 @@ from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
 from pydantic import SecretStr
 
-from dispatcher.app import open_outbox
-from dispatcher.errors import ConfigurationError
+from dispatcher.app.run import open_outbox
+from dispatcher.config.settings import Settings
+from dispatcher.config.table_names import parse
 from dispatcher.install import preflight, render_grants
 from dispatcher.install.files import literal
 from dispatcher.install.grants import on_ledger, on_outbox, require
-from dispatcher.install.names import parse
-from dispatcher.models import ClaimSizes, State
-from dispatcher.settings import Settings
+from dispatcher.models.claims import ClaimSizes
+from dispatcher.models.errors import ConfigurationError
+from dispatcher.models.notification import State
 
 ODD = 'run "me" \'$$; {x} %s'
 

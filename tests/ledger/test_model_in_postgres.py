@@ -18,9 +18,9 @@ from reference.ledger import Ledger
 from reference.machine import Machine, how_many
 from structlog.testing import capture_logs
 
-from dispatcher.database import StatusColumn, check_installed
 from dispatcher.devstack.postgres import PostgresServer
 from dispatcher.install import create_dev_schema, install
+from dispatcher.postgres.pool import StatusColumn, check_installed
 
 
 @dataclass

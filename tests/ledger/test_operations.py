@@ -14,16 +14,16 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
 
-from dispatcher import operations
 from dispatcher.cli.change import refusal
 from dispatcher.cli.next_step import next_step
 from dispatcher.cli.rows import Watch
-from dispatcher.database import using
-from dispatcher.errors import ConfigurationError
 from dispatcher.install import render_grants
-from dispatcher.models import Notification, State
-from dispatcher.operations import BEING_RETRACTED, Filters, Operations
-from dispatcher.statements import Relations, query
+from dispatcher.models.errors import ConfigurationError
+from dispatcher.models.notification import Notification, State
+from dispatcher.postgres import operator_queries
+from dispatcher.postgres.operator_queries import BEING_RETRACTED, Filters, Operations
+from dispatcher.postgres.pool import using
+from dispatcher.postgres.statements import Relations, query
 
 HOSTILE = "\x1b[31mred\x1b[0m [bold]loud[/bold] \x07\n\u202eevil"
 
@@ -306,7 +306,7 @@ class TestWatching:
     async def test_old_rows_that_come_into_sight_are_no_news(
         self, books: Books, desk: Operations, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("dispatcher.operations.LOOKED_AT", 2)
+        monkeypatch.setattr("dispatcher.postgres.operator_queries.LOOKED_AT", 2)
         old, *_ = await books.many(4)
         watch = Watch()
         watch.news(await desk.changes(Filters(), []))
@@ -320,7 +320,7 @@ class TestWatching:
     async def test_a_row_that_leaves_the_sight_by_ending_is_told(
         self, books: Books, desk: Operations, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("dispatcher.operations.LOOKED_AT", 1)
+        monkeypatch.setattr("dispatcher.postgres.operator_queries.LOOKED_AT", 1)
         held, _ = await books.held(), await books.notify()
         watch = Watch()
         watch.news(await desk.changes(Filters(), []))
@@ -339,10 +339,10 @@ class TestWatching:
         )
         await books.rows("vacuum analyze notify.ent_notification, dispatcher.delivery")
         parts = vars(Operations)["_parts"](desk, {"matching": Filters().condition()})
-        looked = query("operations/changes", **parts).as_bytes()
+        looked = query("operator/changes", **parts).as_bytes()
         async with books.pool.connection() as connection:
             plan = await connection.execute(
-                b"explain (analyze, buffers, format json) " + looked, {"seen": [], "limit": operations.LOOKED_AT}
+                b"explain (analyze, buffers, format json) " + looked, {"seen": [], "limit": operator_queries.LOOKED_AT}
             )
             [[[explained]]] = await plan.fetchall()
         read = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]

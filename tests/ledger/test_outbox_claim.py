@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from ledger_books import Books, ids_of
 
-from dispatcher.models import State
+from dispatcher.models.notification import State
 
 DUE: dict[str, dict[str, Any]] = {
     "new": {},

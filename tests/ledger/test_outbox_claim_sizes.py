@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from ledger_books import LEASE, Books, ids_of
 
-from dispatcher.models import State
+from dispatcher.models.notification import State
 
 POISON: dict[str, dict[str, Any]] = {
     "before Christ": {"created_at": "4713-01-02 00:00+00 BC"},

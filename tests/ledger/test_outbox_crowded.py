@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from ledger_books import LEASE, Books, calls_of, ids_of, late, members_of
 
-from dispatcher.conclusions import conclude
-from dispatcher.models import Notification, State
-from dispatcher.outbox import Outbox
+from dispatcher.decisions.final_status import conclude
+from dispatcher.models.notification import Notification, State
+from dispatcher.postgres.outbox import Outbox
 
 
 async def test_claims_at_the_same_moment_never_share_a_row(books: Books):

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 from ledger_books import LEASE, Books, calls_of, ids_of, late, members_of, stale
 
-from dispatcher.models import Start, State
+from dispatcher.models.claims import Start
+from dispatcher.models.notification import State
 
 
 class TestHandBack:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from ledger_books import LEASE, Books, late
 
-from dispatcher.models import State
+from dispatcher.models.notification import State
 
 
 class TestNextDue:

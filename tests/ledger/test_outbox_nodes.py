@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from ledger_books import LEASE, Books, calls_of, ids_of, members_of
 
-from dispatcher.models import State
+from dispatcher.models.notification import State
 
 HELLO = {"role": "all", "host": "here.test", "version": "1"}
 

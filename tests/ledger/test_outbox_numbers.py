@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from ledger_books import Books
 
-from dispatcher.outbox import Outbox
+from dispatcher.postgres.outbox import Outbox
 
 MINUTE = timedelta(minutes=1)
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import pytest
 from ledger_books import LEASE, Books, calls_of, ids_of
 
-from dispatcher.cancels import GIVEN_UP, STOPPED
-from dispatcher.models import Cancel, Notification, State
+from dispatcher.decisions.cancellation import GIVEN_UP, STOPPED
+from dispatcher.models.notification import Cancel, Notification, State
 
 RETRACT = {"notification_status": "RETRACTED"}
 QUERIES: tuple[Literal["notice", "cancelling"], ...] = ("notice", "cancelling")

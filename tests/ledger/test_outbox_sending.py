@@ -5,8 +5,8 @@ from uuid import uuid4
 import pytest
 from ledger_books import CLOSED, NOT_OURS, Books, calls_of, members_of, stale
 
-from dispatcher.models import State
-from dispatcher.planning import Call
+from dispatcher.decisions.call_planning import Call
+from dispatcher.models.notification import State
 
 
 async def test_it_writes_each_call_down_and_permits_it(books: Books):

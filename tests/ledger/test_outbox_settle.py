@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from ledger_books import LEASE, NOT_OURS, Books, calls_of, ids_of, members_of, stale
 
-from dispatcher.conclusions import conclude
-from dispatcher.models import State
+from dispatcher.decisions.final_status import conclude
+from dispatcher.models.notification import State
 
 
 async def test_a_sent_row_has_everything_its_readers_expect(books: Books):

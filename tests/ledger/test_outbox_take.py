@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from ledger_books import CLOSED, LEASE, NOT_OURS, WORKFLOW, Books, calls_of
 
-from dispatcher.models import State
+from dispatcher.models.notification import State
 
 
 async def test_it_raises_the_fence_and_renews_the_lease(books: Books):

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_books import Books, ids_of
 
-from dispatcher.models import Claim, State
-from dispatcher.outbox import TURNS, Outbox
+from dispatcher.models.claims import Claim
+from dispatcher.models.notification import State
+from dispatcher.postgres.outbox import TURNS, Outbox
 
 OWNERS = [None, *(UUID(int=number) for number in range(5))]
 """Nobody, and five enterprises; one of them has the lowest id there is."""

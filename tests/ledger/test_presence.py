@@ -8,17 +8,20 @@ from datetime import timedelta
 import pytest
 from ledger_books import Books
 
-from dispatcher import condition, roles
-from dispatcher.gate import Gate
-from dispatcher.roles import BELIEVED, Presence, Workforce
-from dispatcher.wake import Wake
+from dispatcher.claim import worker_presence
+from dispatcher.claim.worker_presence import BELIEVED, Workforce
+from dispatcher.delivery import heartbeat
+from dispatcher.delivery.heartbeat import Presence
+from dispatcher.novu.circuit_breaker import Gate
+from dispatcher.telemetry import health
+from dispatcher.wakeup.signal import Wake
 
 
 @pytest.fixture(autouse=True)
 def healthy():
-    condition.whole("novu")
+    health.whole("novu")
     yield
-    condition.whole("novu")
+    health.whole("novu")
 
 
 @asynccontextmanager
@@ -44,7 +47,7 @@ async def welcome() -> bool:
 
 
 async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(books: Books, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(roles, "BEAT_SECONDS", 3600)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600)
     gate, held = Gate(welcome), await books.held()
 
     async def believed() -> bool:
@@ -62,7 +65,7 @@ async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(books: Book
 
 
 async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(books: Books, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(roles, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(worker_presence, "LOOK_SECONDS", 0.01)
     workforce, worker = Workforce(books.outbox), await books.node("worker")
 
     async def is_open() -> bool:
@@ -72,7 +75,7 @@ async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(books: 
         return not workforce.open
 
     async def broken() -> bool:
-        return condition.here.state("novu") == "unhealthy"
+        return health.here.state("novu") == "unhealthy"
 
     async def hello() -> None:
         await worker.beat(role="worker", host="h", version="1", mode="EVENT")
@@ -87,8 +90,8 @@ async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(books: 
             await asyncio.sleep(0.05)
             assert not await broken(), "it may only be starting again"
             await hello()
-        monkeypatch.setattr(roles, "BELIEVED", timedelta(seconds=0.5))
+        monkeypatch.setattr(worker_presence, "BELIEVED", timedelta(seconds=0.5))
         await worker.farewell()
         await until(broken)
-        monkeypatch.setattr(roles, "BELIEVED", BELIEVED)
+        monkeypatch.setattr(worker_presence, "BELIEVED", BELIEVED)
         await hello()

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from ledger_books import Books
 
-from dispatcher.database import open_pool
+from dispatcher.postgres.pool import open_pool
 
 ROLE = "hidden_from"
 OUTBOX = "notify.ent_notification"

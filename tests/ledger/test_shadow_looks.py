@@ -9,11 +9,11 @@ from ledger_books import Books
 from psycopg.errors import OperationalError, QueryCanceled, ReadOnlySqlTransaction
 from pydantic import SecretStr
 
-from dispatcher import condition
-from dispatcher.http.numbers import SHARE
-from dispatcher.settings import Settings
-from dispatcher.shadow import Shadow
-from dispatcher.wake import Wake
+from dispatcher.app.dry_run import Shadow
+from dispatcher.config.settings import Settings
+from dispatcher.telemetry import health
+from dispatcher.wakeup.signal import Wake
+from dispatcher.web.backlog_metrics import SHARE
 
 TOOK = 0.05
 
@@ -97,7 +97,7 @@ async def test_a_slow_look_is_a_twentieth_of_the_time_and_a_lost_database_is_tri
             wake.ring("notify")
             await asyncio.sleep(0.01)
     task.cancel()
-    condition.whole("postgres")
+    health.whole("postgres")
     between = shadow.looks[1] - shadow.looks[0]
     if type(error) is OperationalError:
         assert between < SHARE * TOOK

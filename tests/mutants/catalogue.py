@@ -24,7 +24,7 @@ MUTANTS = [
     Mutant(
         "rows wait for a wake-up only",
         "I1",
-        "sweep.py",
+        "claim/rescuer.py",
         '        self._wake.ring("sweep")\n',
         "",
         WAKE + "test_f14_silenced_triggers_cost_one_sweep",
@@ -32,7 +32,7 @@ MUTANTS = [
     Mutant(
         "a resend keeps its generation",
         "I1 I8",
-        "queries/claim.sql",
+        "postgres/queries/claim.sql",
         "generation = d.generation + case when {same_generation} then 0 else 1 end",
         "generation = d.generation",
         LEDGER + "test_outbox_claim.py::TestAgain::test_pending_after_an_outcome_is_a_new_generation",
@@ -40,7 +40,7 @@ MUTANTS = [
     Mutant(
         "a new identity on every try",
         "I2 I5",
-        "intake.py",
+        "decisions/validation.py",
         'transaction_id(row["birth"], row["notification_id"], row["generation"], name)',
         'transaction_id(row["birth"], row["notification_id"], row["fence"], name)',
         E2E + "faults/test_novu_faults.py::test_f83_reset_before_and_after_the_effect",
@@ -48,7 +48,7 @@ MUTANTS = [
     Mutant(
         "no birth token in the transactionId",
         "I2",
-        "identity.py",
+        "decisions/identity.py",
         "digest(birth, str(notification_id)",
         'digest("", str(notification_id)',
         CORE + "test_identity.py",
@@ -56,7 +56,7 @@ MUTANTS = [
     Mutant(
         "no generation in the transactionId",
         "I2 I5",
-        "identity.py",
+        "decisions/identity.py",
         "str(generation), recipient)",
         '"1", recipient)',
         CORE + "test_identity.py",
@@ -64,7 +64,7 @@ MUTANTS = [
     Mutant(
         "a repeated bulk call in another order",
         "I2",
-        "planning.py",
+        "decisions/call_planning.py",
         "group.sort(key=lambda member: member.recipient.call_ordinal or 0)",
         "group.reverse()",
         CORE + "test_planning.py",
@@ -72,7 +72,7 @@ MUTANTS = [
     Mutant(
         "the key of a stored error is used again",
         "I1",
-        "outcomes.py",
+        "decisions/classification.py",
         "new_epoch=stored or replayed)",
         "new_epoch=False)",
         CORE + "test_outcomes_errors.py",
@@ -80,7 +80,7 @@ MUTANTS = [
     Mutant(
         "no run found is believed at once",
         "I2",
-        "doubts.py",
+        "decisions/unknown_outcomes.py",
         "SETTLE_SECONDS = 15.0",
         "SETTLE_SECONDS = 0.0",
         CORE + "test_doubts.py",
@@ -88,7 +88,7 @@ MUTANTS = [
     Mutant(
         "unknown calls are repeated where keys are off",
         "I2",
-        "doubts.py",
+        "decisions/unknown_outcomes.py",
         "return honoured and all(",
         "return all(",
         CORE + "test_doubts.py",
@@ -96,7 +96,7 @@ MUTANTS = [
     Mutant(
         "a running workflow's rows are taken away",
         "I3",
-        "queries/expired.sql",
+        "postgres/queries/expired.sql",
         "having max(lease_until) < clock_timestamp()",
         "",
         LEDGER + "test_outbox_leases.py::TestRenewAndExpire",
@@ -104,7 +104,7 @@ MUTANTS = [
     Mutant(
         "a call is repeated while the last one may still be worked on",
         "I3",
-        "doubts.py",
+        "decisions/unknown_outcomes.py",
         "settling + CALL_SECONDS * unanswered(person)",
         "settling",
         CORE + "test_doubts.py",
@@ -112,7 +112,7 @@ MUTANTS = [
     Mutant(
         "rows with a call on the wire are PENDING after SIGTERM",
         "I3",
-        "queries/farewell.sql",
+        "postgres/queries/farewell.sql",
         "r.state in ('sending', 'unknown')",
         "r.state in ('planned')",
         LEDGER + "test_outbox_nodes.py",
@@ -120,7 +120,7 @@ MUTANTS = [
     Mutant(
         "calls are not written down",
         "I4 I5 I14",
-        "sender.py",
+        "delivery/sender.py",
         "        calls = await self._permitted(calls)\n",
         "",
         PATH + "test_a_committed_row_is_sent",
@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         "a repeated call is not counted",
         "I4 I14",
-        "queries/sending.sql",
+        "postgres/queries/sending.sql",
         "attempts = r.attempts + 1",
         "attempts = r.attempts",
         LEDGER + "test_outbox_sending.py::test_a_repetition_counts_and_remembers_the_first",
@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(
         "a settled recipient is sent to again",
         "I4",
-        "queries/sending.sql",
+        "postgres/queries/sending.sql",
         "  where r.state not in ('accepted', 'refused', 'cancelled')\n",
         "",
         LEDGER + "test_outbox_sending.py::test_a_settled_recipient_never_goes_back_to_sending",
@@ -144,7 +144,7 @@ MUTANTS = [
     Mutant(
         "every call goes to the first recipient",
         "I5",
-        "planning.py",
+        "decisions/call_planning.py",
         "return Event(row.workflow_key, self.recipient.id",
         "return Event(row.workflow_key, row.recipients[0].id",
         PATH + "test_three_recipients_get_one_trigger_each",
@@ -152,7 +152,7 @@ MUTANTS = [
     Mutant(
         "the body of a 201 is not read",
         "I6",
-        "outcomes.py",
+        "decisions/classification.py",
         'if status == "processed":',
         "if status:",
         CORE + "test_outcomes.py",
@@ -160,7 +160,7 @@ MUTANTS = [
     Mutant(
         "SENT before anything was sent",
         "I6",
-        "queries/claim.sql",
+        "postgres/queries/claim.sql",
         "notification_status = 'PROCESSING', updated_at",
         "notification_status = 'SENT', updated_at",
         LEDGER + "test_outbox_claim.py",
@@ -168,7 +168,7 @@ MUTANTS = [
     Mutant(
         "SENT when one of many was accepted",
         "I6",
-        "conclusions.py",
+        "decisions/final_status.py",
         '"SENT" if accepted == len(recipients) else',
         '"SENT" if accepted else',
         CORE + "test_conclusions.py",
@@ -176,7 +176,7 @@ MUTANTS = [
     Mutant(
         "an unknown outcome counts as accepted",
         "I7",
-        "outcomes.py",
+        "decisions/classification.py",
         "if outcome.verdict is Verdict.ACCEPTED:\n        recipient.state",
         "if outcome.verdict in (Verdict.ACCEPTED, Verdict.AMBIGUOUS):\n        recipient.state",
         CORE + "test_outcomes_apply.py",
@@ -184,7 +184,7 @@ MUTANTS = [
     Mutant(
         "drop the fence when settling",
         "I8",
-        "queries/settle.sql",
+        "postgres/queries/settle.sql",
         " and d.fence = v.fence",
         "",
         LEDGER + "test_outbox_settle.py::test_a_late_settle_changes_nothing",
@@ -192,7 +192,7 @@ MUTANTS = [
     Mutant(
         "drop the fence before a call",
         "I3 I4",
-        "queries/sending.sql",
+        "postgres/queries/sending.sql",
         " and d.fence = v.fence",
         "",
         LEDGER + "test_outbox_sending.py",
@@ -200,7 +200,7 @@ MUTANTS = [
     Mutant(
         "drop the fence at a rescue",
         "I3",
-        "queries/rescue.sql",
+        "postgres/queries/rescue.sql",
         " and d.fence = v.fence",
         "",
         LEDGER + "test_outbox_leases.py::TestRescue",
@@ -208,7 +208,7 @@ MUTANTS = [
     Mutant(
         "an outcome overwrites the owner's status",
         "I8",
-        "queries/settle.sql",
+        "postgres/queries/settle.sql",
         " and n.notification_status = 'PROCESSING'\nreturning",
         "\nreturning",
         LEDGER + "test_outbox_settle.py::test_only_processing_becomes_something_else",
@@ -216,7 +216,7 @@ MUTANTS = [
     Mutant(
         "early by a day",
         "I9",
-        "statements.py",
+        "postgres/statements.py",
         "n.scheduled_for <= clock_timestamp())",
         "n.scheduled_for <= clock_timestamp() + interval '1 day')",
         LEDGER + "test_outbox_sending.py",
@@ -224,7 +224,7 @@ MUTANTS = [
     Mutant(
         "what is scheduled is claimed at once",
         "I9",
-        "statements.py",
+        "postgres/statements.py",
         'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")',
         'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for is not null")',
         LEDGER + "test_outbox_claim.py",
@@ -232,7 +232,7 @@ MUTANTS = [
     Mutant(
         "a retraction is not looked for before a call",
         "I10",
-        "queries/sending.sql",
+        "postgres/queries/sending.sql",
         "n.notification_status = 'PROCESSING' and {gates}",
         "{gates}",
         LEDGER + "test_outbox_sending.py",
@@ -240,7 +240,7 @@ MUTANTS = [
     Mutant(
         "drafts are sent",
         "I11",
-        "statements.py",
+        "postgres/statements.py",
         "\"n.publish_status = 'PUBLISH' and not n.deactivated\"",
         '"true"',
         LEDGER + "test_outbox_sending.py",
@@ -248,7 +248,7 @@ MUTANTS = [
     Mutant(
         "a settled row stays held",
         "I12",
-        "queries/settle.sql",
+        "postgres/queries/settle.sql",
         "lease_owner = null, lease_until = null, ",
         "",
         LEDGER + "test_outbox_settle.py",
@@ -256,7 +256,7 @@ MUTANTS = [
     Mutant(
         "tags are lost with the outcome",
         "I13",
-        "queries/settle.sql",
+        "postgres/queries/settle.sql",
         "  error_details = v.details::jsonb",
         "  tags = '{{}}', error_details = v.details::jsonb",
         PATH + "test_a_committed_row_is_sent",
@@ -264,7 +264,7 @@ MUTANTS = [
     Mutant(
         "the listener sits in a transaction",
         "I15",
-        "listener.py",
+        "wakeup/listener.py",
         "connection = await AsyncConnection.connect(self._conninfo, autocommit=True)",
         "connection = await AsyncConnection.connect(self._conninfo)",
         PATH + "test_a_committed_row_is_sent",
@@ -272,7 +272,7 @@ MUTANTS = [
     Mutant(
         "no look after LISTEN",
         "promise 1",
-        "listener.py",
+        "wakeup/listener.py",
         "        self._wake.set()\n        await first_to_end",
         "        await first_to_end",
         LEDGER + "test_hearing.py",
@@ -280,7 +280,7 @@ MUTANTS = [
     Mutant(
         "no canary",
         "promise 1",
-        "listener.py",
+        "wakeup/listener.py",
         'raise UnheardError("a NOTIFY sent from another connection did not arrive") from None',
         "pass",
         WAKE + "test_f04_a_session_that_lost_its_registrations",
@@ -288,7 +288,7 @@ MUTANTS = [
     Mutant(
         "falling asleep without waiting for those who saw us awake",
         "promise 1",
-        "doorbell.py",
+        "wakeup/adaptive_notify.py",
         "while not self._leaving and not await self._outbox.ended_before(newest):",
         "while False:",
         LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
@@ -296,7 +296,7 @@ MUTANTS = [
     Mutant(
         "what once woke a node keeps it up",
         "promise 5",
-        "doorbell.py",
+        "wakeup/adaptive_notify.py",
         "        self._wake.clear()  # what is heard from here on, and not what once woke us, is a reason to stay up\n",
         "",
         LEDGER + "test_falling_asleep.py::test_a_node_falls_asleep_although_it_was_rung_before",
@@ -304,7 +304,7 @@ MUTANTS = [
     Mutant(
         "a node cut off while it fell asleep leaves it at that",
         "promise 1",
-        "dispatch.py",
+        "claim/claimer.py",
         "self._bell.believed or (pressed and healthy)",
         "pressed and healthy",
         LEDGER + "test_falling_asleep.py",
@@ -312,7 +312,7 @@ MUTANTS = [
     Mutant(
         "a stricter isolation level trusts an old look",
         "promise 1",
-        "sql/040_functions.sql",
+        "install/sql/040_functions.sql",
         "current_setting('transaction_isolation') = 'read committed'",
         "current_setting('transaction_isolation') <> ''",
         LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
@@ -320,7 +320,7 @@ MUTANTS = [
     Mutant(
         "only ids beyond the last one are looked for",
         "promise 1",
-        "statements.py",
+        "postgres/statements.py",
         'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")',
         'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null'
         ' and n.id > (select coalesce(max(notification_id), 0) from dispatcher.delivery)")',
@@ -329,7 +329,7 @@ MUTANTS = [
     Mutant(
         "the wake-up's words are read",
         "promise 6",
-        "listener.py",
+        "wakeup/listener.py",
         "            if notify.channel == CHANNEL:\n",
         "            if notify.channel == CHANNEL and int(notify.payload or 0) >= 0:\n",
         WAKE + "test_f10_forged_wake_ups_are_only_wake_ups",
@@ -337,7 +337,7 @@ MUTANTS = [
     Mutant(
         "the trigger raises",
         "promise 5",
-        "sql/040_functions.sql",
+        "install/sql/040_functions.sql",
         "exception when others then",
         "exception when division_by_zero then",
         INSTALL + "test_doorbell.py",
@@ -345,7 +345,7 @@ MUTANTS = [
     Mutant(
         "deep JSON stops its batch",
         "neighbours of poison",
-        "intake.py",
+        "decisions/validation.py",
         "except RecursionError:",
         "except KeyError:",
         INTAKE,
@@ -353,7 +353,7 @@ MUTANTS = [
     Mutant(
         "an item's NUL is kept",
         "neighbours of poison",
-        "outcomes.py",
+        "decisions/classification.py",
         'character if character.isprintable() else " "',
         "character",
         CORE + "test_outcomes_errors.py",
@@ -361,7 +361,7 @@ MUTANTS = [
     Mutant(
         "redirects are followed",
         "the key stays with Novu",
-        "novu.py",
+        "novu/client.py",
         "follow_redirects=False",
         "follow_redirects=True",
         GATEWAY + "test_novu_strangers.py",
@@ -369,7 +369,7 @@ MUTANTS = [
     Mutant(
         "the body is rendered anew",
         "payload byte for byte",
-        "novu.py",
+        "novu/client.py",
         "lambda match: texts[int(match[1])]",
         'lambda match: __import__("json").dumps(__import__("json").loads(texts[int(match[1])]))',
         GATEWAY + "test_novu.py::TestBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
@@ -377,7 +377,7 @@ MUTANTS = [
     Mutant(
         "a call without a limit as a whole",
         "liveness",
-        "novu.py",
+        "novu/client.py",
         "asyncio.timeout(within):\n                if",
         "asyncio.timeout(None):\n                if",
         GATEWAY + "test_novu_strangers.py::test_an_answer_that_never_ends_is_unknown_in_time",
@@ -385,7 +385,7 @@ MUTANTS = [
     Mutant(
         "401 is the row's fault",
         "nobody's fault",
-        "outcomes.py",
+        "decisions/classification.py",
         "if status in (401, 402, 403):",
         "if status in (402, 403):",
         CORE + "test_outcomes_errors.py",
@@ -393,7 +393,7 @@ MUTANTS = [
     Mutant(
         "429 is a failed try",
         "nobody's fault",
-        "outcomes.py",
+        "decisions/classification.py",
         "Verdict.RETRY if status == 503 else Verdict.HELD",
         "Verdict.RETRY",
         CORE + "test_outcomes_errors.py",
@@ -401,7 +401,7 @@ MUTANTS = [
     Mutant(
         "other tenants' rows are taken",
         "the allow-list",
-        "outbox.py",
+        "postgres/outbox.py",
         '"all_enterprises": not enterprises',
         '"all_enterprises": True',
         LEDGER + "test_outbox_claim.py",
@@ -409,7 +409,7 @@ MUTANTS = [
     Mutant(
         "row security hides rows in silence",
         "an error instead of silence",
-        "database.py",
+        "postgres/pool.py",
         '"row_security": "off"',
         '"row_security": "on"',
         LEDGER + "test_row_security.py",
@@ -425,7 +425,7 @@ MUTANTS = [
     Mutant(
         "handing back spends an attempt",
         "nobody's fault",
-        "queries/release.sql",
+        "postgres/queries/release.sql",
         "attempts = greatest(0, d.attempts - 1)",
         "attempts = d.attempts",
         LEDGER + "test_outbox_leases.py::TestHandBack",
@@ -433,7 +433,7 @@ MUTANTS = [
     Mutant(
         "statements wait in a circle",
         "one lock order",
-        "statements.py",
+        "postgres/statements.py",
         "order by id offset 0) v",
         "order by id desc offset 0) v",
         LEDGER + "test_outbox_crowded.py::test_statements_on_the_same_rows_never_wait_in_a_circle",

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from dispatcher import metrics
-from dispatcher.http import numbers
+from dispatcher.telemetry import metrics
+from dispatcher.web import backlog_metrics
 
-OF_THE_DATABASE: dict[str, Any] = dict.fromkeys(numbers.GAUGES, 1) | {"rows": {"SENT": 1}, "nodes": []}
+OF_THE_DATABASE: dict[str, Any] = dict.fromkeys(backlog_metrics.GAUGES, 1) | {"rows": {"SENT": 1}, "nodes": []}
 
 
 class Declared(NamedTuple):
@@ -34,7 +34,7 @@ def of_the_process() -> Iterator[Declared]:
 
 
 def of_the_database() -> Iterator[Declared]:
-    told = numbers.Numbers()
+    told = backlog_metrics.Numbers()
     told.known = OF_THE_DATABASE
     for family in told.collect():
         if family.samples:

@@ -12,7 +12,7 @@ import pytest
 from outside_docker import COMPOSE, build_steps, copied, defaults, health_check, instructions, let_through
 from stated import ROOT, known, text
 
-from dispatcher.settings import Settings, variables
+from dispatcher.config.settings import Settings, variables
 
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "dispatcher:local"}

@@ -80,7 +80,7 @@ def novu() -> Iterator[Novu]:
 
 
 def first_key(port: int, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dispatcher.devstack.first_key", "--url", f"http://127.0.0.1:{port}/"]
+    command = [sys.executable, "-m", "dispatcher.devstack.novu_bootstrap", "--url", f"http://127.0.0.1:{port}/"]
     environment = {"NOVU_ADMIN_EMAIL": EMAIL, "NOVU_ADMIN_PASSWORD": PASSWORD}
     return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=60, check=False)
 

@@ -199,7 +199,7 @@ def test_the_buildpacks_hook_installs_the_command(tmp_path: Path):
     path = f"{home}/bin:{os.environ['PATH']}"
     subprocess.run(["bin/post_compile"], cwd=source, env={**os.environ, "PATH": path}, check=True, timeout=200)
     assert (home / "bin/dispatcher").read_text().startswith(f"#!{home}/bin/python")
-    assert list(home.glob("lib/*/site-packages/dispatcher/queries/claim.sql")), (
+    assert list(home.glob("lib/*/site-packages/dispatcher/postgres/queries/claim.sql")), (
         "installed whole, not linked to the source"
     )
 

@@ -18,7 +18,7 @@ from stated import (
     text,
 )
 
-from dispatcher.settings import Settings, variables
+from dispatcher.config.settings import Settings, variables
 
 SETTINGS = {name for field in Settings.model_fields for name in variables(field)}
 RELEASE, RUN, WEB = "dispatcher db upgrade", "dispatcher run", "dispatcher web"

@@ -11,10 +11,10 @@ import pytest
 from declared import declared
 from stated import ROOT, documents, text
 
-from dispatcher import metrics
-from dispatcher.condition import PARTS
-from dispatcher.models import Verdict
-from dispatcher.wake import Source
+from dispatcher.models.call_result import Verdict
+from dispatcher.telemetry import metrics
+from dispatcher.telemetry.health import PARTS
+from dispatcher.wakeup.signal import Source
 
 SUFFIXES = {"gauge": [""], "counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
 OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}

@@ -11,8 +11,8 @@ from stated import ROOT
 from typer.main import get_command
 
 from dispatcher.cli import app
-from dispatcher.environment.durations import format_duration
-from dispatcher.settings import Settings, variables
+from dispatcher.config.durations import format_duration
+from dispatcher.config.settings import Settings, variables
 
 DOCS = ROOT / "docs"
 

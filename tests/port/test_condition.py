@@ -7,18 +7,18 @@ import pytest
 from structlog.testing import capture_logs
 from temporalio.service import RPCError, RPCStatusCode
 
-from dispatcher import condition, metrics
-from dispatcher.condition import PARTS, Condition
-from dispatcher.models import Start
-from dispatcher.temporal import Starter
+from dispatcher.models.claims import Start
+from dispatcher.telemetry import health, metrics
+from dispatcher.telemetry.health import PARTS, Condition
+from dispatcher.temporal.starter import Starter
 
 
 def whole() -> Condition:
     """Return a condition in which every part has said that it works."""
-    condition = Condition()
+    health = Condition()
     for part in PARTS:
-        condition.whole(part)
-    return condition
+        health.whole(part)
+    return health
 
 
 def gauge(part: str) -> float | None:
@@ -26,63 +26,63 @@ def gauge(part: str) -> float | None:
 
 
 def test_it_is_ready_once_every_part_has_said_that_it_works():
-    condition = Condition()
+    health = Condition()
     for part in PARTS:
-        assert not condition.ready
-        assert condition.state(part) == "not_initialized"
-        condition.whole(part)
-    assert condition.ready
-    assert condition.awaited == set()
+        assert not health.ready
+        assert health.state(part) == "not_initialized"
+        health.whole(part)
+    assert health.ready
+    assert health.awaited == set()
 
 
 def test_it_starts_also_when_a_part_is_broken_from_the_first_word_on():
-    condition = Condition()
-    condition.expect(["listener"])
-    condition.broken("listener", "a pooler")
-    assert (condition.started, condition.ready, condition.state("listener")) == (True, False, "unhealthy")
+    health = Condition()
+    health.expect(["listener"])
+    health.broken("listener", "a pooler")
+    assert (health.started, health.ready, health.state("listener")) == (True, False, "unhealthy")
 
 
 def test_an_outage_is_told_once_however_often_it_is_said():
-    condition = whole()
+    health = whole()
     with capture_logs() as logs:
         for _ in range(3):
-            condition.broken("temporal", "no answer")
+            health.broken("temporal", "no answer")
         assert gauge("temporal") == 1
-        began = condition.outages["temporal"].since
-        condition.broken("temporal", "still none")
-        assert (condition.outages["temporal"].since, condition.outages["temporal"].reason) == (began, "still none")
+        began = health.outages["temporal"].since
+        health.broken("temporal", "still none")
+        assert (health.outages["temporal"].since, health.outages["temporal"].reason) == (began, "still none")
         for _ in range(3):
-            condition.whole("temporal")
+            health.whole("temporal")
     assert [line["event"] for line in logs] == ["outage_began", "outage_over"]
     assert gauge("temporal") == 0
-    assert condition.ready
+    assert health.ready
 
 
 def test_one_part_does_not_heal_another():
-    condition = whole()
-    condition.broken("novu", "401")
-    condition.whole("postgres")
-    assert list(condition.outages) == ["novu"]
+    health = whole()
+    health.broken("novu", "401")
+    health.whole("postgres")
+    assert list(health.outages) == ["novu"]
 
 
 def test_a_process_that_stops_is_not_ready():
-    condition = whole()
-    condition.stopping = True
-    assert not condition.ready
+    health = whole()
+    health.stopping = True
+    assert not health.ready
 
 
 def test_a_reason_is_one_short_line_without_secrets():
-    condition = whole()
-    condition.broken("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
-    reason = condition.outages["postgres"].reason
+    health = whole()
+    health.broken("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
+    reason = health.outages["postgres"].reason
     assert reason.startswith("no postgresql://app:***@db")
     assert len(reason) <= 300
 
 
 async def test_a_server_that_starts_some_and_refuses_others_is_one_outage(monkeypatch: pytest.MonkeyPatch):
     told = Condition()
-    monkeypatch.setattr(condition, "whole", told.whole)
-    monkeypatch.setattr(condition, "broken", told.broken)
+    monkeypatch.setattr(health, "whole", told.whole)
+    monkeypatch.setattr(health, "broken", told.broken)
     starter = Mixed(cast("Any", None), "queue")
     with capture_logs() as logs:
         for number in range(8):

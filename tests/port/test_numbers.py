@@ -7,8 +7,8 @@ import pytest
 from psycopg import OperationalError
 from psycopg.errors import QueryCanceled
 
-from dispatcher.http import numbers as module
-from dispatcher.http.numbers import Numbers
+from dispatcher.web import backlog_metrics as module
+from dispatcher.web.backlog_metrics import Numbers
 
 ANSWER = {"due": 3, "oldest_age": 1.5, "nodes": [], "rows": {"SENT": 2}, "dead_letters": 1}
 

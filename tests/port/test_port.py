@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dispatcher.condition import Condition
-from dispatcher.errors import ConfigurationError
-from dispatcher.http import server
-from dispatcher.http.api import Api
-from dispatcher.http.guard import Guard
-from dispatcher.http.port import guarded
-from dispatcher.http.server import MOST_CONNECTIONS, Turns, Visitor, bind, on_loopback, serving
+from dispatcher.models.errors import ConfigurationError
+from dispatcher.telemetry.health import Condition
+from dispatcher.web import server
+from dispatcher.web.api import Api
+from dispatcher.web.guard import Guard
+from dispatcher.web.server import MOST_CONNECTIONS, Turns, Visitor, bind, on_loopback, serving
+from dispatcher.web.server_app import guarded
 
 REQUEST = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
 

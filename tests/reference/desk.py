@@ -1,4 +1,4 @@
-"""A node's view of the outbox, with the methods of `dispatcher.outbox.Outbox`, answered by the reference alone."""
+"""A view of the outbox with the methods of `dispatcher.postgres.outbox.Outbox`, answered by the reference alone."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -7,9 +7,10 @@ from typing import Any
 
 from reference.ledger import Ledger, Row
 
-from dispatcher.intake import Taken
-from dispatcher.models import Claim, ClaimSizes, Late, Notification, Start
-from dispatcher.planning import Call, Member
+from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.validation import Taken
+from dispatcher.models.claims import Claim, ClaimSizes, Late, Start
+from dispatcher.models.notification import Notification
 
 
 class Desk:

@@ -15,8 +15,9 @@ from reference.novu import Answer, Novu, Process
 from reference.stage import Run, Stage, Step, Workflow, started
 from temporalio.exceptions import ApplicationError
 
-from dispatcher.backoff import RUNS
-from dispatcher.models import HELD, ClaimSizes, Late, Start
+from dispatcher.decisions.backoff import RUNS
+from dispatcher.models.claims import ClaimSizes, Late, Start
+from dispatcher.models.workflow_contract import HELD
 
 STEP = 100
 NODES = ("here", "there")

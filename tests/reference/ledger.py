@@ -1,4 +1,4 @@
-"""What dispatcher/queries/*.sql promise, said once more in plain Python: outbox and ledger with a clock of their own.
+"""The statements of dispatcher/postgres/queries/ in plain Python: an outbox and a ledger with a clock of their own.
 
 Not a stand-in for PostgreSQL: it exists to be compared with it, statement by statement (tests/ledger/ledger_twin.py),
 and to try many more histories of the decision core than a database could.
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.intake import Taken, read
-from dispatcher.models import Late, Notification, Start
-from dispatcher.planning import Call, Member
+from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.validation import Taken, read
+from dispatcher.models.claims import Late, Start
+from dispatcher.models.notification import Notification
 
 WORKFLOW = "default-in-app"
 SETTLED = ("accepted", "refused", "cancelled")

@@ -19,7 +19,7 @@ from reference.ledger import Ledger, Row
 from reference.novu import Answer
 from reference.stage import Step, Workflow
 
-from dispatcher.models import ClaimSizes
+from dispatcher.models.claims import ClaimSizes
 
 Thing = TypeVar("Thing")
 PEOPLE = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]

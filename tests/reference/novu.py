@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from dispatcher.gate import Gate
-from dispatcher.models import Event, Outcome, Verdict
-from dispatcher.outcomes import classify, looked_up
-from dispatcher.pace import Pace
+from dispatcher.decisions.classification import classify, looked_up
+from dispatcher.models.call_result import Event, Outcome, Verdict
+from dispatcher.novu.circuit_breaker import Gate
+from dispatcher.novu.rate_limit import Pace
 
 REMEMBERED = 24 * 3600.0
 VISIBLE = 15.0

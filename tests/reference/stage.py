@@ -16,12 +16,15 @@ from reference.desk import Desk
 from reference.novu import Answer, Process
 from temporalio.testing import ActivityEnvironment
 
-from dispatcher.activities import Deliveries
-from dispatcher.intake import Taken
-from dispatcher.models import Batch, Event, Notification, Outcome, Policy, Start, Verdict
-from dispatcher.novu import NovuGateway
-from dispatcher.outbox import Outbox
-from dispatcher.planning import Call, Member
+from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.validation import Taken
+from dispatcher.delivery.activities import Deliveries
+from dispatcher.models.call_result import Event, Outcome, Verdict
+from dispatcher.models.claims import Start
+from dispatcher.models.notification import Notification, Policy
+from dispatcher.models.workflow_contract import Batch
+from dispatcher.novu.client import NovuGateway
+from dispatcher.postgres.outbox import Outbox
 
 Act = Callable[..., Awaitable[Any]]
 TRIES = 2

@@ -7,8 +7,8 @@ import pytest
 from novu_py import Novu
 from novu_py.utils import BackoffStrategy, RetryConfig
 
-from dispatcher.devstack.standin.process import Standin, running
-from dispatcher.devstack.standin.settings import Config
+from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.settings import Config
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.fake_novu.process import Standin
 
 TRIGGER, BULK = "/v1/events/trigger", "/v1/events/trigger/bulk"
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from novu_py import Novu, models
 
-from dispatcher.devstack.standin.answers import Answer, encode, success
-from dispatcher.devstack.standin.events import parse
-from dispatcher.devstack.standin.idempotency import IdempotencyStore
-from dispatcher.devstack.standin.process import Standin
-from dispatcher.devstack.standin.settings import Config
+from dispatcher.devstack.fake_novu.answers import Answer, encode, success
+from dispatcher.devstack.fake_novu.events import parse
+from dispatcher.devstack.fake_novu.idempotency import IdempotencyStore
+from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.settings import Config
 
 EVENT: dict[str, Any] = {"name": "default-email", "to": "ana", "payload": {"a": 1, "b": 2}, "transactionId": "t-1"}
 
@@ -262,7 +262,7 @@ def test_one_and_one_point_zero_are_the_same_number_to_novu() -> None:
 
 
 async def test_the_oldest_answers_go_first_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.devstack.standin.idempotency.MAX_RECORDS", 2)
+    monkeypatch.setattr("dispatcher.devstack.fake_novu.idempotency.MAX_RECORDS", 2)
     store, handled = IdempotencyStore(Config()), list[str]()
 
     async def ask(key: str) -> None:

@@ -2,7 +2,7 @@
 
 import httpx
 
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.fake_novu.process import Standin
 
 EVENT = {"name": "default-email", "to": "ana", "payload": {}, "transactionId": "t-1"}
 

@@ -14,11 +14,11 @@ import anyio.lowlevel
 import httpx
 import pytest
 
+from dispatcher.devstack.fake_novu.ledger import Ledger, LoggedRequest
+from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.registry import workflow_from
+from dispatcher.devstack.fake_novu.settings import BadControl, Config
 from dispatcher.devstack.processes import NotStarted, free_port
-from dispatcher.devstack.standin.ledger import Ledger, LoggedRequest
-from dispatcher.devstack.standin.process import Standin, running
-from dispatcher.devstack.standin.registry import workflow_from
-from dispatcher.devstack.standin.settings import BadControl, Config
 
 EVENT = {"name": "default-email", "to": "ana", "payload": {}, "transactionId": "t-1"}
 
@@ -77,7 +77,7 @@ async def test_it_does_not_outlive_its_parent() -> None:
     program = textwrap.dedent(
         """
         import anyio
-        from dispatcher.devstack.standin.process import running
+        from dispatcher.devstack.fake_novu.process import running
 
         async def main():
             async with running() as standin:
@@ -111,7 +111,7 @@ async def test_the_module_runs_from_the_command_line(tmp_path: Path) -> None:
     port, workflows = free_port(), tmp_path / "workflows.json"
     workflows.write_text('[{"key": "mine", "steps": ["sms"]}]')
     args = ["--port", str(port), "--api-key", "k", "--no-idempotency", "--workflows", str(workflows)]
-    command = [sys.executable, "-m", "dispatcher.devstack.standin", *args]
+    command = [sys.executable, "-m", "dispatcher.devstack.fake_novu", *args]
     async with await anyio.open_process(command, stdout=None, stderr=None) as process:
         try:
             event, headers = {"name": "mine", "to": "ana"}, {"Authorization": "ApiKey k", "Idempotency-Key": "key"}
@@ -134,7 +134,7 @@ async def answers(client: httpx.AsyncClient) -> bool:
 
 
 def test_the_helper_imports_no_server() -> None:
-    program = "import sys, dispatcher.devstack.standin.process; print(*sys.modules)"
+    program = "import sys, dispatcher.devstack.fake_novu.process; print(*sys.modules)"
     modules = subprocess.check_output([sys.executable, "-c", program], text=True).split()
     assert "httpx" in modules
     assert not {"starlette", "uvicorn", "uvloop", "httptools"} & set(modules)
@@ -207,7 +207,7 @@ def test_a_workflow_that_makes_no_sense_is_refused(data: object) -> None:
 
 
 def test_the_ledger_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "dispatcher.devstack.standin.ledger"
+    module = "dispatcher.devstack.fake_novu.ledger"
     for name in ("MAX_PAIRS", "MAX_REQUESTS", "MAX_BODIES"):
         monkeypatch.setattr(f"{module}.{name}", 3)
     ledger = Ledger()

@@ -3,7 +3,7 @@
 import httpx
 from novu_py import Novu
 
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.fake_novu.process import Standin
 
 NEVER = 3600
 

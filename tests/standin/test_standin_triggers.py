@@ -6,8 +6,8 @@ import httpx
 import pytest
 from novu_py import Novu, models
 
-from dispatcher.devstack.standin.process import Standin
-from dispatcher.devstack.standin.registry import DEFAULT_WORKFLOWS
+from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.registry import DEFAULT_WORKFLOWS
 
 
 def event(**changes: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from novu_py import Novu, models
 
-from dispatcher.devstack.standin.process import Standin
-from dispatcher.devstack.standin.registry import NovuWorkflow, Step
-from dispatcher.devstack.standin.runs import RunStore
+from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.registry import NovuWorkflow, Step
+from dispatcher.devstack.fake_novu.runs import RunStore
 
 NEVER = 3600
 
@@ -221,7 +221,7 @@ async def test_an_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
 
 
 def test_the_oldest_runs_go_first_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.devstack.standin.runs.MAX_RUNS", 2)
+    monkeypatch.setattr("dispatcher.devstack.fake_novu.runs.MAX_RUNS", 2)
     runs, workflow = RunStore(), NovuWorkflow("w", (Step("sms"),))
     for number in range(4):
         runs.create("env", f"t-{number}", "ana", workflow, 1.0)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dispatcher.devstack.demo.evidence import Evidence, Row, between
-from dispatcher.devstack.demo.story import STORY, Step
+from dispatcher.devstack.demo.results import Evidence, Row, between
+from dispatcher.devstack.demo.scenario import STORY, Step
 
 HOPS = {
     "claimed": "due → claimed",

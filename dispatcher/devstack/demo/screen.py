@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from dispatcher.devstack.demo.evidence import Row
 from dispatcher.devstack.demo.report import HOPS, Report, ending, spread
-from dispatcher.devstack.demo.story import STORY, Step
+from dispatcher.devstack.demo.results import Row
+from dispatcher.devstack.demo.scenario import STORY, Step
 
 
 class Screen:

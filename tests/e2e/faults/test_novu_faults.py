@@ -10,7 +10,7 @@ from house import House, open_house
 from invariants import broken, load_oracle
 from proxy import FaultProxy
 
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.fake_novu.process import Standin
 from dispatcher.devstack.temporal import TemporalServer
 
 EXACT = 512 * 1024

@@ -9,7 +9,7 @@ import httpx
 from house import House, Process, eventually
 from proxy import FaultProxy
 
-from dispatcher.http.server import MOST_CONNECTIONS
+from dispatcher.web.server import MOST_CONNECTIONS
 
 SOON = {"DISPATCHER_SWEEP_INTERVAL": "1s"}
 

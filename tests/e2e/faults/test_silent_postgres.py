@@ -8,8 +8,8 @@ from facts import effects_are_exactly, proven
 from house import House, eventually
 from proxy import FaultProxy
 
-from dispatcher.database import LOST, SilentError, open_pool, using
-from dispatcher.environment.conninfo import conninfo
+from dispatcher.config.conninfo import conninfo
+from dispatcher.postgres.pool import LOST, SilentError, open_pool, using
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 

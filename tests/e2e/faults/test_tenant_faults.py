@@ -11,7 +11,7 @@ from house import House, eventually
 from proxy import FaultProxy
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from dispatcher.models import WORKFLOW, lane_of
+from dispatcher.models.workflow_contract import WORKFLOW, lane_of
 
 
 async def workflow_of(house: House, key: str, enterprise: Any) -> int:

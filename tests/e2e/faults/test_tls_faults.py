@@ -10,12 +10,12 @@ from facts import effects_are_exactly
 from house import House, eventually
 from tls_server import Authority, TlsServer, old_protocols, tls_before
 
-from dispatcher import temporal
-from dispatcher.devstack.standin.process import Standin
+from dispatcher.devstack.fake_novu.process import Standin
 from dispatcher.devstack.temporal import TemporalServer
-from dispatcher.errors import ConfigurationError, Unreachable
-from dispatcher.models import Event, Verdict
-from dispatcher.novu import NovuGateway
+from dispatcher.models.call_result import Event, Verdict
+from dispatcher.models.errors import ConfigurationError, Unreachable
+from dispatcher.novu.client import NovuGateway
+from dispatcher.temporal import client as temporal
 
 NAME = "IP:127.0.0.1"
 EVENT = Event("default-in-app", "somebody", "tx", "{}", None)

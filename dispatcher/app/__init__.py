@@ -1,0 +1,1 @@
+"""What each process starts: `run`, `run --dry-run` and `web`."""

@@ -1,0 +1,91 @@
+"""Everything `dispatcher web` starts: the port, and the database behind it. It needs no contact with `run`.
+
+The port is there before the database is: a platform gives a routed process a minute to listen, and a database that is
+away is what /status is there to tell.
+"""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+
+import anyio
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from dispatcher.alerting import alerts
+from dispatcher.app.signals import stop_signal
+from dispatcher.config.conninfo import conninfo
+from dispatcher.config.settings import Settings
+from dispatcher.config.table_names import parse
+from dispatcher.models.errors import ConfigurationError, DispatcherError
+from dispatcher.postgres.outbox import Outbox
+from dispatcher.postgres.pool import Pool, check_installed, open_pool
+from dispatcher.postgres.statements import Relations
+from dispatcher.telemetry import health
+from dispatcher.telemetry.logs import get_logger, kind
+from dispatcher.web.server_app import Port, port
+
+LOOK_SECONDS = 5.0
+POOL = 4
+
+log = get_logger("web")
+
+
+async def web(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    async with alerts.telling(settings, f"web-{os.getpid()}"):
+        await serve(settings, stop_signal())
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`."""
+    health.here.expect(["postgres"])
+    async with AsyncExitStack() as opened:
+        here = await opened.enter_async_context(port(settings))
+        check_reach(settings, private=here.private)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look, settings, here)
+            await stop.wait()
+            health.here.stopping = True
+            await opened.aclose()  # the port before the database, which the last answers need
+            tasks.cancel_scope.cancel()
+    log.info("stopped")
+
+
+def check_reach(settings: Settings, *, private: bool) -> None:
+    """Refuse to show the world what only a token may open; warn where nobody can come."""
+    if not private and settings.http_token is None:
+        raise ConfigurationError(
+            f"DISPATCHER_HTTP_TOKEN is not set, and others can reach {settings.http_host}: set it to 16 characters or"
+            " more, such as openssl rand -hex 32, or set DISPATCHER_HTTP_HOST=127.0.0.1"
+        )
+    if private and os.environ.get("DYNO"):
+        log.warning("nobody_can_reach_us", hint="set DISPATCHER_HTTP_HOST=0.0.0.0 and DISPATCHER_HTTP_TOKEN")
+
+
+async def look(settings: Settings, here: Port) -> None:
+    """Connect, and then look regularly, so that readiness knows without being asked for /status."""
+    numbers = here.numbers
+    async with AsyncExitStack() as exits:
+        while True:
+            try:
+                if numbers.outbox is None:
+                    here.know(*await connect(settings, exits))
+                await numbers.read()
+            except (DispatcherError, psycopg.Error, PoolTimeout) as error:
+                health.broken("postgres", f"{kind(error)}: {error}")
+            if numbers.silent or numbers.error:
+                health.broken("postgres", numbers.error or "does not answer")
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, Outbox]:
+    """Return the pool, and the outbox to be read. Raises while the database is away or not prepared."""
+    table = parse(settings.outbox)
+    async with AsyncExitStack() as attempt:
+        pool = await open_pool(conninfo(settings.database_url), size=POOL)
+        attempt.push_async_callback(pool.close, timeout=2)
+        status = await check_installed(pool, str(table))
+        exits.push_async_exit(attempt.pop_all())
+    relations = Relations(table.identifier, table.workflow.identifier)
+    return pool, Outbox(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)

@@ -1,0 +1,1 @@
+"""Claims due rows, starts their workflows, and rescues rows whose run was lost."""

@@ -1,0 +1,72 @@
+"""Settings for people: each variable, its value with secrets masked, and where it came from."""
+
+import re
+from datetime import timedelta
+from typing import NamedTuple
+
+from pydantic import SecretStr
+
+from dispatcher.config.conninfo import masked
+from dispatcher.config.durations import format_duration
+from dispatcher.config.setting_sources import ACCEPTED_NOT_USED, Found, merged
+from dispatcher.config.settings import Settings, variables
+
+_SECRET = re.compile(r"API_KEY|KEY_DATA|GRPC_META|CODEC_AUTH")  # of Temporal's variables
+
+
+class Origin(NamedTuple):
+    """One variable, what it is set to, and what set it."""
+
+    variable: str
+    value: str
+    source: str
+
+
+def origins(settings: Settings) -> list[Origin]:
+    """Return every setting, then what else was found of Temporal's and XNovu's."""
+    return [_own(settings, field) for field in Settings.model_fields] + _others(settings)
+
+
+def shown(field: str, value: object) -> str:
+    """Write the value of `field` as one would set it; secrets masked."""
+    match value:
+        case SecretStr():
+            return masked(value) if field.endswith("database_url") else "***"
+        case timedelta():
+            bare_milliseconds = field == "reconnect_delay"  # XNovu's variable has no unit
+            return str(value // timedelta(milliseconds=1)) if bare_milliseconds else format_duration(value)
+        case tuple():
+            return ",".join(map(str, value))
+        case bool():
+            return str(value).lower()
+        case _:
+            return "" if value is None else str(value)
+
+
+def _own(settings: Settings, field: str) -> Origin:
+    variable = variables(field)[0]
+    found = settings.sources.fields.get(field)
+    if found is None:
+        source = "default"
+    else:
+        source = found.source if found.variable == variable else f"{found.source} as {found.variable}"
+    return Origin(variable, shown(field, getattr(settings, field)), source)
+
+
+def _others(settings: Settings) -> list[Origin]:
+    winners = {
+        name: settings.sources.fields[field].variable for field in settings.sources.fields for name in variables(field)
+    }
+    return [
+        Origin(name, "***" if _SECRET.search(name) else found.value, _source(found, winners))
+        for name, found in sorted(merged(settings.sources.places).items())
+        if winners.get(name) != name and (name in winners or name in ACCEPTED_NOT_USED or name.startswith("TEMPORAL_"))
+    ]
+
+
+def _source(found: Found, winners: dict[str, str]) -> str:
+    if winner := winners.get(found.variable):
+        return f"{found.source}; not used: {winner} comes first"
+    if reason := ACCEPTED_NOT_USED.get(found.variable):
+        return f"{found.source}; accepted, not used: {reason}"
+    return found.source

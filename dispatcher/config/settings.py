@@ -1,0 +1,342 @@
+"""Everything that can be set, as one frozen object built once and passed down.
+
+`load` reads the environment and a `.env` file, each under our own names and then under XNovu's, so an XNovu `.env`
+works unchanged. What is not understood is an error that names the variable, never the value. Temporal's connection
+variables are not ours: `temporal_environment` hands them to `temporalio.envconfig`.
+"""
+
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from uuid import UUID
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dispatcher.config.conninfo import SHAPE, conninfo, pooler_hint
+from dispatcher.config.durations import parse_duration
+from dispatcher.config.setting_sources import (
+    ENV_FILE,
+    ENVIRONMENT,
+    Found,
+    Layer,
+    explained,
+    find,
+    layers,
+    merged,
+    names_of,
+    refuse_unknown,
+)
+from dispatcher.models.errors import ConfigurationError
+
+__all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables"]
+
+MOST_SWEEP_INTERVAL = timedelta(seconds=30)
+"""Our promises rest on sweeps, and so does the word of a process that it lives."""
+
+EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
+
+_LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _comma_separated(value: object) -> object:
+    return tuple(dict.fromkeys(value.replace(",", " ").split())) if isinstance(value, str) else value
+
+
+def _level(value: object) -> object:
+    return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class Sources(NamedTuple):
+    """What `load` found: every place as it was, and which variable filled which field."""
+
+    places: tuple[Layer, ...]
+    fields: Mapping[str, Found]
+
+
+class Settings(BaseSettings):
+    """One field per variable; the first name is ours, the others are XNovu's."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True)
+
+    database_url: SecretStr = Field(
+        validation_alias=AliasChoices("DATABASE_URL"),
+        description="Postgres of the outbox. Remote hosts need TLS unless the URL says sslmode=disable.",
+        examples=[SHAPE],
+    )
+    listen_database_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DISPATCHER_LISTEN_DATABASE_URL"),
+        description="Direct connection for LISTEN, when DATABASE_URL is a pooler. Otherwise DATABASE_URL.",
+        examples=[SHAPE],
+    )
+    outbox: str = Field(
+        default="notify.ent_notification",
+        validation_alias=AliasChoices("DISPATCHER_OUTBOX"),
+        description="The table that holds the notifications, as schema.table; quoted parts as in SQL.",
+        pattern=r'^(?:"(?:[^"]|"")+"|[^".]+)\.(?:"(?:[^"]|"")+"|[^".]+)$',
+    )
+    novu_secret_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("NOVU_SECRET_KEY"),
+        description="API key of the Novu environment. Needed to run, not to look.",
+    )
+    novu_api_url: str = Field(
+        default="https://api.novu.co",
+        validation_alias=AliasChoices("NOVU_API_URL"),
+        description="Where Novu answers: https://eu.api.novu.co for the EU, or your own installation.",
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+    )
+    task_queue: str = Field(
+        default="xnovu-notification-processing",
+        validation_alias=AliasChoices("TEMPORAL_TASK_QUEUE"),
+        description="Temporal task queue; every process of one installation uses the same.",
+    )
+    max_concurrent_activities: int = Field(
+        default=100,
+        validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_ACTIVITIES"),
+        description="Deliveries that one process works on at a time.",
+        ge=1,
+        le=10_000,
+    )
+    max_concurrent_workflows: int = Field(
+        default=50,
+        validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_WORKFLOWS"),
+        description="Workflow tasks that one process works on at a time.",
+        ge=2,
+        le=10_000,
+    )
+    max_cached_workflows: int = Field(
+        default=100,
+        validation_alias=AliasChoices("TEMPORAL_MAX_CACHED_WORKFLOWS"),
+        description="Unfinished workflows that one process keeps in memory.",
+        ge=0,
+        le=100_000,
+    )
+    create_namespace: bool = Field(
+        default=True,
+        validation_alias=AliasChoices("DISPATCHER_CREATE_NAMESPACE"),
+        description="Create the Temporal namespace when it is missing.",
+    )
+    enterprise_ids: Annotated[tuple[UUID, ...], BeforeValidator(_comma_separated)] = Field(
+        default=(),
+        validation_alias=AliasChoices("DISPATCHER_ENTERPRISE_IDS", "DAEMON_ENTERPRISE_IDS"),
+        description="Serve only these enterprises: UUIDs with commas between them. Empty means all.",
+        examples=["4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21"],
+    )
+    notify_mode: Literal["adaptive", "always", "off"] = Field(
+        default="adaptive",
+        validation_alias=AliasChoices("DISPATCHER_NOTIFY_MODE"),
+        description="adaptive: commits wake us only while we sleep. always: every commit does. off: we only look.",
+    )
+    sweep_interval: Duration = Field(
+        default=timedelta(seconds=10),
+        validation_alias=AliasChoices(
+            "DISPATCHER_SWEEP_INTERVAL", "POLL_INTERVAL_MS", "SCHEDULED_POLL_INTERVAL_MS", "FAILED_POLL_INTERVAL_MS"
+        ),
+        description="How often the table is searched for what a wake-up missed, what failed and what got stuck; at most"
+        " 30s apart, whatever stands here.",
+        ge=timedelta(milliseconds=100),
+    )
+    lease: Duration = Field(
+        default=timedelta(seconds=60),
+        validation_alias=AliasChoices("DISPATCHER_LEASE"),
+        description="How long a taken notification stays taken when nobody renews it.",
+        ge=timedelta(seconds=5),
+        le=timedelta(hours=1),
+    )
+    batch_size: int = Field(
+        default=100,
+        validation_alias=AliasChoices("DISPATCHER_BATCH_SIZE", "POLL_BATCH_SIZE"),
+        description="Most notifications in one workflow while there is a backlog. 1 means never together.",
+        ge=1,
+        le=100,
+    )
+    max_runs: int = Field(
+        default=8,
+        validation_alias=AliasChoices("DISPATCHER_MAX_RUNS"),
+        description="Runs of one notification before it becomes a dead letter.",
+        ge=1,
+        le=100,
+    )
+    retry_horizon: Duration = Field(
+        default=timedelta(hours=6),
+        validation_alias=AliasChoices("DISPATCHER_RETRY_HORIZON"),
+        description="Time after the first run in which a failed notification is tried again.",
+        ge=timedelta(seconds=1),
+        le=timedelta(days=30),
+    )
+    error_texts: Literal["full", "codes"] = Field(
+        default="full",
+        validation_alias=AliasChoices("DISPATCHER_ERROR_TEXTS"),
+        description="full keeps what Novu says about a failure; it may repeat payload values. codes: its code alone.",
+    )
+    reconnect_delay: Duration = Field(
+        default=timedelta(seconds=1),
+        validation_alias=AliasChoices("SUBSCRIPTION_RECONNECT_DELAY"),
+        description="First pause, in milliseconds, before a lost listener connects again; doubles from there.",
+        ge=timedelta(milliseconds=10),
+        le=timedelta(minutes=1),
+        examples=["1000"],
+    )
+    http_host: str = Field(
+        default="127.0.0.1",
+        validation_alias=AliasChoices("DISPATCHER_HTTP_HOST"),
+        description="Address of the health port; everywhere where a platform sets PORT. Beyond loopback only the bare"
+        " health paths are open without a token.",
+    )
+    http_port: int = Field(
+        default=3001,
+        validation_alias=AliasChoices("DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"),
+        description="Port for health, status and metrics. 0 takes a free one and logs it.",
+        ge=0,
+        le=65_535,
+    )
+    http_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DISPATCHER_HTTP_TOKEN"),
+        description="Bearer token for all but the bare health paths: 16 characters or more (openssl rand -hex 32).",
+    )
+    http_api: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("DISPATCHER_HTTP_API"),
+        description="Let whoever has the token send and retract notifications over HTTP, as docs/http.md says.",
+    )
+    temporal_metrics: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DISPATCHER_TEMPORAL_METRICS"),
+        description="Where Temporal's SDK serves metrics of its own, open to whoever reaches it. Off unless set.",
+        pattern=r"^[^\s/]+:\d{1,5}$",
+        examples=["127.0.0.1:9464"],
+    )
+    sentry_dsn: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("SENTRY_DSN"),
+        description="Where alerts go: the client key (DSN) of a project in Sentry. Off unless set.",
+        examples=["https://0123456789abcdef@o1.ingest.sentry.io/1"],
+    )
+    sentry_environment: str = Field(
+        default="production",
+        validation_alias=AliasChoices("SENTRY_ENVIRONMENT"),
+        description="Environment that alerts are filed under.",
+    )
+    sentry_release: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("SENTRY_RELEASE"),
+        description="Release that alerts name. Otherwise the commit the platform tells, or our version.",
+        examples=["dispatcher@1.2.3"],
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)] = Field(
+        default="info",
+        validation_alias=AliasChoices("DISPATCHER_LOG_LEVEL", "WORKER_LOG_LEVEL", "DAEMON_LOG_LEVEL"),
+        description="Least severe event that is logged: debug, info, warning, error or critical.",
+    )
+    log_format: Literal["auto", "console", "json", "logfmt"] = Field(
+        default="auto",
+        validation_alias=AliasChoices("DISPATCHER_LOG_FORMAT"),
+        description="console, json or logfmt. auto: console on a terminal, json elsewhere.",
+    )
+
+    _sources: Sources = PrivateAttr(default_factory=lambda: Sources(layers(None), {}))
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG003
+        """Take arguments only: `Settings(...)` means the same on every machine; `load` reads the outside."""
+        return (init_settings,)
+
+    @field_validator("database_url", "listen_database_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is not None:
+            conninfo(url, variable=variables(str(info.field_name))[0])
+        return url
+
+    @field_validator("sweep_interval")
+    @classmethod
+    def _is_often_enough(cls, interval: timedelta) -> timedelta:
+        return min(interval, MOST_SWEEP_INTERVAL)
+
+    @field_validator("http_token")
+    @classmethod
+    def _is_long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < 16:
+            raise ValueError("should have 16 characters or more")
+        return token
+
+    @field_validator("http_api")
+    @classmethod
+    def _has_a_token(cls, api: object, info: ValidationInfo) -> object:
+        if api and info.data.get("http_token", "") is None:
+            raise ValueError("needs DISPATCHER_HTTP_TOKEN, which is not set")
+        return api
+
+    @classmethod
+    def found_in(cls, places: tuple[Layer, ...]) -> "Settings":
+        """Build the settings that `places` hold."""
+        found = {field: hit for field in cls.model_fields if (hit := find(variables(field), places))}
+        if "http_host" not in found and (port := found.get("http_port")) and given_by_platform(port):
+            found["http_host"] = Found(port.variable, port.source, EVERYWHERE)
+        try:
+            settings = cls.model_validate({field: hit.value for field, hit in found.items()})
+        except ValidationError as error:
+            raise ConfigurationError(explained(error, cls.model_fields, found)) from None
+        settings._sources = Sources(places, found)  # noqa: SLF001  (frozen for everybody else)
+        return settings
+
+    @property
+    def sources(self) -> Sources:
+        """Where the values came from."""
+        return self._sources
+
+    @property
+    def listen_url(self) -> SecretStr:
+        """Where to LISTEN: the direct connection when one is named."""
+        return self.listen_database_url or self.database_url
+
+    @property
+    def temporal_environment(self) -> dict[str, str]:
+        """What `temporalio.envconfig` should read (`override_env_vars`): the environment over the `.env` file."""
+        return {
+            name: found.value for name, found in merged(self.sources.places).items() if name.startswith("TEMPORAL_")
+        }
+
+    def require_novu_key(self) -> SecretStr:
+        """Return Novu's key; ConfigurationError with the remedy when it is missing."""
+        if self.novu_secret_key is None:
+            raise ConfigurationError("NOVU_SECRET_KEY is not set: copy the environment's API key from Novu's dashboard")
+        return self.novu_secret_key
+
+
+def given_by_platform(port: Found) -> bool:
+    """Return whether a platform has chosen the port: its router comes from outside, and would not reach loopback."""
+    return port.variable == "PORT" and port.source == ENVIRONMENT
+
+
+def variables(field: str) -> list[str]:
+    """Return the names that fill `field`: ours first, then XNovu's."""
+    return names_of(Settings.model_fields[field])
+
+
+def load(env_file: Path | None = ENV_FILE, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment and `env_file`; ConfigurationError, in one line, when something is not understood."""
+    places = layers(env_file, environ)
+    refuse_unknown(merged(places), {name for field in Settings.model_fields for name in variables(field)})
+    return Settings.found_in(places)

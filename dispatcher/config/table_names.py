@@ -1,0 +1,80 @@
+"""Names: the outbox as configuration spells it, and what is derived from it.
+
+A part without quotes is taken as written, case included; a quoted one follows SQL, so `notify."Ent""Notif"` works.
+PostgreSQL cuts names after 63 bytes without an error, which would make two names one: longer ones are refused.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from dispatcher.models.errors import ConfigurationError
+
+CHANNEL = "dispatcher"
+LIMIT = 63
+PART = r'(?:"((?:[^"]|"")+)"|([^".]+))'
+
+
+@dataclass(frozen=True)
+class Table:
+    """A schema-qualified table name."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        """Return the name as SQL would need it."""
+        return ".".join(part if is_plain(part) else quoted(part) for part in (self.schema, self.name))
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+
+@dataclass(frozen=True)
+class Outbox(Table):
+    """The user's table and the names of what belongs to it."""
+
+    @property
+    def workflow(self) -> Table:
+        """Return the table of Novu workflows, which stands beside the outbox."""
+        return Table(self.schema, f"{self.name}_workflow")
+
+    def index(self, purpose: str) -> str:
+        """Return the name of one of our indexes on the outbox, cut and marked where it would be too long."""
+        full = f"{self.name}_dispatcher_{purpose}"
+        if len(full.encode()) <= LIMIT:
+            return full
+        mark = hashlib.sha256(self.name.encode()).hexdigest()[:8]
+        room = LIMIT - len(f"_{mark}_dispatcher_{purpose}")
+        start = self.name.encode()[:room].decode(errors="ignore")
+        return f"{start}_{mark}_dispatcher_{purpose}"
+
+
+def parse(text: str) -> Outbox:
+    """Return the outbox that `text` names; ConfigurationError when it cannot be one."""
+    match = re.fullmatch(rf"{PART}\.{PART}", text.strip())
+    if match is None or "\0" in text:
+        raise ConfigurationError(
+            f"the outbox {text!r} is not schema.table: set DISPATCHER_OUTBOX to a name like notify.ent_notification"
+        )
+    quoted_schema, schema, quoted_name, name = match.groups()
+    outbox = Outbox(schema or quoted_schema.replace('""', '"'), name or quoted_name.replace('""', '"'))
+    for part in (outbox.schema, outbox.name, outbox.workflow.name):
+        if len(part.encode()) > LIMIT:
+            raise ConfigurationError(
+                f"the name {part!r} has {len(part.encode())} bytes, PostgreSQL keeps {LIMIT}: shorten the table's name"
+            )
+    return outbox
+
+
+def is_plain(part: str) -> bool:
+    """Return whether `part` reads the same with and without quotes (key words aside: this is for people)."""
+    return re.fullmatch(r"[a-z_][a-z0-9_]*", part) is not None
+
+
+def quoted(part: str) -> str:
+    """Return `part` as a quoted identifier."""
+    return '"' + part.replace('"', '""') + '"'

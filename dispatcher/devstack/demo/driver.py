@@ -1,0 +1,133 @@
+"""Plays the story as an application would: plain SQL against the outbox, and then only watching.
+
+Due times are the database's. Nothing here knows how the dispatcher works.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import anyio
+from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
+
+from dispatcher.devstack.demo.results import Row, ask, look
+from dispatcher.devstack.demo.scenario import STORY, TENANT, UNKNOWN_KEY, Act, Step
+
+LOOK_SECONDS = 0.1
+LATE_SECONDS = 0.5
+"""So long after a retracted row's due time a wrong sending would have shown."""
+
+UNKNOWN = """
+insert into notify.ent_notification_workflow (name, workflow_key, workflow_type, publish_status, default_channels)
+values ('Lift maintenance', %s, 'STATIC', 'PUBLISH', array['IN_APP']::shared_types.notification_channel_type[])
+returning id
+"""
+WRITE = """
+insert into notify.ent_notification (name, publish_status, notification_workflow_id, enterprise_id, payload, overrides,
+  tags, recipients, scheduled_for)
+select %(key)s || ' ' || i, %(publish)s::shared_types.publish_status, w.id, %(tenant)s, %(payload)s, %(overrides)s,
+  %(tags)s::text[], (%(recipients)s::uuid[])[(i - 1) * %(each)s::integer + 1 : i * %(each)s::integer],
+  clock_timestamp() + make_interval(secs => %(due_in)s::double precision)
+from notify.ent_notification_workflow w, generate_series(%(first)s::integer, %(last)s::integer) i
+where w.workflow_key = %(workflow)s
+returning id, xmin::text, recipients::text[]
+"""
+ACTS = {
+    "publish": """
+update notify.ent_notification set publish_status = 'PUBLISH' where id = any(%s) returning id, xmin::text
+""",
+    "retract": """
+update notify.ent_notification
+set notification_status = 'RETRACTED', retracted_at = clock_timestamp(), retraction_reason = 'no longer true'
+where id = any(%s) and notification_status = 'PENDING' returning id, xmin::text
+""",
+}
+NOW = "select extract(epoch from clock_timestamp() - %s)::double precision"
+
+Tell = Callable[[Mapping[int, Row]], None]
+Cue = Callable[[], Awaitable[None]]
+
+
+class Play:
+    """One performance of the story on one database."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self.rows: dict[int, Row] = {}
+        self._connection = connection
+        self._recipients = {step.key: [str(uuid4()) for _ in range(step.rows * step.recipients)] for step in STORY}
+
+    @property
+    def refused(self) -> list[str]:
+        """The subscribers that this Novu must not take: the last ones of each row that has some."""
+        return [name for step in STORY for row in range(step.rows) for name in self._of(step, row)[taken(step) :]]
+
+    def _of(self, step: Step, row: int) -> list[str]:
+        return self._recipients[step.key][row * step.recipients : (row + 1) * step.recipients]
+
+    async def perform(self, tell: Tell) -> None:
+        """Write everything at its time, and watch until nothing more can happen; `tell` hears of every look."""
+        await ask(self._connection, UNKNOWN, [UNKNOWN_KEY])
+        start = time.monotonic()
+        for at, cue in sorted(self._cues(), key=lambda each: each[0]):
+            while (ahead := start + at - time.monotonic()) > 0:
+                await self._watch(tell, min(ahead, LOOK_SECONDS))
+            await cue()
+        while not await self._over():
+            await self._watch(tell, LOOK_SECONDS)
+
+    def _cues(self) -> Iterator[tuple[float, Cue]]:
+        """Yield what happens when."""
+        for step in STORY:
+            if step.apart:
+                yield from (
+                    (step.at + i * step.apart, partial(self._insert, step, i + 1, i + 1)) for i in range(step.rows)
+                )
+            else:
+                yield step.at, partial(self._insert, step, 1, step.rows)
+            if step.then is not None:
+                yield step.then.at, partial(self._act, step, step.then)
+
+    async def _watch(self, tell: Tell, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        await look(self._connection, self.rows)
+        tell(self.rows)
+
+    async def _insert(self, step: Step, first: int, last: int) -> None:
+        parameters = {
+            "key": step.key,
+            "publish": "PUBLISH" if step.published else "DRAFT",
+            "tenant": TENANT,
+            "payload": Jsonb(step.payload),
+            "overrides": None if step.overrides is None else Jsonb(step.overrides),
+            "tags": list(step.tags) or None,
+            "recipients": self._recipients[step.key],
+            "each": step.recipients,
+            "due_in": step.due_in,
+            "workflow": step.workflow,
+            "first": first,
+            "last": last,
+        }
+        for id_, xid, names in await ask(self._connection, WRITE, parameters):
+            self.rows[id_] = Row(step, id_, xid, tuple(names[: taken(step)]), tuple(names[taken(step) :]))
+
+    async def _act(self, step: Step, act: Act) -> None:
+        """Do what the application does later to a step's rows."""
+        ids = [row.id for row in self.rows.values() if row.step is step]
+        for id_, xid in await ask(self._connection, ACTS[act.name], [ids]):
+            self.rows[id_].xid = xid
+
+    async def _over(self) -> bool:
+        """Return whether all rows are final and past their time."""
+        if not all(row.final for row in self.rows.values()):
+            return False
+        last_due = max(row.due_at for row in self.rows.values() if row.due_at is not None)
+        [(since,)] = await ask(self._connection, NOW, [last_due])
+        return since > LATE_SECONDS
+
+
+def taken(step: Step) -> int:
+    """Return how many of a row's recipients this Novu would take."""
+    return step.recipients - step.refused

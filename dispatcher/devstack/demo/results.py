@@ -1,0 +1,94 @@
+"""What became of the story's rows, asked of both sides: the outbox with its ledger, and the Novu stand-in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import anyio
+from psycopg import AsyncConnection
+
+from dispatcher.devstack.demo.scenario import Step
+from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
+
+# The commit's own time stamp: `track_commit_timestamp` is on in the demo's PostgreSQL. A row with a due time of its own
+# is measured from that.
+ROWS = """
+select w.id, n.notification_status::text, n.error_details->>'outcome', n.error_details->>'error',
+  d.next_attempt_at is not null,
+  greatest(pg_xact_commit_timestamp(w.xid::xid), n.scheduled_for), d.claimed_at, d.settled_at
+from unnest(%(ids)s::bigint[], %(xids)s::text[]) w (id, xid)
+join notify.ent_notification n on n.id = w.id
+left join dispatcher.delivery d on d.notification_id = n.id
+"""
+TRANSACTIONS = """
+select notification_id, recipient, transaction_id from dispatcher.recipient where notification_id = any(%s::bigint[])
+"""
+
+
+@dataclass
+class Row:
+    """One row of the story, as it was written and as it was found last."""
+
+    step: Step
+    id: int
+    xid: str  # of the transaction that made it eligible
+    taken: tuple[str, ...]  # recipients that Novu takes
+    refused: tuple[str, ...] = ()
+    status: str = "PENDING"
+    outcome: str | None = None
+    error: str | None = None
+    retried: bool = False
+    due_at: datetime | None = None
+    claimed_at: datetime | None = None
+    settled_at: datetime | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will happen to it by itself."""
+        return self.status in {"SENT", "PARTIAL", "FAILED", "RETRACTED"} and not self.retried
+
+    @property
+    def milliseconds(self) -> float | None:
+        """From due to settled."""
+        return between(self.due_at, self.settled_at)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the verdict is based on. `transactions`: the ledger's id by (notification, recipient)."""
+
+    rows: Sequence[Row]
+    transactions: Mapping[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
+    effects: Sequence[Effect] = ()
+    requests: Sequence[LoggedRequest] = ()
+
+
+async def look(connection: AsyncConnection[Any], rows: Mapping[int, Row]) -> None:
+    """Bring every row up to date."""
+    parameters = {"ids": list(rows), "xids": [row.xid for row in rows.values()]}
+    for id_, *found in await ask(connection, ROWS, parameters):
+        row = rows[id_]
+        row.status, row.outcome, row.error, row.retried, row.due_at, row.claimed_at, row.settled_at = found
+
+
+async def transactions(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[tuple[int, str], str]:
+    """Return what the ledger says was sent under which id."""
+    found = await ask(connection, TRANSACTIONS, [list(ids)])
+    return {(id_, recipient): transaction for id_, recipient, transaction in found}
+
+
+async def ask(connection: AsyncConnection[Any], statement: str, parameters: Any) -> list[tuple[Any, ...]]:
+    """Run a statement and return its rows. All of them are short: a cancellation waits, and no query is torn."""
+    rows: list[tuple[Any, ...]] = []
+    with anyio.CancelScope(shield=True):
+        cursor = await connection.execute(statement.encode(), parameters)
+        rows = await cursor.fetchall()
+    return rows  # noqa: RET504  (to a type checker, the block may swallow errors)
+
+
+def between(start: datetime | None, end: datetime | None) -> float | None:
+    """Return the milliseconds from one moment to another; a claim that began before the commit it saw counts as 0."""
+    if start is None or end is None:
+        return None
+    return max(0.0, (end - start).total_seconds() * 1000)

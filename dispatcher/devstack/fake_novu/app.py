@@ -1,0 +1,57 @@
+"""The ASGI application: the control endpoints under /_standin, Novu's API everywhere else.
+
+The API side is plain ASGI: Novu has its own 404, no 405 and no redirects, and every event counts in a benchmark.
+"""
+
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dispatcher.devstack.fake_novu.api import NovuApi
+from dispatcher.devstack.fake_novu.call import Call
+from dispatcher.devstack.fake_novu.control import Control
+from dispatcher.devstack.fake_novu.wire import deliver
+
+CONTROL = "/_standin"
+
+
+def build(novu: NovuApi) -> ASGIApp:
+    """The application of one stand-in."""
+    control = Starlette(routes=[Mount(CONTROL, routes=Control(novu).routes())])
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(f"{CONTROL}/"):
+            await control(scope, receive, send)
+            return
+        body = await _body(receive)
+        if body is not None:
+            # The client may be gone by the time of the answer; like Novu we finish what we started.
+            call = _call(novu, scope, body)
+            await deliver(await novu.answer(call), call.fault, receive, send)
+
+    return application
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body, or None when the client left before its end."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _call(novu: NovuApi, scope: Scope, body: bytes) -> Call:
+    return Call(
+        method=scope["method"],
+        path=scope["path"],
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+        query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+        body=body,
+        seq=novu.ledger.next_sequence(),
+    )

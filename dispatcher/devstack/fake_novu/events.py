@@ -1,0 +1,165 @@
+"""Reading trigger bodies: what an event asks for, and the sentences Novu's validation answers with.
+
+Reading never fails, because the request log wants ids from refused requests too; the checks are apart. Novu's own
+recipient rules are lax: what has no id is accepted here and lost later in the worker.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from dispatcher.devstack.fake_novu.answers import Refusal, encode
+
+MAX_EVENTS = 100
+MAX_PAYLOAD_BYTES = 512 * 1024
+EVERYONE = "*"
+
+
+class Recipient(NamedTuple):
+    """One entry of `to`; `fields` is the inline object when there was one."""
+
+    name: str
+    fields: dict[str, Any] | None = None
+    topic: str | None = None
+
+
+class Event(NamedTuple):
+    """One trigger event as sent, with duplicates in `to` collapsed as Novu does."""
+
+    name: str | None
+    transaction_id: str | None
+    recipients: tuple[Recipient, ...]
+    tenant: str | None
+    actor: str | None
+    payload: Any
+    body: dict[str, Any]
+
+
+def parse(body: bytes) -> Any:
+    """The JSON of a body as Node's parser sees it; no body is an empty object."""
+    if not body:
+        return {}
+    try:
+        return json.loads(body, parse_float=_number, parse_constant=_not_json)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"Unexpected token in JSON: {error}") from error
+
+
+def _number(text: str) -> int | float:
+    # To JavaScript 1.0 and 1 are one number, so the body hash must not tell them apart.
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+
+
+def _not_json(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def read_events(path: str, body: Any) -> list[Event]:
+    """The events of a trigger, bulk or broadcast body, as far as they can be read."""
+    if not isinstance(body, dict):
+        return []
+    if path.endswith("/bulk"):
+        items: Any = body.get("events")
+        return [_read(item) for item in items] if isinstance(items, list) else []
+    event = _read(body)
+    return [event._replace(recipients=(Recipient(EVERYONE),))] if path.endswith("/broadcast") else [event]
+
+
+def _read(item: Any) -> Event:
+    if not isinstance(item, dict):
+        item = {}
+    body: dict[str, Any] = item
+    return Event(
+        _text(body.get("name")),
+        _text(body.get("transactionId")),
+        _recipients(body.get("to")),
+        _named(body.get("tenant"), "identifier"),
+        _named(body.get("actor"), "subscriberId"),
+        body.get("payload"),
+        body,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _named(value: Any, key: str) -> str | None:
+    return _text(value.get(key) if isinstance(value, dict) else value)
+
+
+def _recipients(to: Any) -> tuple[Recipient, ...]:
+    if isinstance(to, str):
+        return (Recipient(to),)
+    entries: list[Any] = to if isinstance(to, list) else [to]
+    named = {recipient.name: recipient for recipient in _each(entries)}
+    return tuple(named.values())
+
+
+def _each(entries: Iterable[Any]) -> Iterable[Recipient]:
+    for entry in entries:
+        if isinstance(entry, str):
+            yield Recipient(entry)
+        elif isinstance(entry, dict) and "topicKey" in entry:
+            yield Recipient(f"topic:{entry['topicKey']}", entry, str(entry["topicKey"]))
+        elif isinstance(entry, dict):
+            yield Recipient(_text(entry.get("subscriberId")) or "", entry)
+
+
+def check_single(body: Any, *, broadcast: bool = False) -> None:
+    """Refuse a single event as class-validator does: every sentence at once."""
+    given: dict[str, Any] = body if isinstance(body, dict) else {}
+    sentences = _text_sentences("name", given.get("name"))
+    if given.get("to") is None and not broadcast:
+        sentences.append("to should not be null or undefined")
+    if broadcast and given.get("payload") is None:
+        sentences.append("payload should not be null or undefined")
+    sentences += [
+        f"{field} must be an object" for field in ("payload", "overrides") if not _object_or_absent(given.get(field))
+    ]
+    if given.get("transactionId") is not None and not isinstance(given["transactionId"], str):
+        sentences.append("transactionId must be a string")
+    if sentences:
+        raise Refusal(400, sentences)
+
+
+def _text_sentences(field: str, value: Any) -> list[str]:
+    missing = [f"{field} should not be null or undefined"] if value is None else []
+    return missing if isinstance(value, str) else [*missing, f"{field} must be a string"]
+
+
+def _object_or_absent(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+def check_bulk(body: Any) -> None:
+    """Refuse a bulk call as a whole; its items are judged one by one later."""
+    events: Any = body.get("events") if isinstance(body, dict) else None
+    if not isinstance(events, list):
+        raise Refusal(400, ["events should not be empty", "events must be an array"])
+    if not events:
+        raise Refusal(400, ["events should not be empty"])
+    if len(events) > MAX_EVENTS:
+        raise Refusal(400, [f"events must contain no more than {MAX_EVENTS} elements"])
+
+
+def item_sentences(event: Event) -> list[str]:
+    """What is wrong with one item of a bulk call, in Novu's words."""
+    sentences = _text_sentences("identifier", event.body.get("name"))
+    if event.payload is None:
+        sentences.append("payload should not be null or undefined")
+    if not isinstance(event.body.get("transactionId"), str | None):
+        sentences.append("transactionId must be a string")
+    return sentences
+
+
+def check_sizes(events: list[Event], size: int) -> None:
+    """Newer versions refuse the whole call for one payload above 512 KiB."""
+    if size <= MAX_PAYLOAD_BYTES:
+        return
+    for index, event in enumerate(events):
+        length = len(encode(event.payload))
+        if length > MAX_PAYLOAD_BYTES:
+            where = f" of event {index}" if len(events) > 1 else ""
+            raise Refusal(413, f"payload{where} has {length} bytes, the limit is {MAX_PAYLOAD_BYTES}")

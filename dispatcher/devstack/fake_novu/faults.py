@@ -1,0 +1,142 @@
+"""Scripted faults: rules that make chosen calls go wrong, each counting how often it was asked and how often it struck.
+
+A rule looks at method, path, Novu workflow and recipient, then at the number of the matching call, then at a seeded
+die. The first rule that strikes decides. Where a fault sits in the way of a call decides what a repeat finds: `FRONT`
+strikes before idempotency and does nothing, `INSIDE` is remembered under the key, `AFTER` loses or damages a sound
+answer.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Headers, Refusal, encode
+from dispatcher.devstack.fake_novu.call import Call
+from dispatcher.devstack.fake_novu.events import Event
+from dispatcher.devstack.fake_novu.settings import BadControl
+
+FRONT = ("status", "html", "reset_before", "hang")
+INSIDE = ("cached_status", "delay", "item_error")
+AFTER = (
+    "reset_after",
+    "silent",
+    "half_answer",
+    "slow_headers",
+    "slow_body",
+    "malformed",
+    "body",
+    "unknown_status",
+    "partial_bulk",
+)
+PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+@dataclass(slots=True)
+class Fault:
+    """One rule; what its kind does not need is left alone."""
+
+    kind: str
+    method: str = ""
+    path: str = ""
+    workflow: str = ""
+    recipient: str = ""
+    nth: int = 0  # only this matching call, counted from 1
+    times: int = 0  # at most so often
+    probability: float = 1.0
+    seed: int = 0
+    status: int = 500
+    message: str = ""
+    retry_after: str = ""
+    location: str = ""
+    result: str = ""  # the status of an event: what `item_error` and `unknown_status` answer
+    seconds: float = 1.0  # of `delay`; between two bytes of the slow ones
+    body: str = ""  # one character a byte
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    seen: int = field(default=0, init=False)
+    struck: int = field(default=0, init=False)
+    _die: random.Random = field(default_factory=random.Random, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._die.seed(self.seed)
+
+    def strikes(self, call: Call) -> bool:
+        """Whether this call is hit; counts."""
+        if not self._matches(call):
+            return False
+        self.seen += 1
+        hit = self.nth in (0, self.seen) and not 0 < self.times <= self.struck and self._die.random() < self.probability
+        self.struck += hit
+        return hit
+
+    def concerns(self, event: Event) -> bool:
+        """Whether the rule means this event of a call."""
+        named = not self.recipient or any(recipient.name == self.recipient for recipient in event.recipients)
+        return named and self.workflow in ("", event.name)
+
+    def in_front(self) -> Answer | None:
+        """The answer of something in front of Novu's handlers, if this is such a fault."""
+        if self.kind == "status":
+            raise self._refusal()
+        if self.kind == "html":
+            return Answer(502, PAGE, (("Content-Type", "text/html"),))
+        return Answer(0, b"") if self.kind in FRONT else None
+
+    def inside(self) -> None:
+        """Raise what Novu will remember under the key, if this is such a fault."""
+        if self.kind == "cached_status":
+            raise self._refusal()
+
+    def damaged(self, answer: Answer) -> Answer:
+        """The answer as it leaves."""
+        if self.kind == "malformed":
+            return answer._replace(body=answer.body[: len(answer.body) // 2])
+        if self.kind == "body":
+            return answer._replace(body=self.body.encode("latin-1")).adding(*self.headers.items())
+        if self.kind in ("unknown_status", "partial_bulk") and answer.status == 201:
+            return answer._replace(body=encode({"data": self._retold(json.loads(answer.body)["data"])}))
+        return answer
+
+    def as_json(self) -> dict[str, Any]:
+        """What became of the rule."""
+        return {"kind": self.kind, "seen": self.seen, "struck": self.struck}
+
+    def _matches(self, call: Call) -> bool:
+        meant = not (self.workflow or self.recipient) or any(self.concerns(event) for event in call.events)
+        return self.path in ("", call.path) and self.method in ("", call.method) and meant
+
+    def _refusal(self) -> Refusal:
+        headers: Headers = (("Retry-After", self.retry_after),) if self.retry_after else ()
+        headers += (("Location", self.location),) if self.location else ()
+        return Refusal(self.status, self.message or INTERNAL_ERROR, headers)
+
+    def _retold(self, data: Any) -> Any:
+        if self.kind == "partial_bulk":
+            return data[: len(data) // 2] if isinstance(data, list) else data
+        items: list[Any] = data if isinstance(data, list) else [data]
+        retold = [item | {"status": self.result or "postponed"} for item in items]
+        return retold if isinstance(data, list) else retold[0]
+
+
+class Faults:
+    """The rules in force, in the order they were added."""
+
+    def __init__(self) -> None:
+        self.rules: list[Fault] = []
+
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Add one rule, or refuse it with what is wrong."""
+        known = {each.name: each for each in fields(Fault) if each.init}
+        if unknown := set(data) - set(known):
+            raise BadControl(f"unknown fields {sorted(unknown)}; known: {', '.join(known)}")
+        if data.get("kind") not in (*FRONT, *INSIDE, *AFTER):
+            raise BadControl(f"kind must be one of {', '.join((*FRONT, *INSIDE, *AFTER))}")
+        try:
+            self.rules.append(Fault(**data))
+        except TypeError as error:
+            raise BadControl(str(error)) from error
+
+    def strike(self, call: Call) -> Fault | None:
+        """The first rule that hits this call."""
+        return next((rule for rule in self.rules if rule.strikes(call)), None)

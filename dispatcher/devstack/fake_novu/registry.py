@@ -1,0 +1,123 @@
+"""What exists in this Novu before a trigger comes: keys and environments, workflows, tenants and topics.
+
+Workflows, tenants and topics are shared by all environments of the stand-in; subscribers and jobs are not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatcher.devstack.fake_novu.settings import BadControl
+
+CHANNELS = ("in_app", "email", "sms", "chat", "push")
+_EMAIL, _IN_APP, _SMS, _CHAT, _PUSH = "email", "in_app", "sms", "chat", "push"
+_FIVE = (_EMAIL, _IN_APP, _SMS, _PUSH, _CHAT)
+
+DEFAULT_WORKFLOWS: Mapping[str, tuple[str, ...]] = {
+    "default-email": (_EMAIL,),
+    "default-in-app": (_IN_APP,),
+    "default-sms": (_SMS,),
+    "default-push": (_PUSH,),
+    "default-chat": (_CHAT,),
+    "default-multi-channel": _FIVE,
+    "default-dynamic-multi": _FIVE,
+    "default-fire-emergency": _FIVE,
+    "default-fire-drill": _FIVE,
+    "default-fire-inspection": _FIVE,
+    "default-fire-maintenance": (_EMAIL, _IN_APP, _SMS, _PUSH),
+    "default-fire-training": (_EMAIL, _IN_APP, _PUSH),
+    "default-fire-assessment": (_EMAIL, _IN_APP),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a Novu workflow; `seconds` counts for a delay only."""
+
+    type: str
+    seconds: float = 0.0
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NovuWorkflow:
+    """A Novu workflow; `running` are the steps a run goes through."""
+
+    key: str
+    steps: tuple[Step, ...]
+    active: bool = True
+    running: tuple[Step, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "running", tuple(step for step in self.steps if step.active))
+
+    def as_json(self) -> dict[str, Any]:
+        """The form `workflow_from` reads."""
+        steps = [{"type": step.type, "seconds": step.seconds, "active": step.active} for step in self.steps]
+        return {"key": self.key, "active": self.active, "steps": steps}
+
+
+def workflow_from(data: Any) -> NovuWorkflow:
+    """Read `{"key", "active"?, "steps"?: ["in_app" | {"type", "seconds"?, "active"?}]}`."""
+    if not isinstance(data, dict) or not isinstance(data.get("key"), str) or not data["key"]:
+        raise BadControl("a workflow needs a key")
+    steps: Any = data.get("steps", [_IN_APP])
+    if not isinstance(steps, list):
+        raise BadControl("steps must be a list")
+    return NovuWorkflow(data["key"], tuple(_step_from(step) for step in steps), bool(data.get("active", True)))
+
+
+def _step_from(data: Any) -> Step:
+    given: Any = {"type": data} if isinstance(data, str) else data
+    if not isinstance(given, dict) or given.get("type") not in (*CHANNELS, "delay"):
+        raise BadControl(f"a step is one of {', '.join(CHANNELS)} or delay")
+    return Step(given["type"], float(given.get("seconds", 0)), bool(given.get("active", True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Whose key it is; idempotency is scoped by `organization`, everything else by `id`."""
+
+    id: str
+    name: str
+    organization: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer of GET /v1/environments/me."""
+        kind = "prod" if self.name == "Production" else "dev"
+        names = {"_id": self.id, "name": self.name, "_organizationId": self.organization}
+        return names | {"identifier": f"app-{self.id[-8:]}", "type": kind}
+
+
+class Registry:
+    """The stand-in's environments, Novu workflows, tenants and topics."""
+
+    def __init__(self, api_key: str) -> None:
+        self.environments: dict[str, Environment] = {}
+        self.workflows = {
+            key: NovuWorkflow(key, tuple(Step(channel) for channel in channels))
+            for key, channels in DEFAULT_WORKFLOWS.items()
+        }
+        self.tenants: set[str] = set()
+        self.topics: dict[str, set[str]] = {}
+        self.add_environment(api_key, "Development")
+
+    def add_environment(self, api_key: str, name: str, organization: str = "") -> Environment:
+        """A further key; by default in the organization of the first one."""
+        number = len(self.environments) + 1
+        owner = organization or f"{1:08x}{0:016x}"
+        self.environments[api_key] = Environment(f"{2:08x}{number:016x}", name, owner)
+        return self.environments[api_key]
+
+    def add_workflow(self, workflow: NovuWorkflow) -> None:
+        """Create or replace."""
+        self.workflows[workflow.key] = workflow
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything registered; keys stay out."""
+        return {
+            "environments": [environment.as_json() for environment in self.environments.values()],
+            "workflows": [workflow.as_json() for workflow in self.workflows.values()],
+            "tenants": sorted(self.tenants),
+            "topics": {key: sorted(members) for key, members in self.topics.items()},
+        }

@@ -1,0 +1,126 @@
+"""Accepting triggers: the status Novu answers for an event, and the queueing that makes it an effect.
+
+`processed` says queued, nothing more; a transactionId is not looked at here.
+"""
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Refusal, success
+from dispatcher.devstack.fake_novu.call import Call
+from dispatcher.devstack.fake_novu.events import Event, check_bulk, check_single, check_sizes, item_sentences
+from dispatcher.devstack.fake_novu.ledger import Ledger
+from dispatcher.devstack.fake_novu.registry import NovuWorkflow, Registry
+from dispatcher.devstack.fake_novu.settings import Config
+from dispatcher.devstack.fake_novu.worker import NovuWorker, Queued, queued
+
+
+class Triggers:
+    """The three trigger endpoints."""
+
+    def __init__(self, config: Config, registry: Registry, ledger: Ledger, worker: NovuWorker) -> None:
+        self._config = config
+        self._registry = registry
+        self._ledger = ledger
+        self._worker = worker
+
+    async def single(self, call: Call) -> Answer:
+        """POST /v1/events/trigger."""
+        return await self._one(call, broadcast=False)
+
+    async def broadcast(self, call: Call) -> Answer:
+        """POST /v1/events/trigger/broadcast."""
+        return await self._one(call, broadcast=True)
+
+    async def bulk(self, call: Call) -> Answer:
+        """POST /v1/events/trigger/bulk: one result per event, in order."""
+        check_bulk(call.json)
+        await self._work(call)
+        accepted: list[Queued] = []
+        results = [self._item(call, event, accepted) for event in call.events]
+        # Newer versions put all events of a call into the queue in one go; so do we.
+        self._enqueue(call, accepted)
+        return success(results, 201)
+
+    async def _one(self, call: Call, *, broadcast: bool) -> Answer:
+        check_single(call.json, broadcast=broadcast)
+        await self._work(call)
+        accepted: list[Queued] = []
+        result = self._judge(call, call.events[0], accepted)
+        self._enqueue(call, accepted)
+        return success(result, 201)
+
+    async def _work(self, call: Call) -> None:
+        if not self._config.legacy:
+            check_sizes(call.events, len(call.body))
+        if self._config.latency_ms > 0:
+            await asyncio.sleep(self._config.latency_ms / 1000)
+
+    def _item(self, call: Call, event: Event, accepted: list[Queued]) -> dict[str, Any]:
+        sentences = item_sentences(event)
+        if not sentences:
+            try:
+                return self._judge(call, event, accepted)
+            except Refusal as refusal:
+                sentences = [str(refusal.message)]
+        return self._result("error", event.transaction_id, sentences)
+
+    def _judge(self, call: Call, event: Event, accepted: list[Queued]) -> dict[str, Any]:
+        """Novu's answer for one event; an accepted one is appended to `accepted`."""
+        fault = call.fault
+        if fault is not None and fault.kind == "item_error" and fault.concerns(event):
+            return self._result(fault.result or "error", event.transaction_id, [fault.message or "Internal error"])
+        workflow = self._registry.workflows.get(event.name or "")
+        if workflow is None:
+            raise Refusal(422, "workflow_not_found")
+        transaction_id = event.transaction_id or str(uuid.uuid4())
+        status = self._refusal_status(workflow, event)
+        if status is not None:
+            return self._result(status, transaction_id)
+        self._store_attachments(event.payload)
+        heard = self._valid(event)
+        accepted.append(queued(call.owner.id, transaction_id, workflow, heard))
+        return self._result("processed", transaction_id)
+
+    def _refusal_status(self, workflow: NovuWorkflow, event: Event) -> str | None:
+        if not workflow.active:
+            return "trigger_not_active"
+        if self._config.legacy and not workflow.steps:
+            return "no_workflow_steps_defined"
+        if self._config.legacy and not workflow.running:
+            return "no_workflow_active_steps_defined"
+        if event.tenant is not None and event.tenant not in self._registry.tenants:
+            return "no_tenant_found"
+        if event.recipients and not self._valid(event).recipients:
+            return "invalid_recipients"
+        return None
+
+    def _valid(self, event: Event) -> Event:
+        """Newer versions drop invalid recipients silently, and refuse when nobody is left."""
+        refused = self._config.refused_recipients
+        if not refused or self._config.legacy:
+            return event
+        return event._replace(recipients=tuple(entry for entry in event.recipients if entry.name not in refused))
+
+    def _store_attachments(self, payload: Any) -> None:
+        if not self._config.object_storage and isinstance(payload, dict) and payload.get("attachments"):
+            raise Refusal(500, INTERNAL_ERROR)
+
+    def _result(self, status: str, transaction_id: str | None, error: list[str] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = {"acknowledged": True, "status": status}
+        if error is not None:
+            result["error"] = error
+        if transaction_id is not None and (status == "processed" or not self._config.legacy):
+            result["transactionId"] = transaction_id
+        return result
+
+    def _enqueue(self, call: Call, accepted: list[Queued]) -> None:
+        """From here on the triggers exist: count the effects and hand over to the worker."""
+        at = time.time()
+        for item in accepted:
+            for recipient in item.recipients:
+                self._ledger.accepted((item.environment, item.transaction_id, recipient.name), item.workflow.key, at)
+            call.effects += len(item.recipients)
+        self._worker.submit(accepted)

@@ -1,0 +1,163 @@
+"""The part of Novu behind its API: takes queued events, makes runs, and silently loses what is wrong with them.
+
+The check for a duplicate transactionId sits here, late and not atomic: it looks for a stored job, and the own job is
+stored `worker_delay_ms` afterwards. Events picked up in between all pass. At most `worker_concurrency` events are
+between look and store; the rest waits in the queue.
+"""
+
+import asyncio
+import re
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from dispatcher.devstack.fake_novu.events import EVERYONE, Event, Recipient
+from dispatcher.devstack.fake_novu.ledger import Ledger
+from dispatcher.devstack.fake_novu.registry import NovuWorkflow, Registry
+from dispatcher.devstack.fake_novu.runs import Run, RunStore
+from dispatcher.devstack.fake_novu.settings import Config
+
+MAX_LOSSES = 10_000
+MAX_SUBSCRIBERS = 600_000
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
+
+
+class Queued(NamedTuple):
+    """An accepted event; the payload is not carried along."""
+
+    environment: str
+    transaction_id: str
+    workflow: NovuWorkflow
+    recipients: tuple[Recipient, ...]
+    actor: str | None
+
+
+class Loss(NamedTuple):
+    """A recipient the API called processed and the worker gave up on."""
+
+    environment: str
+    transaction_id: str
+    subscriber: str
+    reason: str
+
+
+class _Lost(Exception):
+    """The whole event ends here."""
+
+
+def queued(environment: str, transaction_id: str, workflow: NovuWorkflow, event: Event) -> Queued:
+    """What the API hands to the worker."""
+    return Queued(environment, transaction_id, workflow, event.recipients, event.actor)
+
+
+class NovuWorker:
+    """Consumes the queue on timers of the running loop; nothing to start or stop."""
+
+    def __init__(self, config: Config, registry: Registry, ledger: Ledger) -> None:
+        self._config = config
+        self._registry = registry
+        self._ledger = ledger
+        self.runs = RunStore()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget queue, runs and subscribers; timers that still fire find an old generation and do nothing."""
+        self.runs.clear()
+        self.queue: deque[Queued] = deque()
+        self.subscribers: dict[tuple[str, str], dict[str, Any] | None] = {}
+        self.losses: deque[Loss] = deque(maxlen=MAX_LOSSES)
+        self.in_flight = self.duplicates = 0
+        self._generation = object()
+
+    def submit(self, events: list[Queued]) -> None:
+        """Queue accepted events and start on them if a slot is free."""
+        self.queue.extend(events)
+        self.pump()
+
+    def pump(self) -> None:
+        """Pick up as many events as there are slots: look for duplicates now, store later."""
+        free = max(0, self._config.worker_concurrency - self.in_flight)
+        if self._config.worker_paused or not self.queue or not free:
+            return
+        batch = [self.queue.popleft() for _ in range(min(free, len(self.queue)))]
+        fresh = [item for item in batch if not self.runs.exists(item.environment, item.transaction_id)]
+        self.duplicates += len(batch) - len(fresh)
+        self.in_flight += len(batch)
+        delay = self._config.worker_delay_ms / 1000
+        asyncio.get_running_loop().call_later(delay, self._store, fresh, len(batch), self._generation)
+
+    def _store(self, batch: list[Queued], slots: int, generation: object) -> None:
+        if generation is not self._generation:
+            return
+        self.in_flight -= slots
+        for item in batch:
+            self._process(item)
+        self.pump()
+
+    def _process(self, item: Queued) -> None:
+        try:
+            recipients = [found for recipient in item.recipients for found in self._resolve(item, recipient)]
+        except _Lost as lost:
+            self._lose(item, ",".join(recipient.name for recipient in item.recipients), str(lost))
+            return
+        for recipient in {recipient.name: recipient for recipient in recipients}.values():
+            self._notify(item, recipient)
+
+    def _resolve(self, item: Queued, recipient: Recipient) -> list[Recipient]:
+        """Topics and broadcasts become subscribers here, not in the API."""
+        if recipient.name == EVERYONE:
+            return [Recipient(name) for owner, name in self.subscribers if owner == item.environment]
+        if recipient.topic is None:
+            return [recipient]
+        members = self._registry.topics.get(recipient.topic)
+        if members is None:
+            raise _Lost(f"Topic {recipient.topic} not found")
+        excluded = (recipient.fields or {}).get("exclude")
+        left_out = {item.actor, *(excluded if isinstance(excluded, list) else [])}
+        return [Recipient(member) for member in sorted(members - left_out)]
+
+    def _notify(self, item: Queued, recipient: Recipient) -> None:
+        reason = _fault(recipient)
+        if reason is not None:
+            self._lose(item, recipient.name, reason)
+            return
+        self._remember(item.environment, recipient)
+        if item.workflow.running:
+            self._run(item, recipient)
+
+    def _remember(self, environment: str, recipient: Recipient) -> None:
+        """Unknown subscribers come to exist; absent fields keep their value, an explicit null wipes it."""
+        who = (environment, recipient.name)
+        known = self.subscribers.get(who)
+        # Most subscribers are a bare id, and there may be hundreds of thousands of them.
+        self.subscribers[who] = {**(known or {}), **recipient.fields} if recipient.fields else known
+        if len(self.subscribers) > MAX_SUBSCRIBERS:
+            del self.subscribers[next(iter(self.subscribers))]
+
+    def _run(self, item: Queued, recipient: Recipient) -> None:
+        run = self.runs.create(item.environment, item.transaction_id, recipient.name, item.workflow, time.time())
+        self._ledger.ran((item.environment, item.transaction_id, recipient.name), item.workflow.key)
+        self._advance(run, self._generation)
+
+    def _advance(self, run: Run, generation: object) -> None:
+        seconds = run.advance()
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, self._wake, run, generation)
+
+    def _wake(self, run: Run, generation: object) -> None:
+        if run.canceled or generation is not self._generation:
+            return
+        run.position += 1
+        self._advance(run, generation)
+
+    def _lose(self, item: Queued, subscriber: str, reason: str) -> None:
+        self.losses.append(Loss(item.environment, item.transaction_id, subscriber, reason))
+
+
+def _fault(recipient: Recipient) -> str | None:
+    if not recipient.name:
+        return "subscriberId under property to is not configured"
+    email = recipient.fields.get("email") if recipient.fields else None
+    if isinstance(email, str) and not _EMAIL.fullmatch(email):
+        return "email must be an email"
+    return None

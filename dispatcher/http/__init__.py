@@ -1,1 +1,0 @@
-"""The health port of `run` and `web`: health, status and metrics over HTTP."""

@@ -1,0 +1,47 @@
+"""A claim: its limits, the rows that it took, and the workflows to start for them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One workflow to start for what a claim took."""
+
+    workflow_id: str
+    notification_ids: list[int]
+    solo: bool
+    enterprise: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSizes:
+    """How much one claim takes: `limit` rows, never more than `capacity` in flight for the node; up to `solo_max` rows
+    in all get a workflow each, more are cut into batches of `batch_size`."""
+
+    limit: int
+    capacity: int
+    solo_max: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim took, as workflows to start, and how many rows there was room for."""
+
+    room: int
+    starts: list[Start]
+
+    @property
+    def rows(self) -> int:
+        """How many rows were taken; fewer than `room` means that nothing else is due."""
+        return sum(len(start.notification_ids) for start in self.starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Rows whose lease ran out, with the workflow that carried them."""
+
+    workflow_id: str
+    solo: bool
+    ids: list[int]
+    fences: list[int]

@@ -1,0 +1,118 @@
+"""A notification and its recipients, as one run holds them, and a recipient whose trigger is to be cancelled."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from math import inf
+
+
+class State(StrEnum):
+    """A recipient's state in the ledger."""
+
+    PLANNED = "planned"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Recipient:
+    """One recipient of one generation, as the ledger knows it and as this run changes it."""
+
+    id: str
+    ordinal: int
+    transaction_id: str
+    state: State = State.PLANNED
+    epoch: int = 0
+    call_key: str | None = None
+    call_ordinal: int | None = None
+    outcome: str | None = None
+    error: str | None = None
+    retry_after: float = 0
+    """Seconds to wait before the next call, as this run learned."""
+    held: bool = False
+    """Whether that wait is nobody's failure, so that it spends no try."""
+    unwritten: bool = False
+    """Whether this run heard something of which the ledger does not know yet."""
+    call_hash: str | None = None
+    call_age: float = 0
+    first_call_age: float = 0
+    """What the last call carried, and how many seconds ago it and the first one left, when the run took the row."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether no further call is made for this recipient."""
+        return self.state in (State.ACCEPTED, State.REFUSED, State.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The status a notification ends its run with. `wait`: until the automatic retry; None: there is none."""
+
+    status: str
+    details: str
+    first_transaction: str | None
+    wait: timedelta | None
+    reason: str | None
+
+
+@dataclass(slots=True)
+class Notification:
+    """One row a run holds, with what a call to Novu needs. `refusal`: why it can never be sent as it is."""
+
+    id: int
+    generation: int
+    fence: int
+    attempts: int
+    age: timedelta
+    workflow_key: str = ""
+    payload: str = "{}"
+    overrides: str | None = None
+    body_hash: str = ""
+    refusal: str | None = None
+    recipients: list[Recipient] = field(default_factory=list[Recipient])
+    conclusion: Conclusion | None = None
+    handed_back: bool = False
+    waited: float = inf
+    """Seconds from its insert, or the time it was scheduled for, until this run took it."""
+    taken: float = field(default_factory=time.monotonic)
+    """When that was, by this process's clock."""
+    fresh: bool = False
+    """Whether this is the first sending, and no call was made before."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether another call could still change something."""
+        return any(not recipient.settled for recipient in self.recipients)
+
+
+@dataclass(slots=True)
+class Cancel:
+    """One recipient of a retracted notification, to be taken back at Novu; nobody else does so until `until`.
+
+    `wait`: until the next try; None: it is over.
+    """
+
+    notification_id: int
+    generation: int
+    recipient: str
+    transaction_id: str
+    state: str
+    until: datetime
+    tries: int
+    call_age: timedelta
+    outcome: str = ""
+    error: str | None = None
+    wait: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient a run is."""
+
+    lease: timedelta
+    max_runs: int
+    retry_horizon: timedelta

@@ -1,0 +1,1 @@
+"""Logs, redaction of secrets, metrics, and the health of this process."""

@@ -1,0 +1,204 @@
+"""One event, one line: structlog for us and the standard library's loggers of others, through one pipeline.
+
+Every line has `level`, `timestamp` (UTC), `component` and `event`, a word a machine can match; context follows, an
+exception as `raised`. Lines are bounded and free of control characters and secrets. A reader that is gone or does not
+read, or a value that cannot be written, costs the line, never the program.
+"""
+
+import io
+import json
+import logging
+import os
+import re
+import select
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from dispatcher.telemetry.redaction import escaped, redact, redact_text
+
+LONGEST_LINE = 10_000  # bytes; Heroku's log router splits longer ones
+PATIENCE_MILLISECONDS = 50
+_FIRST_KEYS = ("timestamp", "level", "component", "event")
+# Chatty at info, and at debug they would print request headers.
+_QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "psycopg.pool", "hpack")
+
+
+def get_logger(component: str) -> FilteringBoundLogger:
+    """Return the logger of one part of the program; safe to call at import, before `configure`."""
+    return cast(FilteringBoundLogger, structlog.get_logger(f"dispatcher.{component}", component=component))
+
+
+def configure(format: str, level: str, *, stream: TextIO | None = None) -> None:  # noqa: A002  (the setting's name)
+    """Send every log of the process to `stream`: stderr, unless a long-running command says stdout."""
+    target = stream or sys.stderr
+    terminal = _is_terminal(target)
+    number = logging.getLevelNamesMapping()[level.upper()]
+    style = ("console" if terminal else "json") if format == "auto" else format
+    handler = _Lines(_unhurried(target))
+    handler.setFormatter(_formatter(style, colors=terminal and not os.environ.get("NO_COLOR")))
+    logging.basicConfig(handlers=[handler], level=number, force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def overhear(handler: logging.Handler) -> None:
+    """Give every record from info on to `handler` too, whatever level is written; of ours the message is the event."""
+    root = logging.getLogger()
+    for writer in root.handlers:
+        writer.setLevel(root.level)
+    root.addHandler(handler)
+    if root.level > logging.INFO:
+        root.setLevel(logging.INFO)
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode must not cost lines
+    return stream is not None and stream.isatty()  # None: the descriptor was closed before we started
+
+
+class _Lines(logging.StreamHandler[Any]):
+    """Writes lines; a line that cannot be formatted or written is given up."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the standard library's name)
+        """Say nothing: the reader is gone, or a value's own text raised, and printing here could raise again."""
+
+
+class _Unhurried:
+    """A stream for a reader who may stop reading: lines that do not fit into the pipe are lost, never cut, never waited
+    for but once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._descriptor = stream.fileno()
+        self._encoding = stream.encoding
+        self._ready = select.poll()
+        self._ready.register(self._descriptor, select.POLLOUT)
+        self._reads = True
+        self._rest = b""
+
+    def write(self, line: str) -> None:
+        """Write a line, if the one before it is through."""
+        self._rest = self._push(self._rest)
+        if not self._rest:
+            self._rest = self._push(line.encode(self._encoding, "backslashreplace"))
+
+    def _push(self, data: bytes) -> bytes:
+        """Write what fits; return the rest. A reader who is only slow gets a moment."""
+        while data:
+            self._reads = bool(self._ready.poll(PATIENCE_MILLISECONDS if self._reads else 0))
+            if not self._reads:
+                break
+            data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+        return data
+
+
+def _unhurried(stream: TextIO) -> TextIO | _Unhurried:
+    """Return what writes to `stream` without waiting; a stream in memory is one already."""
+    try:
+        return _Unhurried(stream)
+    except (AttributeError, OSError, ValueError):
+        return stream
+
+
+def _formatter(style: str, *, colors: bool) -> logging.Formatter:
+    clean = str if style == "json" else escaped
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, _foreign],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _dyno(os.environ.get("DYNO")),
+            _exception,
+            _redacted(clean),
+            _bounded(_renderer(style, colors=colors)),
+        ],
+    )
+
+
+def _renderer(style: str, *, colors: bool) -> Processor:
+    if style == "json":
+        return structlog.processors.JSONRenderer()
+    if style == "logfmt":
+        return structlog.processors.LogfmtRenderer(key_order=_FIRST_KEYS, bool_as_flag=False)
+    return structlog.dev.ConsoleRenderer(colors=colors)
+
+
+def _foreign(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Give a library's record our keys: its sentence is a message, not a word to match."""
+    record: logging.LogRecord = event["_record"]
+    return {**event, "event": "library", "component": record.name, "message": event["event"]}
+
+
+def _dyno(name: str | None) -> Processor:
+    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return {**event, "dyno": name} if name else event
+
+    return add
+
+
+def _exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Turn the exception, if any, into one text field."""
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+    if error is None and given:
+        error = sys.exc_info()[1]
+    return event if error is None else {**event, "raised": describe(error)}
+
+
+def describe(error: BaseException, depth: int = 0) -> str:
+    """Return type, message, innermost frames and causes of `error` in one short text."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    # Redacted piece by piece: what hides the rest of a message must not hide where it happened and why.
+    text = f"{kind(error)}: {redact_text(str(error))[:1_500]}" + (f" [{places}]" if places else "")
+    if depth >= 3:
+        return text
+    inner = error.exceptions[:3] if isinstance(error, BaseExceptionGroup) else ()
+    text += "".join(f" | {describe(one, depth + 1)}" for one in inner)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{text} <- {describe(cause, depth + 1)}" if cause else text
+
+
+def kind(error: BaseException) -> str:
+    """Return an error's class, and PostgreSQL's code where it has one: it tells what is wrong and carries no data."""
+    code = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+
+def _redacted(clean: Callable[[str], str]) -> Processor:
+    def apply(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        first = {key: event[key] for key in _FIRST_KEYS if key in event}
+        whole: dict[str, Any] = redact({**first, **event}, clean)
+        return {re.sub(r"[^\w.-]", "_", key): value for key, value in whole.items()}
+
+    return apply
+
+
+def _bounded(render: Processor) -> Processor:
+    """Render, and when the line gets too long render its beginning as text under the same first keys."""
+
+    def apply(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        line = str(render(logger, method, dict(event)))
+        if len(line.encode(errors="replace")) <= LONGEST_LINE:
+            return line
+        first = {key: str(event.get(key, ""))[:200] for key in _FIRST_KEYS}
+        rest = json.dumps(event, default=str)[: LONGEST_LINE // 3]  # ASCII; quoting it again at most doubles it
+        return str(render(logger, method, first | {"truncated": rest}))
+
+    return apply

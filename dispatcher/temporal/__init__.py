@@ -1,0 +1,1 @@
+"""Temporal: the client, and starting workflows."""
