@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kent_server
 import psycopg
 import pytest
 import structlog
-from kent_server import Kent, counted
 from pydantic import SecretStr
 
 from dispatcher.alerting import alerts
@@ -22,6 +20,8 @@ from dispatcher.config.settings import Settings
 from dispatcher.models.errors import Unreachable
 from dispatcher.telemetry import logs
 from dispatcher.telemetry.health import Condition
+from tests.support import kent_server
+from tests.support.kent_server import Kent, counted
 
 URL = "postgresql://app:marker-of-the-password@db.example.com/shop"
 KEY = "marker-of-the-key"

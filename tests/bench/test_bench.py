@@ -4,15 +4,14 @@ import asyncio
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import flood
 from dispatcher.devstack.processes import free_port
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 CONTESTANTS = {"floor", "dispatcher", "pgqueuer", "procrastinate"}
 
 

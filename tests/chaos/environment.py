@@ -4,21 +4,20 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from house import House, Process, open_house
-from invariants import PREPARE
-from proxy import FaultProxy, proxied
 
 from dispatcher.devstack import postgres, temporal
 from dispatcher.devstack.fake_novu.process import running as standin_running
 from dispatcher.devstack.processes import free_port
-from dispatcher.install import create_dev_schema, install
+from tests.support.databases import install_outbox, prepare_invariants
+from tests.support.proxy import FaultProxy, proxied
+from tests.support.stack import Process, Stack, open_stack
 
 SETTINGS = {"DISPATCHER_LEASE": "6s", "DISPATCHER_SWEEP_INTERVAL": "2s", "SUBSCRIPTION_RECONNECT_DELAY": "200"}
 POSTGRES = {"fsync": "off", "max_connections": "200"}
@@ -68,7 +67,7 @@ class Slot:
 class World:
     """Everything a fault can reach."""
 
-    house: House
+    stack: Stack
     postgres: ControlledServer
     temporal: ControlledServer
     slots: list[Slot] = field(default_factory=list[Slot])
@@ -91,7 +90,7 @@ class World:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(self.house.url, autocommit=True) as connection:
+                async with await psycopg.AsyncConnection.connect(self.stack.url, autocommit=True) as connection:
                     cursor = await connection.execute(statement.encode(), parameters or None)
                     return await cursor.fetchall() if cursor.description else []
             except psycopg.OperationalError:
@@ -105,7 +104,7 @@ class World:
 
     def start(self, slot: Slot) -> None:
         """Put a new process into a slot."""
-        slot.process = self.house.start(**slot.settings)
+        slot.process = self.stack.start(**slot.settings)
         self.starts += 1
 
     async def supervise(self) -> None:
@@ -128,8 +127,8 @@ class World:
                 await road.heal()
                 with suppress(OSError):
                     await road.open()
-        await self.house.novu.clear_faults()
-        await self.house.novu.configure(latency_ms=0)
+        await self.stack.novu.clear_faults()
+        await self.stack.novu.configure(latency_ms=0)
 
     async def stop(self) -> None:
         """Ask every dispatcher to go; each has to leave in time and in order."""
@@ -140,53 +139,38 @@ class World:
                 self.findings.append(f"{slot.process.log.name} left with {code} after SIGTERM")
 
 
-async def eventually(fact: Callable[[], Awaitable[Any]], within: float) -> Any:
-    """Return what `fact` returns once that is true, or its last word when the time is up."""
-    deadline = time.monotonic() + within
-    while not (value := await fact()) and time.monotonic() < deadline:  # noqa: ASYNC110  (facts of other processes)
-        await asyncio.sleep(0.05)
-    return value
-
-
 @asynccontextmanager
 async def opened(folder: Path, dispatchers: int) -> AsyncGenerator[World]:
     """Start servers, proxies and dispatchers for the block; all of them end with it."""
     port, temporal_port = free_port(), free_port()
     database = ControlledServer(lambda: postgres.running(folder / "postgres", port=port, settings=POSTGRES))
     flows = ControlledServer(lambda: temporal.running(folder / "temporal", port=temporal_port, keep=True))
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as exits:
         for server in (database, flows):
             await server.start()
-            stack.push_async_callback(server.end)
+            exits.push_async_callback(server.end)
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        await prepare(url)
-        novu = await stack.enter_async_context(standin_running())
-        house = await stack.enter_async_context(open_house(url, f"127.0.0.1:{temporal_port}", novu, folder))
-        world = World(house, database, flows)
+        await install_outbox(url)
+        await prepare_invariants(url)
+        novu = await exits.enter_async_context(standin_running())
+        stack = await exits.enter_async_context(open_stack(url, f"127.0.0.1:{temporal_port}", novu, folder))
+        world = World(stack, database, flows)
         for number in range(dispatchers):
-            world.slots.append(await open_slot(world, number, stack))
+            world.slots.append(await open_slot(world, number, exits))
         yield world
 
 
-async def prepare(url: str) -> None:
-    """Make XNovu's tables, ours, and what the invariants need."""
-    await create_dev_schema(url)
-    await install(url)
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute(PREPARE)
-
-
-async def open_slot(world: World, number: int, stack: AsyncExitStack) -> Slot:
+async def open_slot(world: World, number: int, exits: AsyncExitStack) -> Slot:
     """Open the proxies of one slot and start its dispatcher."""
-    house = world.house
-    database = int(house.url.rsplit("/", 1)[0].rsplit(":", 1)[1])
+    stack = world.stack
+    database = int(stack.url.rsplit("/", 1)[0].rsplit(":", 1)[1])
     ports = {
         "postgres": database,
         "listen": database,
-        "temporal": int(house.temporal_address.rsplit(":", 1)[1]),
-        "novu": house.novu_port,
+        "temporal": int(stack.temporal_address.rsplit(":", 1)[1]),
+        "novu": stack.novu_port,
     }
-    roads = {name: await stack.enter_async_context(proxied("127.0.0.1", port)) for name, port in ports.items()}
+    roads = {name: await exits.enter_async_context(proxied("127.0.0.1", port)) for name, port in ports.items()}
     through = {name: f"postgresql://postgres@127.0.0.1:{roads[name].port}/postgres" for name in ("postgres", "listen")}
     settings = SETTINGS | {
         "DATABASE_URL": through["postgres"],
@@ -195,4 +179,4 @@ async def open_slot(world: World, number: int, stack: AsyncExitStack) -> Slot:
         "NOVU_API_URL": f"http://127.0.0.1:{roads['novu'].port}",
     }
     world.starts += 1
-    return Slot(number, roads, settings, house.start(**settings))
+    return Slot(number, roads, settings, stack.start(**settings))

@@ -5,10 +5,10 @@ import struct
 from contextlib import suppress
 from random import Random
 
-from proxy import FaultProxy
-
-from chaos.injections import injection, met, some_slots
-from chaos.world import World, eventually
+from tests.chaos.environment import World
+from tests.chaos.injections import injection, met, some_slots
+from tests.support.proxy import FaultProxy
+from tests.support.waits import last_value
 
 ROADS = ("postgres", "listen", "temporal", "novu")
 NAMED = {
@@ -36,7 +36,7 @@ async def counted(proxies: list[FaultProxy], *names: str, within: float) -> int:
     async def more() -> int:
         return sum(proxy.counts[name] for proxy in proxies for name in names) - before
 
-    return await eventually(more, within)
+    return await last_value(more, within, every=0.05)
 
 
 @injection("stalled road")
@@ -183,7 +183,7 @@ async def trap(world: World, dice: Random) -> str:
     try:
         proxy.reset()  # statements go by name once they are prepared; a new connection says them in full
         proxy.trap(pattern)
-        met(await eventually(closed, 10), f"nobody said {pattern!r}")
+        met(await last_value(closed, 10, every=0.05), f"nobody said {pattern!r}")
         await asyncio.sleep(dice.uniform(0.2, 2))
     finally:
         proxy.reset()
@@ -201,5 +201,5 @@ async def unlisten(world: World, dice: Random) -> str:
     async def forgot() -> int:
         return await world.value("select count(*) from pg_stat_activity where query = 'unlisten *'")
 
-    met(await eventually(forgot, 5), "no session took it")
+    met(await last_value(forgot, 5, every=0.05), "no session took it")
     return f"slot {slot.number}"

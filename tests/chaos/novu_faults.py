@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 
-from chaos.injections import injection, met
-from chaos.on_processes import state_of
-from chaos.world import World, eventually
+from tests.chaos.environment import World
+from tests.chaos.injections import injection, met
+from tests.chaos.process_faults import state_of
+from tests.support.waits import last_value
 
 RULES: dict[str, dict[str, Any]] = {
     "Novu 500": {"kind": "status", "status": 500},
@@ -40,12 +41,12 @@ async def slow(world: World, dice: Random) -> str:
     """Every answer takes a while."""
     latency, seconds = dice.randint(50, 2500), dice.uniform(3, 8)
     try:
-        await world.house.novu.configure(latency_ms=latency)
-        before = (await world.house.novu.summary()).requests
+        await world.stack.novu.configure(latency_ms=latency)
+        before = (await world.stack.novu.summary()).requests
         await asyncio.sleep(seconds)
-        asked = (await world.house.novu.summary()).requests - before
+        asked = (await world.stack.novu.summary()).requests - before
     finally:
-        await world.house.novu.configure(latency_ms=0)
+        await world.stack.novu.configure(latency_ms=0)
     met(asked, "nobody asked")
     return f"{latency} ms for {seconds:.1f} s, {asked} requests"
 
@@ -53,7 +54,7 @@ async def slow(world: World, dice: Random) -> str:
 @injection("Novu paused")
 async def paused(world: World, dice: Random) -> str:
     """Novu's process stands still."""
-    pid, seconds = world.house.novu.pid, dice.uniform(1, 4)
+    pid, seconds = world.stack.novu.pid, dice.uniform(1, 4)
     os.kill(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
@@ -70,16 +71,16 @@ def scripted(name: str, rule: dict[str, Any]) -> None:
     async def strike(world: World, dice: Random) -> str:
         times = dice.randint(1, 6)
         async with world.rules:
-            await world.house.novu.add_fault(**rule, times=times)
-            place = len(await world.house.novu.struck()) - 1
+            await world.stack.novu.add_fault(**rule, times=times)
+            place = len(await world.stack.novu.struck()) - 1
 
         async def struck() -> int:
             try:
-                return (await world.house.novu.struck())[place]
+                return (await world.stack.novu.struck())[place]
             except httpx.HTTPError:  # paused meanwhile
                 return 0
 
-        count = await eventually(struck, STRUCK_SECONDS)
+        count = await last_value(struck, STRUCK_SECONDS, every=0.05)
         met(count, "no call met it")
         return f"{count} of {times} calls so far"
 

@@ -9,8 +9,9 @@ from random import Random
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from chaos.injections import injection, met
-from chaos.world import World, eventually
+from tests.chaos.environment import World
+from tests.chaos.injections import injection, met
+from tests.support.waits import last_value
 
 
 def state_of(pid: int) -> str:
@@ -49,7 +50,7 @@ async def pause(world: World, dice: Random) -> str:
             async def stopped() -> bool:
                 return state_of(pid) == "T"
 
-            met(await eventually(stopped, 2), "it did not stop")
+            met(await last_value(stopped, 2, every=0.05), "it did not stop")
             await asyncio.sleep(seconds)
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -75,7 +76,7 @@ async def term(world: World, dice: Random) -> str:
 @injection("workflow terminated")
 async def terminate(world: World, dice: Random) -> str:
     """End a running workflow as an operator can."""
-    client = await Client.connect(world.house.temporal_address)
+    client = await Client.connect(world.stack.temporal_address)
 
     async def ended() -> str:
         for (workflow_id,) in await world.rows(
@@ -88,6 +89,6 @@ async def terminate(world: World, dice: Random) -> str:
             return workflow_id
         return ""
 
-    workflow_id = await eventually(ended, 15)
+    workflow_id = await last_value(ended, 15, every=0.05)
     met(workflow_id, "nothing ran")
     return workflow_id

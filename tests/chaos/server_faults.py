@@ -7,9 +7,10 @@ from random import Random
 
 import psycopg
 
-from chaos.injections import injection, met
-from chaos.on_processes import state_of
-from chaos.world import World, eventually
+from tests.chaos.environment import World
+from tests.chaos.injections import injection, met
+from tests.chaos.process_faults import state_of
+from tests.support.waits import last_value
 
 OURS = "datname = current_database() and application_name = 'dispatcher'"
 
@@ -67,7 +68,7 @@ async def terminated(world: World, whose: str, seconds: float) -> str:
     async def ended() -> int:
         return await world.value(f"select count(pg_terminate_backend(pid)) {others} and ({whose})")
 
-    count = await eventually(ended, seconds)
+    count = await last_value(ended, seconds, every=0.05)
     met(count, "there was none")
     return f"{count} sessions"
 
@@ -132,7 +133,7 @@ async def locked(world: World, dice: Random) -> str:
     """Somebody else locks what we need."""
     statement, seconds = dice.choice(LOCKS), dice.uniform(1, 4)
     try:
-        async with await psycopg.AsyncConnection.connect(world.house.url) as other:
+        async with await psycopg.AsyncConnection.connect(world.stack.url) as other:
             await other.execute("set lock_timeout = '10 s'")
             await other.execute(statement.encode())
             held = await (await other.execute("select count(*) from pg_locks where pid = pg_backend_pid()")).fetchone()

@@ -10,11 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from invariants import Broken, broken, load_oracle
 from temporalio.client import Client
 
-from chaos.load import EXPECTED
-from chaos.world import World, eventually
+from tests.chaos.environment import World
+from tests.chaos.load import EXPECTED
+from tests.support.invariants import Broken, broken, load_oracle
+from tests.support.waits import last_value
 
 T_LIVE = 120.0
 """Promise 1: a final status within two minutes of everything being reachable."""
@@ -69,7 +70,7 @@ async def judge(world: World) -> Verdict:
     await quiet(world, verdict)
     verdict.quiet_seconds = round(time.monotonic() - began, 1)
     await retries(world, verdict)
-    if not await eventually(lambda: none_open(world), 60):
+    if not await last_value(lambda: none_open(world), 60, every=0.05):
         verdict.findings.append("workflows are still open in Temporal")
     await world.stop()
     await look(world, verdict)
@@ -83,7 +84,7 @@ async def quiet(world: World, verdict: Verdict) -> None:
     async def idle() -> bool:
         return not await world.value(UNFINISHED) and not await world.value(HELD)
 
-    if not await eventually(idle, T_LIVE):
+    if not await last_value(idle, T_LIVE, every=0.05):
         verdict.lost = await world.value(UNFINISHED)
         verdict.findings.append(f"not quiet {T_LIVE:.0f} s after the last heal: {verdict.lost} rows without an outcome")
 
@@ -103,22 +104,22 @@ async def retries(world: World, verdict: Verdict) -> None:
 
 async def none_open(world: World) -> bool:
     """Whether Temporal has no open workflow of ours."""
-    client = await Client.connect(world.house.temporal_address)
+    client = await Client.connect(world.stack.temporal_address)
     return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 0
 
 
 async def look(world: World, verdict: Verdict) -> None:
     """Compare what is there with what should be."""
-    house = world.house
-    house.connection = await house.connection.connect(house.url, autocommit=True)
-    await house.novu.drained()
-    await load_oracle(house.connection, house.novu)
-    verdict.broken = await broken(house.connection)
+    stack = world.stack
+    stack.connection = await stack.connection.connect(stack.url, autocommit=True)
+    await stack.novu.drained()
+    await load_oracle(stack.connection, stack.novu)
+    verdict.broken = await broken(stack.connection)
     verdict.wrong = (await world.rows(WRONG, json.dumps(EXPECTED)))[:20]
-    summary = await house.novu.summary()
+    summary = await stack.novu.summary()
     verdict.doubled = summary.duplicate_pairs
     verdict.novu = {"requests": summary.requests, "effects": summary.effects, "statuses": summary.statuses}
-    verdict.statuses = await house.counts()
+    verdict.statuses = await stack.counts()
     verdict.rows = sum(verdict.statuses.values())
 
 

@@ -1,12 +1,11 @@
 """What a worker says of itself in the table of nodes, and what `dispatch` makes of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from ledger_books import Books
 
 from dispatcher.claim import worker_presence
 from dispatcher.claim.worker_presence import BELIEVED, Workforce
@@ -15,6 +14,8 @@ from dispatcher.delivery.heartbeat import Presence
 from dispatcher.novu.circuit_breaker import Gate
 from dispatcher.telemetry import health
 from dispatcher.wakeup.signal import Wake
+from tests.support.outbox_fixture import OutboxFixture
+from tests.support.waits import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -33,40 +34,35 @@ async def beside(loop: Coroutine[None, None, None]) -> AsyncGenerator[None]:
     await asyncio.wait([task])
 
 
-async def until(fact: Callable[[], Awaitable[bool]], within: float = 20) -> None:
-    """Return when it is true."""
-    async with asyncio.timeout(within):
-        while True:
-            if await fact():
-                return
-            await asyncio.sleep(0.01)
-
-
 async def welcome() -> bool:
     return True
 
 
-async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(books: Books, monkeypatch: pytest.MonkeyPatch):
+async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(
+    outbox_fixture: OutboxFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 3600)
-    gate, held = Gate(welcome), await books.held()
+    gate, held = Gate(welcome), await outbox_fixture.held()
 
     async def believed() -> bool:
-        return await books.outbox.has_worker(BELIEVED)
+        return await outbox_fixture.outbox.has_worker(BELIEVED)
 
     async def not_believed() -> bool:
         return not await believed()
 
-    async with beside(Presence(books.outbox, gate).run()):
-        await until(believed)
+    async with beside(Presence(outbox_fixture.outbox, gate).run()):
+        await eventually(believed, "a worker that is believed", 20)
         gate.shut("HTTP 401")
-        await until(not_believed, BELIEVED.total_seconds() / 2)
-    assert await books.status(held.id) == "PROCESSING"
-    assert await books.outbox.in_flight() == 1, "what it holds it keeps"
+        await eventually(not_believed, "a worker that is not believed", BELIEVED.total_seconds() / 2)
+    assert await outbox_fixture.status(held.id) == "PROCESSING"
+    assert await outbox_fixture.outbox.in_flight() == 1, "what it holds it keeps"
 
 
-async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(books: Books, monkeypatch: pytest.MonkeyPatch):
+async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(
+    outbox_fixture: OutboxFixture, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(worker_presence, "LOOK_SECONDS", 0.01)
-    workforce, worker = Workforce(books.outbox), await books.node("worker")
+    workforce, worker = Workforce(outbox_fixture.outbox), await outbox_fixture.node("worker")
 
     async def is_open() -> bool:
         return workforce.open
@@ -79,19 +75,19 @@ async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(books: 
 
     async def hello() -> None:
         await worker.beat(role="worker", host="h", version="1", mode="EVENT")
-        await until(is_open)
+        await eventually(is_open, "an open gate", 20)
         assert not await broken()
 
     async with beside(workforce.run(Wake())):
         await hello()
         for _ in range(3):
             await worker.farewell()
-            await until(is_shut)
+            await eventually(is_shut, "a shut gate", 20)
             await asyncio.sleep(0.05)
             assert not await broken(), "it may only be starting again"
             await hello()
         monkeypatch.setattr(worker_presence, "BELIEVED", timedelta(seconds=0.5))
         await worker.farewell()
-        await until(broken)
+        await eventually(broken, "novu unhealthy", 20)
         monkeypatch.setattr(worker_presence, "BELIEVED", BELIEVED)
         await hello()

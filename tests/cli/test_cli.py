@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.config.settings import Settings, load, variables
+from tests.support.commands import run_dispatcher
 
 SECRET = "hunter2hunter2"
 SET = {
@@ -24,15 +25,7 @@ SET = {
 
 
 def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dispatcher", *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "COLUMNS": "100", **environ},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return run_dispatcher(*arguments, cwd=folder, timeout=30, environment={"COLUMNS": "100", **environ})
 
 
 def test_help_names_the_commands(tmp_path: Path) -> None:

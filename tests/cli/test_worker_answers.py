@@ -15,6 +15,7 @@ from dispatcher.cli import worker
 from dispatcher.cli.pidfile import PidFile
 from dispatcher.devstack.processes import free_port
 from dispatcher.models.errors import CheckFailed
+from tests.support.commands import run_dispatcher
 
 TOKEN = "0123456789abcdef"
 
@@ -53,9 +54,7 @@ def port() -> Iterator[Port]:
 
 
 def asked(tmp_path: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dispatcher", "worker", *words]
-    environment = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": str(tmp_path), **settings}
-    return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return run_dispatcher("worker", *words, cwd=tmp_path, environment={"XDG_STATE_HOME": str(tmp_path), **settings})
 
 
 def test_the_token_comes_from_the_file_that_was_named_and_is_shown_where_it_is_needed(tmp_path: Path, port: Port):

@@ -5,13 +5,13 @@ exactly as it was.
 from collections import Counter
 
 import pytest
-from core_values import SETTLED, histories, notification, recipient
 from hypothesis import given
 
 from dispatcher.decisions.call_planning import BULK_BYTES, BULK_EVENTS, SINGLE_CALLS, Call, Member, chunks, plan
 from dispatcher.decisions.identity import bulk_key, single_key
 from dispatcher.models.call_result import Event
 from dispatcher.models.notification import Notification, State
+from tests.decisions.sample_rows import SETTLED, histories, notification, recipient
 
 
 def fresh(count: int, *, payload: str = "{}") -> Notification:

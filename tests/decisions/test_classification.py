@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from answers_of_novu import ECHO, REPLAY, answer, assert_storable, bulk_of, error, single
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.classification import REFUSING, classify
 from dispatcher.models.call_result import Outcome, Verdict
+from tests.decisions.answers_of_novu import ECHO, REPLAY, answer, assert_storable, bulk_of, error, single
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["processed", "error"]),

@@ -1,13 +1,13 @@
 """What a recipient becomes by an outcome: an earlier call that may have had its effect is never forgotten."""
 
 import pytest
-from core_values import STATES, recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.classification import apply
 from dispatcher.models.call_result import Outcome, Verdict
 from dispatcher.models.notification import State
+from tests.decisions.sample_rows import STATES, recipient
 
 
 class TestApply:

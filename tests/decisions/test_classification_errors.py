@@ -5,12 +5,12 @@ import sys
 from typing import Any
 
 import pytest
-from answers_of_novu import ECHO, REPLAY, assert_storable, bulk_of, error, single
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.classification import MAX_RETRY_AFTER, classify
 from dispatcher.models.call_result import Verdict
+from tests.decisions.answers_of_novu import ECHO, REPLAY, assert_storable, bulk_of, error, single
 
 
 class TestErrors:

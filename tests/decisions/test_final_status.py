@@ -6,12 +6,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from core_values import STATES, notification, recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.final_status import MAX_RESULTS, conclude, status_of
 from dispatcher.models.notification import Notification, State
+from tests.decisions.sample_rows import STATES, notification, recipient
 
 MINUTE = timedelta(minutes=1)
 

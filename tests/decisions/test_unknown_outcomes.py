@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-from core_values import SETTLED, histories, notification, recipient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from dispatcher.decisions.unknown_outcomes import (
 )
 from dispatcher.models.call_result import Outcome, Verdict
 from dispatcher.models.notification import Notification, Recipient, State
+from tests.decisions.sample_rows import SETTLED, histories, notification, recipient
 
 Change = Callable[[Notification], None]
 NO_RUN = Outcome(Verdict.RETRY, "not_found")

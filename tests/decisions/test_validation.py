@@ -5,13 +5,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from core_values import taken_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.identity import body_hash, transaction_id
 from dispatcher.decisions.validation import MAX_BYTES, MAX_RECIPIENTS, read
 from dispatcher.models.notification import Notification, State
+from tests.decisions.sample_rows import taken_row
 
 DEEP = '{"a":' * 6000 + "1" + "}" * 6000
 LONG = '{"n": ' + "7" * 5000 + "}"

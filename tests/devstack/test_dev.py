@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from temporalio.client import Client
 from dispatcher import install
 from dispatcher.devstack import dev, stale_processes, variables
 from dispatcher.models.errors import ConfigurationError
+from tests.support.waits import eventually_blocking
 
 NAMES = ["DATABASE_URL", "TEMPORAL_ADDRESS", "NOVU_API_URL", "NOVU_SECRET_KEY"]
 WRITE = """
@@ -82,13 +82,6 @@ def alive(pid: int) -> bool:
     return stale_processes.command_line(pid) != ""
 
 
-def eventually(fact: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not fact():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def value(url: str, query: str, *parameters: object) -> object:
     with psycopg.connect(url, autocommit=True) as connection:
         row = connection.execute(query.encode(), parameters).fetchone()
@@ -122,7 +115,7 @@ def test_with_run_a_committed_row_is_sent(dev_with_dispatcher: Dev) -> None:
     url = dev_with_dispatcher.variables["DATABASE_URL"]
     row = value(url, WRITE)
     status = "select notification_status::text from notify.ent_notification where id = %s"
-    eventually(lambda: value(url, status, row) == "SENT")
+    eventually_blocking(lambda: value(url, status, row) == "SENT", "the row SENT", 15)
 
 
 def test_a_second_one_in_the_folder_is_refused(dev_with_dispatcher: Dev) -> None:

@@ -1,15 +1,10 @@
 """README and docs/, read for what they tell a person to type."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.support.repository import ROOT, text
+
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-
-
-def text(page: str) -> str:
-    """Return a page as one reads it."""
-    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def consoles(page: str) -> list[str]:

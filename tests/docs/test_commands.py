@@ -1,6 +1,6 @@
 """Every command of ours in README and docs/ is run; the quickstart line by line, as a newcomer types it.
 
-Lines of other programs (docker, heroku, kubectl) are only read: platforms/test_docs.py does that.
+Lines of other programs (docker, heroku, kubectl) are only read: test_pages.py does that.
 """
 
 import os
@@ -15,10 +15,11 @@ from pathlib import Path
 
 import anyio
 import pytest
-from house import House, eventually
-from pages import PAGES, commands, consoles
 
 from dispatcher.devstack.processes import free_port
+from tests.docs.doc_commands import PAGES, commands, consoles
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 BIN = Path(sys.executable).parent
 SIGN_OF_LIFE = {
@@ -53,15 +54,15 @@ def goes_on(command: str) -> str | None:
     return SIGN_OF_LIFE.get(command) or SIGN_OF_LIFE.get(" ".join(command.split()[:2]))
 
 
-def environment(house: House) -> dict[str, str]:
+def environment(stack: Stack) -> dict[str, str]:
     """What a person at a terminal has set: the owner's URL, the servers, and our command on the path."""
     return {
         "PATH": f"{BIN}:{os.environ['PATH']}",
-        "DATABASE_URL": house.url,
-        "TEMPORAL_ADDRESS": house.temporal_address,
-        "TEMPORAL_TASK_QUEUE": house.queue,
-        "NOVU_API_URL": house.novu.url,
-        "NOVU_SECRET_KEY": house.novu.api_key,
+        "DATABASE_URL": stack.url,
+        "TEMPORAL_ADDRESS": stack.temporal_address,
+        "TEMPORAL_TASK_QUEUE": stack.queue,
+        "NOVU_API_URL": stack.novu.url,
+        "NOVU_SECRET_KEY": stack.novu.api_key,
         "DISPATCHER_HTTP_PORT": str(free_port()),
         "DISPATCHER_LOG_FORMAT": "json",
     }
@@ -102,16 +103,16 @@ async def lives(process: subprocess.Popen[bytes], words: Path, sign: str) -> Non
 
 
 @pytest.mark.parametrize("line", [line for line in TYPED if goes_on(line)])
-async def test_a_command_that_goes_on_begins_and_ends(house: House, folder: Path, line: str):
-    with going_on(line, folder, environment(house)) as (process, words):
+async def test_a_command_that_goes_on_begins_and_ends(stack: Stack, folder: Path, line: str):
+    with going_on(line, folder, environment(stack)) as (process, words):
         await lives(process, words, goes_on(line) or "")
 
 
-async def test_the_commands_that_end_do_what_their_page_says(house: House):
-    variables = environment(house)
-    await house.running(DISPATCHER_HTTP_PORT=variables["DISPATCHER_HTTP_PORT"])
-    row = await house.notify()
-    await house.final(row)
+async def test_the_commands_that_end_do_what_their_page_says(stack: Stack):
+    variables = environment(stack)
+    await stack.running(DISPATCHER_HTTP_PORT=variables["DISPATCHER_HTTP_PORT"])
+    row = await stack.notify()
+    await stack.final(row)
     ending = [line for line in TYPED if not goes_on(line)]
     assert len(ending) > 20
     failed: dict[str, str] = {}
@@ -119,10 +120,10 @@ async def test_the_commands_that_end_do_what_their_page_says(house: House):
         here = re.sub(r"\bID\b", str(row), line).replace("NAME", "dispatcher_run")
         if line.startswith((LAST, "dispatcher retry", "dispatcher retract")) and "--yes" not in line:
             here += " --yes"
-        code, said = await typed(here, house.folder, variables)
+        code, said = await typed(here, stack.folder, variables)
         if code != 0:
             failed[here] = said[-800:]
-        await house.quiet()
+        await stack.quiet()
     assert failed == {}
 
 

@@ -2,9 +2,9 @@
 
 import re
 from fnmatch import fnmatch
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support.repository import ROOT
+
 ROWS = [
     line.split("|")[1:-1] for line in (ROOT / "docs/faults.md").read_text().splitlines() if re.match(r"\| F\d", line)
 ]

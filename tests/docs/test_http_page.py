@@ -4,20 +4,20 @@ import argparse
 import json
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
-from house import RUN_ROLE, House
 
 from dispatcher.install import render_grants
 from dispatcher.telemetry.health import Condition
 from dispatcher.web.api import Api
 from dispatcher.web.backlog_metrics import Numbers
 from dispatcher.web.health import Health
+from tests.support.repository import text
+from tests.support.stack import RUN_ROLE, Stack
 
-DOCS = (Path(__file__).parents[2] / "docs/http.md").read_text()
+DOCS = text("docs/http.md")
 TOKEN = "0123456789abcdef0123456789abcdef"
 SAME = ("status", "success", "async", "message", "isRunning", "totalCount", "successCount", "error")
 """Values that are always what the page says; of the others only the keys are."""
@@ -58,16 +58,16 @@ def ask(command: str) -> str:
     return httpx.request(method, asked.url, headers=headers, content=asked.body, timeout=60, trust_env=False).text
 
 
-async def test_every_command_of_the_page_does_what_the_page_says(house: House):
-    await house.connection.execute(render_grants("notify.ent_notification", RUN_ROLE, operator=True).encode())
-    process = await house.running(
+async def test_every_command_of_the_page_does_what_the_page_says(stack: Stack):
+    await stack.connection.execute(render_grants("notify.ent_notification", RUN_ROLE, operator=True).encode())
+    process = await stack.running(
         DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=TOKEN, DISPATCHER_SWEEP_INTERVAL="1s"
     )
     async with await process.http() as http:
         while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110  (the test's own limit ends it)
             await anyio.sleep(0.1)
         port = f"127.0.0.1:{http.base_url.port}"
-        real = {"127.0.0.1:3001": port, "4711": str(await house.notify()), "4712": str(await house.notify())}
+        real = {"127.0.0.1:3001": port, "4711": str(await stack.notify()), "4712": str(await stack.notify())}
         for command, shown in examples():
             assert shlex.split(command)[0] == "curl"
             answer = await anyio.to_thread.run_sync(ask, placed(command, real))

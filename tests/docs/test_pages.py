@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from outside_docker import COMPOSE
-from pages import PAGES, ROOT, commands, consoles, text
-from stated import known
+
+from tests.docs.doc_commands import PAGES, commands, consoles
+from tests.platforms.deploy_files import known
+from tests.platforms.outside_docker import COMPOSE
+from tests.support.repository import ROOT, text
 
 
 def anchors(page: str) -> set[str]:

@@ -1,14 +1,14 @@
 """The README names every command there is, and every setting that it names exists."""
 
 import re
-from pathlib import Path
 
 from typer.main import get_command
 
 from dispatcher.cli import app
 from dispatcher.config.settings import Settings, variables
+from tests.support.repository import text
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = text("README.md")
 
 
 def test_the_settings_that_it_names_exist():
@@ -26,4 +26,4 @@ def test_every_command_is_in_the_readme():
 
 
 def test_the_procfile_is_the_one_in_the_readme():
-    assert (Path(__file__).parent.parent / "Procfile").read_text() in README
+    assert text("Procfile") in README

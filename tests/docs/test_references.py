@@ -5,14 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from declared import Declared, of_the_database, of_the_process
 from pydantic_core import PydanticUndefined
-from stated import ROOT
 from typer.main import get_command
 
 from dispatcher.cli import app
 from dispatcher.config.durations import format_duration
 from dispatcher.config.settings import Settings, variables
+from tests.platforms.declared_metrics import Declared, of_the_database, of_the_process
+from tests.support.repository import ROOT
 
 DOCS = ROOT / "docs"
 
@@ -118,7 +118,7 @@ PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "settings.md": s
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_reference_is_what_the_code_says(page: str):
-    assert (DOCS / page).read_text() == PAGES[page](), "python tests/platforms/test_references.py writes it"
+    assert (DOCS / page).read_text() == PAGES[page](), "python -m tests.docs.test_references writes it"
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ Run as a program, this file writes the table.
 
 import ast
 import re
-from pathlib import Path
 
 from dispatcher.alerting.alerts import KINDS
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs/sentry.md"
 BEGIN, END = "<!-- kinds -->\n", "<!-- /kinds -->"
 TOLD_OTHERWISE = {"novu_gate_shut"}

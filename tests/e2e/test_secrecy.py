@@ -7,8 +7,10 @@ of the database with DETAIL. Then all of it is searched.
 from pathlib import Path
 from uuid import uuid4
 
-from house import RUN_ROLE, House, Process, eventually
 from temporalio.client import Client
+
+from tests.support.stack import RUN_ROLE, Process, Stack
+from tests.support.waits import eventually
 
 PAYLOAD, OVERRIDES, PASSWORD = "marker-of-the-payload", "marker-of-the-overrides", "marker-of-the-password"
 TEXT = f'{{"title": "{PAYLOAD}"}}'
@@ -30,11 +32,11 @@ async def said(process: Process, word: str, times: int = 1) -> None:
     await eventually(told, f"{word}; log:\n{process.words()[-2000:]}")
 
 
-async def histories(house: House) -> bytes:
+async def histories(stack: Stack) -> bytes:
     """Return every event of every workflow of the house, as bytes and as text."""
-    client = await Client.connect(house.temporal_address)
-    query = f"TaskQueue = '{house.queue}' or TaskQueue = '{house.queue}-lane'"
-    count = await house.value("select count(*) from dispatcher.delivery")
+    client = await Client.connect(stack.temporal_address)
+    query = f"TaskQueue = '{stack.queue}' or TaskQueue = '{stack.queue}-lane'"
+    count = await stack.value("select count(*) from dispatcher.delivery")
     found: dict[str, bytes] = {}
 
     async def all_there() -> bool:
@@ -62,39 +64,39 @@ def process_list(process: Process) -> str:
     return found
 
 
-async def test_s07_s08_s10_s27_markers_show_nowhere(house: House):
+async def test_s07_s08_s10_s27_markers_show_nowhere(stack: Stack):
     people = [str(uuid4()) for _ in range(6)]
     echo = f"title must not be {PAYLOAD}, overrides {OVERRIDES}"
-    await house.novu.add_fault("status", status=400, message=echo, recipient=people[0])
-    await house.novu.add_fault("status", status=503, message=echo, recipient=people[1], times=1)
-    await house.novu.add_fault("status", status=500, message=echo, recipient=people[2], times=1)
-    await house.novu.add_fault("reset_after", recipient=people[3], times=1)
-    url = house.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
-    process = await house.running(
+    await stack.novu.add_fault("status", status=400, message=echo, recipient=people[0])
+    await stack.novu.add_fault("status", status=503, message=echo, recipient=people[1], times=1)
+    await stack.novu.add_fault("status", status=500, message=echo, recipient=people[2], times=1)
+    await stack.novu.add_fault("reset_after", recipient=people[3], times=1)
+    url = stack.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
+    process = await stack.running(
         DATABASE_URL=url, DISPATCHER_ERROR_TEXTS="codes", DISPATCHER_LOG_LEVEL="debug", DISPATCHER_BATCH_SIZE="1"
     )
     values = {"payload": TEXT, "overrides": f'{{"email": {{"subject": "{OVERRIDES}"}}}}'}
-    refused, *sent = [await house.notify(recipients=[person], **values) for person in people[:5]]
-    poison = [await house.notify(**{**values, **columns, "recipients": [people[5]]}) for columns in POISON.values()]
-    assert await house.final(*sent) == ["SENT"] * 4
-    assert await house.final(refused, *poison) == ["FAILED"] * 6
-    assert await house.novu.struck() == [1, 1, 1, 1]
-    assert (await house.details(refused))["results"][0]["error"] == "http_400"
+    refused, *sent = [await stack.notify(recipients=[person], **values) for person in people[:5]]
+    poison = [await stack.notify(**{**values, **columns, "recipients": [people[5]]}) for columns in POISON.values()]
+    assert await stack.final(*sent) == ["SENT"] * 4
+    assert await stack.final(refused, *poison) == ["FAILED"] * 6
+    assert await stack.novu.struck() == [1, 1, 1, 1]
+    assert (await stack.details(refused))["results"][0]["error"] == "http_400"
 
     # The claim fails, then an outcome: PostgreSQL repeats the row in its DETAIL.
     for status, payload, end in (("PROCESSING", TEXT, "SENT"), ("FAILED", POISON["array"]["payload"], "FAILED")):
         before = process.words().count("CheckViolation 23514")
-        await house.rows(DETAIL.format(status))
-        row = await house.notify(recipients=[people[4]], **{**values, "payload": payload})
+        await stack.rows(DETAIL.format(status))
+        row = await stack.notify(recipients=[people[4]], **{**values, "payload": payload})
         await said(process, "CheckViolation 23514", before + 1)
-        await house.rows(HEALED)
-        assert await house.final(row) == [end]
+        await stack.rows(HEALED)
+        assert await stack.final(row) == [end]
 
-    told = await histories(house)
+    told = await histories(stack)
     assert b"CheckViolation 23514" in told, "the database's error did reach Temporal"
-    ledger = str(await house.rows(" union all ".join(LEDGER)))
-    queries = str(await house.rows("select query from pg_stat_activity where application_name like 'dispatcher%%'"))
-    outbox = str(await house.rows("select error_details::text from notify.ent_notification"))
+    ledger = str(await stack.rows(" union all ".join(LEDGER)))
+    queries = str(await stack.rows("select query from pg_stat_activity where application_name like 'dispatcher%%'"))
+    outbox = str(await stack.rows("select error_details::text from notify.ent_notification"))
     places = {
         "log": process.words(),
         "histories": told.decode(errors="replace"),
@@ -103,7 +105,7 @@ async def test_s07_s08_s10_s27_markers_show_nowhere(house: House):
         "pg_stat_activity": queries,
         "process list": process_list(process),
     }
-    markers = [PAYLOAD, OVERRIDES, PASSWORD, house.novu.api_key]
+    markers = [PAYLOAD, OVERRIDES, PASSWORD, stack.novu.api_key]
     assert [(place, marker) for place, text in places.items() for marker in markers if marker in text] == []
     named = [(place, person) for place in ("log", "histories", "process list") for person in people]
     assert [(place, person) for place, person in named if person in places[place]] == []
@@ -116,9 +118,9 @@ LEDGER = [
 ]
 
 
-async def test_novus_words_are_kept_unless_codes_are_asked_for(house: House):
-    await house.novu.add_fault("status", status=400, message="title must be shorter")
-    await house.running()
-    row = await house.notify()
-    assert await house.final(row) == ["FAILED"]
-    assert "title must be shorter" in (await house.details(row))["error"]
+async def test_novus_words_are_kept_unless_codes_are_asked_for(stack: Stack):
+    await stack.novu.add_fault("status", status=400, message="title must be shorter")
+    await stack.running()
+    row = await stack.notify()
+    assert await stack.final(row) == ["FAILED"]
+    assert "title must be shorter" in (await stack.details(row))["error"]

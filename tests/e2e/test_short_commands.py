@@ -1,6 +1,6 @@
 """No short command dies while it leaves: Temporal's native part aborts now and then in the interpreter's teardown.
 
-`EXIT_RUNS=200 pytest tests/e2e/test_exits.py` looks longer.
+`EXIT_RUNS=200 pytest tests/e2e/test_short_commands.py` looks longer.
 """
 
 import os
@@ -9,7 +9,8 @@ from collections import Counter
 
 import anyio
 import pytest
-from house import House, as_run_role
+
+from tests.support.stack import Stack, as_run_role
 
 RUNS = int(os.environ.get("EXIT_RUNS", "60"))
 AT_A_TIME = 4
@@ -40,11 +41,11 @@ PROGRAMS = {"status": ["-m", "dispatcher", "status", "--json"], "ask": ["-c", AS
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("program", PROGRAMS)
-async def test_short_commands_never_end_abnormally(house: House, program: str):
+async def test_short_commands_never_end_abnormally(stack: Stack, program: str):
     environment = {
         "PATH": os.environ["PATH"],
-        "DATABASE_URL": as_run_role(house.url),
-        "TEMPORAL_ADDRESS": house.temporal_address,
+        "DATABASE_URL": as_run_role(stack.url),
+        "TEMPORAL_ADDRESS": stack.temporal_address,
     }
     codes = Counter[int]()
     limiter = anyio.CapacityLimiter(AT_A_TIME)
@@ -52,7 +53,7 @@ async def test_short_commands_never_end_abnormally(house: House, program: str):
     async def once() -> None:
         async with limiter:
             command = [sys.executable, *PROGRAMS[program]]
-            done = await anyio.run_process(command, env=environment, cwd=house.folder, check=False)
+            done = await anyio.run_process(command, env=environment, cwd=stack.folder, check=False)
             assert done.stdout.startswith(b"{"), done.stderr
             codes[done.returncode] += 1
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from house import House
+
+from tests.support.stack import Stack
 
 
 def moved_clock(**how: str) -> dict[str, str]:
@@ -14,10 +15,10 @@ def moved_clock(**how: str) -> dict[str, str]:
     return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", **how}
 
 
-async def scheduled(house: House, within: str) -> int:
+async def scheduled(stack: Stack, within: str) -> int:
     """Insert a row that is due in so long by the database's clock."""
-    row = await house.notify(publish_status="DRAFT")
-    await house.rows(
+    row = await stack.notify(publish_status="DRAFT")
+    await stack.rows(
         "update notify.ent_notification set scheduled_for = clock_timestamp() + %s::interval,"
         " publish_status = 'PUBLISH' where id = %s",
         within,

@@ -1,4 +1,4 @@
-"""Proxies in front of each server, and a server of the test's own; the house comes from the folder above."""
+"""Proxies in front of each server, and a server of the test's own."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -6,13 +6,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from house import RUN_ROLE, House
-from own_server import OwnServer, copy_of
-from proxy import FaultProxy, proxied
-from rooms import make_template
 
 from dispatcher.devstack import postgres
 from dispatcher.devstack.postgres import PostgresServer
+from tests.faults.own_server import OwnServer, copy_of
+from tests.support.databases import make_stack_template
+from tests.support.proxy import FaultProxy, proxied
+from tests.support.stack import RUN_ROLE, Stack
 
 counter = itertools.count()
 
@@ -24,15 +24,15 @@ async def to_postgres(postgres_server: PostgresServer) -> AsyncIterator[FaultPro
 
 
 @pytest.fixture
-async def to_temporal(house: House) -> AsyncIterator[FaultProxy]:
-    host, port = house.temporal_address.split(":")
+async def to_temporal(stack: Stack) -> AsyncIterator[FaultProxy]:
+    host, port = stack.temporal_address.split(":")
     async with proxied(host, int(port)) as proxy:
         yield proxy
 
 
 @pytest.fixture
-async def to_novu(house: House) -> AsyncIterator[FaultProxy]:
-    async with proxied("127.0.0.1", house.novu_port) as proxy:
+async def to_novu(stack: Stack) -> AsyncIterator[FaultProxy]:
+    async with proxied("127.0.0.1", stack.novu_port) as proxy:
         yield proxy
 
 
@@ -47,7 +47,7 @@ async def cluster(stack_folder: Path) -> Path:
     """A stopped cluster whose database `app` has XNovu's tables and ours."""
     folder = stack_folder / "cluster"
     with postgres.running(folder, settings={"fsync": "off"}) as server:
-        await make_template(server, "app")
+        await make_stack_template(server, "app")
     return folder
 
 

@@ -1,8 +1,8 @@
 """Crash rounds: seeded traffic, a SIGKILL at a named point, another process, and then the invariants.
 
-`python tests/e2e/crash_rounds.py` plays every point with `SEEDS` seeds, a few rounds at a time, and ends with a table;
-`POINT=start-acked SEED=7` plays one of them again. Odd seeds are calm: one thing at a time, so that a call that is
-repeated betrays the point; even ones are busy.
+`python -m tests.faults.crash_rounds` plays every point with `SEEDS` seeds, a few rounds at a time, and ends with a
+table; `POINT=start-acked SEED=7` plays one of them again. Odd seeds are calm: one thing at a time, so that a call that
+is repeated betrays the point; even ones are busy.
 """
 
 import asyncio
@@ -20,15 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from crashing import POINTS
-from house import House, Process, eventually, open_house
-from invariants import broken, load_oracle
-from rooms import TEMPLATE, cloned, make_template
-
 from dispatcher.devstack import postgres, temporal
 from dispatcher.devstack.fake_novu.process import Standin, running
+from tests.faults.run_and_crash import POINTS
+from tests.support.databases import STACK_TEMPLATE, cloned, make_stack_template
+from tests.support.invariants import broken, load_oracle
+from tests.support.stack import Process, Stack, open_stack
+from tests.support.waits import eventually
 
-LAUNCHER = Path(__file__).with_name("crashing.py")
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 MOST = {"hint-read": 2, "claim-committed": 3, "ledger-written": 1}
 """The highest n that is sure to be reached; 6 for the other points."""
@@ -56,43 +55,43 @@ class Round:
     wrong: list[str]
 
 
-async def play(house: House, point: str, seed: int) -> Round:
+async def play(stack: Stack, point: str, seed: int) -> Round:
     """Play one round in a fresh house."""
     dice = random.Random(f"{point} {seed}")
     nth = dice.randint(1, MOST.get(point, 6))
-    proof = house.folder / "proof"
-    await house.novu.add_fault("status", status=503, probability=0.3, times=4, seed=seed)
-    doomed = house.start((sys.executable, str(LAUNCHER), point, str(nth), str(proof)), **QUICK)
-    await write_until_dead(house, doomed, dice, calm=seed % 2 == 1)
+    proof = stack.folder / "proof"
+    await stack.novu.add_fault("status", status=503, probability=0.3, times=4, seed=seed)
+    doomed = stack.start((sys.executable, "-m", "tests.faults.run_and_crash", point, str(nth), str(proof)), **QUICK)
+    await write_until_dead(stack, doomed, dice, calm=seed % 2 == 1)
     assert doomed.popen.wait() == -signal.SIGKILL, f"{point} {seed}: it did not die as it should: {doomed.words()}"
     killed = json.loads(proof.read_text())["at"]
     doubted = {
-        tx for (tx,) in await house.rows("select transaction_id from dispatcher.recipient where state = 'sending'")
+        tx for (tx,) in await stack.rows("select transaction_id from dispatcher.recipient where state = 'sending'")
     }
-    await house.running(**QUICK)
-    await house.quiet()
+    await stack.running(**QUICK)
+    await stack.quiet()
     rescue = time.time() - killed
-    repeated = await calls_after_acceptance(house.novu)
-    wrong = [*await verdicts(house)]
+    repeated = await calls_after_acceptance(stack.novu)
+    wrong = [*await verdicts(stack)]
     wrong += ["a settled call was repeated"] if not repeated <= doubted else []
     if seed % 2 == 1 and point not in REPEATING and repeated:
         wrong.append(f"{len(repeated)} calls were repeated after a crash that did not leave them in doubt")
-    rows = await house.value("select count(*) from notify.ent_notification")
+    rows = await stack.value("select count(*) from notify.ent_notification")
     return Round(point, seed, nth, rows, rescue, len(doubted), len(repeated), wrong)
 
 
-async def verdicts(house: House) -> list[str]:
+async def verdicts(stack: Stack) -> list[str]:
     """Return what does not hold in a quiet house."""
     wrong: list[str] = []
-    counts = await house.counts()
+    counts = await stack.counts()
     if set(counts) != {"SENT"}:
         wrong.append(f"not all SENT: {counts}")
-    owed = await house.value("select sum(cardinality(recipients)) from notify.ent_notification")
-    summary = await house.novu.summary()
+    owed = await stack.value("select sum(cardinality(recipients)) from notify.ent_notification")
+    summary = await stack.novu.summary()
     if (summary.effects, summary.duplicate_pairs) != (owed, 0):
         wrong.append(f"{owed} recipients, {summary.effects} effects, {summary.duplicate_pairs} of them double")
-    await load_oracle(house.connection, house.novu)
-    return wrong + [f"{name}: {rows}" for name, rows in (await broken(house.connection)).items()]
+    await load_oracle(stack.connection, stack.novu)
+    return wrong + [f"{name}: {rows}" for name, rows in (await broken(stack.connection)).items()]
 
 
 async def calls_after_acceptance(novu: Standin) -> set[str]:
@@ -107,46 +106,46 @@ async def calls_after_acceptance(novu: Standin) -> set[str]:
     return again
 
 
-async def write_until_dead(house: House, doomed: Process, dice: random.Random, *, calm: bool) -> None:
+async def write_until_dead(stack: Stack, doomed: Process, dice: random.Random, *, calm: bool) -> None:
     """Write a seeded mix of rows, then single ones, until the process has died."""
     deadline = time.monotonic() + 60
     if dice.random() < 0.5:  # else what it finds at the start is a backlog
 
         async def hears() -> bool:
-            return doomed.popen.poll() is not None or await house.listening() > 0
+            return doomed.popen.poll() is not None or await stack.listening() > 0
 
         await eventually(hears, f"a listener; {doomed.words()}")
     acts = dice.randint(4, 7)
     while doomed.popen.poll() is None:
         assert time.monotonic() < deadline, f"the point was not reached; log:\n{doomed.words()[-3000:]}"
         kinds = (CALM if calm else KINDS) if acts > 0 else ("one",)
-        await write(house, dice.choice(kinds), dice)
+        await write(stack, dice.choice(kinds), dice)
         acts -= 1
         if calm:
-            await settled_or_dead(house, doomed)
+            await settled_or_dead(stack, doomed)
         await asyncio.sleep(dice.uniform(0, 0.15) if acts > 0 else 0.3)
 
 
-async def write(house: House, kind: str, dice: random.Random) -> None:
+async def write(stack: Stack, kind: str, dice: random.Random) -> None:
     """Write one thing: a row, one with many recipients, a batch, some rows at once, or one that is due in a moment."""
     if kind == "burst":
-        await house.burst(dice.randint(12, 60))
+        await stack.burst(dice.randint(12, 60))
     elif kind == "few":
-        await house.burst(dice.randint(2, 9))
+        await stack.burst(dice.randint(2, 9))
     elif kind == "soon":
-        await house.rows(
+        await stack.rows(
             "update notify.ent_notification set scheduled_for = clock_timestamp() + interval '0.4 s' where id = %s",
-            await house.notify(scheduled_for="infinity"),
+            await stack.notify(scheduled_for="infinity"),
         )
     else:
-        await house.notify(recipients=[uuid4() for _ in range(1 if kind == "one" else dice.randint(2, 14))])
+        await stack.notify(recipients=[uuid4() for _ in range(1 if kind == "one" else dice.randint(2, 14))])
 
 
-async def settled_or_dead(house: House, doomed: Process) -> None:
+async def settled_or_dead(stack: Stack, doomed: Process) -> None:
     """Wait until nothing is under way, or the process has died."""
 
     async def done() -> bool:
-        return doomed.popen.poll() is not None or set(await house.counts()) == {"SENT"}
+        return doomed.popen.poll() is not None or set(await stack.counts()) == {"SENT"}
 
     await eventually(done, f"a final status or a death; {doomed.words()[-3000:]}", 60)
 
@@ -156,7 +155,7 @@ async def servers(folder: Path) -> AsyncGenerator[tuple[postgres.PostgresServer,
     """Run PostgreSQL with the template, and Temporal."""
     settings = {"fsync": "off", "max_connections": "300"}
     with postgres.running(folder / "postgres", settings=settings) as database, temporal.running(folder) as server:
-        await make_template(database)
+        await make_stack_template(database)
         yield database, server
 
 
@@ -183,10 +182,10 @@ async def play_all(
                 place.mkdir()
                 try:
                     async with (
-                        cloned(database, TEMPLATE) as url,
-                        open_house(url, server.address, novu, place) as house,
+                        cloned(database, STACK_TEMPLATE) as url,
+                        open_stack(url, server.address, novu, place) as stack,
                     ):
-                        done.put_nowait(await play(house, point, seed))
+                        done.put_nowait(await play(stack, point, seed))
                 except Exception as error:  # noqa: BLE001  (one lost round must not hide the others)
                     done.put_nowait(Round(point, seed, 0, 0, 0, 0, 0, [f"{type(error).__name__}: {error}"]))
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from house import House
 
 from dispatcher.devstack import postgres, processes
+from tests.support.stack import Stack
 
 SETTINGS = {"fsync": "off", "max_connections": "60", "wal_level": "replica", "max_wal_senders": "4"}
 
@@ -93,12 +93,12 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def reconnect(house: House, url: str) -> None:
+async def reconnect(stack: Stack, url: str) -> None:
     """Let the house stand on another server, or on one started anew: its connection went with the old one."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
-    house.exits.push_async_callback(connection.close)
-    house.connection = connection
-    house.url = url
+    stack.exits.push_async_callback(connection.close)
+    stack.connection = connection
+    stack.url = url
 
 
 @contextmanager

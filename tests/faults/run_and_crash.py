@@ -1,4 +1,6 @@
-"""`dispatcher run` that kills itself at the n-th passing of a named point: `python crashing.py POINT NTH PROOF`.
+"""`dispatcher run` that kills itself at the n-th passing of a named point.
+
+`python -m tests.faults.run_and_crash POINT NTH PROOF` starts it.
 
 The points are put around functions of the package here, so that the package itself knows nothing of them. The file
 PROOF is written just before, with the time.

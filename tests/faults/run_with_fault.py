@@ -1,4 +1,7 @@
-"""`dispatcher run` with a fault built in, of which the package knows nothing: `python altered.py FAULT [SECONDS]`."""
+"""`dispatcher run` with a fault built in, of which the package knows nothing.
+
+`python -m tests.faults.run_with_fault FAULT [SECONDS]` starts it.
+"""
 
 import asyncio
 import sys

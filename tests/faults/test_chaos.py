@@ -1,26 +1,25 @@
 """A short chaos run with a fixed seed, and what long ones have found."""
 
 import asyncio
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from facts import caught
-from house import House, eventually
-from proxy import FaultProxy
 
-TESTS = Path(__file__).parents[2]
+from tests.faults.waits import caught
+from tests.support.proxy import FaultProxy
+from tests.support.repository import ROOT
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 
 @pytest.mark.slow
 async def test_a_short_chaos_run_breaks_nothing(tmp_path: Path):
-    folders = (TESTS, TESTS / "e2e", TESTS / "e2e" / "faults")
     command = [
         sys.executable,
         "-m",
-        "chaos",
+        "tests.chaos",
         "--seed",
         "846",
         "--rows",
@@ -36,7 +35,7 @@ async def test_a_short_chaos_run_breaks_nothing(tmp_path: Path):
         *command,
         "--results",
         str(tmp_path),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -46,10 +45,10 @@ async def test_a_short_chaos_run_breaks_nothing(tmp_path: Path):
 
 
 async def test_f25_a_session_lost_while_starting_is_told_in_a_sentence(
-    house: House, to_postgres: FaultProxy, proxied_url: str
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str
 ):
     to_postgres.trap(b"to_regclass('dispatcher.'")
-    process = house.start(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=house.url)
+    process = stack.start(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=stack.url)
     await eventually(lambda: caught(to_postgres), "the question on the wire")
     to_postgres.reset()
     await to_postgres.heal()

@@ -3,34 +3,35 @@
 import re
 
 import pytest
-from clocks import moved_clock, scheduled
-from doctoring import told
-from facts import effects_are_exactly, proven
-from house import House
+
+from tests.faults.clocks import moved_clock, scheduled
+from tests.faults.waits import effects_are_exactly, proven
+from tests.support.run_doctor import told
+from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 
 @pytest.mark.parametrize("offset", ["+1h", "-1h"])
-async def test_f140_our_clock_is_an_hour_off(house: House, offset: str):
-    process = await house.running(**moved_clock(FAKETIME=offset), **QUICK)
+async def test_f140_our_clock_is_an_hour_off(stack: Stack, offset: str):
+    process = await stack.running(**moved_clock(FAKETIME=offset), **QUICK)
     await proven(process, 1)
     started = next(line for line in process.words().splitlines() if '"started"' in line)
-    told = await house.value("select abs(extract(epoch from clock_timestamp() - %s::timestamptz))", started[15:42])
+    told = await stack.value("select abs(extract(epoch from clock_timestamp() - %s::timestamptz))", started[15:42])
     assert told > 3000, "the process's clock was moved"
-    now, soon = await house.notify(), await scheduled(house, "2 s")
-    assert await house.final(now, within=15) == ["SENT"]
-    assert await house.final(soon, within=15) == ["SENT"]
+    now, soon = await stack.notify(), await scheduled(stack, "2 s")
+    assert await stack.final(now, within=15) == ["SENT"]
+    assert await stack.final(soon, within=15) == ["SENT"]
     # Leases and retries are the database's too: a refused connection is tried again, and rescued by its lease.
-    await house.burst(100)
-    await house.all_sent(102)
-    assert await house.value("select max(attempts) from dispatcher.delivery") == 1
-    await effects_are_exactly(house, 102)
+    await stack.burst(100)
+    await stack.all_sent(102)
+    assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
+    await effects_are_exactly(stack, 102)
 
 
-async def test_f140_doctor_names_a_clock_that_is_an_hour_off(house: House):
-    found = await told(house, **moved_clock(FAKETIME="+1h"))
+async def test_f140_doctor_names_a_clock_that_is_an_hour_off(stack: Stack):
+    found = await told(stack, **moved_clock(FAKETIME="+1h"))
     assert (found.code, found.checks["clock"]["verdict"]) == (0, "warn"), found
     said = re.fullmatch(r"PostgreSQL's is (\d+\.\d+) s behind ours", found.checks["clock"]["value"])
     assert said, found
@@ -38,18 +39,18 @@ async def test_f140_doctor_names_a_clock_that_is_an_hour_off(house: House):
 
 
 @pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "America/St_Johns", "Pacific/Kiritimati"])
-async def test_f142_a_time_zone_of_ours_and_of_the_session(house: House, zone: str):
-    name = house.url.rsplit("/", 1)[1]
-    await house.rows(f"alter database {name} set timezone = '{zone}'")
-    process = await house.running(TZ=zone, PGTZ=zone, **QUICK)
+async def test_f142_a_time_zone_of_ours_and_of_the_session(stack: Stack, zone: str):
+    name = stack.url.rsplit("/", 1)[1]
+    await stack.rows(f"alter database {name} set timezone = '{zone}'")
+    process = await stack.running(TZ=zone, PGTZ=zone, **QUICK)
     await proven(process, 1)
     # The hour that is there twice and the one that is not there, both long ago; and one that comes.
     past = [
-        await house.notify(scheduled_for="2026-04-05 01:45:00 Australia/Lord_Howe"),
-        await house.notify(scheduled_for="2025-10-05 02:15:00 Australia/Lord_Howe"),
+        await stack.notify(scheduled_for="2026-04-05 01:45:00 Australia/Lord_Howe"),
+        await stack.notify(scheduled_for="2025-10-05 02:15:00 Australia/Lord_Howe"),
     ]
-    soon = await scheduled(house, "1.5 s")
-    far = await house.notify(scheduled_for="2999-01-01")
-    assert await house.final(*past, soon, within=15) == ["SENT"] * 3
-    assert await house.status(far) == "PENDING"
-    await effects_are_exactly(house, 3)
+    soon = await scheduled(stack, "1.5 s")
+    far = await stack.notify(scheduled_for="2999-01-01")
+    assert await stack.final(*past, soon, within=15) == ["SENT"] * 3
+    assert await stack.status(far) == "PENDING"
+    await effects_are_exactly(stack, 3)

@@ -4,10 +4,12 @@ import json
 
 import psycopg
 import pytest
-from facts import effects_are_exactly, proven
-from house import House, eventually
-from proxy import FaultProxy
 from psycopg import sql
+
+from tests.faults.waits import effects_are_exactly, proven
+from tests.support.proxy import FaultProxy
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 HOSTILE = {
@@ -30,57 +32,57 @@ HOSTILE = {
 DISPATCHERS = "datname = current_database() and application_name = 'dispatcher'"
 
 
-async def test_f25_f27_f35_hostile_defaults_of_the_database(house: House):
-    name = sql.Identifier(house.url.rsplit("/", 1)[1])
+async def test_f25_f27_f35_hostile_defaults_of_the_database(stack: Stack):
+    name = sql.Identifier(stack.url.rsplit("/", 1)[1])
     for setting, value in HOSTILE.items():
         statement = sql.SQL("alter database {} set {} = {}").format(name, sql.Identifier(setting), value)
-        await house.connection.execute(statement)
-    process = await house.running(**QUICK)
+        await stack.connection.execute(statement)
+    process = await stack.running(**QUICK)
     await proven(process, 1)
-    assert await fresh(house, "select current_setting('statement_timeout')") == "50ms", "new sessions start hostile"
-    row = await house.notify(payload=json.dumps({"title": "Übermut 🚀 العربية"}, ensure_ascii=False))
-    later = await house.notify()
-    await house.rows(
+    assert await fresh(stack, "select current_setting('statement_timeout')") == "50ms", "new sessions start hostile"
+    row = await stack.notify(payload=json.dumps({"title": "Übermut 🚀 العربية"}, ensure_ascii=False))
+    later = await stack.notify()
+    await stack.rows(
         "update notify.ent_notification set scheduled_for = clock_timestamp() + interval '2.5 s',"
         " notification_status = 'PENDING' where id = %s",
         later,
     )
     # Longer than every limit of the database: the claim waits, and so do the others.
-    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as other:
+    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as other:
         await other.execute("set statement_timeout = 0; set lock_timeout = 0")
         await other.execute("set idle_in_transaction_session_timeout = 0")
         async with other.transaction():
             await other.execute("lock table notify.ent_notification in access exclusive mode")
 
             async def waits() -> bool:
-                return await house.value(
+                return await stack.value(
                     f"select count(*) from pg_stat_activity where {DISPATCHERS} and wait_event_type = 'Lock'"
                     " and clock_timestamp() - query_start > interval '300 ms'"
                 )
 
             await eventually(waits, "a statement of ours that waits longer than the database allows")
-    await house.burst(100, enterprises=3)
-    assert await house.final(row, later) == ["SENT"] * 2
-    await house.all_sent(102)
+    await stack.burst(100, enterprises=3)
+    assert await stack.final(row, later) == ["SENT"] * 2
+    await stack.all_sent(102)
     words = process.words()
     assert "timeout" not in words.replace("lock_timeout", "")
     assert words.count('"not_listening"') == 0, "idle sessions of ours are not ended"
-    await effects_are_exactly(house, 102)
+    await effects_are_exactly(stack, 102)
 
 
-async def fresh(house: House, statement: str) -> str:
+async def fresh(stack: Stack, statement: str) -> str:
     """Return a value as a new session sees it."""
-    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as connection:
         row = await (await connection.execute(statement.encode())).fetchone()
         assert row is not None
         return str(row[0])
 
 
 @pytest.mark.slow
-async def test_f28_an_old_transaction_that_stays_open(house: House):
-    process = await house.running(**QUICK)
+async def test_f28_an_old_transaction_that_stays_open(stack: Stack):
+    process = await stack.running(**QUICK)
     await proven(process, 1)
-    async with await psycopg.AsyncConnection.connect(house.url) as old:
+    async with await psycopg.AsyncConnection.connect(stack.url) as old:
         await old.execute("create temporary table holds_an_id ()")
         # Dead rows nobody can clean. In the order of ids, as our statements lock them: any other can end in a deadlock.
         rewrite = (
@@ -88,38 +90,38 @@ async def test_f28_an_old_transaction_that_stays_open(house: House):
             " (select id from notify.ent_notification order by id for no key update) locked where n.id = locked.id"
         )
         for _ in range(4):
-            await house.burst(300)
-            await house.rows(rewrite)
-        await house.all_sent(1200)
-        assert await house.final(await house.notify(), within=5) == ["SENT"]
+            await stack.burst(300)
+            await stack.rows(rewrite)
+        await stack.all_sent(1200)
+        assert await stack.final(await stack.notify(), within=5) == ["SENT"]
         horizon = "select pg_snapshot_xmin(pg_current_snapshot()) < pg_snapshot_xmax(pg_current_snapshot())"
-        assert await house.value(horizon), "the old transaction is still open"
+        assert await stack.value(horizon), "the old transaction is still open"
 
-    await house.asleep()
-    assert await house.final(await house.notify(), within=5) == ["SENT"]
-    await effects_are_exactly(house, 1202)
+    await stack.asleep()
+    assert await stack.final(await stack.notify(), within=5) == ["SENT"]
+    await effects_are_exactly(stack, 1202)
 
 
 @pytest.mark.slow
-async def test_f31_a_claim_whose_answer_is_lost(house: House, to_postgres: FaultProxy, proxied_url: str):
-    process = await house.running(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=house.url, **QUICK)
+async def test_f31_a_claim_whose_answer_is_lost(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+    process = await stack.running(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=stack.url, **QUICK)
     # The claim stops in its middle until we let go: then its answer has nowhere to go.
-    await house.rows(
+    await stack.rows(
         "create function oracle.stop() returns trigger language plpgsql security definer"
         " set search_path = pg_catalog, pg_temp as"
         " 'begin perform pg_advisory_xact_lock_shared(31); return null; end';"
         " create trigger stop after update of notification_status on notify.ent_notification for each row"
         " when (new.notification_status = 'PROCESSING') execute function oracle.stop()"
     )
-    await house.rows("select pg_advisory_lock(31)")
-    row = await house.notify()
+    await stack.rows("select pg_advisory_lock(31)")
+    row = await stack.notify()
     stopped = "select count(*) from pg_locks where locktype = 'advisory' and objid = 31 and not granted"
-    await eventually(lambda: house.value(stopped), "a claim in its middle")
+    await eventually(lambda: stack.value(stopped), "a claim in its middle")
     to_postgres.stall("down")
-    await house.rows("select pg_advisory_unlock(31)")
+    await stack.rows("select pg_advisory_unlock(31)")
 
     async def claimed() -> bool:
-        return await house.status(row) == "PROCESSING"
+        return await stack.status(row) == "PROCESSING"
 
     await eventually(claimed, "a claim that is committed")
 
@@ -130,22 +132,22 @@ async def test_f31_a_claim_whose_answer_is_lost(house: House, to_postgres: Fault
     assert "claimed" not in process.words().replace("unclaimed", "")
     to_postgres.reset()
     await to_postgres.heal()
-    assert await house.final(row, within=40) == ["SENT"]
-    await effects_are_exactly(house, 1)
+    assert await stack.final(row, within=40) == ["SENT"]
+    await effects_are_exactly(stack, 1)
 
 
 @pytest.mark.slow
-async def test_f33_maintenance_in_a_burst(house: House):
-    await house.novu.configure(latency_ms=100)
-    await house.running(**QUICK)
-    await house.burst(3000)
+async def test_f33_maintenance_in_a_burst(stack: Stack):
+    await stack.novu.configure(latency_ms=100)
+    await stack.running(**QUICK)
+    await stack.burst(3000)
     rounds = 0
-    async with await psycopg.AsyncConnection.connect(house.url, autocommit=True) as keeper:
-        while (await house.counts()).get("SENT", 0) < 3000 and rounds < 4:
+    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as keeper:
+        while (await stack.counts()).get("SENT", 0) < 3000 and rounds < 4:
             for table in ("notify.ent_notification", "dispatcher.delivery", "dispatcher.recipient"):
                 for command in ("vacuum full", "reindex table", "analyze"):
                     await keeper.execute(f"{command} {table}".encode())
-            rounds += (await house.counts()).get("SENT", 0) < 3000
+            rounds += (await stack.counts()).get("SENT", 0) < 3000
     assert rounds > 0, "the burst was over before the maintenance"
-    await house.all_sent(3000)
-    await effects_are_exactly(house, 3000)
+    await stack.all_sent(3000)
+    await effects_are_exactly(stack, 3000)

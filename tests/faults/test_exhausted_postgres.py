@@ -5,9 +5,11 @@ from contextlib import AsyncExitStack
 
 import psycopg
 import pytest
-from facts import effects_are_exactly, proven
-from house import House, eventually
-from own_server import OwnServer, reconnect
+
+from tests.faults.own_server import OwnServer, reconnect
+from tests.faults.waits import effects_are_exactly, proven
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s", "SUBSCRIPTION_RECONNECT_DELAY": "100"}
@@ -19,20 +21,20 @@ def url(own: OwnServer) -> str:
     return own.url()
 
 
-async def test_f29_no_connection_is_left(house: House, own: OwnServer):
-    process = await house.running(**QUICK)
-    assert await house.final(await house.notify()) == ["SENT"]
+async def test_f29_no_connection_is_left(stack: Stack, own: OwnServer):
+    process = await stack.running(**QUICK)
+    assert await stack.final(await stack.notify()) == ["SENT"]
     async with AsyncExitStack() as hogs:
-        workflow = await house.workflow()
+        workflow = await stack.workflow()
         while await hogged(own.url(), hogs):
             pass
         # What we hold is enough to go on.
-        assert await house.final(await house.notify(workflow=workflow)) == ["SENT"]
+        assert await stack.final(await stack.notify(workflow=workflow)) == ["SENT"]
         ours = "from pg_stat_activity where application_name = 'dispatcher'"
-        [killed] = await house.rows(f"select count(pg_terminate_backend(pid)) {ours}")
+        [killed] = await stack.rows(f"select count(pg_terminate_backend(pid)) {ours}")
         while await hogged(own.url(), hogs):
             pass
-        row = await house.notify(workflow=workflow)
+        row = await stack.notify(workflow=workflow)
 
         async def refused() -> bool:
             return "too many clients" in process.words() or "remaining connection slots" in process.words()
@@ -40,9 +42,9 @@ async def test_f29_no_connection_is_left(house: House, own: OwnServer):
         await eventually(refused, f"a refused connection; log:\n{process.words()[-3000:]}")
         assert killed[0] > 0
         assert process.popen.poll() is None
-    assert await house.final(row) == ["SENT"]
+    assert await stack.final(row) == ["SENT"]
     await proven(process, 2)
-    await effects_are_exactly(house, 3)
+    await effects_are_exactly(stack, 3)
 
 
 async def hogged(url: str, hogs: AsyncExitStack) -> bool:
@@ -55,13 +57,13 @@ async def hogged(url: str, hogs: AsyncExitStack) -> bool:
     return True
 
 
-async def test_f11_somebody_fills_the_queue_of_notifications(house: House, own: OwnServer):
+async def test_f11_somebody_fills_the_queue_of_notifications(stack: Stack, own: OwnServer):
     own.stop()
     own.settings["max_notify_queue_pages"] = "64"
     own.start()
-    await reconnect(house, own.url())
+    await reconnect(stack, own.url())
     # Whose transaction it is, only a role that may see the others' activity can tell.
-    process = await house.running(DATABASE_URL=own.url(), **QUICK)
+    process = await stack.running(DATABASE_URL=own.url(), **QUICK)
     await proven(process, 1)
     async with await psycopg.AsyncConnection.connect(own.url(), autocommit=True) as idler:
         await idler.execute("listen anything")
@@ -71,7 +73,7 @@ async def test_f11_somebody_fills_the_queue_of_notifications(house: House, own: 
 
         async def full() -> bool:
             try:
-                await house.rows("select pg_notify('anything', repeat('x', 7000) || i) from generate_series(1, 20) i")
+                await stack.rows("select pg_notify('anything', repeat('x', 7000) || i) from generate_series(1, 20) i")
             except psycopg.errors.ProgramLimitExceeded:
                 return True
             return False
@@ -79,7 +81,7 @@ async def test_f11_somebody_fills_the_queue_of_notifications(house: House, own: 
         async def told() -> bool:
             return "notify_queue_fills" in process.words()
 
-        assert await house.value("select pg_notification_queue_usage()") < 0.01
+        assert await stack.value("select pg_notification_queue_usage()") < 0.01
         for _ in range(6):
             await full()
         await eventually(told, f"the warning; log:\n{process.words()[-2000:]}", 15)
@@ -90,7 +92,7 @@ async def test_f11_somebody_fills_the_queue_of_notifications(house: House, own: 
 
         async def refused() -> bool:
             try:
-                await house.notify()
+                await stack.notify()
             except psycopg.errors.ProgramLimitExceeded:
                 return True
             return False  # nobody had to ring: the dispatcher was awake
@@ -103,5 +105,5 @@ async def test_f11_somebody_fills_the_queue_of_notifications(house: House, own: 
 
     await eventually(told_again, "the end of it", 30)
     assert process.words().count("notify_queue_fills") == 1
-    assert await house.final(await house.notify(), within=10) == ["SENT"]
-    assert await house.value("select pg_notification_queue_usage()") < 0.01, "ours is never the cause"
+    assert await stack.final(await stack.notify(), within=10) == ["SENT"]
+    assert await stack.value("select pg_notification_queue_usage()") < 0.01, "ours is never the cause"

@@ -7,10 +7,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from facts import effects_are_exactly, proven
-from house import House, eventually
-from own_server import OwnServer, reconnect
-from proxy import FaultProxy, proxied
+
+from tests.faults.own_server import OwnServer, reconnect
+from tests.faults.waits import effects_are_exactly, proven
+from tests.support.proxy import FaultProxy, proxied
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s", "SUBSCRIPTION_RECONNECT_DELAY": "100"}
@@ -54,9 +56,9 @@ async def at(server: OwnServer, statement: bytes) -> Any:
 
 
 async def test_f24_a_live_socket_to_a_server_that_is_no_primary(
-    own: OwnServer, standby: OwnServer, house: House, to_postgres: FaultProxy, proxied_url: str
+    own: OwnServer, standby: OwnServer, stack: Stack, to_postgres: FaultProxy, proxied_url: str
 ):
-    process = await house.running(DATABASE_URL=proxied_url, **QUICK)
+    process = await stack.running(DATABASE_URL=proxied_url, **QUICK)
     to_postgres.lead_to("127.0.0.1", standby.port)
     to_postgres.reset()
 
@@ -64,29 +66,29 @@ async def test_f24_a_live_socket_to_a_server_that_is_no_primary(
         return "read-only transaction" in process.words()
 
     await eventually(refused, "a refused write")
-    row = await house.notify()
+    row = await stack.notify()
     to_postgres.lead_to("127.0.0.1", own.port)  # for new connections; the open ones stay, and stay healthy
-    assert await house.final(row, within=25) == ["SENT"]
+    assert await stack.final(row, within=25) == ["SENT"]
     took = "select processed_at - created_at from notify.ent_notification where id = %s"
-    print("sent after", await house.value(took, row))  # noqa: T201
+    print("sent after", await stack.value(took, row))  # noqa: T201
     assert process.popen.poll() is None
     await proven(process, 1)
-    await effects_are_exactly(house, 1)
+    await effects_are_exactly(stack, 1)
 
 
 async def test_f23_a_failover_that_loses_the_newest_rows(
     own: OwnServer,
     standby: OwnServer,
-    house: House,
+    stack: Stack,
     to_postgres: FaultProxy,
     to_novu: FaultProxy,
     proxied_url: str,
 ):
     through = {"DATABASE_URL": proxied_url, "NOVU_API_URL": f"http://127.0.0.1:{to_novu.port}"}
-    process = await house.running(**through, **QUICK)
-    survivor = await house.notify()
-    assert await house.final(survivor) == ["SENT"]
-    position = str(await house.value("select pg_current_wal_lsn()")).encode()
+    process = await stack.running(**through, **QUICK)
+    survivor = await stack.notify()
+    assert await stack.final(survivor) == ["SENT"]
+    position = str(await stack.value("select pg_current_wal_lsn()")).encode()
 
     async def caught_up() -> bool:
         return await at(standby, b"select pg_last_wal_replay_lsn() >= '" + position + b"'")
@@ -96,29 +98,29 @@ async def test_f23_a_failover_that_loses_the_newest_rows(
     await at(standby, b"select pg_reload_conf()")
 
     async def cut_off() -> bool:
-        return await house.value("select count(*) from pg_stat_replication") == 0
+        return await stack.value("select count(*) from pg_stat_replication") == 0
 
     await eventually(cut_off, "a standby that hears no more")
     # Claimed and started, and their calls cannot leave.
     await to_novu.refuse()
     to_novu.reset()
-    lost = [await house.notify() for _ in range(3)]
+    lost = [await stack.notify() for _ in range(3)]
     tried = "select count(*) from dispatcher.recipient where outcome = 'not_sent'"
 
     async def all_tried() -> bool:
-        return await house.value(tried) == 3
+        return await stack.value(tried) == 3
 
     await eventually(all_tried, "calls that could not leave")
     await at(standby, b"select pg_promote()")
     to_postgres.lead_to("127.0.0.1", standby.port)
     own.stop(signal.SIGKILL)
-    await reconnect(house, standby.url())
-    assert await house.rows("select from notify.ent_notification where id = any(%s)", lost) == []
+    await reconnect(stack, standby.url())
+    assert await stack.rows("select from notify.ent_notification where id = any(%s)", lost) == []
     await to_novu.open()
-    later = await house.notify()
-    assert await house.final(later, within=30) == ["SENT"]
+    later = await stack.notify()
+    assert await stack.final(later, within=30) == ["SENT"]
     await proven(process, 2)
-    assert await house.status(survivor) == "SENT"
-    calls = [request for request in await house.novu.requests() if request.method == "POST"]
+    assert await stack.status(survivor) == "SENT"
+    calls = [request for request in await stack.novu.requests() if request.method == "POST"]
     assert len(calls) == 2, "no call for a row that is gone"
-    await effects_are_exactly(house, 2)
+    await effects_are_exactly(stack, 2)

@@ -6,11 +6,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from facts import effects_above, effects_are_exactly
-from house import House, eventually
-from own_server import OwnServer, copy_of, reconnect
 
 from dispatcher.devstack import postgres
+from tests.faults.own_server import OwnServer, copy_of, reconnect
+from tests.faults.waits import effects_above, effects_are_exactly
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
@@ -44,11 +45,11 @@ def url(own: OwnServer) -> str:
     return own.url()
 
 
-async def test_f30_a_full_disk(house: House, own: OwnServer):
-    process = await house.running(**QUICK)
-    await house.novu.configure(latency_ms=100)
-    await house.burst(3000)
-    await eventually(lambda: effects_above(house, 200), "calls to Novu")
+async def test_f30_a_full_disk(stack: Stack, own: OwnServer):
+    process = await stack.running(**QUICK)
+    await stack.novu.configure(latency_ms=100)
+    await stack.burst(3000)
+    await eventually(lambda: effects_above(stack, 200), "calls to Novu")
     ballast = own.folder / "ballast"
     filled_up(ballast)
 
@@ -56,16 +57,16 @@ async def test_f30_a_full_disk(house: House, own: OwnServer):
         return "No space left on device" in own.words()
 
     await eventually(complained, "a server that finds no space")
-    sent = (await house.novu.summary()).effects
+    sent = (await stack.novu.summary()).effects
     ballast.unlink()
     assert sent < 3000, "the burst was over before the disk was full"
     if not own.runs:
         own.start()
     await eventually(lambda: answers(own), "the server to be back")
-    await reconnect(house, own.url())
-    await house.all_sent(3000)
+    await reconnect(stack, own.url())
+    await stack.all_sent(3000)
     assert process.popen.poll() is None
-    await effects_are_exactly(house, 3000)
+    await effects_are_exactly(stack, 3000)
 
 
 def filled_up(ballast: Path) -> None:

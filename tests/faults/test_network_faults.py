@@ -10,9 +10,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from facts import effects_are_exactly, noticed, proven
-from house import House, eventually
-from proxy import FaultProxy
+
+from tests.faults.waits import effects_are_exactly, noticed, proven
+from tests.support.proxy import FaultProxy
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 LONGEST = 90
@@ -53,24 +55,24 @@ def vanished(rules: list[str]) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("ways", [(TO, FROM), (FROM,)], ids=["F03 both ways", "F43 answers only"])
 async def test_f03_f43_packets_of_the_listener_vanish(
-    house: House, to_postgres: FaultProxy, proxied_url: str, ways: tuple[str, ...]
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str, ways: tuple[str, ...]
 ):
-    process = await house.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
+    process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
     await proven(process, 1)
     started = time.monotonic()
     with vanishing(to_postgres.port, *ways) as rules:
         await noticed(process)
         print(f"noticed within {time.monotonic() - started:.1f} s")  # noqa: T201
-        assert await house.final(await house.notify(), within=5) == ["SENT"]
+        assert await stack.final(await stack.notify(), within=5) == ["SENT"]
         assert vanished(rules) > 0
     await proven(process, 2, within=30)
-    assert await house.final(await house.notify(), within=5) == ["SENT"]
-    await effects_are_exactly(house, 2)
+    assert await stack.final(await stack.notify(), within=5) == ["SENT"]
+    await effects_are_exactly(stack, 2)
 
 
 @pytest.mark.slow
-async def test_f03_packets_of_everything_to_postgres_vanish(house: House, to_postgres: FaultProxy, proxied_url: str):
-    staying, going = (house.start(DATABASE_URL=proxied_url, **QUICK) for _ in range(2))
+async def test_f03_packets_of_everything_to_postgres_vanish(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+    staying, going = (stack.start(DATABASE_URL=proxied_url, **QUICK) for _ in range(2))
     await proven(staying, 1)
     await proven(going, 1)
     with vanishing(to_postgres.port, TO, FROM) as rules:
@@ -83,30 +85,30 @@ async def test_f03_packets_of_everything_to_postgres_vanish(house: House, to_pos
 
         await eventually(told, f"the loss to be noticed; log:\n{staying.words()[-2000:]}", 25)
         assert vanished(rules) > 0
-        row = await house.notify()
-    assert await house.final(row) == ["SENT"]
+        row = await stack.notify()
+    assert await stack.final(row) == ["SENT"]
     await proven(staying, 2, within=30)
-    await effects_are_exactly(house, 1)
+    await effects_are_exactly(stack, 1)
 
 
 @pytest.mark.slow
-async def test_f41_ten_kilobytes_a_second(house: House, to_postgres: FaultProxy, to_novu: FaultProxy, proxied_url: str):
-    await house.running(
+async def test_f41_ten_kilobytes_a_second(stack: Stack, to_postgres: FaultProxy, to_novu: FaultProxy, proxied_url: str):
+    await stack.running(
         DATABASE_URL=proxied_url, NOVU_API_URL=f"http://127.0.0.1:{to_novu.port}", DISPATCHER_BATCH_SIZE="1", **QUICK
     )
     to_postgres.rate = to_novu.rate = 10_000
-    small = [await house.notify() for _ in range(3)]
-    assert await house.final(*small) == ["SENT"] * 3
-    assert await house.value("select max(attempts) from dispatcher.delivery") == 1
+    small = [await stack.notify() for _ in range(3)]
+    assert await stack.final(*small) == ["SENT"] * 3
+    assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
     assert to_postgres.counts["squeezed"] > 10
     assert to_novu.counts["squeezed"] >= 3
     to_postgres.rate = None
-    large = await house.notify(payload='{"text": "%s"}' % ("z" * 300_000))
+    large = await stack.notify(payload='{"text": "%s"}' % ("z" * 300_000))
     unknown = "select count(*) from dispatcher.recipient where notification_id = %s and state = 'unknown'"
-    await eventually(lambda: house.value(unknown, large), "a call that took too long", 20)
+    await eventually(lambda: stack.value(unknown, large), "a call that took too long", 20)
     await to_novu.heal()
-    assert await house.final(large, within=60) == ["SENT"]
-    await effects_are_exactly(house, 4)
+    assert await stack.final(large, within=60) == ["SENT"]
+    await effects_are_exactly(stack, 4)
 
 
 @contextmanager
@@ -122,32 +124,32 @@ def own_names(folder: Path) -> Generator[tuple[Path, list[str]]]:
 
 @pytest.mark.slow
 async def test_f44_names_with_a_dead_address_and_names_that_vanish(
-    house: House, to_novu: FaultProxy, tmp_path: Path, url: str
+    stack: Stack, to_novu: FaultProxy, tmp_path: Path, url: str
 ):
     with own_names(tmp_path) as (hosts, under):
         known = "127.0.0.1 localhost\n127.0.0.77 pg.test temporal.test novu.test\n"
         known += "127.0.0.1 pg.test temporal.test novu.test\n"
         hosts.write_text(known)
-        process = house.start(
+        process = stack.start(
             under=under,
             DATABASE_URL=url.replace("127.0.0.1", "pg.test") + "?sslmode=disable",
-            TEMPORAL_ADDRESS=house.temporal_address.replace("127.0.0.1", "temporal.test"),
+            TEMPORAL_ADDRESS=stack.temporal_address.replace("127.0.0.1", "temporal.test"),
             NOVU_API_URL=f"http://novu.test:{to_novu.port}",
             **QUICK,
         )
         await proven(process, 1)
-        assert await house.final(await house.notify()) == ["SENT"]
+        assert await stack.final(await stack.notify()) == ["SENT"]
         hosts.write_text("127.0.0.1 localhost\n")
         to_novu.reset()
         recipient = uuid4()
-        row = await house.notify(recipients=[recipient])
+        row = await stack.notify(recipients=[recipient])
         outcome = "select outcome from dispatcher.recipient where notification_id = %s and outcome is not null"
 
         async def tried() -> str:
-            return next((word for (word,) in await house.rows(outcome, row)), "")
+            return next((word for (word,) in await stack.rows(outcome, row)), "")
 
         assert await eventually(tried, "a call that found no address") == "not_sent"
         hosts.write_text(known)
-        assert await house.final(row) == ["SENT"]
+        assert await stack.final(row) == ["SENT"]
         assert process.popen.poll() is None
-        await effects_are_exactly(house, 2)
+        await effects_are_exactly(stack, 2)

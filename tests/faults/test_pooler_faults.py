@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -10,12 +9,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from doctoring import told
-from facts import effects_are_exactly, proven
-from house import RUN, House, eventually
-from pooler import SESSIONS, Pooler, pooling
 
 from dispatcher.devstack.postgres import PostgresServer
+from tests.faults.pooler import SESSIONS, Pooler, pooling
+from tests.faults.waits import effects_are_exactly, proven
+from tests.support.commands import run_dispatcher
+from tests.support.run_doctor import told
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 counter = itertools.count()
 SETTINGS = ("search_path", "TimeZone", "statement_timeout", "enable_seqscan", "row_security", "dispatcher.quiet")
@@ -54,26 +55,26 @@ async def transactions_through(pooler: Pooler, url: str) -> int:
 
 
 @pytest.mark.slow
-async def test_f05_a_transaction_pooler_for_everything_means_polling(house: House, transactions: Pooler):
-    url = transactions.url(house.url)
+async def test_f05_a_transaction_pooler_for_everything_means_polling(stack: Stack, transactions: Pooler):
+    url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
-    process = house.start(DATABASE_URL=url, **QUICK)
+    process = stack.start(DATABASE_URL=url, **QUICK)
 
     async def told() -> bool:
         return "not_listening" in process.words()
 
     await eventually(told, f"the canary to fail; log:\n{process.words()}", 20)
-    rows = [await house.notify() for _ in range(3)]
-    assert await house.final(*rows, within=15) == ["SENT"] * 3
-    await house.burst(300)
-    await house.all_sent(303)
+    rows = [await stack.notify() for _ in range(3)]
+    assert await stack.final(*rows, within=15) == ["SENT"] * 3
+    await stack.burst(300)
+    await stack.all_sent(303)
     assert await transactions_through(transactions, url) > 50
-    assert await house.listening() == 0
+    assert await stack.listening() == 0
     assert '"listening"' not in process.words()
     assert process.words().count("not_listening") == 1
     assert "DISPATCHER_LISTEN_DATABASE_URL" in process.words()
     assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
-    await effects_are_exactly(house, 303)
+    await effects_are_exactly(stack, 303)
 
 
 @asynccontextmanager
@@ -92,23 +93,16 @@ async def others(url: str) -> AsyncGenerator[None]:
     await asyncio.wait(tasks)
 
 
-def command(house: House, url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[bytes]:
+def command(stack: Stack, url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command through the pooler, with nobody at a terminal."""
-    return subprocess.run(
-        [*RUN[:-1], *arguments],
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": url, **settings},
-        cwd=house.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+    return run_dispatcher(*arguments, cwd=stack.folder, environment={"DATABASE_URL": url, **settings})
 
 
-async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(house: House, transactions: Pooler):
-    url = transactions.url(house.url)
+async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(stack: Stack, transactions: Pooler):
+    url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
     carried = await transactions_through(transactions, url)
-    row = await house.notify(notification_status="FAILED")
+    row = await stack.notify(notification_status="FAILED")
     for arguments in (
         ["status"],
         ["db", "status"],
@@ -118,32 +112,32 @@ async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(house:
         ["retry", str(row), "--yes"],
         ["retract", str(row), "-y"],
     ):
-        done = await asyncio.to_thread(command, house, url, *arguments)
+        done = await asyncio.to_thread(command, stack, url, *arguments)
         assert done.returncode == 0, (arguments, done.stderr)
-    assert await house.final(row) == ["RETRACTED"]
+    assert await stack.final(row) == ["RETRACTED"]
     async with others(url):
         for _ in range(3):
-            refused = await asyncio.to_thread(command, house, url, "db", "upgrade")
-            assert (refused.returncode, b"a pooler in transaction mode" in refused.stderr) == (2, True), refused
-    unheard = await asyncio.to_thread(command, house, url, "db", "verify")
-    assert (unheard.returncode, b"DISPATCHER_LISTEN_DATABASE_URL" in unheard.stderr) == (1, True)
-    direct = await asyncio.to_thread(command, house, url, "db", "upgrade", DISPATCHER_LISTEN_DATABASE_URL=house.url)
+            refused = await asyncio.to_thread(command, stack, url, "db", "upgrade")
+            assert (refused.returncode, "a pooler in transaction mode" in refused.stderr) == (2, True), refused
+    unheard = await asyncio.to_thread(command, stack, url, "db", "verify")
+    assert (unheard.returncode, "DISPATCHER_LISTEN_DATABASE_URL" in unheard.stderr) == (1, True)
+    direct = await asyncio.to_thread(command, stack, url, "db", "upgrade", DISPATCHER_LISTEN_DATABASE_URL=stack.url)
     assert direct.returncode == 0, direct.stderr
     assert await transactions_through(transactions, url) >= carried + 10
     assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
 
 
 async def test_f05_doctor_names_a_transaction_pooler_and_leaves_nothing_in_its_sessions(
-    house: House, transactions: Pooler
+    stack: Stack, transactions: Pooler
 ):
-    url = transactions.url(house.url)
+    url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
     carried = await transactions_through(transactions, url)
-    found = await told(house, DATABASE_URL=url)
+    found = await told(stack, DATABASE_URL=url)
     assert (found.code, found.verdicts("fail")) == (1, ["notify"]), found
     assert found.checks["pooler"]["value"] == "a pooler in transaction mode, also for LISTEN"
     assert "DISPATCHER_LISTEN_DATABASE_URL" in found.checks["notify"]["remedy"]
-    found = await told(house, DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=house.url)
+    found = await told(stack, DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=stack.url)
     assert (found.code, found.checks["notify"]["verdict"]) == (0, "pass"), found
     assert found.checks["pooler"]["value"] == "a pooler in transaction mode; LISTEN has a URL of its own"
     assert await transactions_through(transactions, url) >= carried + 20
@@ -151,15 +145,15 @@ async def test_f05_doctor_names_a_transaction_pooler_and_leaves_nothing_in_its_s
 
 
 @pytest.mark.slow
-async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(house: House, transactions: Pooler):
-    url = transactions.url(house.url)
-    process = await house.running(
-        DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=house.url, DISPATCHER_SWEEP_INTERVAL="60s"
+async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(stack: Stack, transactions: Pooler):
+    url = transactions.url(stack.url)
+    process = await stack.running(
+        DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=stack.url, DISPATCHER_SWEEP_INTERVAL="60s"
     )
     await proven(process, 1)
-    await house.burst(100)
-    await house.all_sent(100)
-    workflow = await house.workflow()
+    await stack.burst(100)
+    await stack.all_sent(100)
+    workflow = await stack.workflow()
     # Producers share the pooler's sessions with us, and ring all the same.
     async with await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None) as producer:
         for count in range(101, 107):
@@ -168,27 +162,27 @@ async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(hou
                 " recipients) values ('n ' || gen_random_uuid(), 'PUBLISH', %s, '{}', array[gen_random_uuid()])",
                 [workflow],
             )
-            await house.all_sent(count, within=5)
+            await stack.all_sent(count, within=5)
     assert await transactions_through(transactions, url) > 50
     assert "not_listening" not in process.words()
-    await effects_are_exactly(house, 106)
+    await effects_are_exactly(stack, 106)
 
 
 @pytest.mark.slow
-async def test_f06_a_session_pooler_that_recycles_and_dies(house: House, folder: Path, postgres_server: PostgresServer):
+async def test_f06_a_session_pooler_that_recycles_and_dies(stack: Stack, folder: Path, postgres_server: PostgresServer):
     with pooling(folder, postgres_server.port, "session") as pooler:
-        process = await house.running(DATABASE_URL=pooler.url(house.url), SUBSCRIPTION_RECONNECT_DELAY="100", **QUICK)
+        process = await stack.running(DATABASE_URL=pooler.url(stack.url), SUBSCRIPTION_RECONNECT_DELAY="100", **QUICK)
         await proven(process, 1)
-        assert await house.final(await house.notify(), within=5) == ["SENT"]
+        assert await stack.final(await stack.notify(), within=5) == ["SENT"]
         await pooler.command(b"reconnect")
-        await house.burst(50)
-        await house.all_sent(51)
+        await stack.burst(50)
+        await stack.all_sent(51)
         pooler.kill()
-    row = await house.notify()
+    row = await stack.notify()
     with pooling(folder, postgres_server.port, "session", port=pooler.port):
-        assert await house.final(row) == ["SENT"]
+        assert await stack.final(row) == ["SENT"]
         await proven(process, 2)
-        assert await house.final(await house.notify(), within=5) == ["SENT"]
+        assert await stack.final(await stack.notify(), within=5) == ["SENT"]
         assert process.popen.poll() is None
-        await effects_are_exactly(house, 53)
+        await effects_are_exactly(stack, 53)
         assert await process.stop() == 0

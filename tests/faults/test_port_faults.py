@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from uuid import uuid4
 
 import httpx
-from house import House, Process, eventually
-from proxy import FaultProxy
 
 from dispatcher.web.server import MOST_CONNECTIONS
+from tests.support.proxy import FaultProxy
+from tests.support.stack import Process, Stack
+from tests.support.waits import eventually
 
 SOON = {"DISPATCHER_SWEEP_INTERVAL": "1s"}
 
@@ -47,8 +48,8 @@ async def flood(http: httpx.AsyncClient, answers: list[int]) -> None:
             answers.append(0)  # sent away, or no place
 
 
-async def test_f162_rows_flow_beside_500_slow_clients_a_flood_and_noise(house: House):
-    process = await house.running(**SOON)
+async def test_f162_rows_flow_beside_500_slow_clients_a_flood_and_noise(stack: Stack):
+    process = await stack.running(**SOON)
     sent_away: list[int] = []
     answers: list[int] = []
     async with await process.http() as http:
@@ -62,7 +63,7 @@ async def test_f162_rows_flow_beside_500_slow_clients_a_flood_and_noise(house: H
             crowd = [asyncio.create_task(slow_client(port, sent_away)) for _ in range(500)]
             crowd += [asyncio.create_task(flood(http, answers)) for _ in range(20)]
             for _ in range(20):
-                assert await house.final(await house.notify(), within=10) == ["SENT"]
+                assert await stack.final(await stack.notify(), within=10) == ["SENT"]
 
             async def no_place_kept() -> bool:
                 return len(sent_away) > MOST_CONNECTIONS
@@ -81,33 +82,33 @@ async def series(process: Process) -> list[str]:
     return [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
 
 
-async def test_f164_workflow_keys_and_tenants_make_no_series(house: House):
-    process = await house.running(**SOON)
+async def test_f164_workflow_keys_and_tenants_make_no_series(stack: Stack):
+    process = await stack.running(**SOON)
     keys = [f"key-{number}" for number in range(50)]
     tenants = [uuid4() for _ in range(50)]
     for key in keys[:2]:
-        await house.final(await house.notify(workflow=await house.workflow(key)))
+        await stack.final(await stack.notify(workflow=await stack.workflow(key)))
     few = await series(process)
     rows = [
-        await house.notify(workflow=await house.workflow(key), enterprise_id=tenant)
+        await stack.notify(workflow=await stack.workflow(key), enterprise_id=tenant)
         for key, tenant in zip(keys, tenants, strict=True)
     ]
-    await house.final(*rows, within=60)
+    await stack.final(*rows, within=60)
     many = await series(process)
     assert not [each for each in many if any(word in each for word in ("key-", *map(str, tenants)))]
     assert len(many) <= len(few) + 60, set(many) - set(few)  # histograms' buckets appear with their first label
 
 
 async def test_f165_a_listener_that_hears_nothing_is_named_alone(
-    house: House, proxied_url: str, to_postgres: FaultProxy
+    stack: Stack, proxied_url: str, to_postgres: FaultProxy
 ):
-    process = await house.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, **SOON)
+    process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, **SOON)
     async with await process.http() as http:
         await names(http)
         to_postgres.stall()
         await names(http, "listener")
         assert (await http.get("/livez")).status_code == 200
-        assert await house.final(await house.notify(), within=10) == ["SENT"], "polling goes on"
+        assert await stack.final(await stack.notify(), within=10) == ["SENT"], "polling goes on"
         assert (await http.get("/status")).json()["listener"]["verified"] is False
         await to_postgres.heal()
         await names(http)

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import AsyncIterator
 
 import pytest
-from proxy import FaultProxy, proxied
+
+from tests.support.proxy import FaultProxy, proxied
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 opened: list[Pair] = []

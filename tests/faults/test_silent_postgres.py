@@ -4,12 +4,13 @@ import asyncio
 import time
 
 import pytest
-from facts import effects_are_exactly, proven
-from house import House, eventually
-from proxy import FaultProxy
 
 from dispatcher.config.conninfo import conninfo
 from dispatcher.postgres.pool import LOST, SilentError, open_pool, using
+from tests.faults.waits import effects_are_exactly, proven
+from tests.support.proxy import FaultProxy
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
@@ -58,21 +59,21 @@ async def asked(pool: object) -> None:
 
 
 @pytest.mark.slow
-async def test_f22_a_silent_path_under_a_running_process(house: House, to_postgres: FaultProxy, proxied_url: str):
-    through = {"DATABASE_URL": proxied_url, "DISPATCHER_LISTEN_DATABASE_URL": house.url}
-    going, staying = house.start(**through, **QUICK), house.start(**through, **QUICK)
+async def test_f22_a_silent_path_under_a_running_process(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+    through = {"DATABASE_URL": proxied_url, "DISPATCHER_LISTEN_DATABASE_URL": stack.url}
+    going, staying = stack.start(**through, **QUICK), stack.start(**through, **QUICK)
     await proven(going, 1)
     await proven(staying, 1)
-    assert await house.final(await house.notify()) == ["SENT"]
+    assert await stack.final(await stack.notify()) == ["SENT"]
     to_postgres.stall_present()
-    row = await house.notify()
+    row = await stack.notify()
     started = time.monotonic()
     stopping = asyncio.create_task(going.stop(within=26))
-    assert await house.final(row, within=70) == ["SENT"]
+    assert await stack.final(row, within=70) == ["SENT"]
     seen = time.monotonic() - started
     assert await stopping == 0
     assert to_postgres.counts["stalled_up"] > 0
     assert "was silent for" in staying.words()
     assert staying.popen.poll() is None
     assert seen < 60, "the statement that was on the wire is given up after 35 s"
-    await effects_are_exactly(house, 2)
+    await effects_are_exactly(stack, 2)

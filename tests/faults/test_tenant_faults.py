@@ -6,63 +6,64 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from facts import effects_are_exactly
-from house import House, eventually
-from proxy import FaultProxy
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from dispatcher.models.workflow_contract import WORKFLOW, lane_of
+from tests.faults.waits import effects_are_exactly
+from tests.support.proxy import FaultProxy
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 
-async def workflow_of(house: House, key: str, enterprise: Any) -> int:
+async def workflow_of(stack: Stack, key: str, enterprise: Any) -> int:
     """Return a published workflow of an enterprise."""
-    await house.novu.add_workflow(key)
-    workflow = await house.workflow(key)
-    await house.rows(
+    await stack.novu.add_workflow(key)
+    workflow = await stack.workflow(key)
+    await stack.rows(
         "update notify.ent_notification_workflow set enterprise_id = %s where id = %s", enterprise, workflow
     )
     return workflow
 
 
-async def test_f101_a_workflow_that_is_deleted_meanwhile(house: House):
-    workflow = await house.workflow("soon-gone")
-    row = await house.notify(workflow=workflow)
-    await house.rows("delete from notify.ent_notification_workflow where id = %s", workflow)
-    await house.running()
-    assert await house.final(row) == ["FAILED"]
-    assert "notification_workflow_id is not set" in (await house.details(row))["error"]
-    await house.rows(
+async def test_f101_a_workflow_that_is_deleted_meanwhile(stack: Stack):
+    workflow = await stack.workflow("soon-gone")
+    row = await stack.notify(workflow=workflow)
+    await stack.rows("delete from notify.ent_notification_workflow where id = %s", workflow)
+    await stack.running()
+    assert await stack.final(row) == ["FAILED"]
+    assert "notification_workflow_id is not set" in (await stack.details(row))["error"]
+    await stack.rows(
         "alter table notify.ent_notification drop constraint ent_notification_notification_workflow_id_fkey"
     )
-    dangling = await house.notify(workflow=workflow)
-    assert await house.final(dangling) == ["FAILED"]
-    assert "names no workflow" in (await house.details(dangling))["error"]
-    assert (await house.novu.summary()).requests == 0
+    dangling = await stack.notify(workflow=workflow)
+    assert await stack.final(dangling) == ["FAILED"]
+    assert "names no workflow" in (await stack.details(dangling))["error"]
+    assert (await stack.novu.summary()).requests == 0
 
 
-async def test_f113_a_workflow_serves_its_own_enterprise_or_everybody(house: House):
+async def test_f113_a_workflow_serves_its_own_enterprise_or_everybody(stack: Stack):
     mine, theirs = uuid4(), uuid4()
-    private, public = await workflow_of(house, "private", mine), await workflow_of(house, "public", None)
+    private, public = await workflow_of(stack, "private", mine), await workflow_of(stack, "public", None)
     served = [
-        await house.notify(workflow=private, enterprise_id=mine),
-        await house.notify(workflow=public, enterprise_id=mine),
-        await house.notify(workflow=public, enterprise_id=None),
+        await stack.notify(workflow=private, enterprise_id=mine),
+        await stack.notify(workflow=public, enterprise_id=mine),
+        await stack.notify(workflow=public, enterprise_id=None),
     ]
     refused = [
-        await house.notify(workflow=private, enterprise_id=theirs),
-        await house.notify(workflow=private, enterprise_id=None),
+        await stack.notify(workflow=private, enterprise_id=theirs),
+        await stack.notify(workflow=private, enterprise_id=None),
     ]
-    await house.running()
-    assert await house.final(*served) == ["SENT"] * 3
-    assert await house.final(*refused) == ["FAILED"] * 2
+    await stack.running()
+    assert await stack.final(*served) == ["SENT"] * 3
+    assert await stack.final(*refused) == ["FAILED"] * 2
     for row in refused:
-        details = await house.details(row)
+        details = await stack.details(row)
         assert details["error"] == "notification_workflow_id names a workflow of another enterprise"
         assert details["dead_letter"] is True
-    await effects_are_exactly(house, 3)
+    await effects_are_exactly(stack, 3)
 
 
-async def test_f112_hostile_overrides_reach_novu_as_they_are_and_move_nothing_else(house: House, to_novu: FaultProxy):
+async def test_f112_hostile_overrides_reach_novu_as_they_are_and_move_nothing_else(stack: Stack, to_novu: FaultProxy):
     elsewhere = f"http://127.0.0.1:{to_novu.port}/latest/meta-data"
     hostile: dict[str, Any] = {
         "email": {"to": ["other@example.com"], "bcc": ["other@example.com"], "from": "x", "headers": {"X-Evil": "1"}},
@@ -76,12 +77,12 @@ async def test_f112_hostile_overrides_reach_novu_as_they_are_and_move_nothing_el
         "url": elsewhere,
     }
     payload = {"__source": "x", "bridgeUrl": elsewhere, "attachments": [{"file": elsewhere}], "to": "somebody-else"}
-    await house.running()
+    await stack.running()
     recipient = uuid4()
-    row = await house.notify(overrides=json.dumps(hostile), payload=json.dumps(payload), recipients=[recipient])
-    assert await house.final(row) == ["SENT"]
-    [request] = [request for request in await house.novu.requests() if request.method == "POST"]
-    body = json.loads(await house.novu.body(request.seq) or b"")
+    row = await stack.notify(overrides=json.dumps(hostile), payload=json.dumps(payload), recipients=[recipient])
+    assert await stack.final(row) == ["SENT"]
+    [request] = [request for request in await stack.novu.requests() if request.method == "POST"]
+    body = json.loads(await stack.novu.body(request.seq) or b"")
     assert set(body) == {"name", "to", "payload", "overrides", "transactionId"}
     assert (body["to"], body["name"]) == (str(recipient), "default-in-app")
     assert (body["payload"], body["overrides"]) == (payload, hostile)
@@ -90,11 +91,11 @@ async def test_f112_hostile_overrides_reach_novu_as_they_are_and_move_nothing_el
     assert to_novu.counts["accepted"] == 0, "no address of a row is ever asked"
 
 
-async def test_s12_proxies_of_the_environment_see_nothing(house: House, to_novu: FaultProxy):
+async def test_s12_proxies_of_the_environment_see_nothing(stack: Stack, to_novu: FaultProxy):
     proxy = f"http://127.0.0.1:{to_novu.port}"
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
-    await house.running(**dict.fromkeys(names, proxy))
-    assert await house.final(await house.notify()) == ["SENT"]
+    await stack.running(**dict.fromkeys(names, proxy))
+    assert await stack.final(await stack.notify()) == ["SENT"]
     assert to_novu.counts["accepted"] == 0
 
 
@@ -114,16 +115,16 @@ HOSTILE: dict[str, Sequence[Any]] = {
 
 
 @pytest.mark.parametrize("lane", [False, True], ids=["hot", "lane"])
-async def test_s29_a_workflow_started_by_hand_moves_no_row(house: House, *, lane: bool):
-    process = await house.running()
-    queue = lane_of(house.queue) if lane else house.queue
-    client = await Client.connect(house.temporal_address)
-    await house.novu.add_fault("slow_headers", seconds=0.1, times=1)
-    later = await house.notify(scheduled_for="2999-01-01")
-    busy = await house.notify()
+async def test_s29_a_workflow_started_by_hand_moves_no_row(stack: Stack, *, lane: bool):
+    process = await stack.running()
+    queue = lane_of(stack.queue) if lane else stack.queue
+    client = await Client.connect(stack.temporal_address)
+    await stack.novu.add_fault("slow_headers", seconds=0.1, times=1)
+    later = await stack.notify(scheduled_for="2999-01-01")
+    busy = await stack.notify()
 
     async def in_flight() -> bool:
-        return await house.status(busy) == "PROCESSING"
+        return await stack.status(busy) == "PROCESSING"
 
     await eventually(in_flight, "a row in work")
     theirs = {"rows of others": [{"notification_ids": [later, busy]}]}
@@ -137,8 +138,8 @@ async def test_s29_a_workflow_started_by_hand_moves_no_row(house: House, *, lane
         return WorkflowExecutionStatus.RUNNING not in statuses
 
     await eventually(ended, f"every workflow to end; log:\n{process.words()[-2000:]}", 40)
-    assert await house.final(busy) == ["SENT"]
-    assert await house.status(later) == "PENDING"
-    assert await house.value("select count(*) from dispatcher.delivery") == 1
+    assert await stack.final(busy) == ["SENT"]
+    assert await stack.status(later) == "PENDING"
+    assert await stack.value("select count(*) from dispatcher.delivery") == 1
     assert process.popen.poll() is None
-    await effects_are_exactly(house, 1)
+    await effects_are_exactly(stack, 1)

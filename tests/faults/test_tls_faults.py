@@ -6,9 +6,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from facts import effects_are_exactly
-from house import House, eventually
-from tls_server import Authority, TlsServer, old_protocols, tls_before
 
 from dispatcher.devstack.fake_novu.process import Standin
 from dispatcher.devstack.temporal import TemporalServer
@@ -16,6 +13,10 @@ from dispatcher.models.call_result import Event, Verdict
 from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.novu.client import NovuGateway
 from dispatcher.temporal import client as temporal
+from tests.faults.tls_server import Authority, TlsServer, old_protocols, tls_before
+from tests.faults.waits import effects_are_exactly
+from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 NAME = "IP:127.0.0.1"
 EVENT = Event("default-in-app", "somebody", "tx", "{}", None)
@@ -98,27 +99,27 @@ async def an_old_client_gets_through(server: TlsServer) -> None:
 
 
 @pytest.mark.slow
-async def test_f93_a_certificate_that_expires_while_running_is_waited_for(house: House, trusted: Authority):
-    async with tls_before(house.novu_port, trusted.certify(NAME)) as server:
+async def test_f93_a_certificate_that_expires_while_running_is_waited_for(stack: Stack, trusted: Authority):
+    async with tls_before(stack.novu_port, trusted.certify(NAME)) as server:
         url = f"https://127.0.0.1:{server.port}"
-        process = await house.running(NOVU_API_URL=url, SSL_CERT_FILE=str(trusted.root.chain))
-        assert await house.final(await house.notify()) == ["SENT"]
+        process = await stack.running(NOVU_API_URL=url, SSL_CERT_FILE=str(trusted.root.chain))
+        assert await stack.final(await stack.notify()) == ["SENT"]
         served = server.served
         server.show(trusted.certify(NAME, days=-1))
-        row = await house.notify()
+        row = await stack.notify()
 
         async def written_down() -> bool:
-            return await house.value(
+            return await stack.value(
                 "select exists (select from dispatcher.recipient where notification_id = %s and outcome = 'not_sent')",
                 row,
             )
 
         await eventually(written_down, f"a call that did not leave; log:\n{process.words()[-2000:]}")
         assert server.served == served, "nobody got through with the old certificate"
-        await effects_are_exactly(house, 1)
+        await effects_are_exactly(stack, 1)
         server.show(trusted.certify(NAME))
-        assert await house.final(row) == ["SENT"]
-        await effects_are_exactly(house, 2)
+        assert await stack.final(row) == ["SENT"]
+        await effects_are_exactly(stack, 2)
 
 
 async def test_f71_a_temporal_that_cannot_prove_itself_is_refused(

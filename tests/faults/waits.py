@@ -1,12 +1,13 @@
 """Facts that several fault tests wait for or end with."""
 
-from house import House, Process, eventually
-from proxy import FaultProxy
+from tests.support.proxy import FaultProxy
+from tests.support.stack import Process, Stack
+from tests.support.waits import eventually
 
 
-async def effects_are_exactly(house: House, count: int) -> None:
+async def effects_are_exactly(stack: Stack, count: int) -> None:
     """Novu accepted so many, each once."""
-    summary = await house.novu.summary()
+    summary = await stack.novu.summary()
     assert (summary.effects, summary.duplicate_pairs) == (count, 0)
 
 
@@ -15,18 +16,18 @@ async def caught(proxy: FaultProxy) -> bool:
     return proxy.caught.is_set()
 
 
-async def on_the_wire(house: House) -> None:
+async def on_the_wire(stack: Stack) -> None:
     """Wait until the slow call has reached Novu."""
 
     async def arrived() -> bool:
-        return (await house.novu.struck())[-1] == 1
+        return (await stack.novu.struck())[-1] == 1
 
-    await eventually(arrived, f"a call on the wire; {house.last_words()}")
+    await eventually(arrived, f"a call on the wire; {stack.last_words()}")
 
 
-async def slow_call(house: House, recipient: object = "") -> None:
+async def slow_call(stack: Stack, recipient: object = "") -> None:
     """Make Novu's next call take 2 s."""
-    await house.novu.add_fault("delay", recipient=str(recipient), seconds=2, times=1)
+    await stack.novu.add_fault("delay", recipient=str(recipient), seconds=2, times=1)
 
 
 async def proven(process: Process, times: int, within: float = 20) -> None:
@@ -47,6 +48,6 @@ async def noticed(process: Process, within: float = 15) -> None:
     await eventually(told, f"loss noticed; log:\n{process.words()[-2000:]}", within)
 
 
-async def effects_above(house: House, least: int) -> bool:
+async def effects_above(stack: Stack, least: int) -> bool:
     """Return whether Novu accepted more than so many."""
-    return (await house.novu.summary()).effects > least
+    return (await stack.novu.summary()).effects > least

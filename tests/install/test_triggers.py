@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import anyio
 import pytest
-from live_database import Database
 
 from dispatcher.install import CHANNEL, Options, doorbell, install
 from dispatcher.models.errors import CheckFailed
+from tests.install.live_database import Database
 
 DUE = """
 insert into notify.ent_notification (name, payload, recipients, publish_status)

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from reference.ledger import SETTLED, Entry, Head, Ledger, Row
-from reference.novu import Novu
-
 from dispatcher.decisions.backoff import RUNS
 from dispatcher.models.notification import Policy
+from tests.model.ledger import SETTLED, Entry, Head, Ledger, Row
+from tests.model.novu import Novu
 
 POLICY = Policy(lease=timedelta(seconds=50), max_runs=3, retry_horizon=timedelta(seconds=870))
 """How patient a history is. Time moves in steps of 100 s, and nothing here is near a multiple of that, so that real

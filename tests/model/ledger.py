@@ -1,7 +1,7 @@
 """The statements of dispatcher/postgres/queries/ in plain Python: an outbox and a ledger with a clock of their own.
 
-Not a stand-in for PostgreSQL: it exists to be compared with it, statement by statement (tests/ledger/ledger_twin.py),
-and to try many more histories of the decision core than a database could.
+Not a stand-in for PostgreSQL: it exists to be compared with it, statement by statement
+(tests/model/model_vs_postgres.py), and to try many more histories of the decision core than a database could.
 """
 
 from collections.abc import Iterable, Sequence

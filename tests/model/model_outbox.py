@@ -5,12 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from reference.ledger import Ledger, Row
-
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.decisions.validation import Taken
 from dispatcher.models.claims import Claim, ClaimSizes, Late, Start
 from dispatcher.models.notification import Notification
+from tests.model.ledger import Ledger, Row
 
 
 class Desk:

@@ -10,16 +10,15 @@ from collections.abc import Awaitable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from ledger_books import RELATIONS, Books
-from reference.desk import Desk, Owner
-from reference.ledger import Ledger, Row
-
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.decisions.validation import Taken
 from dispatcher.models.claims import Claim, ClaimSizes, Late, Start
 from dispatcher.models.notification import Notification
 from dispatcher.postgres.outbox import Outbox
 from dispatcher.postgres.pool import StatusColumn
+from tests.model.ledger import Ledger, Row
+from tests.model.model_outbox import Desk, Owner
+from tests.support.outbox_fixture import RELATIONS, OutboxFixture
 
 NEAR = 9.0
 """Seconds by which a stored time may differ: real milliseconds add up, and the machine may be slow."""
@@ -55,27 +54,27 @@ Facts = dict[tuple[str, int, int, str], list[Any]]
 class TwinOwner(Owner):
     """Writes into both."""
 
-    def __init__(self, ledger: Ledger, books: Books, status: StatusColumn, workflow: int) -> None:
+    def __init__(self, ledger: Ledger, outbox_fixture: OutboxFixture, status: StatusColumn, workflow: int) -> None:
         super().__init__(ledger)
-        self._books = books
+        self._outbox_fixture = outbox_fixture
         self._status = status
         self._workflow = workflow
         self._moved_at = time.monotonic()
 
     def desk(self, node: str, luck: random.Random) -> Desk:
-        outbox = Outbox(self._books.pool, relations=RELATIONS, status=self._status, node=node)
+        outbox = Outbox(self._outbox_fixture.pool, relations=RELATIONS, status=self._status, node=node)
         return TwinDesk(self, outbox, node, luck)
 
     async def insert(self, row: Row) -> None:
         now = self.ledger.now
-        await self._books.rows(
+        await self._outbox_fixture.rows(
             "insert into notify.ent_notification (id, name, notification_status, publish_status, scheduled_for,"
             " payload, recipients, notification_workflow_id, enterprise_id) overriding system value"
             " values (%s, %s, %s, 'PUBLISH', clock_timestamp() + %s, %s, %s, %s, %s)",
             row.id, row.birth, row.status, None if row.due is None else timedelta(seconds=row.due - now), row.payload,
             row.recipients, self._workflow if row.has_workflow else None, row.enterprise,
         )  # fmt: skip
-        row.birth = await self._books.value(
+        row.birth = await self._outbox_fixture.value(
             "select substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from n.created_at)::text,"
             " 'UTF8')), 'hex'), 1, 12) from notify.ent_notification n, dispatcher.installation i where n.id = %s",
             row.id,
@@ -93,21 +92,21 @@ class TwinOwner(Owner):
                 "clock_timestamp() + %s",
                 None if value is None else timedelta(seconds=value - self.ledger.now),
             )
-        await self._books.rows(
+        await self._outbox_fixture.rows(
             f"update notify.ent_notification set {COLUMNS[name]} = {place} where id = %s", stored, row_id
         )
         await super().change(row_id, **columns)
         await self.compare()
 
     async def delete(self, row_id: int) -> None:
-        await self._books.rows("delete from notify.ent_notification where id = %s", row_id)
+        await self._outbox_fixture.rows("delete from notify.ent_notification where id = %s", row_id)
         await super().delete(row_id)
         await self.compare()
 
     async def let_pass(self, seconds: float) -> None:
         """Move every stored time back, less what has really passed since the last time."""
         real, self._moved_at = time.monotonic() - self._moved_at, time.monotonic()
-        async with self._books.owner.cursor() as cursor:
+        async with self._outbox_fixture.owner.cursor() as cursor:
             await cursor.execute("set session_replication_role = replica")
             await cursor.execute(MOVE.encode(), {"by": timedelta(seconds=seconds - real)})
             await cursor.execute("set session_replication_role = origin")
@@ -123,7 +122,7 @@ class TwinOwner(Owner):
         """Compare everything."""
         stored: Facts = {
             (kind, row_id, generation, name): facts
-            for kind, row_id, generation, name, facts in await self._books.rows(SEEN)
+            for kind, row_id, generation, name, facts in await self._outbox_fixture.rows(SEEN)
         }
         expected = facts_of(self.ledger)
         assert stored.keys() == expected.keys(), (stored.keys(), expected.keys())

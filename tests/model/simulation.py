@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg import OperationalError
-from reference.audit import POLICY, Audit
-from reference.desk import Owner
-from reference.ledger import Ledger, Row
-from reference.novu import Answer, Novu, Process
-from reference.stage import Run, Stage, Step, Workflow, started
 from temporalio.exceptions import ApplicationError
 
 from dispatcher.decisions.backoff import RUNS
 from dispatcher.models.claims import ClaimSizes, Late, Start
 from dispatcher.models.workflow_contract import HELD
+from tests.model.invariants import POLICY, Audit
+from tests.model.ledger import Ledger, Row
+from tests.model.model_outbox import Owner
+from tests.model.novu import Answer, Novu, Process
+from tests.model.step_control import Run, Stage, Step, Workflow, started
 
 STEP = 100
 NODES = ("here", "there")

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from reference.desk import Owner
-from reference.history import NODES, STEP, History, Waiting
-from reference.ledger import Ledger, Row
-from reference.novu import Answer
-from reference.stage import Step, Workflow
 
 from dispatcher.models.claims import ClaimSizes
+from tests.model.ledger import Ledger, Row
+from tests.model.model_outbox import Owner
+from tests.model.novu import Answer
+from tests.model.simulation import NODES, STEP, History, Waiting
+from tests.model.step_control import Step, Workflow
 
 Thing = TypeVar("Thing")
 PEOPLE = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]

@@ -12,8 +12,6 @@ from datetime import timedelta
 from typing import Any, cast
 
 from psycopg import OperationalError
-from reference.desk import Desk
-from reference.novu import Answer, Process
 from temporalio.testing import ActivityEnvironment
 
 from dispatcher.decisions.call_planning import Call, Member
@@ -25,6 +23,8 @@ from dispatcher.models.notification import Notification, Policy
 from dispatcher.models.workflow_contract import Batch
 from dispatcher.novu.client import NovuGateway
 from dispatcher.postgres.outbox import Outbox
+from tests.model.model_outbox import Desk
+from tests.model.novu import Answer, Process
 
 Act = Callable[..., Awaitable[Any]]
 TRIES = 2

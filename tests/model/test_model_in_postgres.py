@@ -1,6 +1,6 @@
-"""The histories of tests/core/test_model_in_memory.py on a real PostgreSQL, compared with the reference step by step.
+"""The histories of tests/model/test_model_in_memory.py on a real PostgreSQL, compared with the reference step by step.
 
-`DISPATCHER_MODEL_EXAMPLES=1000` makes a long run with a random seed (see tests/reference/machine.py).
+`DISPATCHER_MODEL_EXAMPLES=1000` makes a long run with a random seed (see tests/model/state_machine.py).
 """
 
 import asyncio
@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import psycopg
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
-from ledger_books import Books, open_books
-from ledger_twin import TwinOwner
-from reference.desk import Owner
-from reference.ledger import Ledger
-from reference.machine import Machine, how_many
 from structlog.testing import capture_logs
 
 from dispatcher.devstack.postgres import PostgresServer
-from dispatcher.install import create_dev_schema, install
 from dispatcher.postgres.pool import StatusColumn, check_installed
+from tests.model.ledger import Ledger
+from tests.model.model_outbox import Owner
+from tests.model.model_vs_postgres import TwinOwner
+from tests.model.state_machine import Machine, how_many
+from tests.support.databases import cloned, make_outbox_template
+from tests.support.outbox_fixture import OutboxFixture, open_outbox_fixture
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Database:
     """One database for all histories, emptied before each."""
 
     loop: asyncio.AbstractEventLoop
-    books: Books
+    outbox_fixture: OutboxFixture
     status: StatusColumn
     workflow: int
 
@@ -36,29 +35,25 @@ class Database:
         """Empty the tables and return who writes into them."""
         tables = "notify.ent_notification, dispatcher.delivery, dispatcher.recipient"
         for table in tables.split(", "):
-            self.loop.run_until_complete(self.books.rows(f"delete from {table}"))
-        return TwinOwner(Ledger(), self.books, self.status, self.workflow)
+            self.loop.run_until_complete(self.outbox_fixture.rows(f"delete from {table}"))
+        return TwinOwner(Ledger(), self.outbox_fixture, self.status, self.workflow)
 
 
 @pytest.fixture
 def database(postgres_server: PostgresServer) -> Iterator[Database]:
     """Open a database in a loop of its own: Hypothesis' tests are not coroutines."""
-    loop, exits, name = asyncio.new_event_loop(), AsyncExitStack(), "ledger_model"
+    loop, exits = asyncio.new_event_loop(), AsyncExitStack()
 
     async def opened() -> Database:
-        async with await psycopg.AsyncConnection.connect(postgres_server.url(), autocommit=True) as admin:
-            await admin.execute(f"create database {name}".encode())
-        await create_dev_schema(postgres_server.url(name))
-        await install(postgres_server.url(name))
-        books = await exits.enter_async_context(open_books(postgres_server.url(name)))
-        status = await check_installed(books.pool, "notify.ent_notification")
-        return Database(loop, books, status, await books.workflow())
+        template = await make_outbox_template(postgres_server, "model_template")
+        url = await exits.enter_async_context(cloned(postgres_server, template))
+        outbox_fixture = await exits.enter_async_context(open_outbox_fixture(url))
+        status = await check_installed(outbox_fixture.pool, "notify.ent_notification")
+        return Database(loop, outbox_fixture, status, await outbox_fixture.workflow())
 
     yield loop.run_until_complete(opened())
     loop.run_until_complete(exits.aclose())
     loop.close()
-    with psycopg.Connection.connect(postgres_server.url(), autocommit=True) as admin:
-        admin.execute(f"drop database {name} with (force)".encode())
 
 
 @pytest.mark.slow

@@ -6,12 +6,13 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.desk import Owner
-from reference.history import NODES, STEP, History
-from reference.ledger import Ledger, Row
-from reference.machine import PEOPLE, POISON
-from reference.novu import Answer
 from structlog.testing import capture_logs
+
+from tests.model.ledger import Ledger, Row
+from tests.model.model_outbox import Owner
+from tests.model.novu import Answer
+from tests.model.simulation import NODES, STEP, History
+from tests.model.state_machine import PEOPLE, POISON
 
 ROWS = st.lists(st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=3, unique=True), min_size=1, max_size=4)
 WAKE_UPS = st.lists(st.sampled_from(["wake", "sweep", "pass", "work"]), max_size=12)

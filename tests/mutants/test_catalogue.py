@@ -1,12 +1,11 @@
 """The planted bugs fit the code: what moved or got another name is noticed here, not an hour into a run."""
 
 import ast
-from pathlib import Path
 
 import pytest
-from mutants.catalogue import MUTANTS, Mutant
 
-ROOT = Path(__file__).parents[1]
+from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.support.repository import ROOT
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -1,13 +1,13 @@
 """Taking a trigger back: two DELETEs of novu-py with our key and without its retries, each answer read by ourselves."""
 
 import pytest
-from odd_server import answering, reply
 
 from dispatcher.decisions.cancellation import NOTHING, REMOVED, STOPPED
 from dispatcher.devstack.fake_novu.process import Standin
 from dispatcher.devstack.processes import free_port
 from dispatcher.models.call_result import Event, Outcome, Verdict
 from dispatcher.novu.client import NovuGateway
+from tests.novu.odd_server import answering, reply
 
 ANA = Event("default-in-app", "ana", "tx-ana", "{}", None)
 LATER = Event("later", "ana", "tx-later", "{}", None)

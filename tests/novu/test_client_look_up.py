@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from odd_server import answering, reply
 
 from dispatcher.devstack.fake_novu.process import Standin
 from dispatcher.devstack.processes import free_port
 from dispatcher.models.call_result import Event, Outcome, Verdict
 from dispatcher.novu.client import NovuGateway
+from tests.novu.odd_server import answering, reply
 
 ANA = Event("default-in-app", "ana", "tx-ana", "{}", None)
 BO = Event("default-in-app", "bo", "tx-bo", "{}", None)

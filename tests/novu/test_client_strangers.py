@@ -4,11 +4,11 @@ import gzip
 import json
 
 import pytest
-from odd_server import answering, reply
 
 from dispatcher.models.call_result import Event, Verdict
 from dispatcher.models.errors import Unreachable
 from dispatcher.novu.client import NovuGateway
+from tests.novu.odd_server import answering, reply
 
 EVENTS = [Event("welcome", name, f"tx-{name}", "{}", None) for name in ("ana", "bo")]
 PROCESSED = b'{"data": {"acknowledged": true, "status": "processed", "transactionId": "tx-ana"}}'

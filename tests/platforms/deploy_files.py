@@ -8,15 +8,10 @@ import yaml
 from typer.main import get_command
 
 from dispatcher.cli import app
+from tests.support.repository import text
 
-ROOT = Path(__file__).parents[2]
 HEALTH_PATHS = {"/livez", "/readyz", "/startupz", "/health"}
 """What may be asked without a token."""
-
-
-def text(path: str) -> str:
-    """Return a file of the repository."""
-    return (ROOT / path).read_text(encoding="utf-8")
 
 
 def documents(path: str) -> list[dict[str, Any]]:

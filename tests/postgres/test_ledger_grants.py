@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-from ledger_books import LEASE, Books, late, open_books
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
@@ -19,6 +18,7 @@ from dispatcher.install.grants import on_ledger, on_outbox, require
 from dispatcher.models.claims import ClaimSizes
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.models.notification import State
+from tests.support.outbox_fixture import LEASE, OutboxFixture, late, open_outbox_fixture
 
 ODD = 'run "me" \'$$; {x} %s'
 
@@ -40,34 +40,34 @@ def as_role(url: str, role: str) -> str:
 
 
 @pytest.fixture
-async def role(books: Books) -> AsyncIterator[str]:
+async def role(outbox_fixture: OutboxFixture) -> AsyncIterator[str]:
     """A role with an odd name, the grants, and not even what everybody has."""
-    await books.owner.execute(sql.SQL("create role {} login").format(sql.Identifier(ODD)))
-    database = sql.Identifier(books.owner.info.dbname)
-    await books.owner.execute(sql.SQL("revoke all on database {} from public").format(database))
-    await books.owner.execute(render_grants("notify.ent_notification", ODD).encode())
+    await outbox_fixture.owner.execute(sql.SQL("create role {} login").format(sql.Identifier(ODD)))
+    database = sql.Identifier(outbox_fixture.owner.info.dbname)
+    await outbox_fixture.owner.execute(sql.SQL("revoke all on database {} from public").format(database))
+    await outbox_fixture.owner.execute(render_grants("notify.ent_notification", ODD).encode())
     yield ODD
-    await books.owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(ODD)))
+    await outbox_fixture.owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(ODD)))
 
 
-async def test_every_statement_of_ours_runs_under_the_grants(books: Books, role: str):
-    async with open_books(as_role(books.url, role)) as limited:
+async def test_every_statement_of_ours_runs_under_the_grants(outbox_fixture: OutboxFixture, role: str):
+    async with open_outbox_fixture(as_role(outbox_fixture.url, role)) as limited:
         outbox = limited.outbox
         vars(outbox)["_queries"] = noted = Noted(vars(outbox)["_queries"])
-        books.outbox = outbox
+        outbox_fixture.outbox = outbox
         await outbox.beat(role="all", host="here", version="1", mode="EVENT")
-        sent, lost, back = [await books.held() for _ in range(3)]
-        await books.settle(sent, State.ACCEPTED)
-        assert await books.status(sent.id) == "SENT"
-        await books.notify(notification_status="PROCESSING")
+        sent, lost, back = [await outbox_fixture.held() for _ in range(3)]
+        await outbox_fixture.settle(sent, State.ACCEPTED)
+        assert await outbox_fixture.status(sent.id) == "SENT"
+        await outbox_fixture.notify(notification_status="PROCESSING")
         assert await outbox.adopt(LEASE, 10) == 1
         await outbox.renew([lost.id], [lost.fence], LEASE)
-        await books.expire(lost.id)
+        await outbox_fixture.expire(lost.id)
         assert await outbox.expired(10)
         assert await outbox.rescue(late(lost), LEASE)
         await outbox.hand_back([back])
-        assert await books.status(back.id) == "PENDING"
-        await books.notify(scheduled_for="2999-01-01")
+        assert await outbox_fixture.status(back.id) == "PENDING"
+        await outbox_fixture.notify(scheduled_for="2999-01-01")
         assert await outbox.next_due()
         assert await outbox.in_flight() == 1
         await outbox.say_awake()
@@ -77,8 +77,8 @@ async def test_every_statement_of_ours_runs_under_the_grants(books: Books, role:
         await outbox.numbers(all_rows=True, living=LEASE, most_counted=1000)
         await outbox.ring()
         assert await outbox.ended_before(await outbox.newest_transaction()) in (True, False)
-        never_sent = await books.notify(notification_status="RETRACTED")
-        await books.change(sent.id, notification_status="RETRACTED")
+        never_sent = await outbox_fixture.notify(notification_status="RETRACTED")
+        await outbox_fixture.change(sent.id, notification_status="RETRACTED")
         assert await outbox.notice(10) == {sent.id: 1, never_sent: 0}
         [cancel] = await outbox.cancelling(10, LEASE)
         await outbox.cancelled([cancel])
@@ -119,9 +119,9 @@ FORBIDDEN = {
 }
 
 
-async def test_what_a_dispatcher_never_does_is_refused(books: Books, role: str):
-    await books.notify()
-    async with await psycopg.AsyncConnection.connect(as_role(books.url, role), autocommit=True) as limited:
+async def test_what_a_dispatcher_never_does_is_refused(outbox_fixture: OutboxFixture, role: str):
+    await outbox_fixture.notify()
+    async with await psycopg.AsyncConnection.connect(as_role(outbox_fixture.url, role), autocommit=True) as limited:
         allowed: list[str] = []
         for name, statement in FORBIDDEN.items():
             try:
@@ -132,19 +132,19 @@ async def test_what_a_dispatcher_never_does_is_refused(books: Books, role: str):
         assert allowed == []
 
 
-async def test_granting_again_changes_nothing(books: Books, role: str):
+async def test_granting_again_changes_nothing(outbox_fixture: OutboxFixture, role: str):
     rights = (
         "select attrelid::regclass::text, attname, attacl::text, relacl::text"
         " from pg_attribute join pg_class c on c.oid = attrelid where attacl is not null or relacl is not null"
     )
-    before = sorted(await books.rows(rights), key=str)
-    await books.owner.execute(render_grants("notify.ent_notification", role).encode())
-    assert sorted(await books.rows(rights), key=str) == before
+    before = sorted(await outbox_fixture.rows(rights), key=str)
+    await outbox_fixture.owner.execute(render_grants("notify.ent_notification", role).encode())
+    assert sorted(await outbox_fixture.rows(rights), key=str) == before
 
 
-async def missing(books: Books, role: str) -> str:
+async def missing(outbox_fixture: OutboxFixture, role: str) -> str:
     """Return what `run` would say at its start; empty when it has what it needs."""
-    async with await psycopg.AsyncConnection.connect(as_role(books.url, role), autocommit=True) as limited:
+    async with await psycopg.AsyncConnection.connect(as_role(outbox_fixture.url, role), autocommit=True) as limited:
         outbox = parse("notify.ent_notification")
         try:
             await require(limited, outbox, await preflight.check(limited, outbox))
@@ -153,25 +153,27 @@ async def missing(books: Books, role: str) -> str:
     return ""
 
 
-async def test_f134_each_missing_grant_is_named(books: Books, role: str):
+async def test_f134_each_missing_grant_is_named(outbox_fixture: OutboxFixture, role: str):
     name = sql.Identifier(role)
-    assert await missing(books, role) == ""
+    assert await missing(outbox_fixture, role) == ""
     wanted = [each for right in (*on_outbox(parse("notify.ent_notification")), *on_ledger()) for each in right.each()]
     for schema, table, privilege, column in wanted:
         part = sql.SQL("" if column is None else "({})").format(sql.Identifier(column or ""))
         right = sql.SQL("{} {} on {}").format(literal(privilege), part, sql.Identifier(schema, table))
-        await books.owner.execute(sql.SQL("revoke {} from {}").format(right, name))
-        said = await missing(books, role)
+        await outbox_fixture.owner.execute(sql.SQL("revoke {} from {}").format(right, name))
+        said = await missing(outbox_fixture, role)
         assert f"needs {privilege}{f' ({column})' if column else ''} on {schema}.{table}: as the tables' owner" in said
         assert f"dispatcher db sql grants --role {role} prints" in said
-        await books.owner.execute(sql.SQL("grant {} to {}").format(right, name))
+        await outbox_fixture.owner.execute(sql.SQL("grant {} to {}").format(right, name))
     for schema in ("notify", "dispatcher", "shared_types"):
         place = sql.Identifier(schema)
-        await books.owner.execute(sql.SQL("revoke usage on schema {} from {}").format(place, name))
-        assert f"needs USAGE on schema {schema}: as the tables' owner" in await missing(books, role)
-        await books.owner.execute(sql.SQL("grant usage on schema {} to {}").format(place, name))
-    await books.owner.execute(sql.SQL("revoke all on all tables in schema notify, dispatcher from {}").format(name))
-    said = await missing(books, role)
+        await outbox_fixture.owner.execute(sql.SQL("revoke usage on schema {} from {}").format(place, name))
+        assert f"needs USAGE on schema {schema}: as the tables' owner" in await missing(outbox_fixture, role)
+        await outbox_fixture.owner.execute(sql.SQL("grant usage on schema {} to {}").format(place, name))
+    await outbox_fixture.owner.execute(
+        sql.SQL("revoke all on all tables in schema notify, dispatcher from {}").format(name)
+    )
+    said = await missing(outbox_fixture, role)
     assert all(f"{schema}.{table}" in said for schema, table, _, _ in wanted), "one sentence names them all"
 
 
@@ -186,10 +188,10 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("damage", "said"), MISSING.items())
-async def test_f130_what_is_missing_at_the_start_is_named(books: Books, damage: str, said: str):
-    await books.rows(damage)
-    url = SecretStr(books.url)
+async def test_f130_what_is_missing_at_the_start_is_named(outbox_fixture: OutboxFixture, damage: str, said: str):
+    await outbox_fixture.rows(damage)
+    url = SecretStr(outbox_fixture.url)
     with pytest.raises(ConfigurationError) as refusal:
-        await open_outbox(books.pool, Settings(database_url=url, novu_secret_key=SecretStr("key")), "here")
+        await open_outbox(outbox_fixture.pool, Settings(database_url=url, novu_secret_key=SecretStr("key")), "here")
     assert said in str(refusal.value)
     assert refusal.value.exit_code == 2

@@ -3,18 +3,18 @@
 from uuid import uuid4
 
 import pytest
-from ledger_books import CLOSED, NOT_OURS, Books, calls_of, members_of, stale
 
 from dispatcher.decisions.call_planning import Call
 from dispatcher.models.notification import State
+from tests.support.outbox_fixture import CLOSED, NOT_OURS, OutboxFixture, calls_of, members_of, stale
 
 
-async def test_it_writes_each_call_down_and_permits_it(books: Books):
+async def test_it_writes_each_call_down_and_permits_it(outbox_fixture: OutboxFixture):
     names = [str(uuid4()) for _ in range(3)]
-    row = await books.held(recipients=names)
+    row = await outbox_fixture.held(recipients=names)
     single, bulk = Call(tuple(members_of(row)[:1])), Call(tuple(members_of(row)[1:]))
-    assert await books.outbox.sending([single, bulk]) == {(row.id, name) for name in names}
-    entries = await books.entries(row.id)
+    assert await outbox_fixture.outbox.sending([single, bulk]) == {(row.id, name) for name in names}
+    entries = await outbox_fixture.entries(row.id)
     assert [entry["recipient"] for entry in entries] == names
     assert [entry["call_key"] for entry in entries] == [single.key, bulk.key, bulk.key]
     assert [entry["call_ordinal"] for entry in entries] == [0, 0, 1]
@@ -25,57 +25,57 @@ async def test_it_writes_each_call_down_and_permits_it(books: Books):
         assert entry["first_called_at"] <= entry["last_called_at"]
 
 
-async def test_a_repetition_counts_and_remembers_the_first(books: Books):
-    row = await books.held()
-    await books.outbox.sending(calls_of(row))
-    [first] = await books.entries(row.id)
+async def test_a_repetition_counts_and_remembers_the_first(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    await outbox_fixture.outbox.sending(calls_of(row))
+    [first] = await outbox_fixture.entries(row.id)
     row.recipients[0].epoch = 1
-    await books.outbox.sending(calls_of(row))
-    [again] = await books.entries(row.id)
+    await outbox_fixture.outbox.sending(calls_of(row))
+    [again] = await outbox_fixture.entries(row.id)
     assert (again["attempts"], again["epoch"], again["call_key"]) == (2, 1, calls_of(row)[0].key)
     assert again["first_called_at"] == first["first_called_at"] < again["last_called_at"]
 
 
-async def test_it_refuses_who_was_shut_out(books: Books):
-    row = await books.held()
-    before = await books.snapshot()
-    assert await books.outbox.sending(calls_of(stale(row))) == set()
-    assert await books.snapshot() == before
+async def test_it_refuses_who_was_shut_out(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    before = await outbox_fixture.snapshot()
+    assert await outbox_fixture.outbox.sending(calls_of(stale(row))) == set()
+    assert await outbox_fixture.snapshot() == before
 
 
 @pytest.mark.parametrize("kind", {**CLOSED, **NOT_OURS})
-async def test_it_refuses_a_row_that_was_closed_at_the_last_moment(books: Books, kind: str):
-    row, other = await books.held(), await books.held()
-    await books.change(row.id, **{**CLOSED, **NOT_OURS}[kind])
-    assert await books.outbox.sending(calls_of(row, other)) == {(other.id, other.recipients[0].id)}
-    assert await books.entries(row.id) == []
+async def test_it_refuses_a_row_that_was_closed_at_the_last_moment(outbox_fixture: OutboxFixture, kind: str):
+    row, other = await outbox_fixture.held(), await outbox_fixture.held()
+    await outbox_fixture.change(row.id, **{**CLOSED, **NOT_OURS}[kind])
+    assert await outbox_fixture.outbox.sending(calls_of(row, other)) == {(other.id, other.recipients[0].id)}
+    assert await outbox_fixture.entries(row.id) == []
 
 
-async def test_it_refuses_a_row_that_was_handed_back(books: Books):
-    row = await books.held()
-    await books.outbox.hand_back([row])
-    assert await books.outbox.sending(calls_of(row)) == set()
+async def test_it_refuses_a_row_that_was_handed_back(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    await outbox_fixture.outbox.hand_back([row])
+    assert await outbox_fixture.outbox.sending(calls_of(row)) == set()
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.REFUSED, State.CANCELLED])
-async def test_a_settled_recipient_never_goes_back_to_sending(books: Books, state: State):
-    row = await books.held(recipients=[uuid4(), uuid4()])
-    await books.outbox.sending(calls_of(row))
+async def test_a_settled_recipient_never_goes_back_to_sending(outbox_fixture: OutboxFixture, state: State):
+    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+    await outbox_fixture.outbox.sending(calls_of(row))
     row.recipients[0].state, row.recipients[1].state = state, State.UNKNOWN
-    await books.outbox.settle(members_of(row), [])
-    assert await books.outbox.sending(calls_of(row)) == {(row.id, row.recipients[1].id)}
-    assert [entry["state"] for entry in await books.entries(row.id)] == [state, "sending"]
+    await outbox_fixture.outbox.settle(members_of(row), [])
+    assert await outbox_fixture.outbox.sending(calls_of(row)) == {(row.id, row.recipients[1].id)}
+    assert [entry["state"] for entry in await outbox_fixture.entries(row.id)] == [state, "sending"]
 
 
-async def test_a_crowd_is_written_down_at_once(books: Books):
+async def test_a_crowd_is_written_down_at_once(outbox_fixture: OutboxFixture):
     names = [str(uuid4()) for _ in range(3000)]
-    row = await books.held(recipients=names)
-    assert len(await books.outbox.sending(calls_of(row))) == 3000
-    await books.settle(row, State.ACCEPTED)
-    assert await books.status(row.id) == "SENT"
-    details = (await books.row(row.id))["error_details"]
+    row = await outbox_fixture.held(recipients=names)
+    assert len(await outbox_fixture.outbox.sending(calls_of(row))) == 3000
+    await outbox_fixture.settle(row, State.ACCEPTED)
+    assert await outbox_fixture.status(row.id) == "SENT"
+    details = (await outbox_fixture.row(row.id))["error_details"]
     assert (details["successCount"], details["totalRecipients"], len(details["results"])) == (3000, 3000, 1000)
 
 
-async def test_nothing_to_send_is_nothing(books: Books):
-    assert await books.outbox.sending([]) == set()
+async def test_nothing_to_send_is_nothing(outbox_fixture: OutboxFixture):
+    assert await outbox_fixture.outbox.sending([]) == set()

@@ -2,21 +2,21 @@
 
 import psycopg
 import pytest
-from ledger_books import Books
 
 from dispatcher.postgres.pool import open_pool
+from tests.support.outbox_fixture import OutboxFixture
 
 ROLE = "hidden_from"
 OUTBOX = "notify.ent_notification"
 
 
-async def test_rows_that_a_policy_hides_are_an_error(books: Books):
-    await books.rows(f"create role {ROLE} login")
+async def test_rows_that_a_policy_hides_are_an_error(outbox_fixture: OutboxFixture):
+    await outbox_fixture.rows(f"create role {ROLE} login")
     try:
-        await books.rows(f"grant usage on schema notify to {ROLE}")
-        await books.rows(f"grant select on {OUTBOX} to {ROLE}")
-        await books.rows(f"alter table {OUTBOX} enable row level security")
-        pool = await open_pool(books.url.replace("//postgres@", f"//{ROLE}@"))
+        await outbox_fixture.rows(f"grant usage on schema notify to {ROLE}")
+        await outbox_fixture.rows(f"grant select on {OUTBOX} to {ROLE}")
+        await outbox_fixture.rows(f"alter table {OUTBOX} enable row level security")
+        pool = await open_pool(outbox_fixture.url.replace("//postgres@", f"//{ROLE}@"))
         try:
             async with pool.connection() as connection:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
@@ -24,5 +24,5 @@ async def test_rows_that_a_policy_hides_are_an_error(books: Books):
         finally:
             await pool.close()
     finally:
-        await books.rows(f"drop owned by {ROLE}")
-        await books.rows(f"drop role {ROLE}")
+        await outbox_fixture.rows(f"drop owned by {ROLE}")
+        await outbox_fixture.rows(f"drop role {ROLE}")

@@ -38,7 +38,7 @@ NOT_OURS: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class Books:
+class OutboxFixture:
     """What a test works with."""
 
     url: str
@@ -215,12 +215,12 @@ def late(*rows: Notification, workflow_id: str = "any", solo: bool = True) -> La
 
 
 @asynccontextmanager
-async def open_books(url: str) -> AsyncGenerator[Books]:
+async def open_outbox_fixture(url: str) -> AsyncGenerator[OutboxFixture]:
     """Open one test's sessions and pool."""
     pool = await open_pool(url)
     try:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
             status = await check_installed(pool, "notify.ent_notification")
-            yield Books(url, owner, pool, Outbox(pool, relations=RELATIONS, status=status, node="here"))
+            yield OutboxFixture(url, owner, pool, Outbox(pool, relations=RELATIONS, status=status, node="here"))
     finally:
         await pool.close(timeout=2)

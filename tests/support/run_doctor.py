@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from typing import Any, NamedTuple
 
-from house import House
-
 from dispatcher import doctor
+from tests.support.commands import run_dispatcher
+from tests.support.stack import Stack
 
 PASSWORD, TOKEN = "hunter2-hunter2", "sesame-sesame-sesame"
 
@@ -29,37 +27,27 @@ class Told(NamedTuple):
         return {name for name, check in self.checks.items() if check["value"] == f"because {failed} failed"}
 
 
-def run(house: House, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(stack: Stack, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run doctor as the tables' owner; whatever it says, no secret may be in it."""
     environment = {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": house.url,
-        "TEMPORAL_ADDRESS": house.temporal_address,
-        "TEMPORAL_TASK_QUEUE": house.queue,
-        "NOVU_API_URL": house.novu.url,
-        "NOVU_SECRET_KEY": house.novu.api_key,
+        "DATABASE_URL": stack.url,
+        "TEMPORAL_ADDRESS": stack.temporal_address,
+        "TEMPORAL_TASK_QUEUE": stack.queue,
+        "NOVU_API_URL": stack.novu.url,
+        "NOVU_SECRET_KEY": stack.novu.api_key,
         "DISPATCHER_HTTP_TOKEN": TOKEN,
         **settings,
     }
     environment["DATABASE_URL"] = environment["DATABASE_URL"].replace("@", f":{PASSWORD}@")
-    done = subprocess.run(
-        [sys.executable, "-m", "dispatcher", "doctor", *arguments],
-        cwd=house.folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_dispatcher("doctor", *arguments, cwd=stack.folder, timeout=60, environment=environment)
     for secret in (PASSWORD, TOKEN, environment["NOVU_SECRET_KEY"]):
         assert not secret or secret not in done.stdout + done.stderr
     return done
 
 
-async def told(house: House, **settings: str) -> Told:
+async def told(stack: Stack, **settings: str) -> Told:
     """Return what doctor finds; the test's own connections live meanwhile."""
-    done = await asyncio.to_thread(run, house, "--json", **settings)
+    done = await asyncio.to_thread(run, stack, "--json", **settings)
     assert done.stderr == ""
     checks = {check.pop("check"): check for check in json.loads(done.stdout)}
     assert list(checks) == ["configuration", *doctor.names()], "always all of them, in the same order"

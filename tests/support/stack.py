@@ -5,20 +5,19 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import anyio
 import httpx
 import psycopg
 
 from dispatcher.devstack.fake_novu.process import Standin, running
 from dispatcher.devstack.processes import answers
+from tests.support.waits import eventually
 
 WORKFLOW = "default-in-app"
 RUN = (sys.executable, "-m", "dispatcher", "run")
@@ -30,17 +29,6 @@ RUN_ROLE = "dispatcher_run"
 def as_run_role(url: str) -> str:
     """Return the URL of the database's owner as the one of `dispatcher run`."""
     return url.replace("//postgres@", f"//{RUN_ROLE}@")
-
-
-async def eventually(fact: Callable[[], Awaitable[Any]], what: str, within: float = 30) -> Any:
-    """Wait until `fact()` is true and return it; say what never came true."""
-    deadline = time.monotonic() + within
-    while True:
-        value = await fact()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        await anyio.sleep(0.02)
 
 
 @dataclass
@@ -83,7 +71,7 @@ class Process:
 
 
 @dataclass
-class House:
+class Stack:
     """What a test works with."""
 
     url: str
@@ -267,15 +255,15 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(url: str, temporal_address: str, novu: Standin, folder: Path) -> AsyncGenerator[House]:
+async def open_stack(url: str, temporal_address: str, novu: Standin, folder: Path) -> AsyncGenerator[Stack]:
     """Hand out a house; what still runs at the end is killed by its pid."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
-    house = House(url, connection, temporal_address, novu, folder)
+    stack = Stack(url, connection, temporal_address, novu, folder)
     try:
-        yield house
+        yield stack
     finally:
-        for process in house.processes:
+        for process in stack.processes:
             if process.popen.poll() is None:
                 process.kill()
-        await house.exits.aclose()
+        await stack.exits.aclose()
         await connection.close()

@@ -14,7 +14,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from ledger_books import LEASE, Books
 
 from dispatcher.claim.claimer import Door
 from dispatcher.config.table_names import CHANNEL
@@ -23,6 +22,7 @@ from dispatcher.novu.circuit_breaker import Gate
 from dispatcher.postgres.outbox import Outbox
 from dispatcher.wakeup.adaptive_notify import Doorbell
 from dispatcher.wakeup.signal import Wake
+from tests.support.outbox_fixture import LEASE, OutboxFixture
 
 INSERT = (
     "insert into notify.ent_notification (name, publish_status, payload, recipients)"
@@ -103,17 +103,17 @@ class Impatient(Doorbell):
 class Scene:
     """One database with a node, a writer and a sleeper's ear."""
 
-    books: Books
+    outbox_fixture: OutboxFixture
     writer: psycopg.AsyncConnection[Any]
     ear: psycopg.AsyncConnection[Any]
     counts: dict[str, int] = field(default_factory=dict[str, int])
 
     async def play(self, kind: str, schedule: random.Random, bell_type: type[Doorbell]) -> bool:
         """Play one schedule; return whether a row was lost."""
-        await self.books.rows("delete from notify.ent_notification")
+        await self.outbox_fixture.rows("delete from notify.ent_notification")
         if kind == "short update":
-            await self.books.notify(name="draft", publish_status="DRAFT", notification_workflow_id=None)
-        turns, outbox = Turns(), self.books.outbox
+            await self.outbox_fixture.notify(name="draft", publish_status="DRAFT", notification_workflow_id=None)
+        turns, outbox = Turns(), self.outbox_fixture.outbox
         await outbox.say_awake()
 
         async def drain() -> bool:
@@ -145,7 +145,7 @@ class Scene:
 
     async def heard(self) -> bool:
         """Return whether the bell rang since the last time; a NOTIFY of ours marks the end."""
-        await self.books.rows(f"notify {CHANNEL}, 'the end'")
+        await self.outbox_fixture.rows(f"notify {CHANNEL}, 'the end'")
         rang = False
         async for notify in self.ear.notifies(timeout=10):
             if notify.payload == "the end":
@@ -155,27 +155,27 @@ class Scene:
 
     async def left_behind(self) -> bool:
         """Return whether a due row waits that nobody was told of."""
-        return await self.books.value(
+        return await self.outbox_fixture.value(
             "select exists (select from notify.ent_notification where notification_status"
             " = 'PENDING' and publish_status = 'PUBLISH')"
         )
 
 
 @asynccontextmanager
-async def scene(books: Books) -> AsyncGenerator[Scene]:
-    await books.outbox.beat(role="all", host="here", version="0", mode="EVENT")
+async def scene(outbox_fixture: OutboxFixture) -> AsyncGenerator[Scene]:
+    await outbox_fixture.outbox.beat(role="all", host="here", version="0", mode="EVENT")
     async with (
-        await psycopg.AsyncConnection.connect(books.url, autocommit=True) as writer,
-        await psycopg.AsyncConnection.connect(books.url, autocommit=True) as ear,
+        await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as writer,
+        await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as ear,
     ):
         await ear.execute(f"listen {CHANNEL}".encode())
-        yield Scene(books, writer, ear)
+        yield Scene(outbox_fixture, writer, ear)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
-async def test_no_wake_up_is_lost_while_falling_asleep(books: Books, kind: str):
-    async with scene(books) as stage:
+async def test_no_wake_up_is_lost_while_falling_asleep(outbox_fixture: OutboxFixture, kind: str):
+    async with scene(outbox_fixture) as stage:
         lost = [seed for seed in range(SCHEDULES_PER_WRITER) if await stage.play(kind, random.Random(seed), Doorbell)]
     assert lost == [], "seeds of the schedules that lost a row"
 
@@ -186,18 +186,18 @@ def test_there_are_enough_schedules():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["long", "two-phase"])
-async def test_a_version_without_the_wait_is_caught(books: Books, kind: str):
-    async with scene(books) as stage:
+async def test_a_version_without_the_wait_is_caught(outbox_fixture: OutboxFixture, kind: str):
+    async with scene(outbox_fixture) as stage:
         lost = [seed for seed in range(100) if await stage.play(kind, random.Random(seed), Impatient)]
     assert lost
 
 
-async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(books: Books):
-    async with scene(books) as stage:
-        await books.outbox.say_awake()
+async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(outbox_fixture: OutboxFixture):
+    async with scene(outbox_fixture) as stage:
+        await outbox_fixture.outbox.say_awake()
         await stage.writer.execute(INSERT)
         assert not await stage.heard()
-        await books.outbox.say_asleep()
+        await outbox_fixture.outbox.say_asleep()
         await stage.writer.execute(INSERT)
         assert await stage.heard()
 
@@ -229,9 +229,9 @@ def door_to(outbox: Any, wake: Wake) -> Door:
     return Door(outbox, nobody, wake, Gate(welcome), lease=LEASE, batch_size=100, adaptive=True)
 
 
-async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_rung(books: Books):
-    await books.outbox.beat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(books.outbox), Wake()
+async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_rung(outbox_fixture: OutboxFixture):
+    await outbox_fixture.outbox.beat(role="all", host="here", version="0", mode="EVENT")
+    outbox, wake = CutOffOnce(outbox_fixture.outbox), Wake()
     wake.set()  # rung while its claim ran
     door = door_to(outbox, wake)
     with pytest.raises(psycopg.OperationalError):
@@ -242,55 +242,57 @@ async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_r
     assert outbox.cuts == 2, "whoever read that it was awake was waited for"
 
 
-async def test_a_node_falls_asleep_although_it_was_rung_before(books: Books):
-    async with scene(books) as stage:
+async def test_a_node_falls_asleep_although_it_was_rung_before(outbox_fixture: OutboxFixture):
+    async with scene(outbox_fixture) as stage:
         wake = Wake()
         wake.set()
         async with asyncio.timeout(10):
-            await door_to(books.outbox, wake).run_once()
+            await door_to(outbox_fixture.outbox, wake).run_once()
         await stage.writer.execute(INSERT)
         assert await stage.heard()
 
 
-async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(books: Books):
-    await books.outbox.beat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(books.outbox), Wake()
+async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(outbox_fixture: OutboxFixture):
+    await outbox_fixture.outbox.beat(role="all", host="here", version="0", mode="EVENT")
+    outbox, wake = CutOffOnce(outbox_fixture.outbox), Wake()
     door = door_to(outbox, wake)
     await door.run_once()
     assert outbox.cuts == 0, "one ring, one look: it never said that it is up"
 
 
-async def test_the_word_of_a_dead_node_is_believed_for_two_seconds_only(books: Books):
-    async with scene(books) as stage:
-        await books.outbox.say_awake()
-        left = await books.value("select awake_until - clock_timestamp() <= interval '2 s' from dispatcher.node")
-        await books.rows("update dispatcher.node set awake_until = clock_timestamp()")
+async def test_the_word_of_a_dead_node_is_believed_for_two_seconds_only(outbox_fixture: OutboxFixture):
+    async with scene(outbox_fixture) as stage:
+        await outbox_fixture.outbox.say_awake()
+        left = await outbox_fixture.value(
+            "select awake_until - clock_timestamp() <= interval '2 s' from dispatcher.node"
+        )
+        await outbox_fixture.rows("update dispatcher.node set awake_until = clock_timestamp()")
         await stage.writer.execute(INSERT)
         assert left
         assert await stage.heard()
 
 
-async def test_a_producer_without_any_right_on_our_schema_is_served(books: Books):
+async def test_a_producer_without_any_right_on_our_schema_is_served(outbox_fixture: OutboxFixture):
     role = "producer_without_rights"
-    await books.rows(
+    await outbox_fixture.rows(
         f"do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role}; end if;"
         f" end $$; grant usage on schema notify, shared_types, func, auth to {role};"
         f" grant insert, select on notify.ent_notification to {role}"
     )
-    async with scene(books) as stage:
+    async with scene(outbox_fixture) as stage:
         await stage.writer.execute(f"set role {role}".encode())
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await stage.writer.execute("select from dispatcher.node")
         await stage.writer.execute(INSERT)
         assert await stage.heard()
-        await books.outbox.say_awake()
+        await outbox_fixture.outbox.say_awake()
         await stage.writer.execute(INSERT)
         assert not await stage.heard()
 
 
-async def test_a_broken_node_table_rings_instead_of_raising(books: Books):
-    async with scene(books) as stage:
-        await books.outbox.say_awake()
-        await books.rows("alter table dispatcher.node rename to elsewhere")
+async def test_a_broken_node_table_rings_instead_of_raising(outbox_fixture: OutboxFixture):
+    async with scene(outbox_fixture) as stage:
+        await outbox_fixture.outbox.say_awake()
+        await outbox_fixture.rows("alter table dispatcher.node rename to elsewhere")
         await stage.writer.execute(INSERT)
         assert await stage.heard()

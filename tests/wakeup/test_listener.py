@@ -3,17 +3,16 @@
 import asyncio
 from datetime import timedelta
 
-from ledger_books import Books
-
 from dispatcher.decisions.backoff import Backoff
 from dispatcher.wakeup.listener import EVENT, Listener
 from dispatcher.wakeup.signal import Wake
+from tests.support.outbox_fixture import OutboxFixture
 
 
-async def test_it_wakes_the_door_before_it_relies_on_being_told(books: Books):
+async def test_it_wakes_the_door_before_it_relies_on_being_told(outbox_fixture: OutboxFixture):
     wake = Wake()
     second = timedelta(seconds=1)
-    listener = Listener(books.url, books.pool, wake, "ears", Backoff(second, second))
+    listener = Listener(outbox_fixture.url, outbox_fixture.pool, wake, "ears", Backoff(second, second))
     running = asyncio.create_task(listener.run())
     async with asyncio.timeout(20):
         while listener.mode != EVENT:  # noqa: ASYNC110  (no event tells)

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from ledger_books import Books
 from pydantic import SecretStr
 
 from dispatcher.models.notification import State
@@ -18,6 +17,7 @@ from dispatcher.web.backlog_metrics import Numbers
 from dispatcher.web.health import Health
 from dispatcher.web.server import MOST_CONNECTIONS, bind, serving
 from dispatcher.web.server_app import guarded
+from tests.support.outbox_fixture import OutboxFixture
 
 TOKEN = "0123456789abcdef"
 ASK = "/api/trigger-async"
@@ -29,12 +29,14 @@ async def condition() -> Condition:
 
 
 @pytest.fixture
-async def http(books: Books, condition: Condition, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+async def http(
+    outbox_fixture: OutboxFixture, condition: Condition, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API on a database without dispatchers: whatever is due stays so."""
     monkeypatch.setattr(api, "WAIT_SECONDS", 1.0)
     monkeypatch.setattr(api, "LOOK_SECONDS", 0.05)
     asked = Api(condition, ())
-    asked.know(books.pool, "notify.ent_notification")
+    asked.know(outbox_fixture.pool, "notify.ent_notification")
     transport = httpx.ASGITransport(app=guarded(asked.routes, SecretStr(TOKEN), private=True))
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://here", headers=headers) as http:
@@ -47,29 +49,29 @@ async def waited(http: httpx.AsyncClient, row: int) -> tuple[int, dict[str, Any]
     return answer.status_code, answer.json(), time.monotonic() - began
 
 
-async def test_waiting_has_an_end(books: Books, http: httpx.AsyncClient):
-    code, answer, seconds = await waited(http, await books.notify())
+async def test_waiting_has_an_end(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
+    code, answer, seconds = await waited(http, await outbox_fixture.notify())
     assert (code, answer["success"], answer["status"]) == (202, False, "PENDING")
     assert 1 <= seconds < 10
 
 
 async def test_only_so_many_wait_and_the_others_are_answered_at_once(
-    books: Books, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    outbox_fixture: OutboxFixture, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(api, "WAIT_SECONDS", 3600)
-    row = await books.notify()
+    row = await outbox_fixture.notify()
     crowd = [asyncio.create_task(waited(http, row)) for _ in range(api.MOST_WAITING + 4)]
     done, waiting = await asyncio.wait(crowd, timeout=5)
     assert (len(done), {task.result()[0] for task in done}) == (4, {202})
-    await books.change(row, notification_status="RETRACTED")
+    await outbox_fixture.change(row, notification_status="RETRACTED")
     assert {task.result()[0] for task in (await asyncio.wait(waiting, timeout=20))[0]} == {200}
     code, answer, _ = await waited(http, row)
     assert (code, answer["status"]) == (409, "RETRACTED"), "the places are free again"
 
 
-async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(books: Books):
+async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(outbox_fixture: OutboxFixture):
     asked = Api(Condition(), ())
-    asked.know(books.pool, "notify.ent_notification")
+    asked.know(outbox_fixture.pool, "notify.ent_notification")
     listening = bind("127.0.0.1", 0)
     address = listening.getsockname()[:2]
     body = b'{"notificationId": 1}'
@@ -79,8 +81,8 @@ async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(
         serving(listening, guarded([*asked.routes, *livez], SecretStr(TOKEN), private=True)),
         httpx.AsyncClient(base_url="http://{}:{}".format(*address), trust_env=False) as http,
     ):
-        async with books.owner.transaction():
-            await books.owner.execute("lock table notify.ent_notification in access exclusive mode")
+        async with outbox_fixture.owner.transaction():
+            await outbox_fixture.owner.execute("lock table notify.ent_notification in access exclusive mode")
             crowd = [await asyncio.open_connection(*address) for _ in range(MOST_CONNECTIONS)]
             for _, writer in crowd:
                 writer.write(head.encode() + b"\r\n\r\n" + body)
@@ -94,50 +96,54 @@ async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(
 
 
 async def test_a_silent_database_is_given_up_soon(
-    books: Books, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    outbox_fixture: OutboxFixture, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(api, "DATABASE_SECONDS", 0.5)
-    async with books.owner.transaction():
-        await books.owner.execute("lock table notify.ent_notification in access exclusive mode")
+    async with outbox_fixture.owner.transaction():
+        await outbox_fixture.owner.execute("lock table notify.ent_notification in access exclusive mode")
         code, answer, seconds = await waited(http, 1)
     assert (code, "does not answer" in answer["error"]) == (503, True)
     assert seconds < 2.5, "before the server's own limit, which a silent one would not keep"
 
 
-async def test_nobody_waits_for_a_process_that_stops(books: Books, http: httpx.AsyncClient, condition: Condition):
+async def test_nobody_waits_for_a_process_that_stops(
+    outbox_fixture: OutboxFixture, http: httpx.AsyncClient, condition: Condition
+):
     condition.stopping = True
-    code, _, seconds = await waited(http, await books.notify())
+    code, _, seconds = await waited(http, await outbox_fixture.notify())
     assert code == 202
     assert seconds < 1
 
 
-async def test_a_locked_row_is_tried_again_and_then_named(books: Books, http: httpx.AsyncClient):
-    row = await books.held()
-    await books.settle(row, State.REFUSED)
-    async with books.owner.transaction():
-        await books.owner.execute("select from notify.ent_notification where id = %s for update", [row.id])
+async def test_a_locked_row_is_tried_again_and_then_named(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
+    row = await outbox_fixture.held()
+    await outbox_fixture.settle(row, State.REFUSED)
+    async with outbox_fixture.owner.transaction():
+        await outbox_fixture.owner.execute("select from notify.ent_notification where id = %s for update", [row.id])
         code, answer, _ = await waited(http, row.id)
         assert (code, "locked" in answer["error"], answer["status"]) == (409, True, "FAILED")
         assert (await http.post(f"/api/notifications/{row.id}/cancel")).status_code == 409
         waiting = asyncio.create_task(http.post(f"/api/notifications/{row.id}/cancel"))
         await asyncio.sleep(0.1)
     assert (await waiting).status_code == 200
-    assert await books.status(row.id) == "RETRACTED"
+    assert await outbox_fixture.status(row.id) == "RETRACTED"
 
 
-async def test_two_who_ask_at_once_send_once(books: Books, http: httpx.AsyncClient):
-    row = await books.held()
-    await books.settle(row, State.REFUSED)
+async def test_two_who_ask_at_once_send_once(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
+    row = await outbox_fixture.held()
+    await outbox_fixture.settle(row, State.REFUSED)
     answers = await asyncio.gather(*(http.post(ASK, json={"notificationId": row.id}) for _ in range(8)))
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "PENDING")}
-    assert len(await books.rows("select id from dispatcher.action")) == 1
+    assert len(await outbox_fixture.rows("select id from dispatcher.action")) == 1
 
 
-async def test_a_row_that_is_claimed_meanwhile_is_retracted_all_the_same(books: Books, http: httpx.AsyncClient):
-    row = await books.notify()
-    async with books.owner.transaction():
-        await books.change(row, notification_status="PROCESSING")
+async def test_a_row_that_is_claimed_meanwhile_is_retracted_all_the_same(
+    outbox_fixture: OutboxFixture, http: httpx.AsyncClient
+):
+    row = await outbox_fixture.notify()
+    async with outbox_fixture.owner.transaction():
+        await outbox_fixture.change(row, notification_status="PROCESSING")
         waiting = asyncio.create_task(http.post(f"/api/notifications/{row}/cancel"))
         await asyncio.sleep(0.1)
     assert (await waiting).status_code == 200
-    assert await books.status(row) == "RETRACTED"
+    assert await outbox_fixture.status(row) == "RETRACTED"
