@@ -5,9 +5,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from invariants import INVARIANTS, broken
 
 from dispatcher.devstack import postgres
+from tests.support.invariants import INVARIANTS, broken
 
 HEALTHY = """
 insert into notify.ent_notification_workflow (name, workflow_key, workflow_type) values ('w', 'planted', 'STATIC');

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_database import Database
 
 from dispatcher.config.table_names import LIMIT, Outbox, Table, parse
 from dispatcher.install import Options, inspect, install, render, render_grants, uninstall
 from dispatcher.install.files import INDEXES
 from dispatcher.models.errors import ConfigurationError
+from tests.install.live_database import Database
 
 ODD = [
     ("Mixed", 'Ent"Notif'),

@@ -5,10 +5,10 @@ from datetime import timedelta
 import anyio
 import psycopg
 import pytest
-from live_database import Database
 
 from dispatcher.devstack.postgres import PostgresServer
 from dispatcher.install import Options, inspect, install, plan, render
+from tests.install.live_database import Database
 
 QUOTED = Options(outbox='notify."Ent""Notif"')
 

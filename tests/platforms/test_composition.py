@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outside_docker import COMPOSE, build_steps, copied, defaults, health_check, instructions, let_through
-from stated import ROOT, known, text
 
 from dispatcher.config.settings import Settings, variables
+from tests.platforms.deploy_files import known
+from tests.platforms.outside_docker import (
+    COMPOSE,
+    build_steps,
+    copied,
+    defaults,
+    health_check,
+    instructions,
+    let_through,
+)
+from tests.support.repository import ROOT, text
 
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "dispatcher:local"}

@@ -9,16 +9,10 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from stated import (
-    HEALTH_PATHS,
-    ROOT,
-    documents,
-    known,
-    procfile,
-    text,
-)
 
 from dispatcher.config.settings import Settings, variables
+from tests.platforms.deploy_files import HEALTH_PATHS, documents, known, procfile
+from tests.support.repository import ROOT, text
 
 SETTINGS = {name for field in Settings.model_fields for name in variables(field)}
 RELEASE, RUN, WEB = "dispatcher db upgrade", "dispatcher run", "dispatcher web"

@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import promql_parser
 import pytest
-from declared import declared
-from stated import ROOT, documents, text
 
 from dispatcher.models.call_result import Verdict
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.health import PARTS
 from dispatcher.wakeup.signal import Source
+from tests.platforms.declared_metrics import declared
+from tests.platforms.deploy_files import documents
+from tests.support.repository import ROOT, text
 
 SUFFIXES = {"gauge": [""], "counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
 OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}

@@ -4,15 +4,13 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dispatcher.devstack.fake_novu.answers import Answer, Headers
 from dispatcher.devstack.fake_novu.events import Event
+from dispatcher.devstack.fake_novu.faults import Fault
 from dispatcher.devstack.fake_novu.ledger import LoggedRequest
 from dispatcher.devstack.fake_novu.registry import Environment
-
-if TYPE_CHECKING:
-    from dispatcher.devstack.fake_novu.faults import Fault
 
 
 @dataclass(slots=True)
@@ -31,7 +29,7 @@ class Call:
     environment: Environment | None = None
     effects: int = 0
     rate_headers: Headers = ()
-    fault: "Fault | None" = None
+    fault: Fault | None = None
 
     @property
     def idempotency_key(self) -> str | None:
