@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from tests.support.databases import cloned, make_outbox_template, make_stack_template
 from tests.support.invariants import broken, load_oracle
 from tests.support.outbox_fixture import OutboxFixture, open_outbox_fixture
@@ -43,13 +43,13 @@ def stack_folder() -> Iterator[Path]:
 def postgres_server(stack_folder: Path) -> Iterator[postgres.PostgresServer]:
     # Nothing here tests durability against a power cut; fsync would only make every test wait for the disk.
     settings = {"fsync": "off", "max_connections": "300", "max_prepared_transactions": "5"}
-    with postgres.running(stack_folder / "postgres", settings=settings) as server:
+    with postgres.run_postgres(stack_folder / "postgres", settings=settings) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def temporal_server(stack_folder: Path) -> Iterator[temporal.TemporalServer]:
-    with temporal.running(stack_folder / "temporal") as server:
+    with temporal.run_temporal(stack_folder / "temporal") as server:
         yield server
 
 
@@ -81,14 +81,14 @@ async def url(postgres_server: postgres.PostgresServer, stack_template: str) -> 
 
 
 @pytest.fixture
-async def novu() -> AsyncIterator[Standin]:
-    async with running() as standin:
+async def novu() -> AsyncIterator[FakeNovu]:
+    async with run_fake_novu() as standin:
         yield standin
 
 
 @pytest.fixture
 async def stack(
-    url: str, temporal_server: temporal.TemporalServer, novu: Standin, tmp_path: Path
+    url: str, temporal_server: temporal.TemporalServer, novu: FakeNovu, tmp_path: Path
 ) -> AsyncIterator[Stack]:
     """A stack per test; after the test, when all is quiet, the invariants are checked."""
     async with open_stack(url, temporal_server.address, novu, tmp_path) as stack:

@@ -126,14 +126,14 @@ QUERIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Relations:
+class TableNames:
     """The user's tables."""
 
     outbox: sql.Identifier
     workflow: sql.Identifier
 
 
-def shared_parts(relations: Relations) -> dict[str, sql.Composable]:
+def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
     """Return the SQL parts that need nothing but the names of the user's tables, by their placeholder's name."""
     parts: dict[str, sql.Composable] = {
         "outbox": relations.outbox,
@@ -157,24 +157,24 @@ def shared_parts(relations: Relations) -> dict[str, sql.Composable]:
     return parts
 
 
-def compose(relations: Relations, status: StatusColumn, *, listed: bool) -> dict[str, bytes]:
+def compose_statements(relations: TableNames, status: StatusColumn, *, allow_list: bool) -> dict[str, bytes]:
     """Return every statement by its name, ready to be prepared; `listed`: only enterprises of a list are served."""
     parts = shared_parts(relations)
     # The catalogue's own spelling of the type, already quoted.
     parts["status_type"] = sql.SQL(cast("LiteralString", status.type))
     parts["outbox_name"] = sql.Literal(relations.outbox.as_string())
-    tenants = TENANTS_IN_ALLOW_LIST if listed else TENANTS_WITH_NEW_ROWS
+    tenants = TENANTS_IN_ALLOW_LIST if allow_list else TENANTS_WITH_NEW_ROWS
     parts["tenants_with_new_rows"] = tenants.format(**parts)
     has_quota = sql.SQL("{in_allow_list} and {tenant_has_quota}").format(**parts)
     parts["retry_rows"] = RETRY_ROWS.format(**parts, tenant_condition=sql.SQL("true"))
     parts["retry_rows_fair"] = RETRY_ROWS.format(**parts, tenant_condition=has_quota)
-    statements = {name: query(name, **parts).as_bytes() for name in QUERIES}
+    statements = {name: load_query(name, **parts).as_bytes() for name in QUERIES}
     for name, due in (("claim", "due"), ("claim_fair", "due_fair")):
-        statements[name] = query("claim", due=query(due, **parts), **parts).as_bytes()
+        statements[name] = load_query("claim", due=load_query(due, **parts), **parts).as_bytes()
     return statements
 
 
-def query(name: str, **parts: sql.Composable) -> sql.Composed:
+def load_query(name: str, **parts: sql.Composable) -> sql.Composed:
     """Return the statement in queries/`name`.sql with its placeholders filled in."""
     text = resources.files("dispatcher.postgres").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
     return sql.SQL(cast("LiteralString", text)).format(**parts)

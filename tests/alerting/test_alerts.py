@@ -14,12 +14,12 @@ import structlog
 from pydantic import SecretStr
 
 from dispatcher.alerting import alerts
-from dispatcher.alerting.alerts import BURST, FLUSH_SECONDS, Bucket
-from dispatcher.alerting.sentry import QUEUE
+from dispatcher.alerting.alerts import BURST, FLUSH_SECONDS, AlertThrottle
+from dispatcher.alerting.sentry import MAX_QUEUED_EVENTS
 from dispatcher.config.settings import Settings
 from dispatcher.models.errors import Unreachable
 from dispatcher.telemetry import logs
-from dispatcher.telemetry.health import Condition
+from dispatcher.telemetry.health import ProcessHealth
 from tests.support import kent_server
 from tests.support.kent_server import Kent, counted
 
@@ -68,7 +68,7 @@ def fails(values: dict[str, str]) -> None:
 def telling(kent: Kent, **settings: Any):
     url, dsn = SecretStr(URL), SecretStr(kent.dsn)
     found = Settings(database_url=url, novu_secret_key=SecretStr(KEY), sentry_dsn=dsn, **settings)
-    return alerts.telling(found, "node-1")
+    return alerts.alerting(found, "node-1")
 
 
 async def test_f161_ten_thousand_equal_errors_are_a_few_alerts_and_every_one_counted(kent: Kent):
@@ -89,9 +89,9 @@ async def test_what_was_only_counted_is_told_when_a_sweep_ends(kent: Kent, monke
     async with telling(kent):
         for number in range(100):
             log.warning("dead_letter", notification_id=number, cause="http_400")
-        assert alerts.swept(well=False) is None, "it is too early"
+        assert alerts.flush_counts(well=False) is None, "it is too early"
         monkeypatch.setattr(alerts, "REFILL_SECONDS", 1e-9)
-        alerts.swept(well=False)
+        alerts.flush_counts(well=False)
         log.warning("dead_letter", notification_id=100, cause="http_400")
     told = kent.told("dead_letter")
     assert len(told) == BURST + 2
@@ -100,9 +100,9 @@ async def test_what_was_only_counted_is_told_when_a_sweep_ends(kent: Kent, monke
 
 @pytest.mark.parametrize("a_minute", [60, 600, 10_000])
 def test_never_more_than_ten_a_minute_and_none_uncounted(a_minute: int):
-    bucket, told = Bucket(), list[float]()
+    bucket, told = AlertThrottle(), list[float]()
     for number in range(5 * a_minute):
-        if bucket.take(1000 + number * 60 / a_minute):
+        if bucket.take_token(1000 + number * 60 / a_minute):
             told.append(number * 60 / a_minute)
     for begin in told:
         assert sum(begin <= at < begin + 60 for at in told) + 1 <= 10  # and the last word at the end
@@ -122,12 +122,12 @@ async def test_alerts_are_alike_by_what_happened_and_not_by_whom(kent: Kent):
 
 
 async def test_an_outage_is_one_alert_and_its_end_another_however_little_is_written(kent: Kent):
-    condition = Condition()
+    condition = ProcessHealth()
     async with telling(kent):
         for _ in range(50):
-            condition.broken("temporal", "no answer")
+            condition.report_failure("temporal", "no answer")
         for _ in range(50):
-            condition.whole("temporal")
+            condition.report_ok("temporal")
     began, over = kent.items("event")
     assert (began["tags"]["kind"], began["level"], began["tags"]["part"]) == ("outage_began", "error", "temporal")
     assert began["message"] == "temporal is broken: no answer"
@@ -140,12 +140,12 @@ async def test_an_alert_says_where_it_comes_from(kent: Kent, monkeypatch: pytest
     monkeypatch.setenv("HEROKU_SLUG_COMMIT", "c0ffee")
     monkeypatch.setenv("DYNO", "worker.1")
     async with telling(kent, sentry_environment="staging"):
-        Condition().broken("novu", "HTTP 401")
+        ProcessHealth().report_failure("novu", "HTTP 401")
     [event] = kent.items("event")
     assert (event["release"], event["environment"], event["server_name"]) == ("c0ffee", "staging", "worker.1")
     assert event["tags"]["node"] == "node-1"
     async with telling(kent, sentry_release="mine@1"):
-        Condition().broken("novu", "HTTP 401")
+        ProcessHealth().report_failure("novu", "HTTP 401")
     assert kent.items("event")[1]["release"] == "mine@1"
 
 
@@ -164,8 +164,12 @@ async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent, mo
         except RuntimeError:
             log.exception("activity_failed", payload=payload, key=KEY)
             logging.getLogger("a.library").exception("of %s", payload)
-        Condition().broken("postgres", f"no way to {URL} with marker-of-the-token, and marker-of-the-password again")
-        Condition().broken("temporal", "neither marker-of-libpq nor marker-of-temporal nor marker-of-tls was taken")
+        ProcessHealth().report_failure(
+            "postgres", f"no way to {URL} with marker-of-the-token, and marker-of-the-password again"
+        )
+        ProcessHealth().report_failure(
+            "temporal", "neither marker-of-libpq nor marker-of-temporal nor marker-of-tls was taken"
+        )
         log.warning("dead_letter", notification_id=1, cause="http_400", reason=PAYLOAD, recipient=PAYLOAD)
     assert kent.kinds == ["activity_failed", "library", "outage_began", "outage_began", "dead_letter"]
     [bug] = kent.told("activity_failed")
@@ -215,8 +219,8 @@ async def test_what_ends_the_process_is_told_with_its_remedy_when_the_words_are_
 
 async def test_a_dsn_that_is_none_costs_the_alerts_and_nothing_else(kent: Kent):
     settings = Settings(database_url=SecretStr(URL), sentry_dsn=SecretStr("https://nobody.example.com"))
-    async with alerts.telling(settings, "node-1"):
-        Condition().broken("novu", "HTTP 401")
+    async with alerts.alerting(settings, "node-1"):
+        ProcessHealth().report_failure("novu", "HTTP 401")
     assert kent.items("event") == []
 
 
@@ -224,9 +228,9 @@ async def test_check_ins_stay_below_what_sentry_takes(kent: Kent, monkeypatch: p
     now = [1000.0]
     monkeypatch.setattr(alerts.time, "monotonic", lambda: now[0])
     async with telling(kent):
-        alerts.swept(well=False)
+        alerts.flush_counts(well=False)
         for _ in range(20):
-            alerts.swept(well=True)
+            alerts.flush_counts(well=True)
             now[0] += 10
     check_ins = kent.items("check_in")
     assert len(check_ins) == 4, "in 200 s"
@@ -239,11 +243,11 @@ async def test_check_ins_stay_below_what_sentry_takes(kent: Kent, monkeypatch: p
 async def test_f160_alerts_that_nobody_takes_are_lost_beyond_a_hundred_and_not_waited_for():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = SecretStr(f"http://public@127.0.0.1:{silent.getsockname()[1]}/1")
-        async with alerts.telling(Settings(database_url=SecretStr(URL), sentry_dsn=dsn), "node-1"):
+        async with alerts.alerting(Settings(database_url=SecretStr(URL), sentry_dsn=dsn), "node-1"):
             for number in range(300):
                 log.warning("dead_letter", notification_id=number, cause=f"http_{number}")
-            client: Any = alerts.here._client  # pyright: ignore[reportPrivateUsage]
+            client: Any = alerts.process_alerts._client  # pyright: ignore[reportPrivateUsage]
             assert client.transport._worker.full()
-            assert client.transport._worker._queue.qsize() == QUEUE == 100
+            assert client.transport._worker._queue.qsize() == MAX_QUEUED_EVENTS == 100
             began = time.monotonic()
         assert FLUSH_SECONDS <= time.monotonic() - began < 4 * FLUSH_SECONDS

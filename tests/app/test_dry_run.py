@@ -8,17 +8,17 @@ import pytest
 from psycopg.errors import OperationalError, QueryCanceled, ReadOnlySqlTransaction
 from pydantic import SecretStr
 
-from dispatcher.app.dry_run import Shadow
+from dispatcher.app.dry_run import DryRun
 from dispatcher.config.settings import Settings
 from dispatcher.telemetry import health
-from dispatcher.wakeup.signal import Wake
+from dispatcher.wakeup.signal import WakeUp
 from dispatcher.web.backlog_metrics import SHARE
 from tests.support.outbox_fixture import OutboxFixture
 
 TOOK = 0.05
 
 
-def shadow_of(outbox_fixture: OutboxFixture, kind: type[Shadow] = Shadow) -> Any:
+def shadow_of(outbox_fixture: OutboxFixture, kind: type[DryRun] = DryRun) -> Any:
     return kind(outbox_fixture.pool, Settings(database_url=SecretStr(outbox_fixture.url)))
 
 
@@ -68,7 +68,7 @@ async def test_a_look_says_how_long_the_server_took(outbox_fixture: OutboxFixtur
     assert await looking > TOOK / 2
 
 
-class Slow(Shadow):
+class Slow(DryRun):
     """Takes its time, or ends with an error, and notes when."""
 
     error: Exception | None = None
@@ -89,15 +89,15 @@ class Slow(Shadow):
 async def test_a_slow_look_is_a_twentieth_of_the_time_and_a_lost_database_is_tried_again(
     outbox_fixture: OutboxFixture, error: Exception | None
 ):
-    shadow, wake = shadow_of(outbox_fixture, Slow), Wake()
+    shadow, wake = shadow_of(outbox_fixture, Slow), WakeUp()
     shadow.error = error
     task = asyncio.create_task(shadow.run(wake))
     async with asyncio.timeout(20):
         while len(shadow.looks) < 2:
-            wake.ring("notify")
+            wake.notify("notify")
             await asyncio.sleep(0.01)
     task.cancel()
-    health.whole("postgres")
+    health.report_ok("postgres")
     between = shadow.looks[1] - shadow.looks[0]
     if type(error) is OperationalError:
         assert between < SHARE * TOOK

@@ -9,8 +9,8 @@ from temporalio import exceptions, workflow
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutType
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from dispatcher.delivery.workflows import FIRST_RETRY, NotificationDelivery, wanted_delay
-from dispatcher.models.workflow_contract import LANE_SUFFIX, WORKFLOW, lane_of
+from dispatcher.delivery.workflows import FIRST_RETRY, NotificationDelivery, retry_delay
+from dispatcher.models.workflow_contract import BATCH_QUEUE_SUFFIX, WORKFLOW, batch_queue
 
 HEAVY = ("psycopg", "psycopg_pool", "novu_py", "httpx", "pydantic_settings", "sentry_sdk")
 OURS = tuple(f"dispatcher.{name}" for name in ("config", "postgres", "novu", "temporal", "alerting"))
@@ -63,8 +63,8 @@ async def test_the_sandbox_accepts_the_workflow():
 
 
 def test_the_lane_stands_beside_the_queue_and_has_no_lane_of_its_own():
-    assert lane_of("mail") == "mail" + LANE_SUFFIX
-    assert lane_of(lane_of("mail")) == lane_of("mail")
+    assert batch_queue("mail") == "mail" + BATCH_QUEUE_SUFFIX
+    assert batch_queue(batch_queue("mail")) == batch_queue("mail")
 
 
 def activity_error(cause: BaseException | None) -> ActivityError:
@@ -99,4 +99,4 @@ TIMED_OUT = exceptions.TimeoutError("slow", type=TimeoutType.START_TO_CLOSE, las
     ids=["bare", "inside", "time-out", "without a cause", "without a wish", "at once"],
 )
 def test_the_lane_waits_as_long_as_novu_asked(failure: FailureError, wait: timedelta):
-    assert wanted_delay(failure) == wait
+    assert retry_delay(failure) == wait

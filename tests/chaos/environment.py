@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.fake_novu.process import running as standin_running
+from dispatcher.devstack.fake_novu.process import run_fake_novu as standin_running
 from dispatcher.devstack.processes import free_port
 from tests.support.databases import install_outbox, prepare_invariants
 from tests.support.proxy import FaultProxy, proxied
@@ -143,8 +143,8 @@ class World:
 async def opened(folder: Path, dispatchers: int) -> AsyncGenerator[World]:
     """Start servers, proxies and dispatchers for the block; all of them end with it."""
     port, temporal_port = free_port(), free_port()
-    database = ControlledServer(lambda: postgres.running(folder / "postgres", port=port, settings=POSTGRES))
-    flows = ControlledServer(lambda: temporal.running(folder / "temporal", port=temporal_port, keep=True))
+    database = ControlledServer(lambda: postgres.run_postgres(folder / "postgres", port=port, settings=POSTGRES))
+    flows = ControlledServer(lambda: temporal.run_temporal(folder / "temporal", port=temporal_port, keep=True))
     async with AsyncExitStack() as exits:
         for server in (database, flows):
             await server.start()

@@ -72,11 +72,11 @@ def scripted(name: str, rule: dict[str, Any]) -> None:
         times = dice.randint(1, 6)
         async with world.rules:
             await world.stack.novu.add_fault(**rule, times=times)
-            place = len(await world.stack.novu.struck()) - 1
+            place = len(await world.stack.novu.fault_counts()) - 1
 
         async def struck() -> int:
             try:
-                return (await world.stack.novu.struck())[place]
+                return (await world.stack.novu.fault_counts())[place]
             except httpx.HTTPError:  # paused meanwhile
                 return 0
 

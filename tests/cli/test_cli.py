@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.config.settings import Settings, load, variables
+from dispatcher.config.settings import Settings, load, variable_names
 from tests.support.commands import run_dispatcher
 
 SECRET = "hunter2hunter2"
@@ -143,7 +143,7 @@ def test_the_example_has_every_variable_and_its_default(tmp_path: Path) -> None:
     example = run(tmp_path, "config", "env-example").stdout
     for field, about in Settings.model_fields.items():
         assert f"# {about.description}\n" in example
-        for name in variables(field):
+        for name in variable_names(field):
             assert name in example
     filled = tmp_path / "filled.env"
     filled.write_text(example)

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from dispatcher.models.notification import State
+from dispatcher.models.notification import RecipientState
 from tests.support.commands import run_dispatcher
 from tests.support.outbox_fixture import OutboxFixture, calls_of
 from tests.support.waits import eventually
@@ -92,7 +92,7 @@ async def hostile(outbox_fixture: OutboxFixture) -> int:
 
 async def failed(outbox_fixture: OutboxFixture, wait: timedelta | None = None, **columns: Any) -> int:
     row = await outbox_fixture.held(**columns)
-    await outbox_fixture.settle(row, State.REFUSED, wait)
+    await outbox_fixture.settle(row, RecipientState.REFUSED, wait)
     return row.id
 
 
@@ -140,7 +140,7 @@ class TestReading:
 
     async def test_show_knows_the_row_and_its_recipients(self, outbox_fixture: OutboxFixture):
         held = await outbox_fixture.held()
-        await outbox_fixture.outbox.sending(calls_of(held))
+        await outbox_fixture.outbox.record_calls(calls_of(held))
         shown = json.loads(run(outbox_fixture, "show", str(held.id), "--json").stdout)
         assert shown["next"].startswith("here works on it")
         assert shown["temporal_workflow_id"].startswith(f"notification-{held.id}-")
@@ -156,7 +156,7 @@ class TestReading:
         assert (found["counts"], found["due"], found["nodes"]) == ({"FAILED": 1, "PENDING": 1}, 1, [])
         done = run(outbox_fixture, "status")
         assert "no dispatcher is running" in done.stderr
-        await outbox_fixture.outbox.beat(role="all", host="h", version=HOSTILE, mode="EVENT")
+        await outbox_fixture.outbox.heartbeat(role="all", host="h", version=HOSTILE, mode="EVENT")
         await outbox_fixture.rows("drop trigger dispatcher_update on notify.ent_notification")
         done = run(outbox_fixture, "status")
         assert re.search(r"^FAILED +1$", done.stdout, re.MULTILINE)
@@ -172,7 +172,7 @@ class TestReading:
             await eventually(lambda: "following" in (tmp_path / "words").read_text(), "following", 60)
             row = await outbox_fixture.held()
             await eventually(lambda: "PROCESSING" in (tmp_path / "out").read_text(), "PROCESSING", 60)
-            await outbox_fixture.settle(row, State.ACCEPTED)
+            await outbox_fixture.settle(row, RecipientState.ACCEPTED)
             await eventually(lambda: "SENT" in (tmp_path / "out").read_text(), "SENT", 60)
         finally:
             process.send_signal(signal.SIGINT)
@@ -207,7 +207,7 @@ class TestChanging:
 
     async def test_a_dry_run_says_the_same_and_changes_nothing(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
-        await outbox_fixture.settle(row, State.ACCEPTED)
+        await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         before = await outbox_fixture.snapshot()
         done = run(outbox_fixture, "retry", "--status", "SENT", "--dry-run")
         assert done.returncode == 0
@@ -219,7 +219,7 @@ class TestChanging:
 
     async def test_filters_alone_never_touch_what_has_reached_somebody(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.held()
-        await outbox_fixture.settle(row, State.ACCEPTED)
+        await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         waiting, dead = await outbox_fixture.notify(), await failed(outbox_fixture)
         assert run(outbox_fixture, "retry", "--since", "1h", "--yes").returncode == 0
         assert await outbox_fixture.status(dead) == "PENDING"

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from dispatcher.cli.setting_origins import origins
+from dispatcher.cli.setting_origins import setting_origins
 from dispatcher.config.conninfo import masked
 from dispatcher.config.durations import format_duration, parse_duration
 from dispatcher.config.setting_sources import ACCEPTED_NOT_USED
-from dispatcher.config.settings import ENV_FILE, EVERYWHERE, Settings, conninfo, load, pooler_hint, variables
+from dispatcher.config.settings import ALL_INTERFACES, ENV_FILE, Settings, conninfo, load, pooler_hint, variable_names
 from dispatcher.models.errors import ConfigurationError
 
 SECRET = "hunter2hunter2"
@@ -90,7 +90,7 @@ def test_origins_say_where_each_value_came_from(tmp_path: Path) -> None:
     file = tmp_path / "xnovu.env"
     file.write_text(XNOVU)
     settings = load(file, {"DISPATCHER_LEASE": "30s", "POLL_BATCH_SIZE": "7"})
-    told = {one.variable: one for one in origins(settings)}
+    told = {one.variable: one for one in setting_origins(settings)}
     assert told["DISPATCHER_LEASE"][1:] == ("30s", "environment")
     assert told["DISPATCHER_BATCH_SIZE"][1:] == ("7", "environment as POLL_BATCH_SIZE")
     assert told["DISPATCHER_SWEEP_INTERVAL"][1:] == ("5s", f"{file} as POLL_INTERVAL_MS")
@@ -219,8 +219,8 @@ def test_a_port_chosen_by_the_platform_is_listened_to_from_everywhere(tmp_path: 
     file = tmp_path / "project.env"  # of a project that says so to its own web server
     file.write_text("PORT=3000")
     assert load(file, REQUIRED).http_host == "127.0.0.1"
-    origin = next(each for each in origins(load(None, REQUIRED | {"PORT": "8080"})) if "HOST" in each.variable)
-    assert origin == ("DISPATCHER_HTTP_HOST", EVERYWHERE, "environment as PORT")
+    origin = next(each for each in setting_origins(load(None, REQUIRED | {"PORT": "8080"})) if "HOST" in each.variable)
+    assert origin == ("DISPATCHER_HTTP_HOST", ALL_INTERFACES, "environment as PORT")
 
 
 def test_the_trigger_api_needs_a_token() -> None:
@@ -229,7 +229,7 @@ def test_the_trigger_api_needs_a_token() -> None:
     assert load(None, REQUIRED | {"DISPATCHER_HTTP_API": "true", "DISPATCHER_HTTP_TOKEN": "x" * 16}).http_api
 
 
-@given(st.sampled_from(sorted({name for field in Settings.model_fields for name in variables(field)})))
+@given(st.sampled_from(sorted({name for field in Settings.model_fields for name in variable_names(field)})))
 def test_no_error_repeats_a_value(name: str) -> None:
     try:
         load(None, REQUIRED | {name: f"mysql://:{SECRET}@ {SECRET}"})

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from dispatcher.decisions.classification import MAX_DETAIL, classify
-from dispatcher.models.call_result import Outcome
+from dispatcher.decisions.classification import MAX_DETAIL_CHARS, classify
+from dispatcher.models.call_result import CallResult
 
 ECHO = {"idempotency-key": "k"}
 REPLAY = {**ECHO, "idempotency-replay": "true"}
@@ -26,14 +26,14 @@ def bulk_of(*items: dict[str, Any]) -> bytes:
     return json.dumps({"data": items}).encode()
 
 
-def single(status: int, body: bytes, headers: dict[str, str] | None = None) -> Outcome:
+def single(status: int, body: bytes, headers: dict[str, str] | None = None) -> CallResult:
     """Return the outcome of a call with one event."""
     [outcome] = classify(status, headers or {}, body, 1, bulk=False)
     return outcome
 
 
-def assert_storable(outcome: Outcome) -> None:
+def assert_storable(outcome: CallResult) -> None:
     """A detail goes into a text column, a jsonb column and a log line."""
     outcome.detail.encode()  # a lone surrogate would raise
-    assert len(outcome.detail) <= MAX_DETAIL + 60
+    assert len(outcome.detail) <= MAX_DETAIL_CHARS + 60
     assert outcome.detail.isprintable()

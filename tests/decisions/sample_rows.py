@@ -5,13 +5,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dispatcher.models.notification import Notification, Recipient, State
+from dispatcher.models.notification import Notification, Recipient, RecipientState
 
-SETTLED = (State.ACCEPTED, State.REFUSED, State.CANCELLED)
-STATES = st.sampled_from(list(State))
+SETTLED = (RecipientState.ACCEPTED, RecipientState.REFUSED, RecipientState.CANCELLED)
+STATES = st.sampled_from(list(RecipientState))
 
 
-def recipient(name: str = "ana", state: State = State.PLANNED, **fields: Any) -> Recipient:
+def recipient(name: str = "ana", state: RecipientState = RecipientState.PLANNED, **fields: Any) -> Recipient:
     """Return one recipient; its transaction id is made of its name."""
     known: dict[str, Any] = {"ordinal": 0, "transaction_id": f"tx-{name}", "state": state}
     return Recipient(name, **{**known, **fields})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.decisions.backoff import BREAKER, RUNS, Backoff, next_run
+from dispatcher.decisions.backoff import RETRY_BACKOFF, TEMPORAL_BACKOFF, Backoff, next_run_delay
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -18,13 +18,13 @@ BACKOFFS = st.builds(
 
 
 def test_the_series_are_as_documented():
-    assert [RUNS.delay(n) / MINUTE for n in range(1, 10)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert [BREAKER.delay(n).total_seconds() for n in range(1, 8)] == [0.5, 1, 2, 4, 8, 10, 10]
+    assert [RETRY_BACKOFF.delay(n) / MINUTE for n in range(1, 10)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert [TEMPORAL_BACKOFF.delay(n).total_seconds() for n in range(1, 8)] == [0.5, 1, 2, 4, 8, 10, 10]
 
 
 @given(BACKOFFS, st.integers(-5, 10**9))
 def test_a_delay_is_bounded_and_never_shrinks(backoff: Backoff, failures: int):
-    assert min(backoff.first, backoff.most) <= backoff.delay(failures) <= backoff.most
+    assert min(backoff.first, backoff.cap) <= backoff.delay(failures) <= backoff.cap
     assert backoff.delay(failures) <= backoff.delay(failures + 1)
 
 
@@ -51,19 +51,19 @@ def test_jitter_takes_at_most_half_and_adds_nothing(backoff: Backoff, failures: 
 def test_the_next_run_ends_at_the_last_attempt_and_at_the_horizon(
     attempts: int, age: timedelta, wait: timedelta | None
 ):
-    assert next_run(attempts, age, max_runs=8, horizon=timedelta(hours=6)) == wait
+    assert next_run_delay(attempts, age, max_runs=8, horizon=timedelta(hours=6)) == wait
 
 
 def test_one_run_allowed_means_no_automatic_retry():
-    assert next_run(1, timedelta(0), max_runs=1, horizon=timedelta(hours=6)) is None
+    assert next_run_delay(1, timedelta(0), max_runs=1, horizon=timedelta(hours=6)) is None
 
 
 @given(st.integers(0, 50), st.timedeltas(timedelta(0), timedelta(days=2)), st.integers(1, 20))
 def test_what_is_waited_for_happens_before_the_horizon(attempts: int, age: timedelta, max_runs: int):
     horizon = timedelta(hours=6)
-    wait = next_run(attempts, age, max_runs=max_runs, horizon=horizon)
+    wait = next_run_delay(attempts, age, max_runs=max_runs, horizon=horizon)
     if wait is None:
-        assert attempts >= max_runs or age + RUNS.delay(attempts) > horizon
+        assert attempts >= max_runs or age + RETRY_BACKOFF.delay(attempts) > horizon
     else:
         assert attempts < max_runs
         assert age + wait <= horizon
@@ -76,7 +76,7 @@ def test_a_rows_runs_come_ever_later_and_end(max_runs: int, horizon: timedelta, 
     """
     waits: list[timedelta] = []
     age = timedelta(0)
-    while (wait := next_run(len(waits) + 1, age, max_runs=max_runs, horizon=horizon)) is not None:
+    while (wait := next_run_delay(len(waits) + 1, age, max_runs=max_runs, horizon=horizon)) is not None:
         assert age + wait <= horizon
         age += wait + timedelta(seconds=late.pop() if late else 0)
         waits.append(wait)

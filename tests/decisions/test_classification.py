@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dispatcher.decisions.classification import REFUSING, classify
-from dispatcher.models.call_result import Outcome, Verdict
+from dispatcher.decisions.classification import REFUSED_STATUSES, classify
+from dispatcher.models.call_result import AnswerClass, CallResult
 from tests.decisions.answers_of_novu import ECHO, REPLAY, answer, assert_storable, bulk_of, error, single
 
 JSON = st.recursive(
@@ -24,7 +24,8 @@ JSON = st.recursive(
     max_leaves=12,
 )
 ITEM = st.fixed_dictionaries(
-    {"status": st.sampled_from(["processed", "error", *REFUSING]) | st.text(max_size=9)}, optional={"error": JSON}
+    {"status": st.sampled_from(["processed", "error", *REFUSED_STATUSES]) | st.text(max_size=9)},
+    optional={"error": JSON},
 )
 ANSWER = JSON | st.fixed_dictionaries({"data": ITEM | st.lists(ITEM | JSON, max_size=4)})
 HEADERS = st.dictionaries(
@@ -38,13 +39,13 @@ class TestAccepted:
         outcome = single(
             status, answer("processed", transactionId="tx", activityFeedLink="https://example.test/x"), ECHO
         )
-        assert outcome == Outcome(Verdict.ACCEPTED, "processed")
+        assert outcome == CallResult(AnswerClass.ACCEPTED, "processed")
 
     def test_a_replayed_acceptance_is_acceptance_and_says_so(self):
-        assert single(201, answer("processed"), REPLAY) == Outcome(Verdict.ACCEPTED, "processed", replayed=True)
+        assert single(201, answer("processed"), REPLAY) == CallResult(AnswerClass.ACCEPTED, "processed", replayed=True)
 
     def test_acknowledged_alone_is_nothing(self):
-        assert single(201, b'{"data": {"acknowledged": true}}').verdict is Verdict.AMBIGUOUS
+        assert single(201, b'{"data": {"acknowledged": true}}').answer_class is AnswerClass.UNKNOWN
 
     @given(status=st.integers(100, 599), headers=HEADERS, value=ANSWER, events=st.integers(1, 4), bulk=st.booleans())
     @example(status=201, headers={}, value={"data": [{"status": "processed"}]}, events=1, bulk=False)
@@ -58,7 +59,7 @@ class TestAccepted:
         data: Any = value.get("data") if isinstance(value, dict) else None
         items: Any = data if bulk else [data]
         for place, outcome in enumerate(outcomes):
-            if outcome.verdict is Verdict.ACCEPTED:
+            if outcome.answer_class is AnswerClass.ACCEPTED:
                 assert 200 <= status < 300
                 assert len(items) == events
                 assert items[place]["status"] == "processed"
@@ -76,14 +77,18 @@ class TestAccepted:
     ):
         outcomes = classify(status, headers, b"<" + body, events, bulk=bulk)
         assert len(outcomes) == events
-        assert all(outcome.verdict is not Verdict.ACCEPTED for outcome in outcomes)
+        assert all(outcome.answer_class is not AnswerClass.ACCEPTED for outcome in outcomes)
 
 
 class TestAnswersWithoutAcceptance:
-    @pytest.mark.parametrize("status", REFUSING)
+    @pytest.mark.parametrize("status", REFUSED_STATUSES)
     def test_a_status_that_queued_nothing_is_refused_in_words(self, status: str):
         outcome = single(201, answer(status))
-        assert (outcome.verdict, outcome.code, outcome.detail) == (Verdict.REFUSED, status, REFUSING[status])
+        assert (outcome.answer_class, outcome.code, outcome.detail) == (
+            AnswerClass.REFUSED,
+            status,
+            REFUSED_STATUSES[status],
+        )
 
     @pytest.mark.parametrize(
         "body",
@@ -111,7 +116,7 @@ class TestAnswersWithoutAcceptance:
     )
     def test_an_unreadable_or_unknown_answer_is_ambiguous(self, body: bytes):
         outcome = single(201, body)
-        assert outcome.verdict is Verdict.AMBIGUOUS
+        assert outcome.answer_class is AnswerClass.UNKNOWN
         assert outcome.code in ("unknown_status", "unreadable_answer")
         assert not outcome.new_epoch  # the same key must be asked again: it may have been accepted
         assert_storable(outcome)
@@ -119,10 +124,10 @@ class TestAnswersWithoutAcceptance:
     @pytest.mark.parametrize("status", [[], {}, ["processed"], {"processed": True}], ids=str)
     def test_a_status_that_is_no_text_is_ambiguous(self, status: Any):
         body = json.dumps({"data": {"status": status}}).encode()
-        assert single(201, body).verdict is Verdict.AMBIGUOUS
+        assert single(201, body).answer_class is AnswerClass.UNKNOWN
 
     def test_a_redirect_is_ambiguous(self):
-        assert single(302, b"", {"location": "https://elsewhere.test"}).verdict is Verdict.AMBIGUOUS
+        assert single(302, b"", {"location": "https://elsewhere.test"}).answer_class is AnswerClass.UNKNOWN
 
 
 class TestBulk:
@@ -135,12 +140,12 @@ class TestBulk:
             {"status": "what_is_this"},
         ]
         outcomes = classify(201, ECHO, json.dumps({"data": items}).encode(), 5, bulk=True)
-        assert [outcome.verdict for outcome in outcomes] == [
-            Verdict.ACCEPTED,
-            Verdict.REFUSED,
-            Verdict.RETRY,
-            Verdict.REFUSED,
-            Verdict.AMBIGUOUS,
+        assert [outcome.answer_class for outcome in outcomes] == [
+            AnswerClass.ACCEPTED,
+            AnswerClass.REFUSED,
+            AnswerClass.RETRY,
+            AnswerClass.REFUSED,
+            AnswerClass.UNKNOWN,
         ]
 
     @pytest.mark.parametrize(
@@ -151,26 +156,26 @@ class TestBulk:
         [_, outcome] = classify(
             201, {}, bulk_of({"status": "processed"}, {"status": "error", "error": [text]}), 2, bulk=True
         )
-        assert (outcome.verdict, outcome.detail) == (Verdict.REFUSED, text)
+        assert (outcome.answer_class, outcome.detail) == (AnswerClass.REFUSED, text)
 
     @pytest.mark.parametrize("messages", [None, [], "boom", ["boom", "bang"], {"a": 1}, [[1], None]])
     def test_another_item_error_was_surely_not_queued_and_needs_a_new_key(self, messages: Any):
         item = {"status": "error", "error": messages}
         [outcome, _] = classify(201, {}, bulk_of(item, {"status": "processed"}), 2, bulk=True)
-        assert (outcome.verdict, outcome.new_epoch) == (Verdict.RETRY, True)
+        assert (outcome.answer_class, outcome.new_epoch) == (AnswerClass.RETRY, True)
         assert outcome.detail
 
     @pytest.mark.parametrize("count", [0, 1, 2, 4, 100])
     def test_a_wrong_number_of_results_says_nothing_about_any_event(self, count: int):
         outcomes = classify(201, {}, bulk_of(*[{"status": "processed"}] * count), 3, bulk=True)
-        assert [(o.verdict, o.code) for o in outcomes] == [(Verdict.AMBIGUOUS, "unreadable_answer")] * 3
+        assert [(o.answer_class, o.code) for o in outcomes] == [(AnswerClass.UNKNOWN, "unreadable_answer")] * 3
 
     def test_a_single_answer_to_a_bulk_call_says_nothing(self):
         outcomes = classify(201, {}, answer("processed"), 2, bulk=True)
-        assert {outcome.verdict for outcome in outcomes} == {Verdict.AMBIGUOUS}
+        assert {outcome.answer_class for outcome in outcomes} == {AnswerClass.UNKNOWN}
 
     @pytest.mark.parametrize(
-        ("status", "verdict"), [(400, Verdict.REFUSED), (503, Verdict.RETRY), (500, Verdict.AMBIGUOUS)]
+        ("status", "verdict"), [(400, AnswerClass.REFUSED), (503, AnswerClass.RETRY), (500, AnswerClass.UNKNOWN)]
     )
-    def test_an_error_of_the_call_is_every_events_error(self, status: int, verdict: Verdict):
-        assert [o.verdict for o in classify(status, {}, error(status, "x"), 3, bulk=True)] == [verdict] * 3
+    def test_an_error_of_the_call_is_every_events_error(self, status: int, verdict: AnswerClass):
+        assert [o.answer_class for o in classify(status, {}, error(status, "x"), 3, bulk=True)] == [verdict] * 3

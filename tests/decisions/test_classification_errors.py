@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.decisions.classification import MAX_RETRY_AFTER, classify
-from dispatcher.models.call_result import Verdict
+from dispatcher.decisions.classification import MAX_RETRY_AFTER_SECONDS, classify
+from dispatcher.models.call_result import AnswerClass
 from tests.decisions.answers_of_novu import ECHO, REPLAY, assert_storable, bulk_of, error, single
 
 
@@ -29,19 +29,19 @@ class TestErrors:
     @pytest.mark.parametrize("status", [400, 413, 415, 418, 422, 405, 410])
     def test_a_fault_of_the_request_is_refused_with_novus_words(self, status: int, message: Any, words: str):
         outcome = single(status, error(status, message, error="Bad Request"), ECHO)
-        assert outcome.verdict is Verdict.REFUSED
+        assert outcome.answer_class is AnswerClass.REFUSED
         assert outcome.code == f"http_{status}"
         assert outcome.detail == f"HTTP {status}: {words}"
         assert outcome.new_epoch  # the stored refusal would be replayed to a corrected request
 
     def test_an_unknown_workflow_is_refused(self):
         outcome = single(422, error(422, "workflow_not_found", error="Unprocessable Entity"), ECHO)
-        assert (outcome.verdict, outcome.detail) == (Verdict.REFUSED, "HTTP 422: workflow_not_found")
+        assert (outcome.answer_class, outcome.detail) == (AnswerClass.REFUSED, "HTTP 422: workflow_not_found")
 
     def test_a_key_used_for_another_body_may_have_had_its_effect(self):
         message = 'Request with key "n1-x:0" is being reused for a different body'
         outcome = single(422, error(422, message), ECHO)
-        assert (outcome.verdict, outcome.code) == (Verdict.AMBIGUOUS, "key_reused")
+        assert (outcome.answer_class, outcome.code) == (AnswerClass.UNKNOWN, "key_reused")
         assert not outcome.new_epoch
 
     @pytest.mark.parametrize(
@@ -55,32 +55,34 @@ class TestErrors:
     )
     def test_what_no_row_can_help_is_systemic_and_names_the_setting(self, status: int, message: str, remedy: str):
         outcome = single(status, error(status, message))
-        assert outcome.verdict is Verdict.SYSTEMIC
+        assert outcome.answer_class is AnswerClass.ACCOUNT_ERROR
         assert message in outcome.detail
         assert remedy in outcome.detail
         assert not outcome.new_epoch
 
-    @pytest.mark.parametrize(("status", "verdict"), [(409, Verdict.HELD), (429, Verdict.HELD), (503, Verdict.RETRY)])
-    def test_a_busy_novu_is_asked_again_with_the_same_key(self, status: int, verdict: Verdict):
+    @pytest.mark.parametrize(
+        ("status", "verdict"), [(409, AnswerClass.THROTTLED), (429, AnswerClass.THROTTLED), (503, AnswerClass.RETRY)]
+    )
+    def test_a_busy_novu_is_asked_again_with_the_same_key(self, status: int, verdict: AnswerClass):
         outcome = single(status, error(status, "later"), {"retry-after": "4"})
-        assert (outcome.verdict, outcome.retry_after, outcome.new_epoch) == (verdict, 4.0, False)
+        assert (outcome.answer_class, outcome.retry_after, outcome.new_epoch) == (verdict, 4.0, False)
 
     @pytest.mark.parametrize("status", [408, 502, 504, 520, 599])
     def test_an_answer_from_in_between_is_ambiguous(self, status: int):
         outcome = single(status, b"<html><h1>Bad gateway</h1></html>")
-        assert (outcome.verdict, outcome.new_epoch) == (Verdict.AMBIGUOUS, False)
+        assert (outcome.answer_class, outcome.new_epoch) == (AnswerClass.UNKNOWN, False)
         assert "Bad gateway" in outcome.detail
 
     def test_a_500_stored_under_the_key_needs_a_new_one(self):
         body = error(500, "Internal server error", errorId="e1")
-        assert (single(500, body, ECHO).verdict, single(500, body, ECHO).new_epoch) == (Verdict.AMBIGUOUS, True)
-        assert (single(500, body).verdict, single(500, body).new_epoch) == (Verdict.AMBIGUOUS, False)
+        assert (single(500, body, ECHO).answer_class, single(500, body, ECHO).new_epoch) == (AnswerClass.UNKNOWN, True)
+        assert (single(500, body).answer_class, single(500, body).new_epoch) == (AnswerClass.UNKNOWN, False)
 
     @pytest.mark.parametrize("status", [400, 409, 422, 429, 500, 502, 503])
     def test_a_replayed_error_is_never_asked_for_again_under_its_key(self, status: int):
         outcome = single(status, error(status, "x"), REPLAY)
         assert outcome.new_epoch
-        assert outcome.verdict is not Verdict.ACCEPTED
+        assert outcome.answer_class is not AnswerClass.ACCEPTED
 
     @pytest.mark.parametrize("body", [b"", b"\x00", b"   ", b"[" * 3000 + b"]" * 3000, b'{"message": null}'])
     @pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 503])
@@ -98,9 +100,9 @@ class TestRetryAfter:
             ("0", 0.0),
             ("2.5", 2.5),
             (" 7 ", 7.0),
-            ("99999999", MAX_RETRY_AFTER),
-            ("1e300", MAX_RETRY_AFTER),
-            ("inf", MAX_RETRY_AFTER),
+            ("99999999", MAX_RETRY_AFTER_SECONDS),
+            ("1e300", MAX_RETRY_AFTER_SECONDS),
+            ("inf", MAX_RETRY_AFTER_SECONDS),
             ("-1", None),
             ("-inf", None),
             ("nan", None),
@@ -108,7 +110,7 @@ class TestRetryAfter:
             ("soon", None),
             ("Wed, 21 Oct 2026 07:28:00 GMT", None),
             ("1,2", None),
-            ("9" * 5000, MAX_RETRY_AFTER),
+            ("9" * 5000, MAX_RETRY_AFTER_SECONDS),
         ],
         ids=lambda value: str(value)[:12],
     )
@@ -118,7 +120,7 @@ class TestRetryAfter:
     @given(st.text(max_size=20))
     def test_whatever_it_says_the_wait_is_bounded(self, value: str):
         wait = single(503, b"", {"retry-after": value}).retry_after
-        assert wait is None or 0 <= wait <= MAX_RETRY_AFTER
+        assert wait is None or 0 <= wait <= MAX_RETRY_AFTER_SECONDS
 
 
 class TestWords:

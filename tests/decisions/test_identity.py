@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.decisions.identity import body_hash, bulk_key, digest, single_key, transaction_id
+from dispatcher.decisions.identity import body_hash, bulk_call_key, digest, single_call_key, transaction_id
 
 PARTS = st.tuples(st.text(max_size=12), st.integers(0, 2**63 - 1), st.integers(1, 10_000), st.text(max_size=40))
 MEMBERS = st.lists(st.tuples(st.text(min_size=1, max_size=8), st.integers(0, 9)), min_size=2, max_size=8)
@@ -14,8 +14,8 @@ UUID = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
 
 def test_identities_are_the_same_in_every_release():
     assert transaction_id("0123456789ab", 42, 1, UUID) == "n1-896231ce2db087e84c42948085f1d158"
-    assert single_key("n1-abc", 0) == "n1-abc:0"
-    assert bulk_key([("n1-abc", 0), ("n1-def", 2)]) == "b1-8a231355020746d249b69af8e494d127"
+    assert single_call_key("n1-abc", 0) == "n1-abc:0"
+    assert bulk_call_key([("n1-abc", 0), ("n1-def", 2)]) == "b1-8a231355020746d249b69af8e494d127"
     assert body_hash("welcome", '{"a": 1}', None) == "0f9adbe4cf87b33c4c5933b78f80b46b"
     assert digest("ab", "c") == "430fb1b4ac43316eca81fab27a1930ab"
 
@@ -44,7 +44,7 @@ def test_parts_do_not_flow_into_each_other():
 def test_a_bulk_key_depends_on_order(members: list[tuple[str, int]], random: Random):
     shuffled = list(members)
     random.shuffle(shuffled)
-    assert (bulk_key(shuffled) == bulk_key(members)) == (shuffled == members)
+    assert (bulk_call_key(shuffled) == bulk_call_key(members)) == (shuffled == members)
 
 
 @given(MEMBERS, st.data())
@@ -54,20 +54,20 @@ def test_a_bulk_key_depends_on_every_member_and_epoch(members: list[tuple[str, i
     without = members[:place] + members[place + 1 :]
     newer = [*members[:place], (name, epoch + 1), *members[place + 1 :]]
     renamed = [*members[:place], (name + "x", epoch), *members[place + 1 :]]
-    assert len({bulk_key(m) for m in (members, without, newer, renamed, [*members, ("one more", 0)])}) == 5
+    assert len({bulk_call_key(m) for m in (members, without, newer, renamed, [*members, ("one more", 0)])}) == 5
 
 
 @given(PARTS, st.integers(0, 2**31))
 def test_keys_fit_into_what_novu_takes(parts: tuple[str, int, int, str], epoch: int):
     transaction = transaction_id(*parts)
     assert transaction.isascii()
-    assert len(single_key(transaction, epoch)) < 255
-    assert len(bulk_key([(transaction, epoch)] * 100)) < 255
+    assert len(single_call_key(transaction, epoch)) < 255
+    assert len(bulk_call_key([(transaction, epoch)] * 100)) < 255
 
 
 def test_keys_of_single_and_bulk_calls_never_meet():
-    assert single_key(transaction_id("b", 1, 1, "ana"), 0).startswith("n1-")
-    assert bulk_key([("n1-x", 0)]).startswith("b1-")
+    assert single_call_key(transaction_id("b", 1, 1, "ana"), 0).startswith("n1-")
+    assert bulk_call_key([("n1-x", 0)]).startswith("b1-")
 
 
 def test_a_body_hash_depends_on_everything_that_is_sent():
@@ -82,11 +82,11 @@ def test_a_lone_surrogate_stops_nothing():
 @given(st.lists(st.tuples(PARTS, st.integers(0, 50)), min_size=2, max_size=8, unique=True))
 def test_no_two_calls_share_a_key(calls: list[tuple[tuple[str, int, int, str], int]]):
     """Whatever differs, installation and creation (`birth`), row, generation, recipient or epoch: the key does too."""
-    keys = {single_key(transaction_id(*parts), epoch) for parts, epoch in calls}
+    keys = {single_call_key(transaction_id(*parts), epoch) for parts, epoch in calls}
     assert len(keys) == len(calls)
 
 
 @given(MEMBERS, st.integers(1, 30))
 def test_a_bulk_call_has_a_key_of_its_own_in_every_epoch(members: list[tuple[str, int]], epochs: int):
-    keys = {bulk_key([(name, epoch + grown) for name, epoch in members]) for grown in range(epochs)}
+    keys = {bulk_call_key([(name, epoch + grown) for name, epoch in members]) for grown in range(epochs)}
     assert len(keys) == epochs

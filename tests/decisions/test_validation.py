@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.identity import body_hash, transaction_id
-from dispatcher.decisions.validation import MAX_BYTES, MAX_RECIPIENTS, read
-from dispatcher.models.notification import Notification, State
+from dispatcher.decisions.validation import MAX_BYTES, MAX_RECIPIENTS, parse_row
+from dispatcher.models.notification import Notification, RecipientState
 from tests.decisions.sample_rows import taken_row
 
 DEEP = '{"a":' * 6000 + "1" + "}" * 6000
@@ -19,18 +19,29 @@ LONG = '{"n": ' + "7" * 5000 + "}"
 
 def notification(**columns: Any) -> Notification:
     """Return what a row becomes."""
-    return read(taken_row(**columns)).notification
+    return parse_row(taken_row(**columns)).notification
 
 
 def test_a_good_row_is_taken_over_as_it_is():
-    taken = read(taken_row(fence=9, attempts=2, generation=3, age=timedelta(minutes=4), eligible=False))
+    taken = parse_row(taken_row(fence=9, attempts=2, generation=3, age=timedelta(minutes=4), eligible=False))
     row = taken.notification
-    assert taken.open is False
-    assert (row.id, row.generation, row.fence, row.attempts, row.age) == (7, 3, 9, 2, timedelta(minutes=4))
-    assert (row.workflow_key, row.payload, row.overrides, row.refusal) == ("welcome", '{"title": "Lift"}', None, None)
+    assert taken.eligible is False
+    assert (row.id, row.generation, row.fence, row.attempts, row.since_first_claim) == (
+        7,
+        3,
+        9,
+        2,
+        timedelta(minutes=4),
+    )
+    assert (row.workflow_key, row.payload, row.overrides, row.validation_error) == (
+        "welcome",
+        '{"title": "Lift"}',
+        None,
+        None,
+    )
     assert row.body_hash == body_hash("welcome", '{"title": "Lift"}', None)
     [person] = row.recipients
-    assert (person.id, person.ordinal, person.state, person.epoch) == ("ana", 0, State.PLANNED, 0)
+    assert (person.id, person.ordinal, person.state, person.epoch) == ("ana", 0, RecipientState.PLANNED, 0)
     assert person.transaction_id == transaction_id("b1", 7, 3, "ana")
 
 
@@ -64,7 +75,7 @@ def test_a_good_row_is_taken_over_as_it_is():
     ],
 )
 def test_a_row_that_cannot_be_sent_says_why(columns: dict[str, Any], reason: str):
-    refusal = notification(**columns).refusal
+    refusal = notification(**columns).validation_error
     assert refusal is not None
     assert reason in refusal
     assert len(refusal) < 300
@@ -77,7 +88,7 @@ def test_a_refused_row_names_nobody_and_carries_nothing():
 
 
 def test_a_long_workflow_key_does_not_fill_the_reason():
-    refusal = notification(workflow_key="k" * 100_000, workflow_usable=False).refusal
+    refusal = notification(workflow_key="k" * 100_000, workflow_usable=False).validation_error
     assert refusal is not None
     assert len(refusal) < 300
 
@@ -85,20 +96,20 @@ def test_a_long_workflow_key_does_not_fill_the_reason():
 def test_the_largest_row_that_novu_takes_is_taken():
     payload = '{"x": "' + "x" * (MAX_BYTES - 9) + '"}'
     assert len(payload) == MAX_BYTES
-    assert notification(payload=payload).refusal is None
-    assert notification(payload=payload, overrides="{}").refusal is not None
+    assert notification(payload=payload).validation_error is None
+    assert notification(payload=payload, overrides="{}").validation_error is not None
 
 
 def test_json_null_overrides_are_none():
     row = notification(overrides="null")
-    assert (row.refusal, row.overrides) == (None, None)
+    assert (row.validation_error, row.overrides) == (None, None)
     assert row.body_hash == notification(overrides=None).body_hash
 
 
 @given(st.sampled_from(['{"a": 1.10}', '{"b": 1e400, "a": 0.10000000000000000055511151231257827}', '{"ü": "\\ud83d"}']))
 def test_texts_travel_unchanged(text: str):
     row = notification(payload=text, overrides=text)
-    assert (row.refusal, row.payload, row.overrides) == (None, text, text)
+    assert (row.validation_error, row.payload, row.overrides) == (None, text, text)
 
 
 def test_a_recipient_named_twice_is_sent_to_once_in_its_first_place():
@@ -120,8 +131,8 @@ def test_what_the_ledger_knows_is_remembered():
         ledger=[["bo", "unknown", 2, ["b1-key", 17, "hash"], [20.5, 3600], "timeout", "no answer within 5 s"]],
     )
     ana, bo = row.recipients
-    assert (ana.state, ana.epoch, ana.call_key, ana.error) == (State.PLANNED, 0, None, None)
-    assert (bo.state, bo.epoch, bo.call_key, bo.call_ordinal) == (State.UNKNOWN, 2, "b1-key", 17)
+    assert (ana.state, ana.epoch, ana.call_key, ana.error) == (RecipientState.PLANNED, 0, None, None)
+    assert (bo.state, bo.epoch, bo.call_key, bo.call_ordinal) == (RecipientState.UNKNOWN, 2, "b1-key", 17)
     assert (bo.call_hash, bo.call_age, bo.first_call_age) == ("hash", 20.5, 3600)
     assert (bo.outcome, bo.error) == ("timeout", "no answer within 5 s")
     assert bo.transaction_id == transaction_id("b1", 7, 1, "bo")
@@ -130,21 +141,21 @@ def test_what_the_ledger_knows_is_remembered():
 def test_a_recipient_the_row_no_longer_names_still_belongs_to_the_generation():
     row = notification(recipients=["ana"], ledger=[["bo", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
     assert [(person.id, person.ordinal, person.state) for person in row.recipients] == [
-        ("ana", 0, State.PLANNED),
-        ("bo", 1, State.ACCEPTED),
+        ("ana", 0, RecipientState.PLANNED),
+        ("bo", 1, RecipientState.ACCEPTED),
     ]
 
 
 def test_a_row_refused_after_something_was_sent_keeps_what_the_ledger_knows():
     row = notification(payload="[]", ledger=[["ana", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
-    assert row.refusal is not None
-    assert [person.state for person in row.recipients] == [State.ACCEPTED]
+    assert row.validation_error is not None
+    assert [person.state for person in row.recipients] == [RecipientState.ACCEPTED]
     row = notification(recipients=None, ledger=[["ana", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
     assert [person.id for person in row.recipients] == ["ana"]
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_every_state_of_the_ledger_can_be_read(state: State):
+@pytest.mark.parametrize("state", list(RecipientState))
+def test_every_state_of_the_ledger_can_be_read(state: RecipientState):
     assert (
         notification(ledger=[["ana", str(state), 0, [None, None, None], [None, None], None, None]]).recipients[0].state
         is state

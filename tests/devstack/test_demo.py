@@ -16,10 +16,10 @@ from uuid import uuid4
 
 import pytest
 
-from dispatcher.devstack.demo.driver import taken
-from dispatcher.devstack.demo.report import Spread, expected, judge, spread
-from dispatcher.devstack.demo.results import Evidence, Row, between
-from dispatcher.devstack.demo.scenario import STORY
+from dispatcher.devstack.demo.driver import accepted_count
+from dispatcher.devstack.demo.report import Spread, compare, expected, spread
+from dispatcher.devstack.demo.results import DemoRow, Results, between
+from dispatcher.devstack.demo.scenario import SCENARIO
 from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -78,10 +78,10 @@ def done(stack_folder: Path) -> Done:
 
 def test_the_demo_comes_out_as_expected(done: Done) -> None:
     assert (done.code, done.document["mismatches"], done.document["ok"]) == (0, [], True), done.stderr
-    assert [step["step"] for step in done.document["steps"]] == [step.key for step in STORY]
+    assert [step["step"] for step in done.document["steps"]] == [step.key for step in SCENARIO]
 
 
-@pytest.mark.parametrize("step", STORY, ids=lambda step: step.key)
+@pytest.mark.parametrize("step", SCENARIO, ids=lambda step: step.key)
 def test_every_step_ends_as_the_story_says(done: Done, step: Any) -> None:
     [told] = [told for told in done.document["steps"] if told["step"] == step.key]
     assert told["rows"] == step.rows
@@ -100,7 +100,7 @@ def test_the_demo_measures_every_hop(done: Done) -> None:
 
 
 def test_the_demo_counts_what_novu_took(done: Done) -> None:
-    sendings = sum(step.rows * step.accepted for step in STORY)
+    sendings = sum(step.rows * step.accepted for step in SCENARIO)
     assert done.document["effects"] == {"expected": sendings, "accepted": sendings, "more_than_once": 0}
 
 
@@ -112,7 +112,7 @@ def test_the_demo_leaves_nothing_behind(done: Done) -> None:
 
 def test_the_words_go_to_stderr(done: Done) -> None:
     assert done.stdout.startswith("{")
-    for step in STORY:
+    for step in SCENARIO:
         assert step.title in done.stderr
     assert "everything as expected" in done.stderr
     assert "Traceback" not in done.stderr
@@ -158,16 +158,24 @@ def test_a_timeout_without_unit_is_refused(stack_folder: Path) -> None:
     assert done.stderr.startswith("dispatcher: --timeout should be")
 
 
-def perfect() -> Evidence:
+def perfect() -> Results:
     """Return what a faultless demo would find."""
-    rows: list[Row] = []
+    rows: list[DemoRow] = []
     effects: list[Effect] = []
     transactions: dict[tuple[int, str], str] = {}
     requests: list[LoggedRequest] = []
-    for step in STORY:
+    for step in SCENARIO:
         for _ in range(step.rows):
             names = tuple(str(uuid4()) for _ in range(step.recipients))
-            row = Row(step, len(rows) + 1, "0", names[: taken(step)], names[taken(step) :], step.status, step.outcome)
+            row = DemoRow(
+                step,
+                len(rows) + 1,
+                "0",
+                names[: accepted_count(step)],
+                names[accepted_count(step) :],
+                step.status,
+                step.outcome,
+            )
             row.due_at, row.claimed_at = NOON, NOON + timedelta(milliseconds=2)
             row.settled_at = NOON + timedelta(milliseconds=20)
             rows.append(row)
@@ -175,7 +183,7 @@ def perfect() -> Evidence:
                 transactions |= {(row.id, name): f"{row.id}-{name}" for name in names}
                 requests.append(request([transactions[row.id, name] for name in names]))
             effects += [effect(f"{row.id}-{name}", name) for name in expected(row)]
-    return Evidence(rows, transactions, effects, requests)
+    return Results(rows, transactions, effects, requests)
 
 
 def effect(transaction: str, subscriber: str, accepted: int = 1) -> Effect:
@@ -203,60 +211,60 @@ def request(transactions: list[str | None]) -> LoggedRequest:
     )
 
 
-def row_of(evidence: Evidence, key: str) -> Row:
+def row_of(evidence: Results, key: str) -> DemoRow:
     return next(row for row in evidence.rows if row.step.key == key)
 
 
 def test_perfect_evidence_has_no_mismatch() -> None:
-    report = judge(perfect())
+    report = compare(perfect())
     assert report.mismatches == []
     hop = {"claimed": 2.0, "requested": 8.0, "settled": 10.0, "total": 20.0}
     assert report.latency_ms["burst"] == {name: Spread(each, each, each) for name, each in hop.items()}
     assert report.burst_rows_per_second == pytest.approx(25_000)
 
 
-def sent_though_refused(evidence: Evidence) -> Evidence:
+def sent_though_refused(evidence: Results) -> Results:
     row = row_of(evidence, "refused")
     return replace(evidence, effects=[*evidence.effects, effect(f"{row.id}-{row.refused[0]}", row.refused[0])])
 
 
-def sent_though_retracted(evidence: Evidence) -> Evidence:
+def sent_though_retracted(evidence: Results) -> Results:
     row = row_of(evidence, "retracted")
     return replace(evidence, effects=[*evidence.effects, effect("n1-x", row.taken[0])])
 
 
-def sent_to_a_stranger(evidence: Evidence) -> Evidence:
+def sent_to_a_stranger(evidence: Results) -> Results:
     return replace(evidence, effects=[*evidence.effects, effect("n1-x", "stranger")])
 
 
-def sent_twice(evidence: Evidence) -> Evidence:
+def sent_twice(evidence: Results) -> Results:
     first, *others = evidence.effects
     return replace(evidence, effects=[replace(first, accepted=2), *others])
 
 
-def sent_twice_under_two_ids(evidence: Evidence) -> Evidence:
+def sent_twice_under_two_ids(evidence: Results) -> Results:
     return replace(evidence, effects=[*evidence.effects, replace(evidence.effects[-1], transaction_id="other")])
 
 
-def never_sent(evidence: Evidence) -> Evidence:
+def never_sent(evidence: Results) -> Results:
     return replace(evidence, effects=evidence.effects[:-1])
 
 
-def sent_under_another_id(evidence: Evidence) -> Evidence:
+def sent_under_another_id(evidence: Results) -> Results:
     *others, last = evidence.effects
     return replace(evidence, effects=[*others, replace(last, transaction_id="other")])
 
 
-def never_written(evidence: Evidence) -> Evidence:
+def never_written(evidence: Results) -> Results:
     return replace(evidence, rows=[row for row in evidence.rows if row.step.key != "draft"])
 
 
-def another_status(evidence: Evidence) -> Evidence:
+def another_status(evidence: Results) -> Results:
     row_of(evidence, "burst").status = "FAILED"
     return evidence
 
 
-def another_outcome(evidence: Evidence) -> Evidence:
+def another_outcome(evidence: Results) -> Results:
     row_of(evidence, "refused").outcome = "FAILED"
     return evidence
 
@@ -277,14 +285,14 @@ def another_outcome(evidence: Evidence) -> Evidence:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_planted_mismatch_is_named(plant: Callable[[Evidence], Evidence], words: str) -> None:
-    mismatches = judge(plant(perfect())).mismatches
+def test_a_planted_mismatch_is_named(plant: Callable[[Results], Results], words: str) -> None:
+    mismatches = compare(plant(perfect())).mismatches
     assert any(re.match(words, each) for each in mismatches), mismatches
 
 
 def test_no_evidence_at_all_is_a_mismatch_for_every_step() -> None:
-    report = judge(Evidence([]))
-    assert len(report.mismatches) == len(STORY)
+    report = compare(Results([]))
+    assert len(report.mismatches) == len(SCENARIO)
     assert report.latency_ms == {"one_at_a_time": {}, "burst": {}}
     assert report.burst_rows_per_second is None
 

@@ -43,7 +43,7 @@ class Dev:
     def pids(self) -> list[int]:
         """Its servers, and the dispatcher with `--run`."""
         postgres = (self.data / "postgres" / "data" / "postmaster.pid").read_text().split("\n")[0]
-        return [int(postgres), *stale_processes.noted(self.data).values()]
+        return [int(postgres), *stale_processes.recorded_pids(self.data).values()]
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; return the exit code and the last words."""
@@ -150,7 +150,7 @@ def test_data_stays_over_a_restart_and_over_a_kill(stack_folder: Path) -> None:
 def test_a_server_that_dies_ends_the_others_and_is_named(stack_folder: Path) -> None:
     with running(stack_folder / "dev-broken") as started:
         pids = started.pids
-        os.kill(stale_processes.noted(started.data)["temporal"], signal.SIGKILL)
+        os.kill(stale_processes.recorded_pids(started.data)["temporal"], signal.SIGKILL)
         _, words = started.process.communicate(timeout=25)
     assert started.process.returncode == 1
     assert "dispatcher: temporal (pid" in words.splitlines()[-1]
@@ -204,16 +204,16 @@ def test_a_pid_that_was_given_again_is_not_ended(tmp_path: Path) -> None:
     note.parent.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         note.write_text(f"{stranger.pid}\n{note.parent}\n")
-        stale_processes.remember(tmp_path, temporal=stranger.pid)
-        stale_processes.end_all(tmp_path, pytest.fail)
+        stale_processes.record_pids(tmp_path, temporal=stranger.pid)
+        stale_processes.end_stale(tmp_path, pytest.fail)
         assert stranger.poll() is None
         stranger.communicate(b"\n")
     assert not note.exists()
-    assert stale_processes.noted(tmp_path) == {}
+    assert stale_processes.recorded_pids(tmp_path) == {}
 
 
 def test_a_taken_port_is_replaced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert dev.free(port) != port
-    assert dev.free(port) == port
+        assert dev.free_or_other(port) != port
+    assert dev.free_or_other(port) == port

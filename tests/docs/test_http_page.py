@@ -10,9 +10,9 @@ import anyio
 import httpx
 
 from dispatcher.install import render_grants
-from dispatcher.telemetry.health import Condition
+from dispatcher.telemetry.health import ProcessHealth
 from dispatcher.web.api import Api
-from dispatcher.web.backlog_metrics import Numbers
+from dispatcher.web.backlog_metrics import BacklogMetrics
 from dispatcher.web.health import Health
 from tests.support.repository import text
 from tests.support.stack import RUN_ROLE, Stack
@@ -91,8 +91,8 @@ def compare(shown: dict[str, Any], told: dict[str, Any]) -> None:
 
 
 def test_every_path_stands_on_the_page_and_no_other():
-    health = Health(Condition(), Numbers(), ())
-    served = {route.path for route in (*health.routes, *Api(Condition(), ()).routes)}
+    health = Health(ProcessHealth(), BacklogMetrics(), ())
+    served = {route.path for route in (*health.routes, *Api(ProcessHealth(), ()).routes)}
     table = set(re.findall(r"^\| `(?:GET|POST) ([^`?]+)", DOCS, re.MULTILINE))
     names = {path.replace("{workflow}", "{workflowId}").replace("{notification}", "{id}") for path in served}
     assert table == names

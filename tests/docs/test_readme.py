@@ -5,14 +5,14 @@ import re
 from typer.main import get_command
 
 from dispatcher.cli import app
-from dispatcher.config.settings import Settings, variables
+from dispatcher.config.settings import Settings, variable_names
 from tests.support.repository import text
 
 README = text("README.md")
 
 
 def test_the_settings_that_it_names_exist():
-    known = {name for field in Settings.model_fields for name in variables(field)}
+    known = {name for field in Settings.model_fields for name in variable_names(field)}
     named = set(re.findall(r"\b(?:DISPATCHER|NOVU|SENTRY|DATABASE)_[A-Z_]+\b(?!…)", README))
     assert named
     assert named <= known

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from dispatcher.cli import app
 from dispatcher.config.durations import format_duration
-from dispatcher.config.settings import Settings, variables
+from dispatcher.config.settings import Settings, variable_names
 from tests.platforms.declared_metrics import Declared, of_the_database, of_the_process
 from tests.support.repository import ROOT
 
@@ -80,7 +80,7 @@ def settings() -> str:
     """Return the reference of the settings."""
     lines = [SETTINGS, "| variable | default | |", "|---|---|---|"]
     for field, about in Settings.model_fields.items():
-        ours, *theirs = variables(field)
+        ours, *theirs = variable_names(field)
         also = f" XNovu: {', '.join(f'`{name}`' for name in theirs)}." if theirs else ""
         lines.append(f"| `{ours}` | {default(about.default)} | {about.description}{also} |")
     return "\n".join(lines) + "\n"

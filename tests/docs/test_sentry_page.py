@@ -6,7 +6,7 @@ Run as a program, this file writes the table.
 import ast
 import re
 
-from dispatcher.alerting.alerts import KINDS
+from dispatcher.alerting.alerts import ALERT_RULES
 from tests.support.repository import ROOT
 
 PATH = ROOT / "docs/sentry.md"
@@ -20,9 +20,9 @@ BOUND = {"workflow_id"}
 def table() -> str:
     """Return the table of kinds."""
     lines = ["| alert | when | one issue for each | level | what to do |", "|---|---|---|---|---|"]
-    for name, kind in KINDS.items():
-        what = ", ".join(f"`{field}`" for field in kind.by) or ("" if kind.title else "class and function")
-        lines.append(f"| `{name}` | {kind.when} | {what} | {kind.level} | {kind.todo} |")
+    for name, kind in ALERT_RULES.items():
+        what = ", ".join(f"`{field}`" for field in kind.group_by) or ("" if kind.title else "class and function")
+        lines.append(f"| `{name}` | {kind.when} | {what} | {kind.level} | {kind.remedy} |")
     return "\n".join(lines) + "\n"
 
 
@@ -46,20 +46,20 @@ def test_the_table_is_what_the_code_tells():
 
 def test_every_kind_is_logged_with_the_fields_that_are_told():
     lines = logged()
-    for name, kind in KINDS.items():
+    for name, kind in ALERT_RULES.items():
         if name not in ("ended", "library"):
             _, fields = lines[name]
-            assert {*kind.by, *kind.shown} - BOUND <= fields, name
+            assert {*kind.group_by, *kind.context_fields} - BOUND <= fields, name
 
 
 def test_every_error_in_the_log_is_told():
     errors = {name for name, (method, _) in logged().items() if method in ("error", "exception", "critical")}
     assert errors, "nothing was found"
-    assert errors - TOLD_OTHERWISE <= KINDS.keys()
+    assert errors - TOLD_OTHERWISE <= ALERT_RULES.keys()
 
 
 def test_no_kind_is_alike_by_an_id():
-    assert [name for name, kind in KINDS.items() for field in kind.by if field.endswith("id")] == []
+    assert [name for name, kind in ALERT_RULES.items() for field in kind.group_by if field.endswith("id")] == []
 
 
 if __name__ == "__main__":

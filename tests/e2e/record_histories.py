@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from temporalio.client import Client
 
-from dispatcher.devstack.fake_novu.process import running
+from dispatcher.devstack.fake_novu.process import run_fake_novu
 from tests.faults.crash_rounds import open_folder, servers
 from tests.support.databases import STACK_TEMPLATE, cloned
 from tests.support.stack import Stack, open_stack
@@ -42,7 +42,7 @@ async def main() -> None:
     with open_folder() as folder:
         async with (
             servers(folder) as (database, server),
-            running() as novu,
+            run_fake_novu() as novu,
             cloned(database, STACK_TEMPLATE) as url,
             open_stack(url, server.address, novu, folder) as stack,
         ):

@@ -61,7 +61,7 @@ async def tried_again(process: Process) -> None:
 
 
 async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(stack: Stack, kent: Kent, tmp_path: Path):
-    with temporal.running(tmp_path / "temporal") as server:
+    with temporal.run_temporal(tmp_path / "temporal") as server:
         process = await stack.running(TEMPORAL_ADDRESS=server.address, SENTRY_DSN=kent.dsn, **SOON)
         await stack.final(await stack.notify())
         os.kill(server.pid, signal.SIGSTOP)

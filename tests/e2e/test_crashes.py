@@ -188,7 +188,7 @@ async def test_temporal_away_is_waited_for(stack: Stack, tmp_path_factory: pytes
     from dispatcher.devstack import temporal
 
     folder = tmp_path_factory.mktemp("temporal")
-    with temporal.running(folder, keep=True) as server:
+    with temporal.run_temporal(folder, keep=True) as server:
         port = server.port
         process = await stack.running(TEMPORAL_ADDRESS=server.address, DISPATCHER_SWEEP_INTERVAL="1s")
         assert await stack.final(await stack.notify()) == ["SENT"]
@@ -206,7 +206,7 @@ async def test_temporal_away_is_waited_for(stack: Stack, tmp_path_factory: pytes
 
     await eventually(handed_back, "rows handed back")
     assert process.popen.poll() is None
-    with temporal.running(folder, keep=True, port=port):
+    with temporal.run_temporal(folder, keep=True, port=port):
         assert await stack.final(*rows, within=60) == ["SENT"] * 3
         assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
         assert await process.stop() == 0

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dispatcher import doctor
-from dispatcher.config.table_names import parse
+from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.devstack.processes import free_port
 from dispatcher.install.files import index_statements
 from tests.support.run_doctor import run, told
@@ -23,7 +23,7 @@ async def test_all_is_well_beside_a_running_dispatcher(stack: Stack):
 
     async def healthy() -> bool:
         found = await told(stack)
-        return (found.code, found.verdicts("pass")) == (0, ["configuration", *doctor.names()])
+        return (found.code, found.verdicts("pass")) == (0, ["configuration", *doctor.check_names()])
 
     await eventually(healthy, f"everything passed; {await told(stack)}", 60)
     found = await told(stack, DATABASE_URL=as_run_role(stack.url))
@@ -126,7 +126,7 @@ async def test_a_server_that_does_not_let_us_in_is_named(stack: Stack, more: str
 
 
 TABLE = "notify.ent_notification"
-INDEX = next(iter(index_statements(parse(TABLE))))
+INDEX = next(iter(index_statements(parse_outbox_name(TABLE))))
 READ_ONLY = """
 do $$
 begin

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from dispatcher.config.settings import EVERYWHERE
+from dispatcher.config.settings import ALL_INTERFACES
 from dispatcher.devstack.processes import free_port
 from tests.support.commands import run_dispatcher
 from tests.support.stack import WEB, Process, Stack
@@ -117,7 +117,7 @@ async def test_what_is_not_there_is_refused_in_xnovus_shape(stack: Stack):
 async def test_f165_a_temporal_that_stops_is_named_and_does_not_make_liveness_red(stack: Stack, tmp_path: Any):
     from dispatcher.devstack import temporal
 
-    with temporal.running(tmp_path / "temporal") as server:
+    with temporal.run_temporal(tmp_path / "temporal") as server:
         process = await stack.running(TEMPORAL_ADDRESS=server.address)
         async with await process.http() as http:
             await answers(http, "/readyz", 200)
@@ -263,7 +263,7 @@ async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_
     assert "DISPATCHER_HTTP_TOKEN" in refused.words()
     web = stack.start(WEB, **platform, DISPATCHER_HTTP_TOKEN=TOKEN)
     async with await web.http() as http:
-        assert f'"host": "{EVERYWHERE}"' in web.words()
+        assert f'"host": "{ALL_INTERFACES}"' in web.words()
         assert str(http.base_url.port) == platform["PORT"]
         assert (await http.get("/livez")).status_code == 200
         assert (await http.get("/status")).status_code == 401

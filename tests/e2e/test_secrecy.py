@@ -80,7 +80,7 @@ async def test_s07_s08_s10_s27_markers_show_nowhere(stack: Stack):
     poison = [await stack.notify(**{**values, **columns, "recipients": [people[5]]}) for columns in POISON.values()]
     assert await stack.final(*sent) == ["SENT"] * 4
     assert await stack.final(refused, *poison) == ["FAILED"] * 6
-    assert await stack.novu.struck() == [1, 1, 1, 1]
+    assert await stack.novu.fault_counts() == [1, 1, 1, 1]
     assert (await stack.details(refused))["results"][0]["error"] == "http_400"
 
     # The claim fails, then an outcome: PostgreSQL repeats the row in its DETAIL.

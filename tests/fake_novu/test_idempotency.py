@@ -15,7 +15,7 @@ from novu_py import Novu, models
 from dispatcher.devstack.fake_novu.answers import Answer, encode, success
 from dispatcher.devstack.fake_novu.events import parse
 from dispatcher.devstack.fake_novu.idempotency import IdempotencyStore
-from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.fake_novu.settings import Config
 
 EVENT: dict[str, Any] = {"name": "default-email", "to": "ana", "payload": {"a": 1, "b": 2}, "transactionId": "t-1"}
@@ -31,11 +31,11 @@ def replayed(answer: httpx.Response) -> bool:
     return answer.headers.get("idempotency-replay") == "true"
 
 
-async def effects(standin: Standin) -> int:
+async def effects(standin: FakeNovu) -> int:
     return (await standin.summary()).effects
 
 
-async def test_a_retry_gets_the_first_answer_and_makes_no_effect(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_retry_gets_the_first_answer_and_makes_no_effect(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     first, second = await post(api), await post(api)
     assert first.content == second.content
     assert (replayed(first), replayed(second)) == (False, True)
@@ -51,7 +51,7 @@ async def test_the_sdk_shows_the_replay_header(novu: Novu) -> None:
         assert answer.headers.get("idempotency-replay") == expected
 
 
-async def test_eight_concurrent_calls_with_one_key_make_one_effect(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_eight_concurrent_calls_with_one_key_make_one_effect(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(latency_ms=150)
     answers: list[httpx.Response] = []
 
@@ -68,7 +68,7 @@ async def test_eight_concurrent_calls_with_one_key_make_one_effect(api: httpx.As
     assert await effects(standin) == 1
 
 
-async def test_a_call_in_progress_is_a_409_that_says_when_to_come_back(novu: Novu, standin: Standin) -> None:
+async def test_a_call_in_progress_is_a_409_that_says_when_to_come_back(novu: Novu, standin: FakeNovu) -> None:
     await standin.configure(latency_ms=300)
     body: Any = {"workflow_id": "default-email", "to": "ana", "transaction_id": "t-1"}
     errors: list[models.ErrorDto] = []
@@ -88,7 +88,7 @@ async def test_a_call_in_progress_is_a_409_that_says_when_to_come_back(novu: Nov
     assert "link" in headers
 
 
-async def test_blanks_do_not_matter_but_the_order_of_keys_does(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_blanks_do_not_matter_but_the_order_of_keys_does(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await post(api)
     spaced = await post(api, body=json.dumps(EVENT, indent=2).encode())
     assert (spaced.status_code, replayed(spaced)) == (201, True)
@@ -106,7 +106,7 @@ async def test_another_body_under_a_used_key_does_not_harm_the_stored_answer(api
 
 
 async def test_an_application_error_is_remembered_and_a_new_key_gets_through(
-    api: httpx.AsyncClient, standin: Standin
+    api: httpx.AsyncClient, standin: FakeNovu
 ) -> None:
     body = {**EVENT, "name": "made-later"}
     first = await post(api, body=body)
@@ -126,7 +126,7 @@ async def test_a_validation_error_is_remembered(api: httpx.AsyncClient) -> None:
 
 
 async def test_a_handler_error_is_remembered_long_after_its_cause_is_gone(
-    api: httpx.AsyncClient, standin: Standin
+    api: httpx.AsyncClient, standin: FakeNovu
 ) -> None:
     body = {**EVENT, "payload": {"attachments": [{"name": "plan.pdf"}]}}
     await standin.configure(object_storage=False)
@@ -137,7 +137,7 @@ async def test_a_handler_error_is_remembered_long_after_its_cause_is_gone(
     assert (await post(api, "key-2", body)).status_code == 201
 
 
-async def test_a_newer_novu_may_replay_every_error_as_500(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_newer_novu_may_replay_every_error_as_500(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(replay_errors_as_500=True)
     body = {**EVENT, "name": "nobody-made-this"}
     assert (await post(api, body=body)).status_code == 422
@@ -145,7 +145,7 @@ async def test_a_newer_novu_may_replay_every_error_as_500(api: httpx.AsyncClient
     assert (again.status_code, replayed(again)) == (500, True)
 
 
-async def test_a_refused_status_is_remembered(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_refused_status_is_remembered(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.add_workflow("asleep", active=False)
     body = {**EVENT, "name": "asleep"}
     await post(api, body=body)
@@ -168,7 +168,7 @@ async def test_broken_json_is_not_remembered(api: httpx.AsyncClient) -> None:
     assert (await post(api)).status_code == 201
 
 
-async def test_a_stored_answer_expires(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_stored_answer_expires(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(idempotency_ttl=0.05)
     await post(api)
     with anyio.fail_after(5):
@@ -177,7 +177,7 @@ async def test_a_stored_answer_expires(api: httpx.AsyncClient, standin: Standin)
     assert await effects(standin) == 2
 
 
-async def test_a_key_stuck_in_progress_becomes_new_again(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_key_stuck_in_progress_becomes_new_again(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(latency_ms=2000, idempotency_progress_ttl=0.8)
     statuses: list[int] = []
     async with anyio.create_task_group() as tasks:
@@ -192,7 +192,7 @@ async def test_a_key_stuck_in_progress_becomes_new_again(api: httpx.AsyncClient,
     assert await effects(standin) == 2
 
 
-async def test_the_scope_is_the_organization(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_the_scope_is_the_organization(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.add_environment("production-key")
     await standin.add_environment("strangers-key", organization="another")
     await post(api)
@@ -215,13 +215,13 @@ async def test_a_delete_ignores_the_key(api: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize(("length", "status"), [(255, 201), (256, 400)])
 async def test_a_key_has_at_most_255_characters(
-    api: httpx.AsyncClient, standin: Standin, length: int, status: int
+    api: httpx.AsyncClient, standin: FakeNovu, length: int, status: int
 ) -> None:
     assert (await post(api, "k" * length)).status_code == status
     assert await effects(standin) == (status == 201)
 
 
-async def test_without_its_store_nothing_is_done(novu: Novu, standin: Standin) -> None:
+async def test_without_its_store_nothing_is_done(novu: Novu, standin: FakeNovu) -> None:
     await standin.configure(idempotency_store_down=True)
     body: Any = {"workflow_id": "default-email", "to": "ana"}
     with pytest.raises(models.APIError) as caught:
@@ -230,7 +230,7 @@ async def test_without_its_store_nothing_is_done(novu: Novu, standin: Standin) -
     assert await effects(standin) == 0
 
 
-async def test_switched_off_it_neither_echoes_nor_protects(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_switched_off_it_neither_echoes_nor_protects(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(idempotency=False)
     for _ in range(2):
         answer = await post(api)

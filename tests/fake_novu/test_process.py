@@ -14,8 +14,8 @@ import anyio.lowlevel
 import httpx
 import pytest
 
-from dispatcher.devstack.fake_novu.ledger import Ledger, LoggedRequest
-from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.ledger import EffectLog, LoggedRequest
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from dispatcher.devstack.fake_novu.registry import workflow_from
 from dispatcher.devstack.fake_novu.settings import BadControl, Config
 from dispatcher.devstack.processes import NotStarted, free_port
@@ -38,7 +38,7 @@ async def gone(pid: int) -> None:
 
 
 async def test_the_process_ends_with_the_block() -> None:
-    async with running(api_key="mine") as standin:
+    async with run_fake_novu(api_key="mine") as standin:
         assert alive(standin.pid)
         assert standin.api_key == "mine"
     assert not alive(standin.pid)
@@ -50,7 +50,7 @@ async def test_the_process_ends_with_the_block() -> None:
 async def test_it_comes_back_empty_on_the_same_port() -> None:
     port = free_port()
     for _ in range(2):
-        async with running(port=port) as standin, httpx.AsyncClient(trust_env=False) as client:
+        async with run_fake_novu(port=port) as standin, httpx.AsyncClient(trust_env=False) as client:
             assert (await standin.summary()).effects == 0
             headers = {"Authorization": f"ApiKey {standin.api_key}"}
             await client.post(f"{standin.url}/v1/events/trigger", json=EVENT, headers=headers)
@@ -58,7 +58,7 @@ async def test_it_comes_back_empty_on_the_same_port() -> None:
 
 
 async def test_it_leaves_on_sigterm_although_a_call_is_running() -> None:
-    async with running(latency_ms=60_000.0) as standin, httpx.AsyncClient(trust_env=False) as client:
+    async with run_fake_novu(latency_ms=60_000.0) as standin, httpx.AsyncClient(trust_env=False) as client:
         headers = {"Authorization": f"ApiKey {standin.api_key}", "Idempotency-Key": "key"}
 
         async def call() -> None:
@@ -97,13 +97,13 @@ async def test_it_does_not_outlive_its_parent() -> None:
 
 async def test_a_bad_setting_is_told_at_the_start() -> None:
     with pytest.raises(NotStarted):
-        async with running(no_such_setting=1):
+        async with run_fake_novu(no_such_setting=1):
             pass
 
 
 async def test_a_taken_port_is_told_at_the_start() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-        async with running(port=taken.getsockname()[1]):
+        async with run_fake_novu(port=taken.getsockname()[1]):
             pass
 
 
@@ -140,7 +140,7 @@ def test_the_helper_imports_no_server() -> None:
     assert not {"starlette", "uvicorn", "uvloop", "httptools"} & set(modules)
 
 
-async def test_a_request_is_logged_with_everything_it_named(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_request_is_logged_with_everything_it_named(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     events = [EVENT, {"name": "default-sms", "to": ["ben", "cem"], "payload": {}, "tenant": "acme-2"}]
     answer = await api.post("/v1/events/trigger/bulk", json={"events": events}, headers={"Idempotency-Key": "key"})
     (logged,) = await standin.requests()
@@ -151,7 +151,7 @@ async def test_a_request_is_logged_with_everything_it_named(api: httpx.AsyncClie
     assert 0 < logged.started_at <= logged.ended_at
 
 
-async def test_a_body_is_kept_byte_for_byte(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_body_is_kept_byte_for_byte(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     body = b'{ "name":"default-email",\n "to": "ana", "payload": {"n": 1.0, "s": "\\u00e9\xc3\xa9"} }'
     await api.post("/v1/events/trigger", content=body, headers={"Content-Type": "application/json"})
     (logged,) = await standin.requests()
@@ -160,7 +160,7 @@ async def test_a_body_is_kept_byte_for_byte(api: httpx.AsyncClient, standin: Sta
     assert await standin.body(99) is None
 
 
-async def test_requests_are_told_in_the_order_of_arrival(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_requests_are_told_in_the_order_of_arrival(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(latency_ms=100)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: api.post("/v1/events/trigger", json=EVENT))
@@ -172,7 +172,7 @@ async def test_requests_are_told_in_the_order_of_arrival(api: httpx.AsyncClient,
     assert first.ended_at > second.ended_at
 
 
-async def test_effects_can_be_asked_for_by_pair(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_effects_can_be_asked_for_by_pair(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     for recipient in ("ana", "ben", "ben"):
         await api.post("/v1/events/trigger", json={**EVENT, "to": recipient})
     assert [effect.accepted for effect in await standin.effects(subscriber="ben", transaction_id="t-1")] == [2]
@@ -180,7 +180,7 @@ async def test_effects_can_be_asked_for_by_pair(api: httpx.AsyncClient, standin:
     assert await standin.effects(transaction_id="t-2") == []
 
 
-async def test_a_reset_forgets_also_what_is_still_under_way(api: httpx.AsyncClient, standin: Standin) -> None:
+async def test_a_reset_forgets_also_what_is_still_under_way(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(worker_delay_ms=100.0)
     await api.post("/v1/events/trigger", json=EVENT)
     await standin.reset()
@@ -194,7 +194,7 @@ async def test_a_reset_forgets_also_what_is_still_under_way(api: httpx.AsyncClie
     "settings",
     [{"nonsense": 1}, {"idempotency": 1}, {"variant": "4"}, {"latency_ms": "5"}, {"worker_concurrency": True}],
 )
-async def test_a_setting_that_makes_no_sense_is_refused_whole(standin: Standin, settings: dict[str, object]) -> None:
+async def test_a_setting_that_makes_no_sense_is_refused_whole(standin: FakeNovu, settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"must be|unknown"):
         await standin.configure(worker_paused=True, **settings)
     assert (await standin.state())["config"] == {**Config().as_json(), "refused_recipients": []}
@@ -210,7 +210,7 @@ def test_the_ledger_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> 
     module = "dispatcher.devstack.fake_novu.ledger"
     for name in ("MAX_PAIRS", "MAX_REQUESTS", "MAX_BODIES"):
         monkeypatch.setattr(f"{module}.{name}", 3)
-    ledger = Ledger()
+    ledger = EffectLog()
     for number in range(5):
         ledger.accepted(("env", f"t-{number}", "ana"), "default-email", 1.0)
         ledger.record(logged_request(number), b"{}")

@@ -3,12 +3,12 @@
 import httpx
 from novu_py import Novu
 
-from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import FakeNovu
 
 NEVER = 3600
 
 
-async def taken_back(standin: Standin) -> list[tuple[int, int]]:
+async def taken_back(standin: FakeNovu) -> list[tuple[int, int]]:
     """Return how often each pair was accepted and taken back."""
     return [(effect.accepted, effect.taken_back) for effect in await standin.effects()]
 
@@ -18,7 +18,7 @@ async def trigger(api: httpx.AsyncClient, workflow: str) -> None:
     assert (await api.post("/v1/events/trigger", json=event)).status_code == 201
 
 
-async def test_a_cancelled_delay_and_removed_messages_are_told(api: httpx.AsyncClient, novu: Novu, standin: Standin):
+async def test_a_cancelled_delay_and_removed_messages_are_told(api: httpx.AsyncClient, novu: Novu, standin: FakeNovu):
     await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await trigger(api, "delayed")
     await standin.drained()
@@ -29,7 +29,7 @@ async def test_a_cancelled_delay_and_removed_messages_are_told(api: httpx.AsyncC
     assert await taken_back(standin) == [(1, 2)]
 
 
-async def test_what_comes_too_early_or_twice_takes_nothing_back(api: httpx.AsyncClient, standin: Standin):
+async def test_what_comes_too_early_or_twice_takes_nothing_back(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.configure(worker_paused=True)
     await trigger(api, "default-in-app")
     assert (await api.delete("/v1/events/trigger/t-1")).json() == {"data": False}
@@ -42,9 +42,9 @@ async def test_what_comes_too_early_or_twice_takes_nothing_back(api: httpx.Async
     assert await taken_back(standin) == [(1, 1)]
 
 
-async def test_a_rule_may_mean_one_method_alone(api: httpx.AsyncClient, standin: Standin):
+async def test_a_rule_may_mean_one_method_alone(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("status", method="DELETE", status=503)
     await trigger(api, "default-in-app")
     await standin.drained()
     assert (await api.delete("/v1/messages/transaction/t-1")).status_code == 503
-    assert (await standin.struck(), await taken_back(standin)) == ([1], [(1, 0)])
+    assert (await standin.fault_counts(), await taken_back(standin)) == ([1], [(1, 0)])

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from novu_py import Novu, models
 
-from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.fake_novu.registry import DEFAULT_WORKFLOWS
 
 
@@ -28,7 +28,7 @@ async def bulk(novu: Novu, *events: dict[str, Any], key: str = "key") -> list[mo
     return (await novu.trigger_bulk_async(bulk_trigger_event_dto=body, idempotency_key=key)).result
 
 
-async def test_the_sdk_parses_a_success(novu: Novu, standin: Standin) -> None:
+async def test_the_sdk_parses_a_success(novu: Novu, standin: FakeNovu) -> None:
     answer = await trigger(novu)
     assert answer.result.acknowledged is True
     assert answer.result.status.value == "processed"
@@ -48,7 +48,7 @@ async def test_every_xnovu_workflow_is_active(novu: Novu, key: str) -> None:
     assert (await trigger(novu, workflow_id=key)).result.status.value == "processed"
 
 
-async def test_an_unknown_workflow_is_a_422_that_the_sdk_cannot_parse(novu: Novu, standin: Standin) -> None:
+async def test_an_unknown_workflow_is_a_422_that_the_sdk_cannot_parse(novu: Novu, standin: FakeNovu) -> None:
     with pytest.raises(models.ResponseValidationError) as caught:
         await trigger(novu, workflow_id="nobody-made-this")
     assert caught.value.status_code == 422
@@ -75,7 +75,7 @@ async def test_a_validation_error_is_a_400_that_the_sdk_cannot_parse(novu: Novu)
     ],
 )
 async def test_a_400_lists_sentences_in_the_real_shape(
-    api: httpx.AsyncClient, standin: Standin, body: Any, sentence: str
+    api: httpx.AsyncClient, standin: FakeNovu, body: Any, sentence: str
 ) -> None:
     answer = await api.post("/v1/events/trigger", json=body)
     error = answer.json()
@@ -98,7 +98,9 @@ async def test_text_instead_of_json_lacks_its_fields(api: httpx.AsyncClient) -> 
 
 
 @pytest.mark.parametrize("count", [0, 101])
-async def test_an_empty_or_overlong_bulk_is_refused_whole(api: httpx.AsyncClient, standin: Standin, count: int) -> None:
+async def test_an_empty_or_overlong_bulk_is_refused_whole(
+    api: httpx.AsyncClient, standin: FakeNovu, count: int
+) -> None:
     answer = await api.post("/v1/events/trigger/bulk", json={"events": [wire()] * count})
     assert answer.status_code == 400
     assert answer.json()["message"] == [
@@ -107,7 +109,7 @@ async def test_an_empty_or_overlong_bulk_is_refused_whole(api: httpx.AsyncClient
     assert (await standin.summary()).effects == 0
 
 
-async def test_a_bulk_answers_in_order_and_fails_item_by_item(novu: Novu, standin: Standin) -> None:
+async def test_a_bulk_answers_in_order_and_fails_item_by_item(novu: Novu, standin: FakeNovu) -> None:
     results = await bulk(
         novu,
         event(transaction_id="b-1"),
@@ -128,7 +130,7 @@ async def test_a_bulk_item_needs_a_payload(api: httpx.AsyncClient) -> None:
     assert second["status"] == "error"
 
 
-async def test_the_old_version_leaves_the_id_out_of_what_it_did_not_process(novu: Novu, standin: Standin) -> None:
+async def test_the_old_version_leaves_the_id_out_of_what_it_did_not_process(novu: Novu, standin: FakeNovu) -> None:
     await standin.configure(variant="2.0.0")
     good, bad = await bulk(novu, event(), event(workflow_id="nobody-made-this"))
     assert (good.transaction_id, bad.transaction_id) == ("t-1", None)
@@ -143,7 +145,7 @@ async def test_the_old_version_leaves_the_id_out_of_what_it_did_not_process(novu
     ],
 )
 async def test_what_is_not_ready_is_told_by_status(
-    novu: Novu, standin: Standin, *, active: bool, steps: list[Any], new: str, old: str
+    novu: Novu, standin: FakeNovu, *, active: bool, steps: list[Any], new: str, old: str
 ) -> None:
     await standin.add_workflow("unready", active=active, steps=steps)
     assert (await trigger(novu, workflow_id="unready", key="1")).result.status.value == new
@@ -153,26 +155,26 @@ async def test_what_is_not_ready_is_told_by_status(
     assert (await standin.summary()).runs == 0
 
 
-async def test_a_tenant_must_exist(novu: Novu, standin: Standin) -> None:
+async def test_a_tenant_must_exist(novu: Novu, standin: FakeNovu) -> None:
     assert (await trigger(novu, key="1", tenant="acme-1")).result.status.value == "no_tenant_found"
     await standin.add_tenant("acme-1")
     assert (await trigger(novu, key="2", tenant={"identifier": "acme-1"})).result.status.value == "processed"
     assert [request.tenants for request in await standin.requests()] == [["acme-1"], ["acme-1"]]
 
 
-async def test_invalid_recipients_are_refused_only_when_nobody_is_left(novu: Novu, standin: Standin) -> None:
+async def test_invalid_recipients_are_refused_only_when_nobody_is_left(novu: Novu, standin: FakeNovu) -> None:
     await standin.configure(refused_recipients=["bad"])
     assert (await trigger(novu, key="1", to="bad")).result.status.value == "invalid_recipients"
     assert (await trigger(novu, key="2", to=["bad", "ben"])).result.status.value == "processed"
     assert [effect.subscriber for effect in await standin.effects()] == ["ben"]
 
 
-async def test_duplicates_in_one_list_collapse(novu: Novu, standin: Standin) -> None:
+async def test_duplicates_in_one_list_collapse(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu, to=["a1", "a2", {"subscriber_id": "a2"}, "a3"])
     assert [(e.subscriber, e.accepted) for e in await standin.effects()] == [("a1", 1), ("a2", 1), ("a3", 1)]
 
 
-async def test_a_newer_novu_refuses_a_payload_above_512_kib(novu: Novu, standin: Standin) -> None:
+async def test_a_newer_novu_refuses_a_payload_above_512_kib(novu: Novu, standin: FakeNovu) -> None:
     huge = {"text": "x" * 600_000}
     with pytest.raises(models.ErrorDto) as caught:
         await bulk(novu, event(), event(payload=huge))
@@ -197,7 +199,7 @@ async def test_a_body_above_the_parser_limit_is_a_500_without_the_key(api: httpx
         ({"Authorization": "Bearer standin-secret-key"}, 'Invalid authentication scheme: "Bearer"'),
     ],
 )
-async def test_three_ways_of_not_being_let_in(standin: Standin, headers: dict[str, str], message: str) -> None:
+async def test_three_ways_of_not_being_let_in(standin: FakeNovu, headers: dict[str, str], message: str) -> None:
     async with httpx.AsyncClient(base_url=standin.url, trust_env=False) as client:
         answer = await client.post("/v1/events/trigger", json=wire(), headers=headers)
     assert answer.status_code == 401
@@ -205,13 +207,13 @@ async def test_three_ways_of_not_being_let_in(standin: Standin, headers: dict[st
     assert (await standin.summary()).effects == 0
 
 
-async def test_a_wrong_key_is_an_error_dto(standin: Standin) -> None:
+async def test_a_wrong_key_is_an_error_dto(standin: FakeNovu) -> None:
     with httpx.Client(trust_env=False) as client, pytest.raises(models.ErrorDto) as caught:
         Novu(secret_key="wrong", server_url=standin.url, client=client).cancel(transaction_id="t-1", retries=None)
     assert caught.value.status_code == 401
 
 
-async def test_a_wrong_base_url_is_a_404_as_error_dto(novu: Novu, standin: Standin) -> None:
+async def test_a_wrong_base_url_is_a_404_as_error_dto(novu: Novu, standin: FakeNovu) -> None:
     body: Any = event()
     with pytest.raises(models.ErrorDto) as caught:
         await novu.trigger_async(trigger_event_request_dto=body, server_url=f"{standin.url}/api")
@@ -224,7 +226,7 @@ async def test_a_wrong_method_is_a_404_too(api: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["message"]) == (404, "Cannot GET /v1/events/trigger")
 
 
-async def test_a_broadcast_reaches_every_known_subscriber(novu: Novu, standin: Standin) -> None:
+async def test_a_broadcast_reaches_every_known_subscriber(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu, key="1", to=["a1", "a2"])
     await standin.drained()
     everyone: Any = {"name": "default-sms", "payload": {}, "transaction_id": "b"}

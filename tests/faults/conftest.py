@@ -46,7 +46,7 @@ def proxied_url(url: str, to_postgres: FaultProxy) -> str:
 async def cluster(stack_folder: Path) -> Path:
     """A stopped cluster whose database `app` has XNovu's tables and ours."""
     folder = stack_folder / "cluster"
-    with postgres.running(folder, settings={"fsync": "off"}) as server:
+    with postgres.run_postgres(folder, settings={"fsync": "off"}) as server:
         await make_stack_template(server, "app")
     return folder
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from tests.faults.run_and_crash import POINTS
 from tests.support.databases import STACK_TEMPLATE, cloned, make_stack_template
 from tests.support.invariants import broken, load_oracle
@@ -94,7 +94,7 @@ async def verdicts(stack: Stack) -> list[str]:
     return wrong + [f"{name}: {rows}" for name, rows in (await broken(stack.connection)).items()]
 
 
-async def calls_after_acceptance(novu: Standin) -> set[str]:
+async def calls_after_acceptance(novu: FakeNovu) -> set[str]:
     """Return the transactions that Novu was told again after it had answered 201 to one call for them."""
     accepted: set[str] = set()
     again: set[str] = set()
@@ -154,7 +154,10 @@ async def settled_or_dead(stack: Stack, doomed: Process) -> None:
 async def servers(folder: Path) -> AsyncGenerator[tuple[postgres.PostgresServer, temporal.TemporalServer]]:
     """Run PostgreSQL with the template, and Temporal."""
     settings = {"fsync": "off", "max_connections": "300"}
-    with postgres.running(folder / "postgres", settings=settings) as database, temporal.running(folder) as server:
+    with (
+        postgres.run_postgres(folder / "postgres", settings=settings) as database,
+        temporal.run_temporal(folder) as server,
+    ):
         await make_stack_template(database)
         yield database, server
 
@@ -175,7 +178,7 @@ async def play_all(
     done: asyncio.Queue[Round | None] = asyncio.Queue()
 
     async def room() -> None:
-        async with running() as novu:
+        async with run_fake_novu() as novu:
             for point, seed in waiting:
                 await novu.reset()
                 place = folder / f"{point}-{seed}"

@@ -67,7 +67,9 @@ class OwnServer:
                 cwd="/",
                 env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
             )
-        processes.wait_until(lambda: postgres.accepts(self.url()), self._process, self.folder / "postgres.log", within)
+        processes.wait_until(
+            lambda: postgres.accepts_sessions(self.url()), self._process, self.folder / "postgres.log", within
+        )
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: fast (SIGINT), at once (SIGQUIT), or without a word (SIGKILL); return when every backend is gone."""

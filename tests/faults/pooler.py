@@ -73,10 +73,10 @@ def pooling(folder: Path, server: int, mode: str, *, port: int | None = None) ->
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(CONFIGURATION.format(server=server, port=port, users=users, mode=mode, sessions=sessions))
     user = unprivileged_user(folder)
-    with processes.running(
+    with processes.run_server(
         [program, str(configuration)],
         log=folder / "pgbouncer.log",
-        ready=lambda: processes.answers(port),
+        ready=lambda: processes.accepts_connections(port),
         user=user,
         stop=signal.SIGINT,
     ) as process:

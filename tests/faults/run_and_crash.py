@@ -24,9 +24,9 @@ from psycopg import AsyncConnection, Notify
 from dispatcher.__main__ import main
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.delivery import activities
-from dispatcher.novu.client import NovuGateway, Wire
-from dispatcher.postgres.outbox import Outbox
-from dispatcher.temporal.starter import Starter
+from dispatcher.novu.client import NovuClient, RawJsonClient
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.temporal.starter import WorkflowStarter
 from dispatcher.wakeup.listener import Listener
 
 Passed = Callable[[], None]
@@ -74,7 +74,7 @@ def after(owner: Any, name: str, passed: Passed, counts: Callable[..., object] =
 
 def hint_read(passed: Passed) -> None:
     """A NOTIFY of the triggers is read; nobody was woken by it yet."""
-    hear: Function = getattr(Listener, "_hear")  # noqa: B009  (private: reached by name)
+    hear: Function = getattr(Listener, "_receive")  # noqa: B009  (private: reached by name)
 
     class Overheard:
         def __init__(self, connection: AsyncConnection[Any]) -> None:
@@ -86,12 +86,12 @@ def hint_read(passed: Passed) -> None:
                     passed()
                 yield notify
 
-    setattr(Listener, "_hear", lambda self, connection: hear(self, Overheard(connection)))  # noqa: B010
+    setattr(Listener, "_receive", lambda self, connection: hear(self, Overheard(connection)))  # noqa: B010
 
 
 def start_sent(passed: Passed) -> None:
     """A start is on its way: in its first milliseconds, so that the server knows of it or not."""
-    start: Function = Starter.start
+    start: Function = WorkflowStarter.start
 
     async def wrapped(*args: Any) -> None:
         sent = asyncio.ensure_future(start(*args))
@@ -99,23 +99,23 @@ def start_sent(passed: Passed) -> None:
         passed()
         await sent
 
-    setattr(Starter, "start", wrapped)  # noqa: B010
+    setattr(WorkflowStarter, "start", wrapped)  # noqa: B010
 
 
 def request_sent(passed: Passed) -> None:
     """The last byte of a trigger has left for Novu."""
-    send: Function = Wire.send
+    send: Function = RawJsonClient.send
 
     async def trace(event: str, _: Any) -> None:
         if event == "http11.send_request_body.complete":
             passed()
 
-    async def wrapped(wire: Wire, request: httpx.Request, **kwargs: Any) -> httpx.Response:
+    async def wrapped(wire: RawJsonClient, request: httpx.Request, **kwargs: Any) -> httpx.Response:
         if request.method == "POST":
             request.extensions = {**request.extensions, "trace": trace}
         return await send(wire, request, **kwargs)
 
-    setattr(Wire, "send", wrapped)  # noqa: B010
+    setattr(RawJsonClient, "send", wrapped)  # noqa: B010
 
 
 def activity_completed(passed: Passed) -> None:
@@ -126,32 +126,32 @@ def activity_completed(passed: Passed) -> None:
 
 def final_status(passed: Passed) -> None:
     """Every row of the run is final; Temporal was not told."""
-    tallied: Callable[..., Any] = activities.tallied
+    tallied: Callable[..., Any] = activities.count_results
 
     def wrapped(rows: Any) -> Any:
         tally = tallied(rows)
         passed()
         return tally
 
-    setattr(activities, "tallied", wrapped)  # noqa: B010
+    setattr(activities, "count_results", wrapped)  # noqa: B010
 
 
-def is_open(_: None, __: Outbox, members: Any, ___: Any) -> bool:
+def is_open(_: None, __: OutboxStore, members: Any, ___: Any) -> bool:
     """Whether a settlement left one of its rows open."""
-    return any(member.notification.unsettled for member in members)
+    return any(member.notification.has_unsettled_recipients for member in members)
 
 
 POINTS: dict[str, Callable[[Passed], None]] = {
     "hint-read": hint_read,
-    "claim-committed": lambda passed: after(Outbox, "claim", passed, lambda claim, *_: claim.starts),
+    "claim-committed": lambda passed: after(OutboxStore, "claim", passed, lambda claim, *_: claim.starts),
     "start-sent": start_sent,
-    "start-acked": lambda passed: after(Starter, "start", passed),
-    "activity-begun": lambda passed: before(Outbox, "take", passed),
-    "recipient-claimed": lambda passed: after(Outbox, "sending", passed, lambda allowed, *_: allowed),
+    "start-acked": lambda passed: after(WorkflowStarter, "start", passed),
+    "activity-begun": lambda passed: before(OutboxStore, "acquire", passed),
+    "recipient-claimed": lambda passed: after(OutboxStore, "record_calls", passed, lambda allowed, *_: allowed),
     "request-sent": request_sent,
-    "answer-read": lambda passed: after(NovuGateway, "trigger", passed),
-    "ledger-written": lambda passed: after(Outbox, "settle", passed, is_open),
-    "last-recipient": lambda passed: after(Outbox, "settle", passed, lambda _, __, ___, rows: rows),
+    "answer-read": lambda passed: after(NovuClient, "trigger", passed),
+    "ledger-written": lambda passed: after(OutboxStore, "settle", passed, is_open),
+    "last-recipient": lambda passed: after(OutboxStore, "settle", passed, lambda _, __, ___, rows: rows),
     "final-status": final_status,
     "activity-completed": activity_completed,
 }

@@ -18,7 +18,7 @@ from dispatcher.__main__ import main
 from dispatcher.app import signals
 from dispatcher.delivery import worker, workflows
 from dispatcher.models.workflow_contract import Batch
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.postgres.outbox import OutboxStore
 
 
 @workflow.defn(name="Renamed")
@@ -43,7 +43,7 @@ async def never_ends(*_: Any, **__: Any) -> None:
 
 def without_worker(_: float) -> None:
     """Start workflows that nobody here works on."""
-    setattr(worker, "running", nobody)  # noqa: B010
+    setattr(worker, "run_workers", nobody)  # noqa: B010
 
 
 def bad_build(_: float) -> None:
@@ -54,26 +54,26 @@ def bad_build(_: float) -> None:
 def endless_shutdown(seconds: float) -> None:
     """Never come back from the workers' shutdown; the watchdog waits `seconds`."""
     setattr(Worker, "shutdown", never_ends)  # noqa: B010
-    setattr(signals, "STOP_SECONDS", seconds)  # noqa: B010
+    setattr(signals, "MAX_STOP_SECONDS", seconds)  # noqa: B010
 
 
 def short_heartbeat(seconds: float) -> None:
     """Give up on an activity that is silent for `seconds`, instead of 15."""
-    setattr(workflows, "HEARTBEAT", timedelta(seconds=seconds))  # noqa: B010
+    setattr(workflows, "HEARTBEAT_TIMEOUT", timedelta(seconds=seconds))  # noqa: B010
 
 
 def blocked_loop(seconds: float) -> None:
     """Block the event loop for `seconds`, once, right after the first call left."""
-    sending: Callable[..., Awaitable[Any]] = Outbox.sending
+    sending: Callable[..., Awaitable[Any]] = OutboxStore.record_calls
     short_heartbeat(2)
 
     async def wrapped(*args: Any) -> Any:
         allowed = await sending(*args)
-        setattr(Outbox, "sending", sending)  # noqa: B010
+        setattr(OutboxStore, "record_calls", sending)  # noqa: B010
         asyncio.get_running_loop().call_later(0.1, block, seconds)
         return allowed
 
-    setattr(Outbox, "sending", wrapped)  # noqa: B010
+    setattr(OutboxStore, "record_calls", wrapped)  # noqa: B010
 
 
 def block(seconds: float) -> None:

@@ -92,7 +92,7 @@ async def test_f96_a_slow_workflow_slows_only_its_own_rows(stack: Stack):
     assert await pending(stack, crowding) > 0
     assert beside[2] < 1.5 * idle[2] + 0.5, (idle, beside)
     assert beside[-1] < 5, beside
-    assert await stack.novu.struck() == [20]
+    assert await stack.novu.fault_counts() == [20]
     await stack.all_sent(2_310)
     await effects_are_exactly(stack, 2_310)
 

@@ -77,4 +77,4 @@ def filled_up(ballast: Path) -> None:
 
 
 async def answers(server: OwnServer) -> bool:
-    return postgres.accepts(server.url())
+    return postgres.accepts_sessions(server.url())

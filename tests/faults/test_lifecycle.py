@@ -104,7 +104,7 @@ async def test_f120_edited_after_a_try_without_an_outcome_is_looked_up_first(sta
     await eventually(unknown, "a call without an outcome")
     await change(stack, row, """payload = '{"title": "new"}'""")
     assert await stack.final(row, within=60) == ["SENT"]
-    assert await stack.novu.struck() == [1]
+    assert await stack.novu.fault_counts() == [1]
     assert await sent_titles(stack) == [(str(ANA), "old")], "Novu has it: other bytes under its identity never leave"
     assert "found" in [outcome for (outcome,) in await stack.rows("select outcome from dispatcher.recipient")]
 
@@ -120,7 +120,7 @@ async def test_f121_deleted_in_flight_and_between_tries(stack: Stack):
     await refused_once(stack)
     await stack.rows("delete from notify.ent_notification where id = %s", later)
     await let_go(stack)
-    assert await stack.novu.struck() == [1, 1], "no call after the row was gone"
+    assert await stack.novu.fault_counts() == [1, 1], "no call after the row was gone"
     await effects_are_exactly(stack, 1)
     trace = "select state, outcome from dispatcher.recipient order by notification_id"
     assert (await stack.rows(trace))[0] == ("accepted", "processed"), "the ledger keeps the trace"
@@ -164,7 +164,7 @@ async def test_f124_unpublished_and_deactivated_rows_wait(stack: Stack):
     await let_go(stack)
     assert await stack.status(drafted) == "PENDING"
     assert (await stack.novu.summary()).effects == 0
-    assert await stack.novu.struck() == [1]
+    assert await stack.novu.fault_counts() == [1]
     await change(stack, drafted, "publish_status = 'PUBLISH'")
     await change(stack, off, "deactivated = false")
     assert await stack.final(drafted, off) == ["SENT", "SENT"]
@@ -192,7 +192,7 @@ async def test_f125_a_failure_that_waits_for_its_retry_may_be_sent_at_once(stack
     await stack.running(**QUICK)
     row = await stack.notify(recipients=[ANA])
     assert await stack.final(row, within=60) == ["FAILED"]
-    assert await stack.novu.struck() == [5]
+    assert await stack.novu.fault_counts() == [5]
     assert await stack.value("select next_attempt_at > now() + interval '30 s' from dispatcher.delivery")
     await change(stack, row, "notification_status = 'PENDING'")
     assert await stack.final(row) == ["SENT"]

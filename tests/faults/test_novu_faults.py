@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.temporal import TemporalServer
 from tests.faults.waits import effects_are_exactly
 from tests.support.invariants import broken, load_oracle
@@ -33,7 +33,7 @@ async def one_each(stack: Stack, rules: list[dict[str, Any]], within: float = 40
         await stack.novu.add_fault(**rule, recipient=str(recipient), times=1)
         rows.append(await stack.notify(recipients=[recipient]))
     assert await stack.final(*rows, within=within) == ["SENT"] * len(rules)
-    assert await stack.novu.struck() == [1] * len(rules)
+    assert await stack.novu.fault_counts() == [1] * len(rules)
     await effects_are_exactly(stack, len(rules))
     bodies = {(request.subscribers[0], request.body_hash) for request in await posts(stack)}
     assert len(bodies) == len(rules), "a repeat is the same request, byte for byte"
@@ -51,7 +51,7 @@ async def test_f81_errors_of_novu_and_of_what_stands_before_it(stack: Stack):
     await stack.novu.add_fault("html", probability=0.1, seed=9, times=3)
     await stack.burst(40)
     await stack.all_sent(40)
-    assert sum(await stack.novu.struck()) >= 5
+    assert sum(await stack.novu.fault_counts()) >= 5
     await effects_are_exactly(stack, 40)
 
 
@@ -61,7 +61,7 @@ async def test_f81_a_remembered_error_gets_a_new_key(stack: Stack):
     await stack.running()
     row = await stack.notify()
     assert await stack.final(row) == ["SENT"]
-    assert await stack.novu.struck() == [1]
+    assert await stack.novu.fault_counts() == [1]
     assert len({request.idempotency_key for request in await posts(stack)}) == 2
     assert len({tuple(request.transaction_ids) for request in await posts(stack)}) == 1
 
@@ -81,7 +81,7 @@ async def test_f85_every_status_that_is_not_processed(stack: Stack):
     for status, row in rows.items():
         assert await stack.final(row) == ["FAILED"]
         assert REFUSALS[status] in (await stack.details(row))["results"][0]["error"]
-    assert await stack.novu.struck() == [1] * len(REFUSALS)
+    assert await stack.novu.fault_counts() == [1] * len(REFUSALS)
     await effects_are_exactly(stack, 0)
 
 
@@ -97,7 +97,7 @@ async def test_f85_one_item_of_a_bulk_call_fails(stack: Stack):
     await stack.burst(30)
     await stack.running()
     await stack.all_sent(30)
-    assert await stack.novu.struck() == [1, 1]
+    assert await stack.novu.fault_counts() == [1, 1]
     await effects_are_exactly(stack, 30)
 
 
@@ -133,7 +133,7 @@ async def test_f90_the_limit_of_a_payload(stack: Stack):
 
 @pytest.mark.slow
 async def test_f91_where_the_key_is_off_novu_itself_drops_the_repeat(
-    url: str, temporal_server: TemporalServer, novu: Standin, tmp_path: Any
+    url: str, temporal_server: TemporalServer, novu: FakeNovu, tmp_path: Any
 ):
     async with open_stack(url, temporal_server.address, novu, tmp_path) as stack:
         await novu.configure(idempotency=False)
@@ -156,7 +156,7 @@ async def test_f92_a_redirect_is_not_followed(stack: Stack, to_novu: FaultProxy)
     await stack.novu.add_fault("status", status=307, location=elsewhere, times=1)
     await stack.running()
     assert await stack.final(await stack.notify()) == ["SENT"]
-    assert await stack.novu.struck() == [1]
+    assert await stack.novu.fault_counts() == [1]
     assert to_novu.counts["accepted"] == 0
     await effects_are_exactly(stack, 1)
 
@@ -171,4 +171,4 @@ async def test_f110_words_of_novu_that_nothing_can_store(stack: Stack):
     error = (await stack.details(row))["results"][0]["error"]
     assert "bad word" in error
     assert len(error) < 700
-    assert await stack.novu.struck() == [1]
+    assert await stack.novu.fault_counts() == [1]

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx
 
-from dispatcher.web.server import MOST_CONNECTIONS
+from dispatcher.web.server import MAX_CONNECTIONS
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Process, Stack
 from tests.support.waits import eventually
@@ -66,7 +66,7 @@ async def test_f162_rows_flow_beside_500_slow_clients_a_flood_and_noise(stack: S
                 assert await stack.final(await stack.notify(), within=10) == ["SENT"]
 
             async def no_place_kept() -> bool:
-                return len(sent_away) > MOST_CONNECTIONS
+                return len(sent_away) > MAX_CONNECTIONS
 
             await eventually(no_place_kept, "more slow clients to have been sent away than there are places")
             for task in crowd:

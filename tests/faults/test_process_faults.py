@@ -324,7 +324,7 @@ async def test_f56_a_shutdown_that_never_returns(stack: Stack):
 
 @pytest.mark.slow
 async def test_f57_exit_codes_when_servers_are_gone(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
-    with temporal.running(tmp_path_factory.mktemp("temporal")) as server:
+    with temporal.run_temporal(tmp_path_factory.mktemp("temporal")) as server:
         process = await stack.running(TEMPORAL_ADDRESS=server.address, **QUICK)
         assert await stack.final(await stack.notify()) == ["SENT"]
     assert await process.stop() == 0

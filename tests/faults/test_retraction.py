@@ -121,7 +121,7 @@ async def test_f122_retracted_between_two_tries(stack: Stack):
     await eventually(half_done, f"one of two accepted; {stack.last_words()}")
     await retract(stack, row)
     await over(stack, row)
-    assert await stack.novu.struck() == [1], "no call after the retraction"
+    assert await stack.novu.fault_counts() == [1], "no call after the retraction"
     assert (await recipients(stack, row))[0] == ("cancelled", "removed")
     assert await taken_back(stack) == [(1, 1)]
     assert await stack.value("select lease_until is null from dispatcher.delivery")
@@ -137,7 +137,7 @@ async def test_f122_novu_refuses_to_cancel_for_a_while(stack: Stack):
     await stack.novu.drained()
     await retract(stack, row)
     await over(stack, row)
-    assert await stack.novu.struck() == [1, 1, 1]
+    assert await stack.novu.fault_counts() == [1, 1, 1]
     assert "novu_gate_shut" in process.words()
     assert await recipients(stack, row) == [("cancelled", "removed")]
     assert await stack.value("select cancel_tries from dispatcher.recipient") == 2, "a shut gate is not a try"
@@ -151,7 +151,7 @@ async def test_f122_a_cancel_that_never_works_is_given_up_and_named(stack: Stack
     await stack.final(row)
     await retract(stack, row)
     await over(stack, row)
-    assert await stack.novu.struck() == [2]
+    assert await stack.novu.fault_counts() == [2]
     assert await recipients(stack, row) == [("accepted", "cancel_given_up")]
     assert (await stack.value("select error from dispatcher.recipient")).startswith("HTTP 500: Internal server error")
     assert process.words().count("cancel_given_up") == 1
@@ -166,7 +166,7 @@ async def test_f122_a_process_killed_while_it_cancels(stack: Stack):
     await retract(stack, row)
 
     async def cancelling() -> bool:
-        return await stack.novu.struck() == [1]
+        return await stack.novu.fault_counts() == [1]
 
     await eventually(cancelling, "a cancel on the wire")
     process.kill()

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dispatcher.config.conninfo import conninfo
-from dispatcher.postgres.pool import LOST, SilentError, open_pool, using
+from dispatcher.postgres.pool import CONNECTION_ERRORS, StatementTimeout, borrow_connection, open_pool
 from tests.faults.waits import effects_are_exactly, proven
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Stack
@@ -21,7 +21,7 @@ async def test_f22_we_hang_up_on_silence_and_the_pool_connects_anew(to_postgres:
         await pool.wait()
         to_postgres.stall_present()
         started = time.monotonic()
-        with pytest.raises(SilentError, match="was silent"):
+        with pytest.raises(StatementTimeout, match="was silent"):
             await asked(pool)
         assert time.monotonic() - started < 5
         assert to_postgres.counts["stalled_up"] > 0
@@ -36,7 +36,7 @@ async def test_f22_while_new_connections_are_silent_too_each_try_ends(to_postgre
         await pool.wait()
         to_postgres.stall()
         for _ in range(2):
-            with pytest.raises(LOST):
+            with pytest.raises(CONNECTION_ERRORS):
                 await asked(pool)
         assert to_postgres.counts["stalled_up"] > 0
         await to_postgres.heal()
@@ -44,7 +44,7 @@ async def test_f22_while_new_connections_are_silent_too_each_try_ends(to_postgre
         async def answered() -> bool:
             try:
                 await asked(pool)
-            except LOST:
+            except CONNECTION_ERRORS:
                 return False
             return True
 
@@ -54,7 +54,7 @@ async def test_f22_while_new_connections_are_silent_too_each_try_ends(to_postgre
 
 
 async def asked(pool: object) -> None:
-    async with using(pool, 0.5) as connection:  # pyright: ignore[reportArgumentType]
+    async with borrow_connection(pool, 0.5) as connection:  # pyright: ignore[reportArgumentType]
         await connection.execute("select 1")
 
 

@@ -40,7 +40,7 @@ async def test_f82_f84_no_answer_or_one_that_trickles_is_waited_for_and_then_ask
         await struck(stack, "slow_body", seconds=0.7),
     ]
     assert await stack.final(*rows, within=90) == ["SENT"] * 4
-    assert await stack.novu.struck() == [1] * 4
+    assert await stack.novu.fault_counts() == [1] * 4
     await effects_are_exactly(stack, 4)
     calls = await posts(stack)
     assert sum(call.replayed for call in calls) == 3, "all but the one that was never worked on"
@@ -57,7 +57,7 @@ async def test_f84_a_late_refusal_is_told_like_any_other(stack: Stack):
     assert await stack.final(row, within=20) == ["FAILED"]
     await eventually(lambda: in_log(process, '"dead_letter"'), "a word on the dead letter")
     assert (process.words().count('"dead_letter"'), process.words().count('"delivered"')) == (1, 1)
-    assert await stack.novu.struck() == [1, 1, 1]
+    assert await stack.novu.fault_counts() == [1, 1, 1]
 
 
 async def in_log(process: Process, event: str) -> bool:
@@ -73,7 +73,7 @@ async def test_f84_a_late_answer_is_heard_and_its_call_not_repeated(stack: Stack
     began = time.monotonic()
     assert await stack.final(seven, within=20) == ["SENT"]
     assert time.monotonic() - began < 12
-    assert await stack.novu.struck() == [1]
+    assert await stack.novu.fault_counts() == [1]
     assert len(await posts(stack)) == 2
     await effects_are_exactly(stack, 2)
     await nothing_failed(stack)
@@ -93,7 +93,7 @@ async def test_f89_a_key_that_is_locked_is_waited_for(stack: Stack):
     await stack.running()
     row = await stack.notify()
     assert await stack.final(row, within=60) == ["SENT"]
-    assert await stack.novu.struck() == [6], "more often than a run has tries"
+    assert await stack.novu.fault_counts() == [6], "more often than a run has tries"
     assert len({call.idempotency_key for call in await posts(stack)}) == 1
     await effects_are_exactly(stack, 1)
     await nothing_failed(stack)
@@ -131,7 +131,7 @@ async def test_f80_refusals_without_a_word_about_the_limit_spend_no_try(stack: S
     await stack.running()
     rows = [await stack.notify() for _ in range(2)]
     assert await stack.final(*rows) == ["SENT"] * 2
-    assert await stack.novu.struck() == [6]
+    assert await stack.novu.fault_counts() == [6]
     await nothing_failed(stack)
 
 
@@ -141,7 +141,7 @@ async def test_f87_a_refusal_of_us_all_fails_nobody(stack: Stack, status: int):
     process = await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     rows = [await stack.notify() for _ in range(5)]
     assert await stack.final(*rows, within=90) == ["SENT"] * 5
-    assert await stack.novu.struck() == [2]
+    assert await stack.novu.fault_counts() == [2]
     assert process.words().count("novu_gate_shut") == 1
     await effects_are_exactly(stack, 5)
     await nothing_failed(stack)

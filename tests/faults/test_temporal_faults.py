@@ -66,7 +66,7 @@ async def test_f60_f61_a_server_killed_and_started_again(
 ):
     folder = tmp_path_factory.mktemp("temporal")
     await stack.novu.add_fault("status", status=503, nth=2, retry_after="3")
-    with temporal.running(folder, keep=keep) as server:
+    with temporal.run_temporal(folder, keep=keep) as server:
         stack.temporal_address = server.address
         await stack.running(**QUICK)
         settled = await stack.notify()
@@ -76,7 +76,7 @@ async def test_f60_f61_a_server_killed_and_started_again(
         workflow_id = await workflow_of(stack, waiting)
         assert (await described(stack, workflow_id)).status is WorkflowExecutionStatus.RUNNING
         os.kill(server.pid, signal.SIGKILL)
-    with temporal.running(folder, keep=keep, port=server.port):
+    with temporal.run_temporal(folder, keep=keep, port=server.port):
         client = await eventually(lambda: connected(server.address), "a server that is up again")
         if keep:
             assert await client.get_workflow_handle(workflow_id).describe()
@@ -112,7 +112,7 @@ async def limited(address: str) -> bool:
 async def test_f62_a_namespace_that_may_do_little_per_second(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("temporal")
     limits = {"frontend.namespaceRPS": 10, "frontend.namespaceBurstRatio": 1.0}
-    with temporal.running(folder, settings=limits) as server:
+    with temporal.run_temporal(folder, settings=limits) as server:
         stack.temporal_address = server.address
         process = await stack.running(DISPATCHER_BATCH_SIZE="1", **QUICK)
         await stack.burst(30)
@@ -281,7 +281,7 @@ async def test_f73_no_workflow_is_kept_in_memory(stack: Stack):
 
 @pytest.mark.slow
 async def test_f74_a_server_that_stands_still(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
-    with temporal.running(tmp_path_factory.mktemp("temporal"), keep=True) as server:
+    with temporal.run_temporal(tmp_path_factory.mktemp("temporal"), keep=True) as server:
         stack.temporal_address = server.address
         process = await stack.running(**QUICK)
         assert await stack.final(await stack.notify()) == ["SENT"]

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from dispatcher.models.workflow_contract import WORKFLOW, lane_of
+from dispatcher.models.workflow_contract import WORKFLOW, batch_queue
 from tests.faults.waits import effects_are_exactly
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Stack
@@ -117,7 +117,7 @@ HOSTILE: dict[str, Sequence[Any]] = {
 @pytest.mark.parametrize("lane", [False, True], ids=["hot", "lane"])
 async def test_s29_a_workflow_started_by_hand_moves_no_row(stack: Stack, *, lane: bool):
     process = await stack.running()
-    queue = lane_of(stack.queue) if lane else stack.queue
+    queue = batch_queue(stack.queue) if lane else stack.queue
     client = await Client.connect(stack.temporal_address)
     await stack.novu.add_fault("slow_headers", seconds=0.1, times=1)
     later = await stack.notify(scheduled_for="2999-01-01")

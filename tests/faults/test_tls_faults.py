@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.temporal import TemporalServer
-from dispatcher.models.call_result import Event, Verdict
+from dispatcher.models.call_result import AnswerClass, TriggerEvent
 from dispatcher.models.errors import ConfigurationError, Unreachable
-from dispatcher.novu.client import NovuGateway
+from dispatcher.novu.client import NovuClient
 from dispatcher.temporal import client as temporal
 from tests.faults.tls_server import Authority, TlsServer, old_protocols, tls_before
 from tests.faults.waits import effects_are_exactly
@@ -19,7 +19,7 @@ from tests.support.stack import Stack
 from tests.support.waits import eventually
 
 NAME = "IP:127.0.0.1"
-EVENT = Event("default-in-app", "somebody", "tx", "{}", None)
+EVENT = TriggerEvent("default-in-app", "somebody", "tx", "{}", None)
 
 
 @pytest.fixture(scope="module")
@@ -32,23 +32,23 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "stranger").found()
 
 
-def port_of(novu: Standin) -> int:
+def port_of(novu: FakeNovu) -> int:
     return urlsplit(novu.url).port or 0
 
 
 async def test_a_private_authority_is_trusted_when_it_is_named(
-    novu: Standin, trusted: Authority, monkeypatch: pytest.MonkeyPatch
+    novu: FakeNovu, trusted: Authority, monkeypatch: pytest.MonkeyPatch
 ):
     async with tls_before(port_of(novu), trusted.certify(NAME)) as server:
         url = f"https://127.0.0.1:{server.port}"
-        unnamed = NovuGateway(novu.api_key, url)
+        unnamed = NovuClient(novu.api_key, url)
         with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
-            await unnamed.check()
+            await unnamed.check_reachable()
         await unnamed.aclose()
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted.root.chain))
-        named = NovuGateway(novu.api_key, url)
-        await named.check()
-        assert [each.verdict for each in await named.trigger([EVENT], "key", 5)] == [Verdict.ACCEPTED]
+        named = NovuClient(novu.api_key, url)
+        await named.check_reachable()
+        assert [each.answer_class for each in await named.trigger([EVENT], "key", 5)] == [AnswerClass.ACCEPTED]
         await named.aclose()
 
 
@@ -63,7 +63,7 @@ async def test_a_private_authority_is_trusted_when_it_is_named(
     ],
 )
 async def test_f93_a_novu_that_cannot_prove_itself_gets_nothing(
-    novu: Standin, trusted: Authority, stranger: Authority, wrong: str, said: str, monkeypatch: pytest.MonkeyPatch
+    novu: FakeNovu, trusted: Authority, stranger: Authority, wrong: str, said: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted.root.chain))
     certificate = {
@@ -77,12 +77,12 @@ async def test_f93_a_novu_that_cannot_prove_itself_gets_nothing(
         if wrong == "TLS 1.1":
             old_protocols(server.context)
             await an_old_client_gets_through(server)
-        gateway = NovuGateway(novu.api_key, f"https://127.0.0.1:{server.port}")
+        gateway = NovuClient(novu.api_key, f"https://127.0.0.1:{server.port}")
         with pytest.raises(Unreachable, match=said):
-            await gateway.check()
+            await gateway.check_reachable()
         [outcome] = await gateway.trigger([EVENT], "key", 5)
-        assert (outcome.verdict, outcome.code) == (Verdict.RETRY, "not_sent")
-        assert not await gateway.welcomes()
+        assert (outcome.answer_class, outcome.code) == (AnswerClass.RETRY, "not_sent")
+        assert not await gateway.is_available()
         await gateway.aclose()
         assert (await novu.summary()).requests == 0
         assert server.served == (1 if wrong == "TLS 1.1" else 0)
@@ -127,13 +127,13 @@ async def test_f71_a_temporal_that_cannot_prove_itself_is_refused(
 ):
     async with tls_before(temporal_server.port, trusted.certify(NAME), alpn="h2") as server:
         known = settings(server.port, trusted.root.chain)
-        assert await temporal.connect(known, create_namespace=False)
+        assert await temporal.connect_to_namespace(known, create_namespace=False)
         served = server.served
         with pytest.raises(Unreachable, match=r"TEMPORAL_ADDRESS: .*InvalidCertificate.*TEMPORAL_TLS_"):
-            await temporal.connect(settings(server.port, stranger.root.chain), create_namespace=False)
+            await temporal.connect_to_namespace(settings(server.port, stranger.root.chain), create_namespace=False)
         server.show(trusted.certify(NAME, days=-1))
         with pytest.raises(Unreachable, match=r"TEMPORAL_ADDRESS: .*InvalidCertificate.*TEMPORAL_TLS_"):
-            await temporal.connect(known, create_namespace=False)
+            await temporal.connect_to_namespace(known, create_namespace=False)
         assert served == server.served
 
 
@@ -151,12 +151,12 @@ async def test_f71_expired_credentials_and_a_namespace_that_is_not_there(
                 "TEMPORAL_TLS_CLIENT_KEY_PATH": str(me.key),
             }
             if accepted:
-                assert await temporal.connect(credentials, create_namespace=False)
+                assert await temporal.connect_to_namespace(credentials, create_namespace=False)
             else:
                 with pytest.raises(Unreachable, match="TEMPORAL_ADDRESS"):
-                    await temporal.connect(credentials, create_namespace=False)
+                    await temporal.connect_to_namespace(credentials, create_namespace=False)
         with pytest.raises(ConfigurationError, match="TEMPORAL_NAMESPACE: 'elsewhere' does not exist"):
-            await temporal.connect(
+            await temporal.connect_to_namespace(
                 {"TEMPORAL_ADDRESS": temporal_server.address, "TEMPORAL_NAMESPACE": "elsewhere"},
                 create_namespace=False,
             )

@@ -20,7 +20,7 @@ async def on_the_wire(stack: Stack) -> None:
     """Wait until the slow call has reached Novu."""
 
     async def arrived() -> bool:
-        return (await stack.novu.struck())[-1] == 1
+        return (await stack.novu.fault_counts())[-1] == 1
 
     await eventually(arrived, f"a call on the wire; {stack.last_words()}")
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from dispatcher.install import Options, inspect, install, uninstall, wait
+from dispatcher.install import Options, inspect, install, uninstall, wait_until_ready
 from dispatcher.models.errors import Unreachable
 from tests.install.live_database import Database
 from tests.support.waits import eventually
@@ -232,10 +232,10 @@ async def test_uninstall_waits_for_writers_with_the_same_limits(installed: Datab
 
 
 async def test_waiting_ends_when_the_database_answers_and_gives_up_when_it_does_not(database: Database) -> None:
-    await wait(database.url, timedelta(seconds=5))
+    await wait_until_ready(database.url, timedelta(seconds=5))
     nobody = "postgresql://postgres@127.0.0.1:1/none"
     with pytest.raises(Unreachable, match="cannot connect"):
-        await wait(nobody, timedelta(milliseconds=300))
+        await wait_until_ready(nobody, timedelta(milliseconds=300))
 
 
 async def test_a_password_never_shows(database: Database) -> None:

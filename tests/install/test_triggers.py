@@ -5,7 +5,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from dispatcher.install import CHANNEL, Options, doorbell, install
+from dispatcher.install import CHANNEL, Options, install, verify_notify
 from dispatcher.models.errors import CheckFailed
 from tests.install.live_database import Database
 
@@ -158,7 +158,7 @@ async def test_f136_an_installation_under_a_hostile_search_path_is_the_same(data
 
 async def test_the_probe_hears_the_doorbell_and_leaves_no_row(installed: Database) -> None:
     before = await installed.catalogue()
-    assert await doorbell(installed.url) < timedelta(seconds=5)
+    assert await verify_notify(installed.url) < timedelta(seconds=5)
     assert await installed.run("select count(*) from notify.ent_notification") == [(0,)]
     assert await installed.catalogue() == before
 
@@ -168,7 +168,7 @@ async def test_the_probe_is_heard_beside_a_dispatcher_that_is_awake(installed: D
         "insert into dispatcher.node (id, role, host, version, mode, in_flight, awake_until)"
         " values ('n', 'all', 'h', '1', 'EVENT', 0, now() + interval '1 minute')"
     )
-    assert await doorbell(installed.url) < timedelta(seconds=5)
+    assert await verify_notify(installed.url) < timedelta(seconds=5)
 
 
 async def test_the_probe_notices_a_function_that_does_not_ring(installed: Database) -> None:
@@ -184,10 +184,10 @@ async def test_the_probe_notices_a_function_that_does_not_ring(installed: Databa
 
         tasks.start_soon(ring_for_ever)
         with pytest.raises(CheckFailed, match="not heard"):
-            await doorbell(installed.url, Options(), patience=timedelta(milliseconds=300))
+            await verify_notify(installed.url, Options(), patience=timedelta(milliseconds=300))
         tasks.cancel_scope.cancel()
 
 
 async def test_the_probe_names_what_is_missing(database: Database) -> None:
     with pytest.raises(CheckFailed, match="not installed: run dispatcher db install"):
-        await doorbell(database.url)
+        await verify_notify(database.url)

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from dispatcher.decisions.backoff import RUNS
-from dispatcher.models.notification import Policy
+from dispatcher.decisions.backoff import RETRY_BACKOFF
+from dispatcher.models.notification import RunLimits
 from tests.model.ledger import SETTLED, Entry, Head, Ledger, Row
 from tests.model.novu import Novu
 
-POLICY = Policy(lease=timedelta(seconds=50), max_runs=3, retry_horizon=timedelta(seconds=870))
+POLICY = RunLimits(lease=timedelta(seconds=50), max_runs=3, retry_horizon=timedelta(seconds=870))
 """How patient a history is. Time moves in steps of 100 s, and nothing here is near a multiple of that, so that real
 milliseconds change nothing."""
 
@@ -19,8 +19,8 @@ OURS = {
     ("PROCESSING", "SENT"), ("PROCESSING", "PARTIAL"), ("PROCESSING", "FAILED"),
 }  # fmt: skip
 """The transitions that are ours to make."""
-SAME_FENCE = ("sending", "settle", "renew", "adopt")
-COUNTING = ("claim", "rescue", "hand_back", "unclaim", "farewell")
+SAME_FENCE = ("record_calls", "settle", "renew_leases", "adopt_orphans")
+COUNTING = ("claim", "rescue", "release", "release_unstarted", "release_node")
 """Statements that leave the fence as it is; statements that may change the count of runs."""
 
 
@@ -66,7 +66,7 @@ class Audit:
         """No call that was not written down; no second effect; nothing accepted here that is not accepted there."""
         for call, times in self._novu.calls.items():
             assert times <= self._written[call], f"{call} was called {times} times"
-        if self._novu.honours_keys:
+        if self._novu.idempotency_on:
             assert all(times == 1 for times in self._novu.effects.values()), self._novu.effects
         for entry in self._entries():
             assert entry.state != "accepted" or self._novu.effects[entry.transaction], f"{entry} has no effect"
@@ -82,7 +82,7 @@ class Audit:
             if self._novu.effects[
                 entry.transaction
             ]:  # a row taken from us in mid-call keeps what was written before it
-                assert entry.state in ("accepted", "unknown", "sending"), entry
+                assert entry.state in ("accepted", "unknown", "record_calls"), entry
 
     def _check_head(self, what: str, before: Seen, now: Seen) -> None:
         head, was = now.head, before.head
@@ -99,7 +99,7 @@ class Audit:
         grown = what == "claim" and (again or reborn)
         assert head.generation == was.generation + grown, f"{what}: generation {was.generation}, then {head.generation}"
         if head.next_attempt is not None and head.next_attempt != was.next_attempt:
-            wait = RUNS.delay(head.attempts).total_seconds()
+            wait = RETRY_BACKOFF.delay(head.attempts).total_seconds()
             assert head.attempts < POLICY.max_runs
             assert abs(head.next_attempt - self._ledger.now - wait) < 1
             assert self._ledger.now - head.first_claimed + wait < POLICY.retry_horizon.total_seconds() + 1
@@ -124,7 +124,7 @@ class Audit:
                 assert entry.epoch >= was.epoch
             if entry.attempts != (was.attempts if was else 0):
                 self._written[entry.transaction, str(entry.key)] += 1
-                assert what == "sending"
+                assert what == "record_calls"
                 assert now.row is not None
                 assert now.head is not None
                 assert now.row.status == "PROCESSING"

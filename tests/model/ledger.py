@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.decisions.validation import Taken, read
-from dispatcher.models.claims import Late, Start
+from dispatcher.decisions.validation import AcquiredRow, parse_row
+from dispatcher.models.claims import ExpiredLease, WorkflowStart
 from dispatcher.models.notification import Notification
 
 WORKFLOW = "default-in-app"
-SETTLED = ("accepted", "refused", "cancelled")
+SETTLED = ("accepted", "refused", "record_cancels")
 STORED = {"SENT": "SENT", "FAILED": "FAILED", "PARTIAL": "FAILED"}
 """XNovu's enum has no PARTIAL."""
 
@@ -110,12 +110,12 @@ class Ledger:
         row = self.rows.get(head.id)
         return row is not None and row.status in ("FAILED", "PARTIAL") and row.open(self.now)
 
-    def claim(self, starts: Iterable[Start], node: str, lease: timedelta) -> None:
+    def claim(self, starts: Iterable[WorkflowStart], node: str, lease: timedelta) -> None:
         """Note that these rows were claimed, for these workflows."""
         for start in starts:
             for row_id in start.notification_ids:
                 head = self._claimed(self.rows[row_id])
-                head.batch = None if start.solo else start.workflow_id.removeprefix("notifications-")
+                head.batch = None if start.single else start.workflow_id.removeprefix("notifications-")
                 head.owner, head.lease = node, self.now + lease.total_seconds()
                 head.next_attempt, head.settled, head.dead = None, False, False
 
@@ -134,15 +134,15 @@ class Ledger:
         row.status = "PROCESSING"
         return head
 
-    def take(self, ids: list[int], workflow_id: str, node: str, lease: timedelta) -> list[Taken]:
+    def acquire(self, ids: list[int], workflow_id: str, node: str, lease: timedelta) -> list[AcquiredRow]:
         """Take over rows under a new fence."""
-        taken: list[Taken] = []
+        taken: list[AcquiredRow] = []
         for row_id in sorted(ids):
             head = self.heads.get(row_id)
             if head and head.workflow_id == workflow_id and not head.settled and self._in_work(row_id):
                 head.fence += 1
                 head.owner, head.lease = node, self.now + lease.total_seconds()
-                taken.append(read(self._columns(self.rows[row_id], head)))
+                taken.append(parse_row(self._columns(self.rows[row_id], head)))
         return taken
 
     def _columns(self, row: Row, head: Head) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class Ledger:
             "ledger": ledger or None,
         }
 
-    def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
+    def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Write calls down; return who may be sent to."""
         allowed: set[tuple[int, str]] = set()
         for call in calls:
@@ -188,7 +188,7 @@ class Ledger:
                 )
                 if entry.state in SETTLED:
                     continue
-                entry.state, entry.epoch, entry.key, entry.place = "sending", person.epoch, call.key, place
+                entry.state, entry.epoch, entry.key, entry.place = "record_calls", person.epoch, call.key, place
                 entry.body_hash, entry.last_call, entry.attempts = row.body_hash, self.now, entry.attempts + 1
                 allowed.add((row.id, person.id))
         return allowed
@@ -204,25 +204,25 @@ class Ledger:
                 entry.outcome, entry.error = member.recipient.outcome, member.recipient.error
         for row in rows:
             head = self._held(row.id, row.fence)
-            if head is None or row.conclusion is None:
+            if head is None or row.final_status is None:
                 continue
             head.settled, head.owner, head.lease = True, None, None
-            wait = row.conclusion.wait
+            wait = row.final_status.retry_in
             head.next_attempt = None if wait is None else self.now + wait.total_seconds()
-            head.dead = wait is None and STORED[row.conclusion.status] != "SENT"
+            head.dead = wait is None and STORED[row.final_status.status] != "SENT"
             if self._in_work(row.id):
-                self.rows[row.id].status = STORED[row.conclusion.status]
+                self.rows[row.id].status = STORED[row.final_status.status]
                 written.append(row)
         return written
 
-    def hand_back(self, notifications: Sequence[Notification]) -> None:
+    def release(self, notifications: Sequence[Notification]) -> None:
         """Let go of rows a run holds."""
         for notification in notifications:
             head = self._held(notification.id, notification.fence)
             if head is not None:
                 self._free(head)
 
-    def unclaim(self, start: Start) -> None:
+    def release_unstarted(self, start: WorkflowStart) -> None:
         """Let go of rows whose workflow did not start."""
         for row_id in start.notification_ids:
             head = self.heads.get(row_id)
@@ -234,7 +234,7 @@ class Ledger:
         head.owner, head.lease, head.attempts = None, None, max(0, head.attempts - 1)
         self._reopen(head.id)
 
-    def rescue(self, late: Late, node: str, lease: timedelta) -> Start | None:
+    def rescue(self, late: ExpiredLease, node: str, lease: timedelta) -> WorkflowStart | None:
         """Hold lost rows; let the others go."""
         lost: list[int] = []
         for row_id, fence in zip(late.ids, late.fences, strict=True):
@@ -249,28 +249,28 @@ class Ledger:
             else:
                 head.owner, head.lease = None, None
                 self._reopen(row_id)
-        return Start(late.workflow_id, sorted(lost), late.solo) if lost else None
+        return WorkflowStart(late.workflow_id, sorted(lost), late.single) if lost else None
 
-    def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
+    def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows."""
         for row_id, fence in zip(ids, fences, strict=True):
             head = self._held(row_id, fence)
             if head is not None and head.lease is not None:
                 head.lease = self.now + lease.total_seconds()
 
-    def expired(self) -> list[Late]:
+    def find_expired(self) -> list[ExpiredLease]:
         """Return workflows all of whose leases ran out."""
         runs: dict[str, list[Head]] = {}
         for head in self.heads.values():
             if head.lease is not None:
                 runs.setdefault(head.workflow_id, []).append(head)
         return [
-            Late(name, all(h.batch is None for h in heads), [h.id for h in heads], [h.fence for h in heads])
+            ExpiredLease(name, all(h.batch is None for h in heads), [h.id for h in heads], [h.fence for h in heads])
             for name, heads in runs.items()
             if all((head.lease or 0) < self.now for head in heads)
         ]
 
-    def adopt(self, lease: timedelta) -> int:
+    def adopt_orphans(self, lease: timedelta) -> int:
         """Give PROCESSING rows that nobody holds a lease."""
         adopted = 0
         for row in self.rows.values():
@@ -283,14 +283,14 @@ class Ledger:
             adopted += 1
         return adopted
 
-    def farewell(self, node: str) -> int:
+    def release_node(self, node: str) -> int:
         """Let go of what a node holds; what may have had its effect is left to a sweep."""
         freed = 0
         for head in self.heads.values():
             if head.owner != node or head.lease is None:
                 continue
             head.fence += 1
-            if any(entry.state in ("sending", "unknown") for entry in self.entries_of(head).values()):
+            if any(entry.state in ("record_calls", "unknown") for entry in self.entries_of(head).values()):
                 head.lease = self.now
                 continue
             head.lease, head.attempts = None, max(0, head.attempts - 1)

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.decisions.validation import Taken
-from dispatcher.models.claims import Claim, ClaimSizes, Late, Start
+from dispatcher.decisions.validation import AcquiredRow
+from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
 from dispatcher.models.notification import Notification
 from tests.model.ledger import Ledger, Row
 
@@ -20,7 +20,7 @@ class Desk:
         self.node = node
         self._luck = luck
 
-    async def claim(self, claim: str, lease: timedelta, sizes: ClaimSizes) -> Claim:
+    async def claim(self, claim: str, lease: timedelta, sizes: ClaimLimits) -> Claim:
         """Take due rows."""
         units = [unit for unit in self.ledger.units() if len(unit) <= sizes.limit]
         self._luck.shuffle(units)
@@ -32,30 +32,30 @@ class Desk:
         self.ledger.claim(starts, self.node, lease)
         return Claim(sizes.limit, starts)
 
-    def _cut(self, claim: str, picked: list[list[int]], sizes: ClaimSizes) -> list[Start]:
+    def _cut(self, claim: str, picked: list[list[int]], sizes: ClaimLimits) -> list[WorkflowStart]:
         total = sum(map(len, picked))
         groups: dict[str | None, list[int]] = {}
-        starts: list[Start] = []
+        starts: list[WorkflowStart] = []
         for unit in picked:
             head = self.ledger.heads.get(unit[0])
             if head is not None and head.next_attempt is not None and head.batch and self._failed(unit[0]):
-                starts.append(Start(head.workflow_id, unit, solo=False))
-            elif total <= sizes.solo_max:
-                starts.append(Start("", unit, solo=True))
+                starts.append(WorkflowStart(head.workflow_id, unit, single=False))
+            elif total <= sizes.max_single_workflows:
+                starts.append(WorkflowStart("", unit, single=True))
             else:
                 groups.setdefault(self.ledger.rows[unit[0]].enterprise, []).extend(unit)
         for tenant, ids in enumerate(groups.values()):
             for part, first in enumerate(range(0, len(ids), sizes.batch_size)):
                 some = ids[first : first + sizes.batch_size]
-                starts.append(Start(f"notifications-{claim}-{tenant}-{part}", some, solo=False))
+                starts.append(WorkflowStart(f"notifications-{claim}-{tenant}-{part}", some, single=False))
         return [self._named(start) for start in starts]
 
     def _failed(self, row_id: int) -> bool:
         return self.ledger.rows[row_id].status != "PENDING"
 
-    def _named(self, start: Start) -> Start:
+    def _named(self, start: WorkflowStart) -> WorkflowStart:
         """Give a solo row's workflow the name that its head will have."""
-        if not start.solo:
+        if not start.single:
             return start
         [row_id] = start.notification_ids
         row, head = self.ledger.rows[row_id], self.ledger.heads.get(row_id)
@@ -63,47 +63,47 @@ class Desk:
         if head is not None:
             goes_on = head.birth == row.birth and (row.status != "PENDING" or not head.settled)
             generation = head.generation + (0 if goes_on else 1)
-        return Start(f"notification-{id}-{row.birth}-{generation}", [row_id], solo=True)
+        return WorkflowStart(f"notification-{id}-{row.birth}-{generation}", [row_id], single=True)
 
-    async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[Taken]:
+    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[AcquiredRow]:
         """Take over a workflow's rows."""
-        return self.ledger.take(ids, workflow_id, self.node, lease)
+        return self.ledger.acquire(ids, workflow_id, self.node, lease)
 
-    async def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
+    async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Write calls down."""
-        return self.ledger.sending(calls)
+        return self.ledger.record_calls(calls)
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         """Write outcomes and conclusions."""
         return self.ledger.settle(members, rows)
 
-    async def hand_back(self, notifications: Sequence[Notification]) -> None:
+    async def release(self, notifications: Sequence[Notification]) -> None:
         """Let go of rows."""
-        self.ledger.hand_back(notifications)
+        self.ledger.release(notifications)
 
-    async def unclaim(self, start: Start) -> None:
+    async def release_unstarted(self, start: WorkflowStart) -> None:
         """Let go of what could not be started."""
-        self.ledger.unclaim(start)
+        self.ledger.release_unstarted(start)
 
-    async def rescue(self, late: Late, lease: timedelta) -> Start | None:
+    async def rescue(self, late: ExpiredLease, lease: timedelta) -> WorkflowStart | None:
         """Hold lost rows."""
         return self.ledger.rescue(late, self.node, lease)
 
-    async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
+    async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows."""
-        self.ledger.renew(ids, fences, lease)
+        self.ledger.renew_leases(ids, fences, lease)
 
-    async def expired(self, limit: int) -> list[Late]:
+    async def find_expired(self, limit: int) -> list[ExpiredLease]:
         """Return rows whose lease ran out."""
-        return self.ledger.expired()
+        return self.ledger.find_expired()
 
-    async def adopt(self, lease: timedelta, limit: int) -> int:
+    async def adopt_orphans(self, lease: timedelta, limit: int) -> int:
         """Give rows that nobody holds a lease."""
-        return self.ledger.adopt(lease)
+        return self.ledger.adopt_orphans(lease)
 
-    async def farewell(self) -> int:
+    async def release_node(self) -> int:
         """Leave."""
-        return self.ledger.farewell(self.node)
+        return self.ledger.release_node(self.node)
 
 
 class Owner:

@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import Any
 
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.decisions.validation import Taken
-from dispatcher.models.claims import Claim, ClaimSizes, Late, Start
+from dispatcher.decisions.validation import AcquiredRow
+from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
 from dispatcher.models.notification import Notification
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import StatusColumn
 from tests.model.ledger import Ledger, Row
 from tests.model.model_outbox import Desk, Owner
@@ -62,7 +62,7 @@ class TwinOwner(Owner):
         self._moved_at = time.monotonic()
 
     def desk(self, node: str, luck: random.Random) -> Desk:
-        outbox = Outbox(self._outbox_fixture.pool, relations=RELATIONS, status=self._status, node=node)
+        outbox = OutboxStore(self._outbox_fixture.pool, relations=RELATIONS, status=self._status, node=node)
         return TwinDesk(self, outbox, node, luck)
 
     async def insert(self, row: Row) -> None:
@@ -133,7 +133,7 @@ class TwinOwner(Owner):
 class TwinDesk(Desk):
     """Does everything twice."""
 
-    def __init__(self, owner: TwinOwner, outbox: Outbox, node: str, luck: random.Random) -> None:
+    def __init__(self, owner: TwinOwner, outbox: OutboxStore, node: str, luck: random.Random) -> None:
         super().__init__(owner.ledger, node, luck)
         self._owner = owner
         self._outbox = outbox
@@ -144,7 +144,7 @@ class TwinDesk(Desk):
         await self._owner.compare()
         return answers
 
-    async def claim(self, claim: str, lease: timedelta, sizes: ClaimSizes) -> Claim:
+    async def claim(self, claim: str, lease: timedelta, sizes: ClaimLimits) -> Claim:
         await self._owner.keep_time()
         taken = await self._outbox.claim(claim, lease, sizes)
         lawful(taken, self.ledger, sizes)
@@ -152,54 +152,54 @@ class TwinDesk(Desk):
         await self._owner.compare()
         return taken
 
-    async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[Taken]:
+    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[AcquiredRow]:
         real, reference = await self._both(
-            self._outbox.take(ids, workflow_id, lease), super().take(ids, workflow_id, lease)
+            self._outbox.acquire(ids, workflow_id, lease), super().acquire(ids, workflow_id, lease)
         )
         assert [told(item) for item in real] == [told(item) for item in reference]
         return real
 
-    async def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
-        return equal(await self._both(self._outbox.sending(calls), super().sending(calls)))
+    async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
+        return equal(await self._both(self._outbox.record_calls(calls), super().record_calls(calls)))
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         return equal(await self._both(self._outbox.settle(members, rows), super().settle(members, rows)))
 
-    async def hand_back(self, notifications: Sequence[Notification]) -> None:
-        equal(await self._both(self._outbox.hand_back(notifications), super().hand_back(notifications)))
+    async def release(self, notifications: Sequence[Notification]) -> None:
+        equal(await self._both(self._outbox.release(notifications), super().release(notifications)))
 
-    async def unclaim(self, start: Start) -> None:
-        equal(await self._both(self._outbox.unclaim(start), super().unclaim(start)))
+    async def release_unstarted(self, start: WorkflowStart) -> None:
+        equal(await self._both(self._outbox.release_unstarted(start), super().release_unstarted(start)))
 
-    async def rescue(self, late: Late, lease: timedelta) -> Start | None:
+    async def rescue(self, late: ExpiredLease, lease: timedelta) -> WorkflowStart | None:
         return equal(await self._both(self._outbox.rescue(late, lease), super().rescue(late, lease)))
 
-    async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
-        equal(await self._both(self._outbox.renew(ids, fences, lease), super().renew(ids, fences, lease)))
+    async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
+        equal(await self._both(self._outbox.renew_leases(ids, fences, lease), super().renew_leases(ids, fences, lease)))
 
-    async def expired(self, limit: int) -> list[Late]:
-        real, reference = await self._both(self._outbox.expired(limit), super().expired(limit))
+    async def find_expired(self, limit: int) -> list[ExpiredLease]:
+        real, reference = await self._both(self._outbox.find_expired(limit), super().find_expired(limit))
         assert {late_key(late) for late in real} == {late_key(late) for late in reference}
         return sorted(real, key=lambda late: late.workflow_id)
 
-    async def adopt(self, lease: timedelta, limit: int) -> int:
-        return equal(await self._both(self._outbox.adopt(lease, limit), super().adopt(lease, limit)))
+    async def adopt_orphans(self, lease: timedelta, limit: int) -> int:
+        return equal(await self._both(self._outbox.adopt_orphans(lease, limit), super().adopt_orphans(lease, limit)))
 
-    async def farewell(self) -> int:
-        return equal(await self._both(self._outbox.farewell(), super().farewell()))
+    async def release_node(self) -> int:
+        return equal(await self._both(self._outbox.release_node(), super().release_node()))
 
 
-def lawful(claim: Claim, ledger: Ledger, sizes: ClaimSizes) -> None:
+def lawful(claim: Claim, ledger: Ledger, sizes: ClaimLimits) -> None:
     """Check that a claim took due rows only, failed batches whole, each once, and all when there was room for all."""
     units = {row_id: unit for unit in ledger.units() for row_id in unit}
     taken = [row_id for start in claim.starts for row_id in start.notification_ids]
     assert len(taken) == len(set(taken)) <= sizes.limit
     assert set(taken) <= units.keys(), f"took {taken} of {units}"
     assert all(set(units[row_id]) <= set(taken) for row_id in taken), f"took {taken} of {units}"
-    assert len(units) > claim.room or set(taken) == units.keys(), f"took {taken} of {units}"
+    assert len(units) > claim.free_capacity or set(taken) == units.keys(), f"took {taken} of {units}"
     for start in claim.starts:
         assert len(start.notification_ids) <= sizes.batch_size
-        assert not start.solo or len(start.notification_ids) == 1
+        assert not start.single or len(start.notification_ids) == 1
         assert len({ledger.rows[row_id].enterprise for row_id in start.notification_ids}) == 1
 
 
@@ -234,16 +234,16 @@ def same(stored: list[Any], expected: list[Any]) -> bool:
     )
 
 
-def told(taken: Taken) -> Any:
+def told(taken: AcquiredRow) -> Any:
     """Return what a take says, without ages: they are compared as times."""
     row = taken.notification
     people = [(p.id, p.ordinal, p.transaction_id, p.state, p.epoch, p.call_key, p.call_hash) for p in row.recipients]
-    return taken.open, row.id, row.generation, row.fence, row.attempts, row.refusal, row.body_hash, people
+    return taken.eligible, row.id, row.generation, row.fence, row.attempts, row.validation_error, row.body_hash, people
 
 
-def late_key(late: Late) -> Any:
+def late_key(late: ExpiredLease) -> Any:
     """Return a late run in a form that does not depend on order."""
-    return late.workflow_id, late.solo, tuple(sorted(zip(late.ids, late.fences, strict=True)))
+    return late.workflow_id, late.single, tuple(sorted(zip(late.ids, late.fences, strict=True)))
 
 
 def equal(answers: tuple[Any, Any]) -> Any:

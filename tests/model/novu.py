@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from dispatcher.decisions.classification import classify, looked_up
-from dispatcher.models.call_result import Event, Outcome, Verdict
-from dispatcher.novu.circuit_breaker import Gate
-from dispatcher.novu.rate_limit import Pace
+from dispatcher.decisions.classification import classify, classify_lookup
+from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
+from dispatcher.novu.circuit_breaker import CircuitBreaker
+from dispatcher.novu.rate_limit import RateLimiter
 
 REMEMBERED = 24 * 3600.0
 VISIBLE = 15.0
@@ -42,7 +42,7 @@ class Stored:
     """What Novu remembers under a key."""
 
     at: float
-    body: Sequence[Event]
+    body: Sequence[TriggerEvent]
     status: int
     answer: bytes
 
@@ -51,39 +51,39 @@ class Stored:
 class Novu:
     """All of Novu, as every node sees it."""
 
-    honours_keys: bool = True
+    idempotency_on: bool = True
     keys: dict[str, Stored] = field(default_factory=dict[str, Stored])
     effects: Counter[str] = field(default_factory=Counter[str])
     accepted_at: dict[str, float] = field(default_factory=dict[str, float])
     calls: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     """By transactionId and key."""
 
-    def trigger(self, events: Sequence[Event], key: str, answer: Answer, now: float) -> list[Outcome]:
+    def trigger(self, events: Sequence[TriggerEvent], key: str, answer: Answer, now: float) -> list[CallResult]:
         """Answer one call."""
         self.calls.update((event.transaction_id, key) for event in events)
         if answer is Answer.LOST_BEFORE:
-            return [Outcome(Verdict.AMBIGUOUS, "timeout", "no answer")] * len(events)
+            return [CallResult(AnswerClass.UNKNOWN, "timeout", "no answer")] * len(events)
         status, headers, body = self._answered(events, key, answer, now)
         if answer is Answer.LOST_AFTER:
-            return [Outcome(Verdict.AMBIGUOUS, "timeout", "no answer")] * len(events)
+            return [CallResult(AnswerClass.UNKNOWN, "timeout", "no answer")] * len(events)
         return classify(status, headers, body, len(events), bulk=len(events) > 1)
 
     def _answered(
-        self, events: Sequence[Event], key: str, answer: Answer, now: float
+        self, events: Sequence[TriggerEvent], key: str, answer: Answer, now: float
     ) -> tuple[int, dict[str, str], bytes]:
         before = self.keys.get(key)
-        headers = {"idempotency-key": key} if self.honours_keys else {}
+        headers = {"idempotency-key": key} if self.idempotency_on else {}
         if before is not None and now - before.at < REMEMBERED:
             if before.body != list(events):
                 return 422, {}, b'{"message": "the key was used with a different body"}'
             return before.status, {**headers, "idempotency-replay": "true"}, before.answer
         status, body, stored = self._worked(events, answer, now)
-        if stored and self.honours_keys:
+        if stored and self.idempotency_on:
             self.keys[key] = Stored(now, list(events), status, body)
         retry = {"retry-after": "30"} if answer is Answer.RATE_LIMITED else {}
         return status, {**(headers if stored else {}), **retry}, body
 
-    def _worked(self, events: Sequence[Event], answer: Answer, now: float) -> tuple[int, bytes, bool]:
+    def _worked(self, events: Sequence[TriggerEvent], answer: Answer, now: float) -> tuple[int, bytes, bool]:
         """Do what the answer says; return status, body, and whether they are stored under the key."""
         plain = {Answer.BUSY: 503, Answer.RATE_LIMITED: 429, Answer.IN_FLIGHT: 409, Answer.PROXY_502: 502}
         if answer in plain or answer is Answer.WRONG_KEY:
@@ -101,13 +101,13 @@ class Novu:
                 self.accepted_at[event.transaction_id] = now
         return 201, json.dumps({"data": items if len(events) > 1 else items[0]}).encode(), True
 
-    def look_up(self, event: Event, answer: Answer, now: float) -> Outcome:
+    def look_up(self, event: TriggerEvent, answer: Answer, now: float) -> CallResult:
         """Say whether a run came of an earlier call; it takes a while to be listed."""
         if answer is not Answer.ACCEPT:
-            return Outcome(Verdict.AMBIGUOUS, "look_up_failed", "no answer")
+            return CallResult(AnswerClass.UNKNOWN, "look_up_failed", "no answer")
         listed = now - self.accepted_at.get(event.transaction_id, now) >= VISIBLE
         runs = [{"subscriber": {"subscriberId": event.recipient}}] if listed else []
-        return looked_up(200, {}, json.dumps({"data": runs}).encode(), event.recipient)
+        return classify_lookup(200, {}, json.dumps({"data": runs}).encode(), event.recipient)
 
 
 @dataclass
@@ -115,16 +115,16 @@ class Process:
     """What one process knows about Novu: the gate, and whether keys are honoured."""
 
     novu: Novu
-    gate: Gate = field(default_factory=lambda: Gate(welcome))
-    honours_keys: bool | None = None
-    pace: Pace = field(default_factory=Pace)
+    breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(welcome))
+    idempotency_on: bool | None = None
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
-    def learn(self, outcomes: Sequence[Outcome]) -> None:
+    def learn(self, outcomes: Sequence[CallResult]) -> None:
         """Draw the gateway's conclusions."""
-        if any(outcome.verdict is Verdict.SYSTEMIC for outcome in outcomes):
-            self.gate.open = False
-        if any(outcome.verdict is Verdict.ACCEPTED and outcome.code == "processed" for outcome in outcomes):
-            self.honours_keys = self.novu.honours_keys
+        if any(outcome.answer_class is AnswerClass.ACCOUNT_ERROR for outcome in outcomes):
+            self.breaker.allows_calls = False
+        if any(outcome.answer_class is AnswerClass.ACCEPTED and outcome.code == "processed" for outcome in outcomes):
+            self.idempotency_on = self.novu.idempotency_on
 
 
 async def welcome() -> bool:

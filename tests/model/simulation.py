@@ -10,9 +10,9 @@ from typing import Any
 from psycopg import OperationalError
 from temporalio.exceptions import ApplicationError
 
-from dispatcher.decisions.backoff import RUNS
-from dispatcher.models.claims import ClaimSizes, Late, Start
-from dispatcher.models.workflow_contract import HELD
+from dispatcher.decisions.backoff import RETRY_BACKOFF
+from dispatcher.models.claims import ClaimLimits, ExpiredLease, WorkflowStart
+from dispatcher.models.workflow_contract import THROTTLED
 from tests.model.invariants import POLICY, Audit
 from tests.model.ledger import Ledger, Row
 from tests.model.model_outbox import Owner
@@ -21,7 +21,7 @@ from tests.model.step_control import Run, Stage, Step, Workflow, started
 
 STEP = 100
 NODES = ("here", "there")
-WHOLE = ClaimSizes(limit=1000, capacity=1000, solo_max=1, batch_size=2)
+WHOLE = ClaimLimits(limit=1000, capacity=1000, max_single_workflows=1, batch_size=2)
 
 
 @dataclass
@@ -29,19 +29,19 @@ class Waiting:
     """A workflow that a node is about to start. `rescued`: a failed start hands nothing back."""
 
     node: str
-    start: Start
+    start: WorkflowStart
     rescued: bool
 
 
 class History:
     """Everything, and what can happen to it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, *, honours_keys: bool = True, seed: int = 0):
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, *, idempotency_on: bool = True, seed: int = 0):
         self.luck = random.Random(seed)
         self.ledger: Ledger = owner.ledger
         self.owner = owner
         self.desks = {node: owner.desk(node, self.luck) for node in NODES}
-        self.novu = Novu(honours_keys)
+        self.novu = Novu(idempotency_on)
         self.processes = {node: Process(self.novu) for node in NODES}
         self.stage = Stage(loop)
         self.workflows: dict[str, Workflow] = {}
@@ -94,9 +94,9 @@ class History:
             self.broken = True
             raise
 
-    def wake(self, node: str, sizes: ClaimSizes = WHOLE) -> None:
+    def wake(self, node: str, sizes: ClaimLimits = WHOLE) -> None:
         """Wake a node's door: it claims what is due."""
-        if not self.processes[node].gate.open:
+        if not self.processes[node].breaker.allows_calls:
             return
         self.claims += 1
         claim = self.ours(self.desks[node].claim(f"c{self.claims}", POLICY.lease, sizes), "claim")
@@ -108,32 +108,32 @@ class History:
         if fate in ("started", "answer lost"):
             self.workflows.setdefault(waiting.start.workflow_id, started(waiting.start))
         if fate in ("failed", "answer lost") and not waiting.rescued:
-            self.ours(self.desks[waiting.node].unclaim(waiting.start), "unclaim")
+            self.ours(self.desks[waiting.node].release_unstarted(waiting.start), "release_unstarted")
 
     def sweep(self, node: str) -> None:
         """Adopt, and look after rows whose lease ran out."""
-        self.ours(self.desks[node].adopt(POLICY.lease, 100), "adopt")
-        self._look_after(node, self.ours(self.desks[node].expired(100), "expired"))
+        self.ours(self.desks[node].adopt_orphans(POLICY.lease, 100), "adopt_orphans")
+        self._look_after(node, self.ours(self.desks[node].find_expired(100), "find_expired"))
 
     def sweep_together(self) -> None:
         """Let both nodes see the same rows before one of them acts."""
-        late = self.ours(self.desks[NODES[0]].expired(100), "expired")
+        late = self.ours(self.desks[NODES[0]].find_expired(100), "find_expired")
         for node in NODES:
             self._look_after(node, late)
 
-    def _look_after(self, node: str, found: list[Late]) -> None:
+    def _look_after(self, node: str, found: list[ExpiredLease]) -> None:
         desk = self.desks[node]
         for late in found:
             fences = dict(zip(late.ids, late.fences, strict=True))
             if late.workflow_id in self.workflows:
-                self.ours(desk.renew(late.ids, late.fences, POLICY.lease), "renew", fences)
+                self.ours(desk.renew_leases(late.ids, late.fences, POLICY.lease), "renew_leases", fences)
             elif start := self.ours(desk.rescue(late, POLICY.lease), "rescue", fences):
                 self.waiting.append(Waiting(node, start, rescued=True))
 
     def leave(self, node: str) -> None:
         """Stop a node in an orderly way: its runs have ended, what nobody began is handed back."""
         self.waiting = [waiting for waiting in self.waiting if waiting.node != node]
-        self.ours(self.desks[node].farewell(), "farewell")
+        self.ours(self.desks[node].release_node(), "release_node")
 
     # The runs
 
@@ -149,16 +149,18 @@ class History:
                 self.stage.play(step, answer)
                 self.audit.novu_was_called()
             else:
-                fences = None if step.name == "take" else {row.id: row.fence for row in step.run.held}
+                fences = None if step.name == "acquire" else {row.id: row.fence for row in step.run.held}
                 self.stage.play(step, lose=lose)
                 self.audit.we_wrote(step.name, fences)
             self.ledger.now += 0.001
             self._close()
 
-    def beat(self, run: Run) -> None:
+    def heartbeat(self, run: Run) -> None:
         """Let a run renew its leases."""
         fences = {row.id: row.fence for row in run.held}
-        self.ours(self.desks[run.node].renew(list(fences), list(fences.values()), POLICY.lease), "renew", fences)
+        self.ours(
+            self.desks[run.node].renew_leases(list(fences), list(fences.values()), POLICY.lease), "renew_leases", fences
+        )
 
     def give_up_on(self, run: Run) -> None:
         """Let Temporal's own limit for a run pass: another try may begin, this one goes on as a zombie."""
@@ -181,7 +183,7 @@ class History:
                 continue
             if error is None:
                 self.workflows.pop(run.workflow.id, None)
-            elif isinstance(error, ApplicationError) and error.type == HELD:
+            elif isinstance(error, ApplicationError) and error.type == THROTTLED:
                 run.workflow.run = None  # it only has to wait: no try is spent
             else:
                 self._failed(run.workflow)
@@ -208,7 +210,7 @@ class History:
     def open_the_gates(self) -> None:
         """Let Novu take our key again."""
         for process in self.processes.values():
-            process.gate.open = True
+            process.breaker.allows_calls = True
 
     def end(self) -> None:
         """Let go of everything."""
@@ -236,4 +238,4 @@ class History:
         return not (pending or self.workflows or self.ledger.units())
 
 
-assert all(RUNS.delay(n).total_seconds() % STEP for n in range(1, POLICY.max_runs))
+assert all(RETRY_BACKOFF.delay(n).total_seconds() % STEP for n in range(1, POLICY.max_runs))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from dispatcher.models.claims import ClaimSizes
+from dispatcher.models.claims import ClaimLimits
 from tests.model.ledger import Ledger, Row
 from tests.model.model_outbox import Owner
 from tests.model.novu import Answer
@@ -90,13 +90,13 @@ class Machine(RuleBasedStateMachine):
         self.history.stage.loop.close()
 
     @initialize(
-        honours_keys=st.sampled_from([True, True, True, False]),
+        idempotency_on=st.sampled_from([True, True, True, False]),
         seed=st.integers(0, 2**16),
         rows=st.lists(ROWS, min_size=1, max_size=3),
     )
-    def begin(self, *, honours_keys: bool, seed: int, rows: list[dict[str, Any]]) -> None:
+    def begin(self, *, idempotency_on: bool, seed: int, rows: list[dict[str, Any]]) -> None:
         self.drawn = random.Random(seed)
-        self.history = History(self.open_loop(), self.open_owner(), honours_keys=honours_keys, seed=seed)
+        self.history = History(self.open_loop(), self.open_owner(), idempotency_on=idempotency_on, seed=seed)
         self.begun = True
         for row_id, columns in enumerate(rows, 1):
             self._insert(row_id, columns)
@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES), times=st.integers(1, 2), limit=st.sampled_from([1000, 2]), solo=st.booleans())
     def wake(self, node: str, times: int, limit: int, *, solo: bool) -> None:
         for _ in range(times):
-            self.history.wake(node, ClaimSizes(limit, 1000, 10 if solo else 1, 2))
+            self.history.wake(node, ClaimLimits(limit, 1000, 10 if solo else 1, 2))
 
     @precondition(lambda self: self.history.waiting)
     @rule(which=WHICH, fate=st.sampled_from(["failed", "answer lost", "crashed"]))
@@ -216,7 +216,7 @@ class Machine(RuleBasedStateMachine):
     @rule(which=WHICH, close=st.sampled_from(CLOSING), moves=MOVES)
     def close_a_row_in_mid_run(self, which: int, close: dict[str, Any], moves: list[tuple[int, Answer]]) -> None:
         """Close a row's gates right before its run writes."""
-        writes = [step for step in self._statements() if step.name == "sending"]
+        writes = [step for step in self._statements() if step.name == "record_calls"]
         step = one(writes or self._statements(), which)
         for row in step.run.held[:1]:
             if row.id in self.history.ledger.rows:
@@ -226,8 +226,8 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.history.stage.runs)
     @rule(which=WHICH)
-    def beat(self, which: int) -> None:
-        self.history.beat(one(self.history.stage.runs, which))
+    def heartbeat(self, which: int) -> None:
+        self.history.heartbeat(one(self.history.stage.runs, which))
 
     @rule(node=st.sampled_from(NODES), moves=MOVES, orderly=st.booleans())
     def end_a_process(self, node: str, moves: list[tuple[int, Answer]], *, orderly: bool) -> None:
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
         name = one(sorted(self.history.workflows), which)
         self.history.workflows.pop(name).run = None
 
-    @precondition(lambda self: not all(process.gate.open for process in self.history.processes.values()))
+    @precondition(lambda self: not all(process.breaker.allows_calls for process in self.history.processes.values()))
     @rule()
     def open_the_gates(self) -> None:
         self.history.open_the_gates()

@@ -15,14 +15,14 @@ from psycopg import OperationalError
 from temporalio.testing import ActivityEnvironment
 
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.decisions.validation import Taken
-from dispatcher.delivery.activities import Deliveries
-from dispatcher.models.call_result import Event, Outcome, Verdict
-from dispatcher.models.claims import Start
-from dispatcher.models.notification import Notification, Policy
+from dispatcher.decisions.validation import AcquiredRow
+from dispatcher.delivery.activities import DeliveryActivities
+from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
+from dispatcher.models.claims import WorkflowStart
+from dispatcher.models.notification import Notification, RunLimits
 from dispatcher.models.workflow_contract import Batch
-from dispatcher.novu.client import NovuGateway
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.novu.client import NovuClient
+from dispatcher.postgres.outbox import OutboxStore
 from tests.model.model_outbox import Desk
 from tests.model.novu import Answer, Process
 
@@ -92,11 +92,11 @@ class Stage:
         self.steps.append(step)
         return await step.done
 
-    def begin(self, workflow: Workflow, desk: Desk, process: Process, policy: Policy) -> None:
+    def begin(self, workflow: Workflow, desk: Desk, process: Process, policy: RunLimits) -> None:
         """Begin the workflow's next activity on a node."""
         run = workflow.run = Run(desk.node, workflow)
         outbox, novu = HeldOutbox(self, run, desk), HeldNovu(self, run, desk, process)
-        deliveries = Deliveries(cast("Outbox", outbox), cast("NovuGateway", novu), policy)
+        deliveries = DeliveryActivities(cast("OutboxStore", outbox), cast("NovuClient", novu), policy)
         environment = ActivityEnvironment()
         local, workflow.hot = workflow.solo and workflow.hot, False
         environment.info = dataclasses.replace(environment.info, workflow_id=workflow.id, is_local=local)
@@ -155,21 +155,21 @@ class HeldOutbox:
     def __init__(self, stage: Stage, run: Run, desk: Desk) -> None:
         self._stage, self._run, self._desk = stage, run, desk
 
-    async def take(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[Taken]:
-        taken = await self._stage.turn(self._run, "take", lambda: self._desk.take(ids, workflow_id, lease))
+    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[AcquiredRow]:
+        taken = await self._stage.turn(self._run, "acquire", lambda: self._desk.acquire(ids, workflow_id, lease))
         self._run.held = [item.notification for item in taken]
         return taken
 
-    async def sending(self, calls: list[Call]) -> set[tuple[int, str]]:
-        return await self._stage.turn(self._run, "sending", lambda: self._desk.sending(calls))
+    async def record_calls(self, calls: list[Call]) -> set[tuple[int, str]]:
+        return await self._stage.turn(self._run, "record_calls", lambda: self._desk.record_calls(calls))
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         return await self._stage.turn(self._run, "settle", lambda: self._desk.settle(members, rows))
 
-    async def hand_back(self, rows: Sequence[Notification]) -> None:
-        await self._stage.turn(self._run, "hand_back", lambda: self._desk.hand_back(rows))
+    async def release(self, rows: Sequence[Notification]) -> None:
+        await self._stage.turn(self._run, "release", lambda: self._desk.release(rows))
 
-    async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
+    async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Nothing: it is the history that renews, not the wall's clock."""
 
 
@@ -178,29 +178,29 @@ class HeldNovu:
 
     def __init__(self, stage: Stage, run: Run, desk: Desk, process: Process) -> None:
         self._stage, self._run, self._desk, self._process = stage, run, desk, process
-        self.gate, self.pace = process.gate, process.pace
+        self.breaker, self.rate_limiter = process.breaker, process.rate_limiter
 
     @property
-    def honours_keys(self) -> bool | None:
-        return self._process.honours_keys
+    def idempotency_on(self) -> bool | None:
+        return self._process.idempotency_on
 
-    async def trigger(self, events: Sequence[Event], key: str, within: float) -> list[Outcome]:
+    async def trigger(self, events: Sequence[TriggerEvent], key: str, within: float) -> list[CallResult]:
         begun = self._desk.ledger.now
 
-        async def act(answer: Answer) -> list[Outcome]:
+        async def act(answer: Answer) -> list[CallResult]:
             now = self._desk.ledger.now
             if now - begun > within:
-                return [Outcome(Verdict.AMBIGUOUS, "timeout", "no answer")] * len(events)
+                return [CallResult(AnswerClass.UNKNOWN, "timeout", "no answer")] * len(events)
             return self._process.novu.trigger(events, key, answer, now)
 
         outcomes = await self._stage.turn(self._run, "trigger", act, begun)
         self._process.learn(outcomes)
         return outcomes
 
-    async def look_up(self, event: Event, within: float) -> Outcome:
+    async def look_up(self, event: TriggerEvent, within: float) -> CallResult:
         begun = self._desk.ledger.now
 
-        async def act(answer: Answer) -> Outcome:
+        async def act(answer: Answer) -> CallResult:
             now = self._desk.ledger.now
             if now - begun > within:
                 answer = Answer.LOST_BEFORE
@@ -209,6 +209,6 @@ class HeldNovu:
         return await self._stage.turn(self._run, "look_up", act, begun)
 
 
-def started(start: Start) -> Workflow:
+def started(start: WorkflowStart) -> Workflow:
     """Return the workflow that a start begins."""
-    return Workflow(start.workflow_id, start.notification_ids, start.solo)
+    return Workflow(start.workflow_id, start.notification_ids, start.single)

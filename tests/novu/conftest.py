@@ -4,19 +4,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from dispatcher.devstack.fake_novu.settings import Config
-from dispatcher.novu.client import NovuGateway
+from dispatcher.novu.client import NovuClient
 
 
 @pytest.fixture(scope="session")
-async def gateway_standin() -> AsyncIterator[Standin]:
-    async with running() as standin:
+async def gateway_standin() -> AsyncIterator[FakeNovu]:
+    async with run_fake_novu() as standin:
         yield standin
 
 
 @pytest.fixture
-async def novu(gateway_standin: Standin) -> Standin:
+async def novu(gateway_standin: FakeNovu) -> FakeNovu:
     """The stand-in, as good as new."""
     await gateway_standin.reset()
     await gateway_standin.configure(**Config().as_json())
@@ -24,7 +24,7 @@ async def novu(gateway_standin: Standin) -> Standin:
 
 
 @pytest.fixture
-async def gateway(novu: Standin) -> AsyncIterator[NovuGateway]:
-    gateway = NovuGateway(novu.api_key, novu.url)
+async def gateway(novu: FakeNovu) -> AsyncIterator[NovuClient]:
+    gateway = NovuClient(novu.api_key, novu.url)
     yield gateway
     await gateway.aclose()

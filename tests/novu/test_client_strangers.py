@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from dispatcher.models.call_result import Event, Verdict
+from dispatcher.models.call_result import AnswerClass, TriggerEvent
 from dispatcher.models.errors import Unreachable
-from dispatcher.novu.client import NovuGateway
+from dispatcher.novu.client import NovuClient
 from tests.novu.odd_server import answering, reply
 
-EVENTS = [Event("welcome", name, f"tx-{name}", "{}", None) for name in ("ana", "bo")]
+EVENTS = [TriggerEvent("welcome", name, f"tx-{name}", "{}", None) for name in ("ana", "bo")]
 PROCESSED = b'{"data": {"acknowledged": true, "status": "processed", "transactionId": "tx-ana"}}'
 
 ODD = {
@@ -47,12 +47,17 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 async def test_an_odd_answer_is_an_outcome_without_acceptance(name: str, count: int):
     async with answering(ODD[name]) as server:
-        gateway = NovuGateway("secret", server.url)
+        gateway = NovuClient("secret", server.url)
         outcomes = await gateway.trigger(EVENTS[:count], "key-1", 5)
         await gateway.aclose()
     assert len(outcomes) == count
     for outcome in outcomes:
-        assert outcome.verdict in (Verdict.AMBIGUOUS, Verdict.REFUSED, Verdict.RETRY, Verdict.HELD)
+        assert outcome.answer_class in (
+            AnswerClass.UNKNOWN,
+            AnswerClass.REFUSED,
+            AnswerClass.RETRY,
+            AnswerClass.THROTTLED,
+        )
         assert outcome.detail.isprintable()
         outcome.detail.encode()  # a lone surrogate would raise
     assert len(server.requests) == 1  # the SDK repeats nothing
@@ -67,31 +72,31 @@ async def test_an_answer_in_another_wrapping_is_still_read():
         reply("201 Created", json.dumps({"data": {"status": "processed"}, "more": 1}).encode()),
     ):
         async with answering(raw) as server:
-            gateway = NovuGateway("secret", server.url)
+            gateway = NovuClient("secret", server.url)
             [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 5)
             await gateway.aclose()
-        assert outcome.verdict is Verdict.ACCEPTED
+        assert outcome.answer_class is AnswerClass.ACCEPTED
 
 
 @pytest.mark.parametrize("trickle", [b"", b"HTTP/1.1 201 Created\r\n", reply("201 Created", PROCESSED)[:-5]])
 async def test_an_answer_that_never_ends_is_unknown_in_time(trickle: bytes):
     async with answering(trickle, hang=True) as server:
-        gateway = NovuGateway("secret", server.url)
+        gateway = NovuClient("secret", server.url)
         [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 0.3)
         await gateway.aclose()
-    assert (outcome.verdict, outcome.code) == (Verdict.AMBIGUOUS, "timeout")
+    assert (outcome.answer_class, outcome.code) == (AnswerClass.UNKNOWN, "timeout")
 
 
 async def test_a_redirect_is_not_followed_with_our_key():
     async with answering(reply("201 Created", PROCESSED)) as thief:
         redirect = reply("307 Temporary Redirect", b"", f"location: {thief.url}/v1/events/trigger")
         async with answering(redirect) as server:
-            gateway = NovuGateway("secret", server.url)
+            gateway = NovuClient("secret", server.url)
             [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 5)
             with pytest.raises(Unreachable, match="HTTP 307"):
-                await gateway.check()
+                await gateway.check_reachable()
             await gateway.aclose()
-    assert outcome.verdict is Verdict.AMBIGUOUS
+    assert outcome.answer_class is AnswerClass.UNKNOWN
     assert thief.requests == []
 
 
@@ -107,10 +112,10 @@ async def test_the_environments_proxy_and_credentials_are_not_used(
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.setenv("NETRC", str(netrc))
-        gateway = NovuGateway("secret", server.url)
+        gateway = NovuClient("secret", server.url)
         [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 5)
         await gateway.aclose()
-    assert outcome.verdict is Verdict.ACCEPTED
+    assert outcome.answer_class is AnswerClass.ACCEPTED
     assert proxy.requests == []
     [request] = server.requests
     assert "authorization: apikey secret" in request.lower()
@@ -118,9 +123,9 @@ async def test_the_environments_proxy_and_credentials_are_not_used(
 
 async def test_a_lost_connection_is_told_from_one_that_never_was():
     async with answering(b"") as server:
-        gateway = NovuGateway("secret", server.url)
+        gateway = NovuClient("secret", server.url)
         [lost] = await gateway.trigger(EVENTS[:1], "key-1", 5)
     [refused] = await gateway.trigger(EVENTS[:1], "key-1", 5)
     await gateway.aclose()
-    assert (lost.verdict, lost.code) == (Verdict.AMBIGUOUS, "connection_lost")
-    assert (refused.verdict, refused.code) == (Verdict.RETRY, "not_sent")
+    assert (lost.answer_class, lost.code) == (AnswerClass.UNKNOWN, "connection_lost")
+    assert (refused.answer_class, refused.code) == (AnswerClass.RETRY, "not_sent")

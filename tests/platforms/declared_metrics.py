@@ -34,7 +34,7 @@ def of_the_process() -> Iterator[Declared]:
 
 
 def of_the_database() -> Iterator[Declared]:
-    told = backlog_metrics.Numbers()
+    told = backlog_metrics.BacklogMetrics()
     told.known = OF_THE_DATABASE
     for family in told.collect():
         if family.samples:

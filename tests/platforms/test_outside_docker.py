@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -20,7 +21,7 @@ import pytest
 
 from dispatcher.devstack import temporal
 from dispatcher.devstack.postgres import PostgresServer
-from dispatcher.devstack.processes import answers, free_port
+from dispatcher.devstack.processes import accepts_connections, free_port
 from tests.platforms.outside_docker import COMPOSE, Image, build, defaults, health_check
 from tests.support.repository import ROOT, text
 from tests.support.waits import eventually_blocking
@@ -109,7 +110,9 @@ def composition(image: Image, as_built: object, folder: Path, postgres_server: P
         standin = made.command("novu-standin")
         novu = running.enter_context(image.running(standin, {}, made.log("novu-standin")))
         gone = lambda: (process.poll(), novu.poll()) != (None, None)  # noqa: E731
-        eventually_blocking(lambda: gone() or all(map(answers, ports.values())), "the servers of the composition", 60)
+        eventually_blocking(
+            lambda: gone() or all(map(accepts_connections, ports.values())), "the servers of the composition", 60
+        )
         assert not gone(), made.log("temporal").read_text() + made.log("novu-standin").read_text()
         for _ in range(2):
             code = image.run(made.command("release"), made.settings, made.log("release"))
@@ -162,9 +165,12 @@ def test_the_images_health_check_finds_the_processes_healthy(composition: Compos
     for name in ("dispatcher", "web"):
         log, settings, checks = composition.log(f"healthy-{name}"), composition.settings, composition.log("checks")
         with composition.image.running(composition.command(name), settings, log) as process:
-            eventually_blocking(lambda: process.poll() is not None or answers(int(settings[PORT])), "an open port", 60)  # noqa: B023
+            port = int(settings[PORT])
+            open_or_ended = lambda process=process, port=port: process.poll() is not None or accepts_connections(port)  # noqa: E731
+            eventually_blocking(open_or_ended, "an open port", 60)
             assert process.poll() is None, log.read_text()
-            eventually_blocking(lambda: composition.image.run(health_check(), settings, checks) == 0, "health", 60)  # noqa: B023
+            healthy = partial(composition.image.run, health_check(), settings, checks)
+            eventually_blocking(lambda healthy=healthy: healthy() == 0, "health", 60)
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0, log.read_text()
         assert composition.image.run(health_check(), settings, checks) != 0

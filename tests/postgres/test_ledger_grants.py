@@ -11,13 +11,13 @@ from pydantic import SecretStr
 
 from dispatcher.app.run import open_outbox
 from dispatcher.config.settings import Settings
-from dispatcher.config.table_names import parse
+from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.install import preflight, render_grants
-from dispatcher.install.files import literal
-from dispatcher.install.grants import on_ledger, on_outbox, require
-from dispatcher.models.claims import ClaimSizes
+from dispatcher.install.files import as_sql
+from dispatcher.install.grants import on_ledger, on_outbox, require_rights
+from dispatcher.models.claims import ClaimLimits
 from dispatcher.models.errors import ConfigurationError
-from dispatcher.models.notification import State
+from dispatcher.models.notification import RecipientState
 from tests.support.outbox_fixture import LEASE, OutboxFixture, late, open_outbox_fixture
 
 ODD = 'run "me" \'$$; {x} %s'
@@ -55,36 +55,36 @@ async def test_every_statement_of_ours_runs_under_the_grants(outbox_fixture: Out
         outbox = limited.outbox
         vars(outbox)["_queries"] = noted = Noted(vars(outbox)["_queries"])
         outbox_fixture.outbox = outbox
-        await outbox.beat(role="all", host="here", version="1", mode="EVENT")
+        await outbox.heartbeat(role="all", host="here", version="1", mode="EVENT")
         sent, lost, back = [await outbox_fixture.held() for _ in range(3)]
-        await outbox_fixture.settle(sent, State.ACCEPTED)
+        await outbox_fixture.settle(sent, RecipientState.ACCEPTED)
         assert await outbox_fixture.status(sent.id) == "SENT"
         await outbox_fixture.notify(notification_status="PROCESSING")
-        assert await outbox.adopt(LEASE, 10) == 1
-        await outbox.renew([lost.id], [lost.fence], LEASE)
+        assert await outbox.adopt_orphans(LEASE, 10) == 1
+        await outbox.renew_leases([lost.id], [lost.fence], LEASE)
         await outbox_fixture.expire(lost.id)
-        assert await outbox.expired(10)
+        assert await outbox.find_expired(10)
         assert await outbox.rescue(late(lost), LEASE)
-        await outbox.hand_back([back])
+        await outbox.release([back])
         assert await outbox_fixture.status(back.id) == "PENDING"
         await outbox_fixture.notify(scheduled_for="2999-01-01")
-        assert await outbox.next_due()
-        assert await outbox.in_flight() == 1
-        await outbox.say_awake()
-        await outbox.say_asleep()
-        assert not await outbox.has_worker(LEASE)
-        await outbox.fall_silent()
-        await outbox.numbers(all_rows=True, living=LEASE, most_counted=1000)
-        await outbox.ring()
-        assert await outbox.ended_before(await outbox.newest_transaction()) in (True, False)
+        assert await outbox.seconds_until_due()
+        assert await outbox.count_leased() == 1
+        await outbox.mark_awake()
+        await outbox.mark_asleep()
+        assert not await outbox.has_live_worker(LEASE)
+        await outbox.withdraw_heartbeat()
+        await outbox.backlog_stats(all_rows=True, living=LEASE, most_counted=1000)
+        await outbox.notify_all()
+        assert await outbox.all_ended_before(await outbox.snapshot_xmax()) in (True, False)
         never_sent = await outbox_fixture.notify(notification_status="RETRACTED")
         await outbox_fixture.change(sent.id, notification_status="RETRACTED")
-        assert await outbox.notice(10) == {sent.id: 1, never_sent: 0}
-        [cancel] = await outbox.cancelling(10, LEASE)
-        await outbox.cancelled([cancel])
-        await outbox.farewell()
+        assert await outbox.detect_retracted(10) == {sent.id: 1, never_sent: 0}
+        [cancel] = await outbox.acquire_cancels(10, LEASE)
+        await outbox.record_cancels([cancel])
+        await outbox.release_node()
         vars(outbox)["_in_turn"] = True
-        await outbox.claim("in turn", LEASE, ClaimSizes(10, 10, 1, 5))
+        await outbox.claim("in turn", LEASE, ClaimLimits(10, 10, 1, 5))
         assert noted.used == set(noted)
 
 
@@ -145,9 +145,9 @@ async def test_granting_again_changes_nothing(outbox_fixture: OutboxFixture, rol
 async def missing(outbox_fixture: OutboxFixture, role: str) -> str:
     """Return what `run` would say at its start; empty when it has what it needs."""
     async with await psycopg.AsyncConnection.connect(as_role(outbox_fixture.url, role), autocommit=True) as limited:
-        outbox = parse("notify.ent_notification")
+        outbox = parse_outbox_name("notify.ent_notification")
         try:
-            await require(limited, outbox, await preflight.check(limited, outbox))
+            await require_rights(limited, outbox, await preflight.check(limited, outbox))
         except ConfigurationError as error:
             return str(error)
     return ""
@@ -156,10 +156,14 @@ async def missing(outbox_fixture: OutboxFixture, role: str) -> str:
 async def test_f134_each_missing_grant_is_named(outbox_fixture: OutboxFixture, role: str):
     name = sql.Identifier(role)
     assert await missing(outbox_fixture, role) == ""
-    wanted = [each for right in (*on_outbox(parse("notify.ent_notification")), *on_ledger()) for each in right.each()]
+    wanted = [
+        each
+        for right in (*on_outbox(parse_outbox_name("notify.ent_notification")), *on_ledger())
+        for each in right.each()
+    ]
     for schema, table, privilege, column in wanted:
         part = sql.SQL("" if column is None else "({})").format(sql.Identifier(column or ""))
-        right = sql.SQL("{} {} on {}").format(literal(privilege), part, sql.Identifier(schema, table))
+        right = sql.SQL("{} {} on {}").format(as_sql(privilege), part, sql.Identifier(schema, table))
         await outbox_fixture.owner.execute(sql.SQL("revoke {} from {}").format(right, name))
         said = await missing(outbox_fixture, role)
         assert f"needs {privilege}{f' ({column})' if column else ''} on {schema}.{table}: as the tables' owner" in said

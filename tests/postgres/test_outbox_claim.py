@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from dispatcher.models.notification import State
+from dispatcher.models.notification import RecipientState
 from tests.support.outbox_fixture import OutboxFixture, ids_of
 
 DUE: dict[str, dict[str, Any]] = {
@@ -71,7 +71,7 @@ class TestAgain:
     async def failed(self, outbox_fixture: OutboxFixture, wait: timedelta | None = timedelta(minutes=1)) -> int:
         """Return a row whose first run failed."""
         row = await outbox_fixture.held()
-        await outbox_fixture.settle(row, State.UNKNOWN, wait)
+        await outbox_fixture.settle(row, RecipientState.UNKNOWN, wait)
         return row.id
 
     async def test_another_enterprises_rows_are_left_alone_scheduled_or_failed(self, outbox_fixture: OutboxFixture):
@@ -102,7 +102,7 @@ class TestAgain:
         assert head["last_error"] == before["last_error"]
         assert (head["next_attempt_at"], head["settled_at"], head["dead_lettered_at"]) == (None, None, None)
         [notification] = await outbox_fixture.take(row)
-        assert [recipient.state for recipient in notification.recipients] == [State.UNKNOWN]
+        assert [recipient.state for recipient in notification.recipients] == [RecipientState.UNKNOWN]
 
     async def test_a_dead_letter_is_not_taken(self, outbox_fixture: OutboxFixture):
         await self.failed(outbox_fixture, None)
@@ -127,8 +127,10 @@ class TestAgain:
         await outbox_fixture.change(row, **change)
         assert ids_of(await outbox_fixture.claim()) == []
 
-    @pytest.mark.parametrize("state", [State.ACCEPTED, State.UNKNOWN])
-    async def test_pending_after_an_outcome_is_a_new_generation(self, outbox_fixture: OutboxFixture, state: State):
+    @pytest.mark.parametrize("state", [RecipientState.ACCEPTED, RecipientState.UNKNOWN])
+    async def test_pending_after_an_outcome_is_a_new_generation(
+        self, outbox_fixture: OutboxFixture, state: RecipientState
+    ):
         first = await outbox_fixture.held()
         await outbox_fixture.settle(first, state)
         before = await outbox_fixture.head(first.id)
@@ -140,29 +142,29 @@ class TestAgain:
         assert (head["last_error"], head["settled_at"], head["dead_lettered_at"]) == (None, None, None)
         assert claim.starts[0].workflow_id.endswith("-2")
         [second] = await outbox_fixture.take(first.id)
-        assert second.recipients[0].state is State.PLANNED
+        assert second.recipients[0].state is RecipientState.PLANNED
         assert second.recipients[0].transaction_id != first.recipients[0].transaction_id
 
     async def test_a_row_handed_back_goes_on_in_its_generation(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.held()
-        await outbox_fixture.outbox.hand_back([row])
+        await outbox_fixture.outbox.release([row])
         assert ids_of(await outbox_fixture.claim()) == [row.id]
         head = await outbox_fixture.head(row.id)
         assert (head["generation"], head["attempts"]) == (1, 1)
 
     async def test_a_row_that_was_only_handed_back_has_its_whole_time_before_it(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.held()
-        await outbox_fixture.outbox.hand_back([row])
+        await outbox_fixture.outbox.release([row])
         await outbox_fixture.rows("update dispatcher.delivery set first_claimed_at = now() - interval '3 days'")
         await outbox_fixture.claim()
         [again] = await outbox_fixture.take(row.id)
-        assert again.age < timedelta(minutes=1)
+        assert again.since_first_claim < timedelta(minutes=1)
 
     async def test_the_fence_grows_with_every_taking(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.held()
         fences = [row.fence]
         for _ in range(3):
-            await outbox_fixture.outbox.hand_back([row])
+            await outbox_fixture.outbox.release([row])
             await outbox_fixture.claim()
             [row] = await outbox_fixture.take(row.id)
             fences.append(row.fence)
@@ -172,7 +174,7 @@ class TestAgain:
     async def test_an_id_that_comes_back_is_somebody_else(self, outbox_fixture: OutboxFixture, *, settled: bool):
         first = await outbox_fixture.held(created_at="2020-01-01")
         if settled:
-            await outbox_fixture.settle(first, State.ACCEPTED)
+            await outbox_fixture.settle(first, RecipientState.ACCEPTED)
         before = await outbox_fixture.head(first.id)
         await outbox_fixture.rows("delete from notify.ent_notification")
         await outbox_fixture.notify(id=first.id, created_at="2020-01-02", recipients=[first.recipients[0].id])
@@ -182,15 +184,15 @@ class TestAgain:
         assert (head["generation"], head["attempts"], head["fence"]) == (2, 1, before["fence"] + 1)
         assert claim.starts[0].workflow_id != before["workflow_id"]
         [second] = await outbox_fixture.take(first.id)
-        assert second.recipients[0].state is State.PLANNED
+        assert second.recipients[0].state is RecipientState.PLANNED
         assert second.recipients[0].transaction_id != first.recipients[0].transaction_id
-        assert await outbox_fixture.outbox.sending([]) == set()
+        assert await outbox_fixture.outbox.record_calls([]) == set()
 
     async def test_another_installation_has_other_births(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.held()
         before = (await outbox_fixture.head(row.id))["birth"]
         await outbox_fixture.rows("update dispatcher.installation set id = gen_random_uuid()")
-        await outbox_fixture.outbox.hand_back([row])
+        await outbox_fixture.outbox.release([row])
         await outbox_fixture.claim()
         assert (await outbox_fixture.head(row.id))["birth"] != before
 

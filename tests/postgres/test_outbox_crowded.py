@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from dispatcher.decisions.final_status import conclude
-from dispatcher.models.notification import Notification, State
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.decisions.final_status import decide_status
+from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, late, members_of
 
 
@@ -57,11 +57,11 @@ async def waiting(outbox_fixture: OutboxFixture, statements: int = 1) -> None:
 
 
 GUARDED: dict[str, Callable[[OutboxFixture, Notification], Awaitable[Any]]] = {
-    "sending": lambda outbox_fixture, row: outbox_fixture.outbox.sending(calls_of(row)),
-    "settle": lambda outbox_fixture, row: outbox_fixture.settle(row, State.ACCEPTED),
-    "hand_back": lambda outbox_fixture, row: outbox_fixture.outbox.hand_back([row]),
+    "sending": lambda outbox_fixture, row: outbox_fixture.outbox.record_calls(calls_of(row)),
+    "settle": lambda outbox_fixture, row: outbox_fixture.settle(row, RecipientState.ACCEPTED),
+    "hand_back": lambda outbox_fixture, row: outbox_fixture.outbox.release([row]),
     "rescue": lambda outbox_fixture, row: outbox_fixture.outbox.rescue(late(row), LEASE),
-    "renew": lambda outbox_fixture, row: outbox_fixture.outbox.renew([row.id], [row.fence], LEASE),
+    "renew": lambda outbox_fixture, row: outbox_fixture.outbox.renew_leases([row.id], [row.fence], LEASE),
 }
 
 
@@ -94,7 +94,7 @@ async def test_a_take_that_waited_for_its_row_sees_that_it_is_settled(outbox_fix
 async def test_statements_on_the_same_rows_never_wait_in_a_circle(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(40)
     [start] = (await outbox_fixture.claim()).starts
-    rows = [item.notification for item in await outbox_fixture.outbox.take(ids, start.workflow_id, LEASE)]
+    rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
     luck = random.Random(1)
 
     def mixed() -> list[Notification]:
@@ -102,22 +102,22 @@ async def test_statements_on_the_same_rows_never_wait_in_a_circle(outbox_fixture
 
     async def take() -> None:
         """Raise every fence; whoever comes later in this round is shut out."""
-        for item in await outbox_fixture.outbox.take(luck.sample(ids, len(ids)), start.workflow_id, LEASE):
+        for item in await outbox_fixture.outbox.acquire(luck.sample(ids, len(ids)), start.workflow_id, LEASE):
             next(row for row in rows if row.id == item.notification.id).fence = item.notification.fence
 
     async def renew() -> None:
         chosen = mixed()
-        await outbox_fixture.outbox.renew([row.id for row in chosen], [row.fence for row in chosen], LEASE)
+        await outbox_fixture.outbox.renew_leases([row.id for row in chosen], [row.fence for row in chosen], LEASE)
 
     for _ in range(200):
         await asyncio.gather(
-            outbox_fixture.outbox.sending(calls_of(*mixed())),
+            outbox_fixture.outbox.record_calls(calls_of(*mixed())),
             outbox_fixture.outbox.settle(members_of(*mixed()), []),
             renew(),
             renew(),
             take(),
             outbox_fixture.outbox.settle(members_of(*mixed()), []),
-            outbox_fixture.outbox.sending(calls_of(*mixed())),
+            outbox_fixture.outbox.record_calls(calls_of(*mixed())),
         )
     heads = await outbox_fixture.rows("select count(*), min(fence), max(fence) from dispatcher.delivery")
     assert heads == [(40, 202, 202)]
@@ -128,9 +128,9 @@ async def test_an_owner_who_sets_a_row_back_while_it_is_settled_makes_nobody_wai
 ):
     """The settle has looked at the row and waits for its head; meanwhile it becomes PENDING and a claim takes it."""
     row = await outbox_fixture.held()
-    await outbox_fixture.outbox.sending(calls_of(row))
-    row.recipients[0].state = State.ACCEPTED
-    row.conclusion = conclude(row, None)
+    await outbox_fixture.outbox.record_calls(calls_of(row))
+    row.recipients[0].state = RecipientState.ACCEPTED
+    row.final_status = decide_status(row, None)
 
     async def set_back_and_claim() -> None:
         async with await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as owner:
@@ -153,24 +153,24 @@ async def test_whole_runs_beside_each_other_lose_nothing_and_send_each_row_once(
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
     permitted: Counter[int] = Counter()
 
-    async def work(node: Outbox, luck: random.Random) -> None:
+    async def work(node: OutboxStore, luck: random.Random) -> None:
         while await outbox_fixture.value(
             "select count(*) from notify.ent_notification where notification_status <> 'SENT'"
         ):
             for start in (await outbox_fixture.claim(node, limit=30, batch_size=5)).starts:
                 if luck.random() < 0.2:
-                    await node.unclaim(start)
+                    await node.release_unstarted(start)
                     continue
-                taken = await node.take(start.notification_ids, start.workflow_id, LEASE)
+                taken = await node.acquire(start.notification_ids, start.workflow_id, LEASE)
                 rows = [item.notification for item in taken]
                 if luck.random() < 0.2:
-                    await node.hand_back(rows)
+                    await node.release(rows)
                     continue
-                sent = await node.sending(calls_of(*rows))
+                sent = await node.record_calls(calls_of(*rows))
                 for row in rows:
                     permitted[row.id] += (row.id, row.recipients[0].id) in sent
-                    row.recipients[0].state = State.ACCEPTED
-                    row.conclusion = conclude(row, None)
+                    row.recipients[0].state = RecipientState.ACCEPTED
+                    row.final_status = decide_status(row, None)
                 await node.settle(members_of(*rows), rows)
 
     async with asyncio.timeout(30):

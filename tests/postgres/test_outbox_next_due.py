@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from dispatcher.models.notification import State
+from dispatcher.models.notification import RecipientState
 from tests.support.outbox_fixture import LEASE, OutboxFixture, late
 
 
@@ -32,25 +32,25 @@ class TestNextDue:
         self, outbox_fixture: OutboxFixture, columns: dict[str, Any]
     ):
         await outbox_fixture.notify(**columns)
-        assert await outbox_fixture.outbox.next_due() is None
+        assert await outbox_fixture.outbox.seconds_until_due() is None
 
     async def test_the_nearest_of_all_is_waited_for(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.notify(scheduled_for=await self.in_seconds(outbox_fixture, 600))
-        assert await outbox_fixture.outbox.next_due() == pytest.approx(600, abs=5)
+        assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(600, abs=5)
         row = await outbox_fixture.held()
-        await outbox_fixture.settle(row, State.UNKNOWN, timedelta(seconds=300))
-        assert await outbox_fixture.outbox.next_due() == pytest.approx(300, abs=5)
+        await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(seconds=300))
+        assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(300, abs=5)
         await outbox_fixture.notify(scheduled_for=await self.in_seconds(outbox_fixture, 60))
-        assert await outbox_fixture.outbox.next_due() == pytest.approx(60, abs=5)
+        assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(60, abs=5)
 
     async def test_a_retry_that_is_due_already_is_not_waited_for(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.held()
-        await outbox_fixture.settle(row, State.UNKNOWN, timedelta(0))
-        assert (await outbox_fixture.outbox.next_due() or 0) <= 0  # the next claim takes it
+        await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
+        assert (await outbox_fixture.outbox.seconds_until_due() or 0) <= 0  # the next claim takes it
 
     async def test_other_enterprises_rows_are_not_waited_for(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.notify(scheduled_for="2999-01-01", enterprise_id=uuid4())
-        assert await (await outbox_fixture.node("picky", uuid4())).next_due() is None
+        assert await (await outbox_fixture.node("picky", uuid4())).seconds_until_due() is None
 
 
 class TestBell:
@@ -72,14 +72,14 @@ class TestBell:
             assert await self.rings(outbox_fixture, listener) == 1
             await outbox_fixture.claim()
             rows = await outbox_fixture.take(*ids)
-            await outbox_fixture.settle(rows[0], State.ACCEPTED)
-            await outbox_fixture.settle(rows[1], State.UNKNOWN, timedelta(0))
-            await outbox_fixture.outbox.hand_back([rows[2]])
+            await outbox_fixture.settle(rows[0], RecipientState.ACCEPTED)
+            await outbox_fixture.settle(rows[1], RecipientState.UNKNOWN, timedelta(0))
+            await outbox_fixture.outbox.release([rows[2]])
             await outbox_fixture.outbox.rescue(late(rows[3]), LEASE)
-            await outbox_fixture.outbox.adopt(LEASE, 100)
+            await outbox_fixture.outbox.adopt_orphans(LEASE, 100)
             [start, *_] = (await outbox_fixture.claim()).starts
-            await outbox_fixture.outbox.unclaim(start)
-            await outbox_fixture.outbox.farewell()
+            await outbox_fixture.outbox.release_unstarted(start)
+            await outbox_fixture.outbox.release_node()
             assert await self.rings(outbox_fixture, listener) == 0
             await outbox_fixture.change(ids[0], notification_status="PENDING")
             assert await self.rings(outbox_fixture, listener) == 1

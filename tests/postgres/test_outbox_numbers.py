@@ -4,14 +4,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import OutboxFixture
 
 MINUTE = timedelta(minutes=1)
 
 
-async def asked(outbox: Outbox, *, all_rows: bool = True, most_counted: int = 1000) -> dict[str, Any]:
-    return await outbox.numbers(all_rows=all_rows, living=MINUTE, most_counted=most_counted)
+async def asked(outbox: OutboxStore, *, all_rows: bool = True, most_counted: int = 1000) -> dict[str, Any]:
+    return await outbox.backlog_stats(all_rows=all_rows, living=MINUTE, most_counted=most_counted)
 
 
 async def test_an_empty_outbox_has_numbers_too(outbox_fixture: OutboxFixture):
@@ -69,7 +69,7 @@ async def test_a_dead_letter_waits_until_it_is_retracted_or_gone(outbox_fixture:
 
 
 async def test_nodes_that_died_are_not_told(outbox_fixture: OutboxFixture):
-    await outbox_fixture.outbox.beat(role="all", host="here", version="1", mode="EVENT")
+    await outbox_fixture.outbox.heartbeat(role="all", host="here", version="1", mode="EVENT")
     [node] = (await asked(outbox_fixture.outbox))["nodes"]
     assert (node["mode"], node["host"], node["in_flight"]) == ("EVENT", "here", 0)
     await outbox_fixture.rows("update dispatcher.node set seen_at = now() - interval '2 minutes'")

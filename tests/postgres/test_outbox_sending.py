@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from dispatcher.decisions.call_planning import Call
-from dispatcher.models.notification import State
+from dispatcher.models.notification import RecipientState
 from tests.support.outbox_fixture import CLOSED, NOT_OURS, OutboxFixture, calls_of, members_of, stale
 
 
@@ -13,7 +13,7 @@ async def test_it_writes_each_call_down_and_permits_it(outbox_fixture: OutboxFix
     names = [str(uuid4()) for _ in range(3)]
     row = await outbox_fixture.held(recipients=names)
     single, bulk = Call(tuple(members_of(row)[:1])), Call(tuple(members_of(row)[1:]))
-    assert await outbox_fixture.outbox.sending([single, bulk]) == {(row.id, name) for name in names}
+    assert await outbox_fixture.outbox.record_calls([single, bulk]) == {(row.id, name) for name in names}
     entries = await outbox_fixture.entries(row.id)
     assert [entry["recipient"] for entry in entries] == names
     assert [entry["call_key"] for entry in entries] == [single.key, bulk.key, bulk.key]
@@ -27,10 +27,10 @@ async def test_it_writes_each_call_down_and_permits_it(outbox_fixture: OutboxFix
 
 async def test_a_repetition_counts_and_remembers_the_first(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.held()
-    await outbox_fixture.outbox.sending(calls_of(row))
+    await outbox_fixture.outbox.record_calls(calls_of(row))
     [first] = await outbox_fixture.entries(row.id)
     row.recipients[0].epoch = 1
-    await outbox_fixture.outbox.sending(calls_of(row))
+    await outbox_fixture.outbox.record_calls(calls_of(row))
     [again] = await outbox_fixture.entries(row.id)
     assert (again["attempts"], again["epoch"], again["call_key"]) == (2, 1, calls_of(row)[0].key)
     assert again["first_called_at"] == first["first_called_at"] < again["last_called_at"]
@@ -39,7 +39,7 @@ async def test_a_repetition_counts_and_remembers_the_first(outbox_fixture: Outbo
 async def test_it_refuses_who_was_shut_out(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.held()
     before = await outbox_fixture.snapshot()
-    assert await outbox_fixture.outbox.sending(calls_of(stale(row))) == set()
+    assert await outbox_fixture.outbox.record_calls(calls_of(stale(row))) == set()
     assert await outbox_fixture.snapshot() == before
 
 
@@ -47,35 +47,35 @@ async def test_it_refuses_who_was_shut_out(outbox_fixture: OutboxFixture):
 async def test_it_refuses_a_row_that_was_closed_at_the_last_moment(outbox_fixture: OutboxFixture, kind: str):
     row, other = await outbox_fixture.held(), await outbox_fixture.held()
     await outbox_fixture.change(row.id, **{**CLOSED, **NOT_OURS}[kind])
-    assert await outbox_fixture.outbox.sending(calls_of(row, other)) == {(other.id, other.recipients[0].id)}
+    assert await outbox_fixture.outbox.record_calls(calls_of(row, other)) == {(other.id, other.recipients[0].id)}
     assert await outbox_fixture.entries(row.id) == []
 
 
 async def test_it_refuses_a_row_that_was_handed_back(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.held()
-    await outbox_fixture.outbox.hand_back([row])
-    assert await outbox_fixture.outbox.sending(calls_of(row)) == set()
+    await outbox_fixture.outbox.release([row])
+    assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
 
 
-@pytest.mark.parametrize("state", [State.ACCEPTED, State.REFUSED, State.CANCELLED])
-async def test_a_settled_recipient_never_goes_back_to_sending(outbox_fixture: OutboxFixture, state: State):
+@pytest.mark.parametrize("state", [RecipientState.ACCEPTED, RecipientState.REFUSED, RecipientState.CANCELLED])
+async def test_a_settled_recipient_never_goes_back_to_sending(outbox_fixture: OutboxFixture, state: RecipientState):
     row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
-    await outbox_fixture.outbox.sending(calls_of(row))
-    row.recipients[0].state, row.recipients[1].state = state, State.UNKNOWN
+    await outbox_fixture.outbox.record_calls(calls_of(row))
+    row.recipients[0].state, row.recipients[1].state = state, RecipientState.UNKNOWN
     await outbox_fixture.outbox.settle(members_of(row), [])
-    assert await outbox_fixture.outbox.sending(calls_of(row)) == {(row.id, row.recipients[1].id)}
+    assert await outbox_fixture.outbox.record_calls(calls_of(row)) == {(row.id, row.recipients[1].id)}
     assert [entry["state"] for entry in await outbox_fixture.entries(row.id)] == [state, "sending"]
 
 
 async def test_a_crowd_is_written_down_at_once(outbox_fixture: OutboxFixture):
     names = [str(uuid4()) for _ in range(3000)]
     row = await outbox_fixture.held(recipients=names)
-    assert len(await outbox_fixture.outbox.sending(calls_of(row))) == 3000
-    await outbox_fixture.settle(row, State.ACCEPTED)
+    assert len(await outbox_fixture.outbox.record_calls(calls_of(row))) == 3000
+    await outbox_fixture.settle(row, RecipientState.ACCEPTED)
     assert await outbox_fixture.status(row.id) == "SENT"
     details = (await outbox_fixture.row(row.id))["error_details"]
     assert (details["successCount"], details["totalRecipients"], len(details["results"])) == (3000, 3000, 1000)
 
 
 async def test_nothing_to_send_is_nothing(outbox_fixture: OutboxFixture):
-    assert await outbox_fixture.outbox.sending([]) == set()
+    assert await outbox_fixture.outbox.record_calls([]) == set()

@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.models.claims import Claim
-from dispatcher.models.notification import State
-from dispatcher.postgres.outbox import TURNS, Outbox
+from dispatcher.models.notification import RecipientState
+from dispatcher.postgres.outbox import TENANTS_PER_CLAIM, OutboxStore
 from tests.support.outbox_fixture import OutboxFixture, ids_of
 
 OWNERS = [None, *(UUID(int=number) for number in range(5))]
 """Nobody, and five enterprises; one of them has the lowest id there is."""
 
 
-async def crowd(outbox_fixture: OutboxFixture, outbox: Outbox | None = None) -> None:
+async def crowd(outbox_fixture: OutboxFixture, outbox: OutboxStore | None = None) -> None:
     """Let the outbox know of a backlog, as after a claim that had no room for all."""
     assert (await outbox_fixture.claim(outbox, limit=0)).rows == 0
 
@@ -37,7 +37,7 @@ async def drained(outbox_fixture: OutboxFixture, *, limit: int, batch_size: int 
         claim = await outbox_fixture.claim(limit=limit, batch_size=batch_size)
         taken.append(await owners(outbox_fixture, claim))
         await forget(outbox_fixture)
-        if claim.rows < claim.room:
+        if claim.rows < claim.free_capacity:
             return taken
 
 
@@ -80,25 +80,28 @@ class TestShares:
             await outbox_fixture.many(rows, enterprise=UUID(int=ord(owner)))
         await crowd(outbox_fixture)
         claims = [await outbox_fixture.claim(limit=20, batch_size=5) for _ in range(3)]
-        assert [(claim.room, claim.rows) for claim in claims] == [(13, 13), (20, 20), (20, 0)]
+        assert [(claim.free_capacity, claim.rows) for claim in claims] == [(13, 13), (20, 20), (20, 0)]
 
     async def test_many_enterprises_have_their_turn_in_several_claims(self, outbox_fixture: OutboxFixture):
-        everybody = [UUID(int=number) for number in range(TURNS * 2 + 5)]
+        everybody = [UUID(int=number) for number in range(TENANTS_PER_CLAIM * 2 + 5)]
         for owner in everybody:
             await outbox_fixture.many(3, enterprise=owner)
         await crowd(outbox_fixture)
-        rounds = [await owners(outbox_fixture, await outbox_fixture.claim(limit=TURNS)) for _ in range(3)]
-        assert [list(taken.values()) for taken in rounds] == [[1] * TURNS, [1] * TURNS, [3] * 5]
+        rounds = [await owners(outbox_fixture, await outbox_fixture.claim(limit=TENANTS_PER_CLAIM)) for _ in range(3)]
+        assert [list(taken.values()) for taken in rounds] == [[1] * TENANTS_PER_CLAIM, [1] * TENANTS_PER_CLAIM, [3] * 5]
         assert set().union(*rounds) == set(everybody)
         await forget(outbox_fixture)
-        assert sum((await drained(outbox_fixture, limit=TURNS)), Counter[UUID | None]()).total() == TURNS * 4
+        assert (
+            sum((await drained(outbox_fixture, limit=TENANTS_PER_CLAIM)), Counter[UUID | None]()).total()
+            == TENANTS_PER_CLAIM * 4
+        )
 
     async def test_a_pile_of_retries_does_not_stand_before_new_rows(self, outbox_fixture: OutboxFixture):
         failing, other = uuid4(), uuid4()
         ids = await outbox_fixture.many(60, enterprise=failing)
         await outbox_fixture.claim(solo_max=1000)
         for row in await outbox_fixture.take(*ids):
-            await outbox_fixture.settle(row, State.UNKNOWN, timedelta(0))
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.many(5, enterprise=other)
         await crowd(outbox_fixture)
         assert (await owners(outbox_fixture, await outbox_fixture.claim(limit=20, batch_size=5)))[other] == 5
@@ -117,7 +120,7 @@ class TestRoom:
         slow, other, third = uuid4(), uuid4(), uuid4()
         await outbox_fixture.many(100, enterprise=slow)
         assert (await outbox_fixture.claim(capacity=40, batch_size=5)).rows == 40
-        assert (await outbox_fixture.claim(capacity=40, batch_size=5)).room == 0
+        assert (await outbox_fixture.claim(capacity=40, batch_size=5)).free_capacity == 0
         await outbox_fixture.many(50, enterprise=other)
         assert (await owners(outbox_fixture, await outbox_fixture.claim(capacity=40, batch_size=5))) == {other: 20}
         await outbox_fixture.many(50, enterprise=third)
@@ -137,7 +140,7 @@ class TestRoom:
         await outbox_fixture.many(30, enterprise=owner)
         await crowd(outbox_fixture)
         assert (await outbox_fixture.claim(capacity=25, batch_size=5)).rows == 25
-        assert (await outbox_fixture.claim(capacity=25, batch_size=5)).room == 0
+        assert (await outbox_fixture.claim(capacity=25, batch_size=5)).free_capacity == 0
 
 
 class TestAllowList:
@@ -156,7 +159,7 @@ class TestAllowList:
         mine = await outbox_fixture.notify(enterprise_id=ours, scheduled_for="2020-01-02")
         await outbox_fixture.notify(enterprise_id=foreign, scheduled_for="2020-01-01")
         failed = await outbox_fixture.held(enterprise_id=foreign)
-        await outbox_fixture.settle(failed, State.UNKNOWN, timedelta(0))
+        await outbox_fixture.settle(failed, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.rows(
             "update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id
         )
@@ -213,8 +216,8 @@ async def test_what_becomes_due_between_a_claim_and_the_question_is_not_forgotte
     )
     assert ids_of(await outbox_fixture.claim()) == []
     await outbox_fixture.rows("select pg_sleep_until(scheduled_for) from notify.ent_notification")
-    due = await outbox_fixture.outbox.next_due()
+    due = await outbox_fixture.outbox.seconds_until_due()
     assert due is not None
     assert due <= 0
     assert ids_of(await outbox_fixture.claim()) == [row]
-    assert await outbox_fixture.outbox.next_due() is None
+    assert await outbox_fixture.outbox.seconds_until_due() is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import FakeNovu
 
 PREPARE = """
 create schema if not exists oracle;
@@ -177,7 +177,7 @@ INVARIANTS = {
 Broken = dict[str, list[tuple[Any, ...]]]
 
 
-async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: Standin) -> None:
+async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: FakeNovu) -> None:
     """Bring what the stand-in saw into the database, beside what we wrote."""
     calls: list[Sequence[Any]] = []
     for request in await novu.requests():

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from dispatcher.devstack.processes import answers, free_port
-from dispatcher.devstack.processes import running as running_process
+from dispatcher.devstack.processes import accepts_connections, free_port
+from dispatcher.devstack.processes import run_server as running_process
 
 
 @dataclass
@@ -64,5 +64,5 @@ def running(folder: Path) -> Generator[Kent]:
     port = free_port()
     log = folder / "kent.log"
     args = ["env", "KENT_DEV=1", sys.executable, "-m", "flask", "--app", "kent.app", "run", "--port", str(port)]
-    with running_process(args, log=log, ready=lambda: answers(port)):
+    with running_process(args, log=log, ready=lambda: accepts_connections(port)):
         yield Kent(port, log)

@@ -12,14 +12,14 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.decisions.final_status import conclude
-from dispatcher.models.claims import Claim, ClaimSizes, Late
-from dispatcher.models.notification import Notification, State
-from dispatcher.postgres.outbox import Outbox, Relations
+from dispatcher.decisions.final_status import decide_status
+from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease
+from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.postgres.outbox import OutboxStore, TableNames
 from dispatcher.postgres.pool import Pool, check_installed, open_pool
 
 LEASE = timedelta(seconds=60)
-RELATIONS = Relations(
+RELATIONS = TableNames(
     sql.Identifier("notify", "ent_notification"), sql.Identifier("notify", "ent_notification_workflow")
 )
 WORKFLOW = "default-in-app"
@@ -44,13 +44,13 @@ class OutboxFixture:
     url: str
     owner: psycopg.AsyncConnection[Any]
     pool: Pool
-    outbox: Outbox
+    outbox: OutboxStore
     claims: int = 0
 
-    async def node(self, name: str, *enterprises: UUID) -> Outbox:
+    async def node(self, name: str, *enterprises: UUID) -> OutboxStore:
         """Return the outbox as another node sees it, with the table's labels as they are now."""
         status = await check_installed(self.pool, "notify.ent_notification")
-        return Outbox(self.pool, relations=RELATIONS, status=status, node=name, enterprises=enterprises)
+        return OutboxStore(self.pool, relations=RELATIONS, status=status, node=name, enterprises=enterprises)
 
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement of the owner and return its rows."""
@@ -132,7 +132,7 @@ class OutboxFixture:
 
     async def claim(
         self,
-        outbox: Outbox | None = None,
+        outbox: OutboxStore | None = None,
         *,
         limit: int = 1000,
         capacity: int = 100_000,
@@ -141,16 +141,16 @@ class OutboxFixture:
     ) -> Claim:
         """Claim what is due."""
         self.claims += 1
-        sizes = ClaimSizes(limit, capacity, solo_max, batch_size)
+        sizes = ClaimLimits(limit, capacity, solo_max, batch_size)
         return await (outbox or self.outbox).claim(f"c{self.claims}", LEASE, sizes)
 
-    async def take(self, *ids: int, outbox: Outbox | None = None) -> list[Notification]:
+    async def take(self, *ids: int, outbox: OutboxStore | None = None) -> list[Notification]:
         """Take claimed rows as the runs of their workflows do; closed ones are left out."""
         found: list[Notification] = []
         for notification_id in ids:
             workflow_id = (await self.head(notification_id))["workflow_id"]
-            taken = await (outbox or self.outbox).take([notification_id], workflow_id, LEASE)
-            found += [item.notification for item in taken if item.open]
+            taken = await (outbox or self.outbox).acquire([notification_id], workflow_id, LEASE)
+            found += [item.notification for item in taken if item.eligible]
         return found
 
     async def held(self, **columns: Any) -> Notification:
@@ -160,13 +160,13 @@ class OutboxFixture:
         [notification] = await self.take(notification_id)
         return notification
 
-    async def settle(self, row: Notification, state: State, wait: timedelta | None = None) -> None:
+    async def settle(self, row: Notification, state: RecipientState, wait: timedelta | None = None) -> None:
         """Send to all of a row's recipients and conclude it with this state for each."""
-        await self.outbox.sending(calls_of(row))
+        await self.outbox.record_calls(calls_of(row))
         for recipient in row.recipients:
-            recipient.state, recipient.outcome = state, "processed" if state is State.ACCEPTED else "http_503"
-            recipient.error = None if state is State.ACCEPTED else "HTTP 503: later"
-        row.conclusion = conclude(row, wait)
+            recipient.state, recipient.outcome = state, "processed" if state is RecipientState.ACCEPTED else "http_503"
+            recipient.error = None if state is RecipientState.ACCEPTED else "HTTP 503: later"
+        row.final_status = decide_status(row, wait)
         await self.outbox.settle(members_of(row), [row])
 
     async def expire(self, *ids: int) -> None:
@@ -204,14 +204,14 @@ def calls_of(*rows: Notification) -> list[Call]:
 def stale(row: Notification) -> Notification:
     """Return the row as somebody sees it who was shut out meanwhile."""
     return Notification(
-        row.id, row.generation, row.fence - 1, row.attempts, row.age, row.workflow_key, row.payload,
+        row.id, row.generation, row.fence - 1, row.attempts, row.since_first_claim, row.workflow_key, row.payload,
         recipients=list(row.recipients),
     )  # fmt: skip
 
 
-def late(*rows: Notification, workflow_id: str = "any", solo: bool = True) -> Late:
+def late(*rows: Notification, workflow_id: str = "any", solo: bool = True) -> ExpiredLease:
     """Return what a sweep knows about rows whose lease ran out."""
-    return Late(workflow_id, solo, [row.id for row in rows], [row.fence for row in rows])
+    return ExpiredLease(workflow_id, solo, [row.id for row in rows], [row.fence for row in rows])
 
 
 @asynccontextmanager
@@ -221,6 +221,6 @@ async def open_outbox_fixture(url: str) -> AsyncGenerator[OutboxFixture]:
     try:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
             status = await check_installed(pool, "notify.ent_notification")
-            yield OutboxFixture(url, owner, pool, Outbox(pool, relations=RELATIONS, status=status, node="here"))
+            yield OutboxFixture(url, owner, pool, OutboxStore(pool, relations=RELATIONS, status=status, node="here"))
     finally:
         await pool.close(timeout=2)

@@ -50,7 +50,7 @@ async def told(stack: Stack, **settings: str) -> Told:
     done = await asyncio.to_thread(run, stack, "--json", **settings)
     assert done.stderr == ""
     checks = {check.pop("check"): check for check in json.loads(done.stdout)}
-    assert list(checks) == ["configuration", *doctor.names()], "always all of them, in the same order"
+    assert list(checks) == ["configuration", *doctor.check_names()], "always all of them, in the same order"
     for check in checks.values():
         assert bool(check["remedy"]) is (check["verdict"] in {"warn", "fail"}) or check["verdict"] == "skipped"
     return Told(done.returncode, checks)

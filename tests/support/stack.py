@@ -15,8 +15,8 @@ from uuid import uuid4
 import httpx
 import psycopg
 
-from dispatcher.devstack.fake_novu.process import Standin, running
-from dispatcher.devstack.processes import answers
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
+from dispatcher.devstack.processes import accepts_connections
 from tests.support.waits import eventually
 
 WORKFLOW = "default-in-app"
@@ -77,7 +77,7 @@ class Stack:
     url: str
     connection: psycopg.AsyncConnection[Any]
     temporal_address: str
-    novu: Standin
+    novu: FakeNovu
     folder: Path
     queue: str = field(default_factory=lambda: f"test-{uuid4().hex[:8]}")
     processes: list[Process] = field(default_factory=list[Process])
@@ -232,13 +232,13 @@ class Stack:
         os.kill(self.novu.pid, signal.SIGKILL)
 
         async def refused() -> bool:
-            return not answers(self.novu_port)
+            return not accepts_connections(self.novu_port)
 
         await eventually(refused, "Novu to be gone")
 
     async def start_novu(self) -> None:
         """Bring Novu back where it was; it remembers nothing."""
-        self.novu = await self.exits.enter_async_context(running(port=self.novu_port))
+        self.novu = await self.exits.enter_async_context(run_fake_novu(port=self.novu_port))
 
     @property
     def novu_port(self) -> int:
@@ -255,7 +255,7 @@ class Stack:
 
 
 @asynccontextmanager
-async def open_stack(url: str, temporal_address: str, novu: Standin, folder: Path) -> AsyncGenerator[Stack]:
+async def open_stack(url: str, temporal_address: str, novu: FakeNovu, folder: Path) -> AsyncGenerator[Stack]:
     """Hand out a house; what still runs at the end is killed by its pid."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     stack = Stack(url, connection, temporal_address, novu, folder)

@@ -7,38 +7,38 @@ import pytest
 from structlog.testing import capture_logs
 from temporalio.service import RPCError, RPCStatusCode
 
-from dispatcher.models.claims import Start
+from dispatcher.models.claims import WorkflowStart
 from dispatcher.telemetry import health, metrics
-from dispatcher.telemetry.health import PARTS, Condition
-from dispatcher.temporal.starter import Starter
+from dispatcher.telemetry.health import COMPONENTS, ProcessHealth
+from dispatcher.temporal.starter import WorkflowStarter
 
 
-def whole() -> Condition:
+def whole() -> ProcessHealth:
     """Return a condition in which every part has said that it works."""
-    health = Condition()
-    for part in PARTS:
-        health.whole(part)
+    health = ProcessHealth()
+    for part in COMPONENTS:
+        health.report_ok(part)
     return health
 
 
 def gauge(part: str) -> float | None:
-    return metrics.about.get_sample_value("dispatcher_part_broken", {"part": part})
+    return metrics.base_registry.get_sample_value("dispatcher_part_broken", {"part": part})
 
 
 def test_it_is_ready_once_every_part_has_said_that_it_works():
-    health = Condition()
-    for part in PARTS:
+    health = ProcessHealth()
+    for part in COMPONENTS:
         assert not health.ready
         assert health.state(part) == "not_initialized"
-        health.whole(part)
+        health.report_ok(part)
     assert health.ready
-    assert health.awaited == set()
+    assert health.not_reported_yet == set()
 
 
 def test_it_starts_also_when_a_part_is_broken_from_the_first_word_on():
-    health = Condition()
-    health.expect(["listener"])
-    health.broken("listener", "a pooler")
+    health = ProcessHealth()
+    health.expect_components(["listener"])
+    health.report_failure("listener", "a pooler")
     assert (health.started, health.ready, health.state("listener")) == (True, False, "unhealthy")
 
 
@@ -46,13 +46,13 @@ def test_an_outage_is_told_once_however_often_it_is_said():
     health = whole()
     with capture_logs() as logs:
         for _ in range(3):
-            health.broken("temporal", "no answer")
+            health.report_failure("temporal", "no answer")
         assert gauge("temporal") == 1
         began = health.outages["temporal"].since
-        health.broken("temporal", "still none")
+        health.report_failure("temporal", "still none")
         assert (health.outages["temporal"].since, health.outages["temporal"].reason) == (began, "still none")
         for _ in range(3):
-            health.whole("temporal")
+            health.report_ok("temporal")
     assert [line["event"] for line in logs] == ["outage_began", "outage_over"]
     assert gauge("temporal") == 0
     assert health.ready
@@ -60,8 +60,8 @@ def test_an_outage_is_told_once_however_often_it_is_said():
 
 def test_one_part_does_not_heal_another():
     health = whole()
-    health.broken("novu", "401")
-    health.whole("postgres")
+    health.report_failure("novu", "401")
+    health.report_ok("postgres")
     assert list(health.outages) == ["novu"]
 
 
@@ -73,28 +73,28 @@ def test_a_process_that_stops_is_not_ready():
 
 def test_a_reason_is_one_short_line_without_secrets():
     health = whole()
-    health.broken("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
+    health.report_failure("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
     reason = health.outages["postgres"].reason
     assert reason.startswith("no postgresql://app:***@db")
     assert len(reason) <= 300
 
 
 async def test_a_server_that_starts_some_and_refuses_others_is_one_outage(monkeypatch: pytest.MonkeyPatch):
-    told = Condition()
-    monkeypatch.setattr(health, "whole", told.whole)
-    monkeypatch.setattr(health, "broken", told.broken)
+    told = ProcessHealth()
+    monkeypatch.setattr(health, "report_ok", told.report_ok)
+    monkeypatch.setattr(health, "report_failure", told.report_failure)
     starter = Mixed(cast("Any", None), "queue")
     with capture_logs() as logs:
         for number in range(8):
             with contextlib.suppress(RPCError):
-                await starter.start(Start(str(number), [number], solo=True))
+                await starter.start(WorkflowStart(str(number), [number], single=True))
     assert [line["event"] for line in logs] == ["outage_began"]
 
 
-class Mixed(Starter):
+class Mixed(WorkflowStarter):
     """Every second start is refused."""
 
-    async def _start(self, start: Start) -> str:
+    async def _start(self, start: WorkflowStart) -> str:
         if int(start.workflow_id) % 2:
             raise RPCError("too many", RPCStatusCode.RESOURCE_EXHAUSTED, b"")
         return "started"

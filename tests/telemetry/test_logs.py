@@ -127,7 +127,7 @@ def test_long_events_make_bounded_lines(style: str) -> None:
     logs.get_logger("x").info("e" * 100_000)
     logs.get_logger("x").info("a little too big", **dict.fromkeys("abc", "x" * 3_900))
     for line in stream.getvalue().splitlines():
-        assert len(line.encode()) <= logs.LONGEST_LINE
+        assert len(line.encode()) <= logs.MAX_LINE_CHARS
     assert len(stream.getvalue().splitlines()) == 3
 
 

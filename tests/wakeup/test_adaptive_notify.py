@@ -15,13 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from dispatcher.claim.claimer import Door
+from dispatcher.claim.claimer import Claimer
 from dispatcher.config.table_names import CHANNEL
-from dispatcher.models.claims import ClaimSizes
-from dispatcher.novu.circuit_breaker import Gate
-from dispatcher.postgres.outbox import Outbox
-from dispatcher.wakeup.adaptive_notify import Doorbell
-from dispatcher.wakeup.signal import Wake
+from dispatcher.models.claims import ClaimLimits
+from dispatcher.novu.circuit_breaker import CircuitBreaker
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.wakeup.adaptive_notify import AdaptiveNotify
+from dispatcher.wakeup.signal import WakeUp
 from tests.support.outbox_fixture import LEASE, OutboxFixture
 
 INSERT = (
@@ -41,7 +41,7 @@ WRITERS: dict[str, list[str]] = {
     "rolled back": ["begin", INSERT, "rollback"],
     "two-phase": ["begin", INSERT, "prepare transaction 'p'", "commit prepared 'p'"],
 }
-SIZES = ClaimSizes(limit=100, capacity=10_000, solo_max=10, batch_size=100)
+SIZES = ClaimLimits(limit=100, capacity=10_000, max_single_workflows=10, batch_size=100)
 SCHEDULES_PER_WRITER = 250
 
 
@@ -76,7 +76,7 @@ class Turns:
 class SteppedOutbox:
     """The real outbox; before each statement it waits for its turn."""
 
-    def __init__(self, outbox: Outbox, turns: Turns) -> None:
+    def __init__(self, outbox: OutboxStore, turns: Turns) -> None:
         self._outbox = outbox
         self._turns = turns
 
@@ -90,12 +90,12 @@ class SteppedOutbox:
         return stepped
 
 
-class Impatient(Doorbell):
+class Impatient(AdaptiveNotify):
     """A planted bug: falls asleep without waiting for those who may have read "awake"."""
 
     async def fall_asleep(self) -> bool:
-        await self._outbox.say_asleep()
-        await self._drain()
+        await self._outbox.mark_asleep()
+        await self._claim_all_due()
         return True
 
 
@@ -108,13 +108,13 @@ class Scene:
     ear: psycopg.AsyncConnection[Any]
     counts: dict[str, int] = field(default_factory=dict[str, int])
 
-    async def play(self, kind: str, schedule: random.Random, bell_type: type[Doorbell]) -> bool:
+    async def play(self, kind: str, schedule: random.Random, bell_type: type[AdaptiveNotify]) -> bool:
         """Play one schedule; return whether a row was lost."""
         await self.outbox_fixture.rows("delete from notify.ent_notification")
         if kind == "short update":
             await self.outbox_fixture.notify(name="draft", publish_status="DRAFT", notification_workflow_id=None)
         turns, outbox = Turns(), self.outbox_fixture.outbox
-        await outbox.say_awake()
+        await outbox.mark_awake()
 
         async def drain() -> bool:
             await turns.turn()
@@ -122,7 +122,7 @@ class Scene:
 
         bell = bell_type(SteppedOutbox(outbox, turns), asyncio.Event(), drain)  # pyright: ignore[reportArgumentType]
         steps = list(WRITERS[kind])
-        node = asyncio.create_task(bell.fall_asleep())
+        node = asyncio.create_task(bell.mark_asleep_safely())
         await turns.waiting.wait()
         while steps and not node.done():
             if schedule.random() < 0.5:
@@ -163,7 +163,7 @@ class Scene:
 
 @asynccontextmanager
 async def scene(outbox_fixture: OutboxFixture) -> AsyncGenerator[Scene]:
-    await outbox_fixture.outbox.beat(role="all", host="here", version="0", mode="EVENT")
+    await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
     async with (
         await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as writer,
         await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as ear,
@@ -176,7 +176,9 @@ async def scene(outbox_fixture: OutboxFixture) -> AsyncGenerator[Scene]:
 @pytest.mark.parametrize("kind", WRITERS)
 async def test_no_wake_up_is_lost_while_falling_asleep(outbox_fixture: OutboxFixture, kind: str):
     async with scene(outbox_fixture) as stage:
-        lost = [seed for seed in range(SCHEDULES_PER_WRITER) if await stage.play(kind, random.Random(seed), Doorbell)]
+        lost = [
+            seed for seed in range(SCHEDULES_PER_WRITER) if await stage.play(kind, random.Random(seed), AdaptiveNotify)
+        ]
     assert lost == [], "seeds of the schedules that lost a row"
 
 
@@ -194,10 +196,10 @@ async def test_a_version_without_the_wait_is_caught(outbox_fixture: OutboxFixtur
 
 async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
-        await outbox_fixture.outbox.say_awake()
+        await outbox_fixture.outbox.mark_awake()
         await stage.writer.execute(INSERT)
         assert not await stage.heard()
-        await outbox_fixture.outbox.say_asleep()
+        await outbox_fixture.outbox.mark_asleep()
         await stage.writer.execute(INSERT)
         assert await stage.heard()
 
@@ -205,7 +207,7 @@ async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(outbox_fixture: O
 class CutOffOnce:
     """The real outbox; the first look at the newest transaction finds no server."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: OutboxStore) -> None:
         self._outbox = outbox
         self.cuts = 0
 
@@ -216,22 +218,22 @@ class CutOffOnce:
         self.cuts += 1
         if self.cuts == 1:
             raise psycopg.OperationalError("the connection is lost")
-        return await self._outbox.newest_transaction()
+        return await self._outbox.snapshot_xmax()
 
 
-def door_to(outbox: Any, wake: Wake) -> Door:
+def door_to(outbox: Any, wake: WakeUp) -> Claimer:
     """Return a door that has nothing to start."""
 
     async def welcome() -> bool:
         return True
 
     nobody: Any = None
-    return Door(outbox, nobody, wake, Gate(welcome), lease=LEASE, batch_size=100, adaptive=True)
+    return Claimer(outbox, nobody, wake, CircuitBreaker(welcome), lease=LEASE, batch_size=100, adaptive=True)
 
 
 async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_rung(outbox_fixture: OutboxFixture):
-    await outbox_fixture.outbox.beat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(outbox_fixture.outbox), Wake()
+    await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
+    outbox, wake = CutOffOnce(outbox_fixture.outbox), WakeUp()
     wake.set()  # rung while its claim ran
     door = door_to(outbox, wake)
     with pytest.raises(psycopg.OperationalError):
@@ -244,7 +246,7 @@ async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_r
 
 async def test_a_node_falls_asleep_although_it_was_rung_before(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
-        wake = Wake()
+        wake = WakeUp()
         wake.set()
         async with asyncio.timeout(10):
             await door_to(outbox_fixture.outbox, wake).run_once()
@@ -253,8 +255,8 @@ async def test_a_node_falls_asleep_although_it_was_rung_before(outbox_fixture: O
 
 
 async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(outbox_fixture: OutboxFixture):
-    await outbox_fixture.outbox.beat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(outbox_fixture.outbox), Wake()
+    await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
+    outbox, wake = CutOffOnce(outbox_fixture.outbox), WakeUp()
     door = door_to(outbox, wake)
     await door.run_once()
     assert outbox.cuts == 0, "one ring, one look: it never said that it is up"
@@ -262,7 +264,7 @@ async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(outbox_fixture
 
 async def test_the_word_of_a_dead_node_is_believed_for_two_seconds_only(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
-        await outbox_fixture.outbox.say_awake()
+        await outbox_fixture.outbox.mark_awake()
         left = await outbox_fixture.value(
             "select awake_until - clock_timestamp() <= interval '2 s' from dispatcher.node"
         )
@@ -285,14 +287,14 @@ async def test_a_producer_without_any_right_on_our_schema_is_served(outbox_fixtu
             await stage.writer.execute("select from dispatcher.node")
         await stage.writer.execute(INSERT)
         assert await stage.heard()
-        await outbox_fixture.outbox.say_awake()
+        await outbox_fixture.outbox.mark_awake()
         await stage.writer.execute(INSERT)
         assert not await stage.heard()
 
 
 async def test_a_broken_node_table_rings_instead_of_raising(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
-        await outbox_fixture.outbox.say_awake()
+        await outbox_fixture.outbox.mark_awake()
         await outbox_fixture.rows("alter table dispatcher.node rename to elsewhere")
         await stage.writer.execute(INSERT)
         assert await stage.heard()

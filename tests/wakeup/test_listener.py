@@ -5,12 +5,12 @@ from datetime import timedelta
 
 from dispatcher.decisions.backoff import Backoff
 from dispatcher.wakeup.listener import EVENT, Listener
-from dispatcher.wakeup.signal import Wake
+from dispatcher.wakeup.signal import WakeUp
 from tests.support.outbox_fixture import OutboxFixture
 
 
 async def test_it_wakes_the_door_before_it_relies_on_being_told(outbox_fixture: OutboxFixture):
-    wake = Wake()
+    wake = WakeUp()
     second = timedelta(seconds=1)
     listener = Listener(outbox_fixture.url, outbox_fixture.pool, wake, "ears", Backoff(second, second))
     running = asyncio.create_task(listener.run())

@@ -16,11 +16,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from dispatcher.models.errors import ConfigurationError
-from dispatcher.telemetry.health import Condition
+from dispatcher.telemetry.health import ProcessHealth
 from dispatcher.web import server
 from dispatcher.web.api import Api
 from dispatcher.web.guard import Guard
-from dispatcher.web.server import MOST_CONNECTIONS, Turns, Visitor, bind, on_loopback, serving
+from dispatcher.web.server import MAX_CONNECTIONS, BoundedConnection, RateLimiter, bind, on_loopback, serving
 from dispatcher.web.server_app import guarded
 
 REQUEST = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -86,8 +86,10 @@ async def test_f162_500_slow_clients_leave_room_for_a_probe(port: int):
     others = await asyncio.gather(*more)
     assert await get(port) == 200
     # Counted on our side: what waits in the kernel's queue looks open to whoever sent it.
-    inside = [each for each in gc.get_objects() if isinstance(each, Visitor) and not each.transport.is_closing()]
-    assert len(inside) <= MOST_CONNECTIONS
+    inside = [
+        each for each in gc.get_objects() if isinstance(each, BoundedConnection) and not each.transport.is_closing()
+    ]
+    assert len(inside) <= MAX_CONNECTIONS
     for _, writer in [*crowd, *others]:
         writer.close()
 
@@ -107,7 +109,7 @@ async def test_who_still_sends_what_is_refused_hears_why(port: int):
 async def test_whoever_is_being_served_is_not_sent_away(port: int):
     busy = asyncio.create_task(say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     await asyncio.sleep(0.2)
-    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 10)]
+    crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS + 10)]
     assert await get(port) == 200
     assert not busy.done()
     busy.cancel()
@@ -116,7 +118,7 @@ async def test_whoever_is_being_served_is_not_sent_away(port: int):
 
 
 async def test_a_head_has_to_arrive_in_time(port: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     ended = asyncio.create_task(reader.read())
     async with asyncio.timeout(20):
@@ -131,18 +133,18 @@ async def test_a_head_has_to_arrive_in_time(port: int, monkeypatch: pytest.Monke
 
 
 async def test_an_answer_that_never_comes_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "SERVE_SECONDS", 0.3)
-    monkeypatch.setattr(server, "HEAD_SECONDS", 3600)
+    monkeypatch.setattr(server, "RESPONSE_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 3600)
     assert await say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
 
 
 async def test_an_answer_may_take_longer_than_its_question(port: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
     assert (await say(port, b"GET /later HTTP/1.1\r\nhost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
 async def test_an_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
     assert (await say(port, REQUEST)).startswith(b"HTTP/1.1 200")  # returns only because the port hung up
 
 
@@ -273,8 +275,8 @@ def test_what_is_being_answered_at_the_end_is_answered():
 
 
 async def test_the_end_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "LAST_SECONDS", 0.2)
-    monkeypatch.setattr(server, "HEAD_SECONDS", 3600)
+    monkeypatch.setattr(server, "SHUTDOWN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 3600)
     listening = bind("127.0.0.1", 0)
     async with serving(listening, app()):
         idle, writer = await asyncio.open_connection(*listening.getsockname())
@@ -291,7 +293,7 @@ async def test_the_end_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch
 async def test_whoever_leaves_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFixture):
     listening = bind("127.0.0.1", 0)
     token = "correct horse battery"
-    async with serving(listening, guarded(Api(Condition(), ()).routes, SecretStr(token), private=True)):
+    async with serving(listening, guarded(Api(ProcessHealth(), ()).routes, SecretStr(token), private=True)):
         reader, writer = await asyncio.open_connection("127.0.0.1", listening.getsockname()[1])
         head = f"POST /api/trigger-async HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
         writer.write(head.encode() + b"expect: 100-continue\r\ncontent-length: 100\r\n\r\n")
@@ -319,14 +321,14 @@ def test_a_place_that_cannot_be_had_is_named(host: str):
 
 
 async def test_turns_come_at_their_pace_after_a_burst():
-    turns = Turns(100, burst=10)
+    turns = RateLimiter(100, burst=10)
     loop = asyncio.get_running_loop()
     began = loop.time()
     for _ in range(10):
-        await turns.wait()
+        await turns.acquire()
     assert loop.time() - began < 0.1
     for _ in range(20):
-        await turns.wait()
+        await turns.acquire()
     assert loop.time() - began >= 0.18
 
 
@@ -335,4 +337,4 @@ async def test_s19_requests_are_served_at_their_pace(port: int):
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
         for _ in range(server.BURST + 60):
             assert (await http.get("/livez")).status_code == 200
-    assert asyncio.get_running_loop().time() - began > 50 / server.REQUESTS_A_SECOND
+    assert asyncio.get_running_loop().time() - began > 50 / server.CONNECTIONS_PER_SECOND

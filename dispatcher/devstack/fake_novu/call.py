@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.devstack.fake_novu.answers import Answer, Headers
-from dispatcher.devstack.fake_novu.events import Event
+from dispatcher.devstack.fake_novu.events import FakeEvent
 from dispatcher.devstack.fake_novu.faults import Fault
 from dispatcher.devstack.fake_novu.ledger import LoggedRequest
 from dispatcher.devstack.fake_novu.registry import Environment
 
 
 @dataclass(slots=True)
-class Call:
+class FakeCall:
     """What was asked; the later fields fill up on the way."""
 
     method: str
@@ -25,7 +25,7 @@ class Call:
     seq: int
     started_at: float = field(default_factory=time.time)
     json: Any = None
-    events: list[Event] = field(default_factory=list[Event])
+    events: list[FakeEvent] = field(default_factory=list[FakeEvent])
     environment: Environment | None = None
     effects: int = 0
     rate_headers: Headers = ()

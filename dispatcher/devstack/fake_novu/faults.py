@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Headers, Refusal, encode
-from dispatcher.devstack.fake_novu.events import Event
+from dispatcher.devstack.fake_novu.events import FakeEvent
 from dispatcher.devstack.fake_novu.settings import BadControl
 
 FRONT = ("status", "html", "reset_before", "hang")
@@ -37,7 +37,7 @@ class MatchedCall(Protocol):
 
     method: str
     path: str
-    events: list[Event]
+    events: list[FakeEvent]
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Fault:
     def __post_init__(self) -> None:
         self._die.seed(self.seed)
 
-    def strikes(self, call: MatchedCall) -> bool:
+    def hits(self, call: MatchedCall) -> bool:
         """Whether this call is hit; counts."""
         if not self._matches(call):
             return False
@@ -77,7 +77,7 @@ class Fault:
         self.struck += hit
         return hit
 
-    def concerns(self, event: Event) -> bool:
+    def concerns(self, event: FakeEvent) -> bool:
         """Whether the rule means this event of a call."""
         named = not self.recipient or any(recipient.name == self.recipient for recipient in event.recipients)
         return named and self.workflow in ("", event.name)
@@ -144,6 +144,6 @@ class Faults:
         except TypeError as error:
             raise BadControl(str(error)) from error
 
-    def strike(self, call: MatchedCall) -> Fault | None:
+    def match(self, call: MatchedCall) -> Fault | None:
         """The first rule that hits this call."""
-        return next((rule for rule in self.rules if rule.strikes(call)), None)
+        return next((rule for rule in self.rules if rule.hits(call)), None)
