@@ -20,11 +20,11 @@ ASK = """
 import os, sys
 import anyio
 import dispatcher.cli
-from dispatcher import temporal
+from dispatcher.temporal import client
 from dispatcher.__main__ import main
 
 async def ask():
-    await temporal.connect(dict(os.environ), create_namespace=False)
+    await client.connect(dict(os.environ), create_namespace=False)
     print("{}")
 
 @dispatcher.cli.app.command("ask")
