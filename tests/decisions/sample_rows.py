@@ -19,13 +19,14 @@ def recipient(name: str = "ana", state: RecipientState = RecipientState.PLANNED,
 
 def notification(*recipients: Recipient, **fields: Any) -> Notification:
     """Return one notification with these recipients."""
-    known: dict[str, Any] = {"id": 1, "generation": 1, "fence": 1, "attempts": 1, "age": timedelta(0)}
+    known: dict[str, Any] = {"id": 1, "generation": 1, "fence": 1, "attempts": 1}
+    known["since_first_claim"] = timedelta(0)
     known |= {"workflow_key": "welcome", "recipients": list(recipients)}
     return Notification(**{**known, **fields})
 
 
 def taken_row(**columns: Any) -> dict[str, Any]:
-    """Return a row as queries/take.sql gives it: sendable, unless `columns` say otherwise."""
+    """Return a row as queries/acquire.sql gives it: sendable, unless `columns` say otherwise."""
     row: dict[str, Any] = {
         "notification_id": 7,
         "birth": "b1",

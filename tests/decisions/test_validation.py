@@ -23,7 +23,9 @@ def notification(**columns: Any) -> Notification:
 
 
 def test_a_good_row_is_taken_over_as_it_is():
-    taken = parse_row(taken_row(fence=9, attempts=2, generation=3, age=timedelta(minutes=4), eligible=False))
+    taken = parse_row(
+        taken_row(fence=9, attempts=2, generation=3, since_first_claim=timedelta(minutes=4), eligible=False)
+    )
     row = taken.notification
     assert taken.eligible is False
     assert (row.id, row.generation, row.fence, row.attempts, row.since_first_claim) == (

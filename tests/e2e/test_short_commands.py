@@ -24,7 +24,7 @@ from dispatcher.temporal import client
 from dispatcher.__main__ import main
 
 async def ask():
-    await client.connect(dict(os.environ), create_namespace=False)
+    await client.connect_to_namespace(dict(os.environ), create_namespace=False)
     print("{}")
 
 @dispatcher.cli.app.command("ask")

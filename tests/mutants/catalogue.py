@@ -147,8 +147,8 @@ MUTANTS = [
         "every call goes to the first recipient",
         "I5",
         "decisions/call_planning.py",
-        "row.workflow_key,\n            self.recipient.id",
-        "row.workflow_key,\n            row.recipients[0].id",
+        "row.workflow_key, self.recipient.id",
+        "row.workflow_key, row.recipients[0].id",
         PATH + "test_three_recipients_get_one_trigger_each",
     ),
     Mutant(

@@ -93,7 +93,7 @@ class SteppedOutbox:
 class Impatient(AdaptiveNotify):
     """A planted bug: falls asleep without waiting for those who may have read "awake"."""
 
-    async def fall_asleep(self) -> bool:
+    async def mark_asleep_safely(self) -> bool:
         await self._outbox.mark_asleep()
         await self._claim_all_due()
         return True
@@ -214,7 +214,7 @@ class CutOffOnce:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._outbox, name)
 
-    async def newest_transaction(self) -> str:
+    async def snapshot_xmax(self) -> str:
         self.cuts += 1
         if self.cuts == 1:
             raise psycopg.OperationalError("the connection is lost")

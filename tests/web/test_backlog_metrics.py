@@ -21,7 +21,7 @@ class Database:
         self.takes = 0.0
         self.error: Exception | None = None
 
-    async def numbers(self, *, all_rows: bool, **_: Any) -> dict[str, Any]:
+    async def backlog_stats(self, *, all_rows: bool, **_: Any) -> dict[str, Any]:
         self.asked.append(all_rows)
         await asyncio.sleep(self.takes)
         if self.error is not None:
