@@ -25,7 +25,7 @@ from dispatcher.decisions.call_planning import plan
 from dispatcher.install import preflight
 from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.postgres.pool import LOST, PIN, Pool, using
-from dispatcher.postgres.statements import GATES, NEW, SCHEDULED, TENANT, query
+from dispatcher.postgres.statements import Relations, query, shared_parts
 from dispatcher.telemetry import health
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.wakeup.signal import Wake
@@ -72,9 +72,9 @@ class Shadow:
         self._pool = pool
         self._table = table = parse(settings.outbox)
         self._seen: set[int] = set()
-        parts = {"outbox": table.identifier, "workflow": table.workflow.identifier, "gates": GATES, "tenant": TENANT}
-        self._due = query("shadow_due", **parts, new=NEW, scheduled=SCHEDULED).as_bytes()
-        self._rows = query("shadow_rows", **parts).as_bytes()
+        parts = shared_parts(Relations(table.identifier, table.workflow.identifier))
+        self._due = query("dry_run_due", **parts).as_bytes()
+        self._rows = query("dry_run_rows", **parts).as_bytes()
         self._limits = {
             "limit": MOST_ROWS,
             "enterprises": [str(each) for each in settings.enterprise_ids],

@@ -44,8 +44,8 @@ def judge(cancel: Cancel, outcome: Outcome, horizon: timedelta) -> None:
         cancel.wait = GATE_WAIT
     elif outcome.verdict is Verdict.ACCEPTED and not too_early:
         cancel.state = State.CANCELLED
-    elif CANCELS.spent(cancel.tries) < horizon:
-        cancel.tries += 1
-        cancel.wait = max(CANCELS.delay(cancel.tries), timedelta(seconds=outcome.retry_after or 0))
+    elif CANCELS.spent(cancel.attempts) < horizon:
+        cancel.attempts += 1
+        cancel.wait = max(CANCELS.delay(cancel.attempts), timedelta(seconds=outcome.retry_after or 0))
     else:
         cancel.outcome = GIVEN_UP

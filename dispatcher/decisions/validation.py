@@ -31,8 +31,8 @@ def read(row: dict[str, Any]) -> Taken:
         generation=row["generation"],
         fence=row["fence"],
         attempts=row["attempts"],
-        age=row["age"],
-        waited=row["waited"],
+        age=row["since_first_claim"],
+        waited=row["age_seconds"],
         fresh=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
         refusal=refusal(row),
     )
@@ -43,7 +43,7 @@ def read(row: dict[str, Any]) -> Taken:
         notification.body_hash = body_hash(row["workflow_key"], row["payload"], notification.overrides)
     if notification.refusal is None or row["ledger"]:
         notification.recipients = recipients(row)
-    return Taken(notification, row["open"])
+    return Taken(notification, row["eligible"])
 
 
 def recipients(row: dict[str, Any]) -> list[Recipient]:

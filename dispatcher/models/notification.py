@@ -101,8 +101,8 @@ class Cancel:
     recipient: str
     transaction_id: str
     state: str
-    until: datetime
-    tries: int
+    lease_until: datetime
+    attempts: int
     call_age: timedelta
     outcome: str = ""
     error: str | None = None

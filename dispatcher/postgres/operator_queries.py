@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.postgres.pool import LEDGER, PIN
-from dispatcher.postgres.statements import GATES, NEW, PENDING, SCHEDULED, Relations, query
+from dispatcher.postgres.statements import Relations, query, shared_parts
 
 SETTINGS = {
     "dispatcher.quiet": "off",  # what an operator makes due rings, as an application's update does
@@ -146,7 +146,9 @@ class Operations:
 
     async def prepare(self) -> None:
         """Find out what there is; ConfigurationError when it is not an outbox of ours."""
-        [[outbox, missing, columns, readable]] = await self._rows("about", outbox=self._outbox, ledger=list(LEDGER))
+        [[outbox, missing, columns, readable]] = await self._rows(
+            "check_outbox", outbox=self._outbox, ledger=list(LEDGER)
+        )
         if not outbox or "notification_status" not in columns:
             raise ConfigurationError(
                 f"{self._outbox} does not exist or is no outbox; set DISPATCHER_OUTBOX to the notifications' table"
@@ -178,7 +180,7 @@ class Operations:
     async def changes(self, filters: Filters, seen: Sequence[int]) -> list[Row]:
         """Return the rows that can have changed a moment ago, those of `seen` among them."""
         parameters = {**filters.parameters(), "seen": list(seen), "limit": LOOKED_AT}
-        return await self._json("changes", {"matching": filters.condition()}, **parameters)
+        return await self._json("recent_changes", {"matching": filters.condition()}, **parameters)
 
     async def health(self) -> Row:
         """Return who is there, what is installed, and what waits for whom."""
@@ -244,7 +246,7 @@ class Operations:
 
     async def follow(self, trial: Trial) -> Row | None:
         """Return how far the notification is; None when it is gone."""
-        found = await self._json("follow_test", NO_PARTS, id=trial.id, since=trial.since, alive=ALIVE)
+        found = await self._json("test_progress", NO_PARTS, id=trial.id, since=trial.since, alive=ALIVE)
         return found[0] if found else None
 
     async def remove(self, trial: Trial) -> bool:
@@ -277,12 +279,7 @@ class Operations:
 
     def _parts(self, more: Parts) -> dict[str, sql.Composable]:
         return {
-            "outbox": self._relations.outbox,
-            "workflow": self._relations.workflow,
+            **shared_parts(self._relations),
             "title": sql.SQL("left(n.name, 200)" if "name" in self._readable else "null::text"),
-            "pending": sql.SQL(PENDING),
-            "new": NEW,
-            "scheduled": SCHEDULED,
-            "gates": GATES,
             **more,
         }

@@ -28,6 +28,16 @@ PART_BYTES = 4_000_000
 TURNS = 20
 """So many enterprises have their turn in one claim; with more in backlog, several claims make a round."""
 
+RECIPIENT_KEY = ("notifications", "recipients")
+CALL_COLUMNS = (*RECIPIENT_KEY, "ordinals", "transactions", "epochs", "call_keys", "call_ordinals", "hashes")
+OUTCOME_COLUMNS = (*RECIPIENT_KEY, "states", "epochs", "outcomes", "errors")
+FINAL_COLUMNS = ("final_ids", "statuses", "error_details", "first_transactions", "retry_ins", "reasons")
+CANCEL_COLUMNS = (
+    *("notifications", "generations", "recipients", "leases"),
+    *("states", "outcomes", "errors", "attempts", "retry_ins"),
+)
+"""The array parameters of the statements that write many rows at once, in the order of the values."""
+
 CIRCLES = 3
 """How often a statement runs again that was ended because it waited in a circle."""
 
@@ -57,13 +67,13 @@ class Outbox:
             "lease": lease,
             "limit": sizes.limit,
             "capacity": sizes.capacity,
-            "solo_max": sizes.solo_max,
+            "max_single_workflows": sizes.solo_max,
             "batch_size": sizes.batch_size,
             **self._tenants,
         }
         rows = [] if self._in_turn else await self._fetch("claim", **parameters)
         if not rows or claimed(rows).room == 0:
-            rows = await self._fetch("claim_in_turn", turns=TURNS, turn=self._turn, **parameters)
+            rows = await self._fetch("claim_fair", max_tenants=TURNS, next_tenant=self._turn, **parameters)
             self._turn = rows[0][1]
         taken, self._looked = claimed(rows), rows[0][2]
         self._in_turn = taken.rows >= taken.room or bool(self._tenants["enterprises"])
@@ -73,45 +83,46 @@ class Outbox:
         """Take over a workflow's rows under a new fence, and return those with the lowest ids, as many as are read at
         once; rows that are no longer ours to send are left out."""
         parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
-        limits = {"max_bytes": validation.MAX_BYTES, "part_bytes": PART_BYTES}
-        rows = await self._execute("take", {**parameters, **limits}, dict_row)
+        limits = {"max_bytes": validation.MAX_BYTES, "max_read_bytes": PART_BYTES}
+        rows = await self._execute("acquire", {**parameters, **limits}, dict_row)
         return [validation.read(row) for row in rows]
 
     async def sending(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Write down that these calls leave now; return the (notification, recipient) pairs that may be sent to."""
-        members = [(call, place, member) for call in calls for place, member in enumerate(call.members)]
-        rows = await self._fetch(
-            "sending",
-            **fenced(member.notification for _, _, member in members),
-            notifications=[member.notification.id for _, _, member in members],
-            recipients=[member.recipient.id for _, _, member in members],
-            ordinals=[member.recipient.ordinal for _, _, member in members],
-            transactions=[member.recipient.transaction_id for _, _, member in members],
-            epochs=[member.recipient.epoch for _, _, member in members],
-            call_keys=[call.key for call, _, _ in members],
-            call_ordinals=[place for _, place, _ in members],
-            hashes=[member.notification.body_hash for _, _, member in members],
-        )
+        members = [(call, index, member) for call in calls for index, member in enumerate(call.members)]
+        values = [
+            (
+                *recipient_key(member),
+                member.recipient.ordinal,
+                member.recipient.transaction_id,
+                member.recipient.epoch,
+                call.key,
+                index,
+                member.notification.body_hash,
+            )
+            for call, index, member in members
+        ]
+        fences = fenced(member.notification for _, _, member in members)
+        rows = await self._fetch("record_calls", **fences, **arrays(CALL_COLUMNS, values))
         return {(notification_id, recipient) for notification_id, recipient in rows}
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         """Write the outcomes of `members` and the conclusions of `rows`; return, counted, which were ours."""
-        concluded = [(row.id, row.conclusion) for row in rows if row.conclusion is not None]
+        outcomes = [
+            (*recipient_key(member), person.state.value, person.epoch, person.outcome, person.error)
+            for member in members
+            for person in (member.recipient,)
+        ]
+        final = [
+            (row.id, self._stored(end.status), end.details, end.first_transaction, end.wait, end.reason)
+            for row in rows
+            if (end := row.conclusion) is not None
+        ]
         written = await self._fetch(
             "settle",
             **fenced([*(member.notification for member in members), *rows]),
-            notifications=[member.notification.id for member in members],
-            recipients=[member.recipient.id for member in members],
-            states=[member.recipient.state.value for member in members],
-            epochs=[member.recipient.epoch for member in members],
-            outcomes=[member.recipient.outcome for member in members],
-            errors=[member.recipient.error for member in members],
-            done=[notification_id for notification_id, _ in concluded],
-            statuses=[self._stored(conclusion.status) for _, conclusion in concluded],
-            details=[conclusion.details for _, conclusion in concluded],
-            first_transactions=[conclusion.first_transaction for _, conclusion in concluded],
-            waits=[conclusion.wait for _, conclusion in concluded],
-            reasons=[conclusion.reason for _, conclusion in concluded],
+            **arrays(OUTCOME_COLUMNS, outcomes),
+            **arrays(FINAL_COLUMNS, final),
         )
         ids = {notification_id for (notification_id,) in written}
         ended = [row for row in rows if row.id in ids]
@@ -136,91 +147,94 @@ class Outbox:
     async def renew(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows for another lease. A failure is no loss: the next beat renews, and the fence guards the truth."""
         with contextlib.suppress(*LOST):
-            await self._run("renew", ids=ids, fences=fences, lease=lease)
+            await self._run("renew_leases", ids=ids, fences=fences, lease=lease)
 
     async def expired(self, limit: int) -> list[Late]:
         """Return rows whose lease ran out."""
-        return [Late(*row) for row in await self._fetch("expired", limit=limit)]
+        return [Late(*row) for row in await self._fetch("find_expired", limit=limit)]
 
     async def adopt(self, lease: timedelta, limit: int) -> int:
         """Give PROCESSING rows that nobody holds a lease, so that they are rescued when it runs out."""
-        return len(await self._fetch("adopt", lease=lease, limit=limit, **self._tenants))
+        return len(await self._fetch("adopt_orphans", lease=lease, limit=limit, **self._tenants))
 
     async def notice(self, limit: int) -> dict[int, int]:
         """Note retractions in rows and ledger; return the rows, each with how many recipients are to be taken back."""
-        return dict(await self._fetch("notice", limit=limit, **self._tenants))
+        return dict(await self._fetch("detect_retracted", limit=limit, **self._tenants))
 
     async def cancelling(self, limit: int, lease: timedelta) -> list[Cancel]:
         """Return recipients to be taken back at Novu now, for this caller alone as long as `lease`."""
-        rows = await self._execute("cancelling", {"limit": limit, "lease": lease, **self._tenants}, dict_row)
+        rows = await self._execute("acquire_cancels", {"limit": limit, "lease": lease, **self._tenants}, dict_row)
         return [Cancel(**row) for row in rows]
 
     async def cancelled(self, cancels: Sequence[Cancel]) -> None:
         """Write down what taking them back taught us."""
-        await self._run(
-            "cancelled",
-            notifications=[cancel.notification_id for cancel in cancels],
-            generations=[cancel.generation for cancel in cancels],
-            recipients=[cancel.recipient for cancel in cancels],
-            untils=[cancel.until for cancel in cancels],
-            states=[str(cancel.state) for cancel in cancels],
-            outcomes=[cancel.outcome for cancel in cancels],
-            errors=[cancel.error for cancel in cancels],
-            tries=[cancel.tries for cancel in cancels],
-            waits=[cancel.wait for cancel in cancels],
-        )
+        values = [
+            (
+                cancel.notification_id,
+                cancel.generation,
+                cancel.recipient,
+                cancel.lease_until,
+                str(cancel.state),
+                cancel.outcome,
+                cancel.error,
+                cancel.attempts,
+                cancel.wait,
+            )
+            for cancel in cancels
+        ]
+        await self._run("record_cancels", **arrays(CANCEL_COLUMNS, values))
 
     async def next_due(self) -> float | None:
         """Return the seconds until the next row becomes due by itself; below zero when one did after the last claim."""
-        rows = await self._fetch("next_due", looked=self._looked, **self._tenants)
+        rows = await self._fetch("seconds_until_due", claimed_up_to=self._looked, **self._tenants)
         return rows[0][0]
 
     async def beat(self, *, role: str, host: str, version: str, mode: str) -> bool:
         """Tell that this node lives; return whether it is the first of those that do."""
-        rows = await self._fetch("beat", node=self._node, role=role, host=host, version=version, mode=mode)
+        rows = await self._fetch("heartbeat", node=self._node, role=role, host=host, version=version, mode=mode)
         return rows[0][0]
 
     async def fall_silent(self) -> None:
         """Take back that this node lives; what it holds it keeps."""
-        await self._run("fall_silent", node=self._node)
+        await self._run("withdraw_heartbeat", node=self._node)
 
     async def has_worker(self, believed: timedelta) -> bool:
         """Return whether a worker said within `believed` that it sends."""
-        return (await self._fetch("has_worker", believed=believed))[0][0]
+        return (await self._fetch("has_live_worker", ttl=believed))[0][0]
 
     async def numbers(self, *, all_rows: bool, living: timedelta, most_counted: int) -> dict[str, Any]:
         """Return what there is to tell of the outbox and the ledger; `all_rows` counts final rows too, which costs."""
-        parameters = {"all_rows": all_rows, "living": living, "most_counted": most_counted, **self._tenants}
-        return (await self._execute("numbers", parameters, dict_row))[0]
+        parameters = {"all_rows": all_rows, "node_ttl": living, "max_counted_rows": most_counted, **self._tenants}
+        return (await self._execute("backlog_stats", parameters, dict_row))[0]
 
     async def say_awake(self) -> None:
         """Tell the triggers that this node looks by itself; believed for 2 s."""
-        await self._run("say_awake", node=self._node)
+        await self._run("mark_awake", node=self._node)
 
     async def say_asleep(self) -> None:
         """Tell the triggers to ring again."""
-        await self._run("say_asleep", node=self._node)
+        await self._run("mark_asleep", node=self._node)
 
     async def ring(self) -> None:
         """Wake every node."""
-        await self._run("ring", channel=CHANNEL)
+        await self._run("notify_all", channel=CHANNEL)
 
     async def newest_transaction(self) -> str:
         """Return an id above that of every transaction which has begun to write."""
-        return (await self._fetch("newest_transaction"))[0][0]
+        return (await self._fetch("snapshot_xmax"))[0][0]
 
     async def ended_before(self, transaction: str) -> bool:
         """Return whether every transaction with an id below has ended."""
-        return (await self._fetch("ended_before", transaction=transaction))[0][0]
+        return (await self._fetch("all_ended_before", transaction=transaction))[0][0]
 
     async def in_flight(self) -> int:
         """Return how many rows this node holds."""
-        rows = await self._fetch("in_flight", node=self._node)
+        rows = await self._fetch("count_leased", node=self._node)
         return rows[0][0]
 
     async def farewell(self) -> int:
         """Let go of everything this node holds, and remove it; return how many rows are PENDING again."""
-        return len(await self._fetch("farewell", node=self._node))
+        return len(await self._fetch("release_node", node=self._node))
 
     def _stored(self, status: str) -> str:
         """Return what the installed enum can hold: without PARTIAL, FAILED (error_details has the outcome)."""
@@ -259,6 +273,16 @@ def claimed(rows: Sequence[TupleRow]) -> Claim:
             start = starts.setdefault(workflow_id, Start(workflow_id, [], solo, enterprise))
             start.notification_ids.append(notification_id)
     return Claim(rows[0][0], list(starts.values()))
+
+
+def recipient_key(member: Member) -> tuple[int, str]:
+    """Return the ids by which the ledger finds a recipient of a generation that a run holds."""
+    return member.notification.id, member.recipient.id
+
+
+def arrays(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    """Return one array parameter per name: the values of that column of `rows`."""
+    return {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
 
 def fenced(notifications: Iterable[Notification]) -> dict[str, list[int]]:

@@ -46,20 +46,20 @@ def test_what_an_answer_means(status: int, body: object, verdict: Verdict, code:
 def test_what_novu_did_or_had_not_to_do_is_over(code: str):
     item = cancel(tries=3)
     judge(item, Outcome(Verdict.ACCEPTED, code), HORIZON)
-    assert (item.state, item.outcome, item.wait, item.tries) == (State.CANCELLED, code, None, 3)
+    assert (item.state, item.outcome, item.wait, item.attempts) == (State.CANCELLED, code, None, 3)
 
 
 def test_nothing_there_soon_after_the_call_is_asked_again():
     item = cancel(age=YOUNG - timedelta(seconds=1))
     judge(item, Outcome(Verdict.ACCEPTED, NOTHING), HORIZON)
-    assert (item.state, item.wait, item.tries) == (State.ACCEPTED, timedelta(seconds=1), 1)
+    assert (item.state, item.wait, item.attempts) == (State.ACCEPTED, timedelta(seconds=1), 1)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.HELD, Verdict.AMBIGUOUS, Verdict.REFUSED])
 def test_a_failure_is_tried_again_with_growing_waits(verdict: Verdict):
     item = cancel(tries=3)
     judge(item, Outcome(verdict, "http_500", "HTTP 500"), HORIZON)
-    assert (item.state, item.wait, item.tries, item.error) == (State.ACCEPTED, timedelta(seconds=8), 4, "HTTP 500")
+    assert (item.state, item.wait, item.attempts, item.error) == (State.ACCEPTED, timedelta(seconds=8), 4, "HTTP 500")
 
 
 def test_retry_after_is_heard():
@@ -71,7 +71,7 @@ def test_retry_after_is_heard():
 def test_a_shut_gate_is_not_a_try():
     item = cancel(tries=2)
     judge(item, Outcome(Verdict.SYSTEMIC, "http_401", "HTTP 401"), timedelta())
-    assert (item.state, item.wait, item.tries) == (State.ACCEPTED, GATE_WAIT, 2)
+    assert (item.state, item.wait, item.attempts) == (State.ACCEPTED, GATE_WAIT, 2)
 
 
 @pytest.mark.parametrize("horizon", [timedelta(seconds=1), timedelta(minutes=5), HORIZON])

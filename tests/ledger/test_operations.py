@@ -339,7 +339,7 @@ class TestWatching:
         )
         await books.rows("vacuum analyze notify.ent_notification, dispatcher.delivery")
         parts = vars(Operations)["_parts"](desk, {"matching": Filters().condition()})
-        looked = query("operator/changes", **parts).as_bytes()
+        looked = query("operator/recent_changes", **parts).as_bytes()
         async with books.pool.connection() as connection:
             plan = await connection.execute(
                 b"explain (analyze, buffers, format json) " + looked, {"seen": [], "limit": operator_queries.LOOKED_AT}

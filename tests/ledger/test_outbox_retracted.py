@@ -11,7 +11,7 @@ from dispatcher.decisions.cancellation import GIVEN_UP, STOPPED
 from dispatcher.models.notification import Cancel, Notification, State
 
 RETRACT = {"notification_status": "RETRACTED"}
-QUERIES: tuple[Literal["notice", "cancelling"], ...] = ("notice", "cancelling")
+QUERIES: tuple[Literal["detect_retracted", "acquire_cancels"], ...] = ("detect_retracted", "acquire_cancels")
 
 
 async def sent(books: Books, **columns: Any) -> Notification:
@@ -157,7 +157,7 @@ class TestTakingBack:
     async def test_a_recipient_is_one_callers_alone(self, books: Books):
         row = await retracted(books)
         [cancel] = await books.outbox.cancelling(10, LEASE)
-        assert (cancel.notification_id, cancel.state, cancel.tries) == (row.id, "accepted", 0)
+        assert (cancel.notification_id, cancel.state, cancel.attempts) == (row.id, "accepted", 0)
         assert cancel.transaction_id == row.recipients[0].transaction_id
         assert cancel.call_age < timedelta(seconds=30)
         assert await books.outbox.cancelling(10, LEASE) == []
@@ -180,10 +180,10 @@ class TestTakingBack:
     async def test_what_is_not_comes_back_in_time(self, books: Books):
         row = await retracted(books)
         [cancel] = await books.outbox.cancelling(10, LEASE)
-        cancel.tries, cancel.wait, cancel.outcome, cancel.error = 1, timedelta(0), "http_503", "later"
+        cancel.attempts, cancel.wait, cancel.outcome, cancel.error = 1, timedelta(0), "http_503", "later"
         await books.outbox.cancelled([cancel])
         [again] = await books.outbox.cancelling(10, LEASE)
-        assert (again.notification_id, again.tries) == (row.id, 1)
+        assert (again.notification_id, again.attempts) == (row.id, 1)
 
     async def test_what_is_given_up_says_so(self, books: Books):
         row = await retracted(books)
@@ -200,7 +200,9 @@ class TestTakingBack:
         [cancel] = await books.outbox.cancelling(10, LEASE)
         await books.outbox.cancelled([over(late)])
         [entry] = await books.entries(row.id)
-        assert (entry["state"], entry["cancel_at"]) == ("accepted", cancel.until), "who was too late writes nothing"
+        assert (entry["state"], entry["cancel_at"]) == ("accepted", cancel.lease_until), (
+            "who was too late writes nothing"
+        )
 
     async def test_it_goes_on_when_the_row_is_published_again_or_gone(self, books: Books):
         again, gone = await retracted(books), await retracted(books)
@@ -216,7 +218,9 @@ class TestTakingBack:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-async def test_looking_costs_nothing_in_a_large_ledger(books: Books, name: Literal["notice", "cancelling"]):
+async def test_looking_costs_nothing_in_a_large_ledger(
+    books: Books, name: Literal["detect_retracted", "acquire_cancels"]
+):
     await books.rows(
         "insert into notify.ent_notification (name, publish_status, notification_status, payload, recipients)"
         " select 'n ' || i, 'PUBLISH', 'SENT', '{}', array[gen_random_uuid()] from generate_series(1, 5000) i"

@@ -96,7 +96,7 @@ MUTANTS = [
     Mutant(
         "a running workflow's rows are taken away",
         "I3",
-        "postgres/queries/expired.sql",
+        "postgres/queries/find_expired.sql",
         "having max(lease_until) < clock_timestamp()",
         "",
         LEDGER + "test_outbox_leases.py::TestRenewAndExpire",
@@ -112,7 +112,7 @@ MUTANTS = [
     Mutant(
         "rows with a call on the wire are PENDING after SIGTERM",
         "I3",
-        "postgres/queries/farewell.sql",
+        "postgres/queries/release_node.sql",
         "r.state in ('sending', 'unknown')",
         "r.state in ('planned')",
         LEDGER + "test_outbox_nodes.py",
@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         "a repeated call is not counted",
         "I4 I14",
-        "postgres/queries/sending.sql",
+        "postgres/queries/record_calls.sql",
         "attempts = r.attempts + 1",
         "attempts = r.attempts",
         LEDGER + "test_outbox_sending.py::test_a_repetition_counts_and_remembers_the_first",
@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(
         "a settled recipient is sent to again",
         "I4",
-        "postgres/queries/sending.sql",
+        "postgres/queries/record_calls.sql",
         "  where r.state not in ('accepted', 'refused', 'cancelled')\n",
         "",
         LEDGER + "test_outbox_sending.py::test_a_settled_recipient_never_goes_back_to_sending",
@@ -192,7 +192,7 @@ MUTANTS = [
     Mutant(
         "drop the fence before a call",
         "I3 I4",
-        "postgres/queries/sending.sql",
+        "postgres/queries/record_calls.sql",
         " and d.fence = v.fence",
         "",
         LEDGER + "test_outbox_sending.py",
@@ -232,9 +232,9 @@ MUTANTS = [
     Mutant(
         "a retraction is not looked for before a call",
         "I10",
-        "postgres/queries/sending.sql",
-        "n.notification_status = 'PROCESSING' and {gates}",
-        "{gates}",
+        "postgres/queries/record_calls.sql",
+        "n.notification_status = 'PROCESSING' and {eligible}",
+        "{eligible}",
         LEDGER + "test_outbox_sending.py",
     ),
     Mutant(
@@ -257,8 +257,8 @@ MUTANTS = [
         "tags are lost with the outcome",
         "I13",
         "postgres/queries/settle.sql",
-        "  error_details = v.details::jsonb",
-        "  tags = '{{}}', error_details = v.details::jsonb",
+        "  error_details = v.error_details::jsonb",
+        "  tags = '{{}}', error_details = v.error_details::jsonb",
         PATH + "test_a_committed_row_is_sent",
     ),
     Mutant(

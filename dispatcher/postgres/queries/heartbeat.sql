@@ -1,6 +1,6 @@
--- This process is alive. Rows of processes that were killed go after a day. Of all that live and sweep one is the first,
--- which speaks for them where one voice is enough.
-with gone as (
+-- Writes that this process is alive. Deletes nodes that have not written for a day. Returns whether this node has the
+-- lowest id of all live nodes that sweep: that one reports for all of them.
+with removed_nodes as (
   delete from dispatcher.node where seen_at < clock_timestamp() - interval '1 day' and id <> %(node)s
 )
 insert into dispatcher.node (id, role, host, version, mode, in_flight, last_sweep_at)

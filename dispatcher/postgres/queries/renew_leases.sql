@@ -1,7 +1,7 @@
--- The holder keeps its rows.
-with held as materialized (
+-- Extends the leases of rows that the caller still holds.
+with leased as materialized (
   select d.notification_id
-  from {fenced}
+  from {leased_rows}
   cross join lateral (
     select d.notification_id
     from dispatcher.delivery d
@@ -11,4 +11,4 @@ with held as materialized (
   ) d
 )
 update dispatcher.delivery d set lease_until = clock_timestamp() + %(lease)s
-from held where d.notification_id = held.notification_id
+from leased where d.notification_id = leased.notification_id

@@ -1,2 +1,2 @@
--- From the commit of this on, the trigger rings again.
+-- After this commit the trigger sends NOTIFY again.
 update dispatcher.node set awake_until = null where id = %(node)s

@@ -1,5 +1,5 @@
--- Recipients to be taken back at Novu now. Until the returned time they are this caller's alone; a caller that is gone by
--- then has lost them to the next one.
+-- Returns recipients that have to be cancelled at Novu now. They are leased to this caller until the returned time; after
+-- it another caller acquires them.
 with due as materialized (
   select r.notification_id, r.generation, r.recipient
   from dispatcher.recipient r
@@ -14,5 +14,5 @@ with due as materialized (
 update dispatcher.recipient r set cancel_at = clock_timestamp() + %(lease)s
 from due
 where r.notification_id = due.notification_id and r.generation = due.generation and r.recipient = due.recipient
-returning r.notification_id, r.generation, r.recipient, r.transaction_id, r.state, r.cancel_at as until,
-  r.cancel_tries as tries, clock_timestamp() - r.last_called_at as call_age
+returning r.notification_id, r.generation, r.recipient, r.transaction_id, r.state, r.cancel_at as lease_until,
+  r.cancel_tries as attempts, clock_timestamp() - r.last_called_at as call_age
