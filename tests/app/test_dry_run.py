@@ -37,7 +37,7 @@ async def ended_rows(outbox_fixture: OutboxFixture) -> None:
     await outbox_fixture.rows("analyze notify.ent_notification")
 
 
-async def test_a_look_reads_the_indexes_of_a_claim_and_nothing_else(outbox_fixture: OutboxFixture):
+async def test_dry_run_uses_only_the_indexes_of_a_claim(outbox_fixture: OutboxFixture):
     await ended_rows(outbox_fixture)
     plan = await plan_of(outbox_fixture)
     assert "Seq Scan" not in plan
@@ -45,7 +45,7 @@ async def test_a_look_reads_the_indexes_of_a_claim_and_nothing_else(outbox_fixtu
     assert all(f"dispatcher_{index}" in plan for index in ("immediate", "scheduled")), plan
 
 
-async def test_a_look_without_them_is_one_scan_of_the_table(outbox_fixture: OutboxFixture):
+async def test_dry_run_without_indexes_scans_the_table_once(outbox_fixture: OutboxFixture):
     await ended_rows(outbox_fixture)
     for index in ("immediate", "scheduled", "processing", "retracted"):
         await outbox_fixture.rows(f"drop index notify.ent_notification_dispatcher_{index}")
@@ -54,12 +54,12 @@ async def test_a_look_without_them_is_one_scan_of_the_table(outbox_fixture: Outb
     assert "Index" not in plan, plan
 
 
-async def test_nothing_can_be_written_by_a_look(outbox_fixture: OutboxFixture):
+async def test_dry_run_cannot_write(outbox_fixture: OutboxFixture):
     with pytest.raises(ReadOnlySqlTransaction):
         await shadow_of(outbox_fixture)._read(b"delete from notify.ent_notification returning id")
 
 
-async def test_a_look_says_how_long_the_server_took(outbox_fixture: OutboxFixture):
+async def test_dry_run_returns_the_servers_time(outbox_fixture: OutboxFixture):
     async with outbox_fixture.owner.transaction():
         await outbox_fixture.rows("lock table notify.ent_notification")
         looking = asyncio.create_task(shadow_of(outbox_fixture).run_once())
@@ -68,7 +68,7 @@ async def test_a_look_says_how_long_the_server_took(outbox_fixture: OutboxFixtur
     assert await looking > TOOK / 2
 
 
-class Slow(DryRun):
+class SlowDryRun(DryRun):
     """Takes its time, or ends with an error, and notes when."""
 
     error: Exception | None = None
@@ -86,10 +86,10 @@ class Slow(DryRun):
 
 
 @pytest.mark.parametrize("error", [None, QueryCanceled("it took too long"), OperationalError("nobody there")])
-async def test_a_slow_look_is_a_twentieth_of_the_time_and_a_lost_database_is_tried_again(
+async def test_dry_run_takes_a_twentieth_of_the_time_and_retries_a_lost_database(
     outbox_fixture: OutboxFixture, error: Exception | None
 ):
-    shadow, wake = shadow_of(outbox_fixture, Slow), WakeUp()
+    shadow, wake = shadow_of(outbox_fixture, SlowDryRun), WakeUp()
     shadow.error = error
     task = asyncio.create_task(shadow.run(wake))
     async with asyncio.timeout(20):

@@ -38,7 +38,7 @@ async def welcome() -> bool:
     return True
 
 
-async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(
+async def test_refused_worker_removes_its_heartbeat_at_once(
     outbox_fixture: OutboxFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 3600)
@@ -58,7 +58,7 @@ async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(
     assert await outbox_fixture.outbox.count_leased() == 1, "what it holds it keeps"
 
 
-async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(
+async def test_worker_restart_is_no_outage_and_worker_absence_is_one(
     outbox_fixture: OutboxFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(worker_presence, "WORKER_POLL_SECONDS", 0.01)

@@ -103,12 +103,12 @@ async def lives(process: subprocess.Popen[bytes], words: Path, sign: str) -> Non
 
 
 @pytest.mark.parametrize("line", [line for line in TYPED if goes_on(line)])
-async def test_a_command_that_goes_on_begins_and_ends(stack: Stack, folder: Path, line: str):
+async def test_long_running_commands_start_and_stop(stack: Stack, folder: Path, line: str):
     with going_on(line, folder, environment(stack)) as (process, words):
         await lives(process, words, goes_on(line) or "")
 
 
-async def test_the_commands_that_end_do_what_their_page_says(stack: Stack):
+async def test_short_commands_do_what_their_page_says(stack: Stack):
     variables = environment(stack)
     await stack.running(DISPATCHER_HTTP_PORT=variables["DISPATCHER_HTTP_PORT"])
     row = await stack.notify()
@@ -127,7 +127,7 @@ async def test_the_commands_that_end_do_what_their_page_says(stack: Stack):
     assert failed == {}
 
 
-async def test_the_quickstart_line_by_line(folder: Path):
+async def test_quickstart_works_line_by_line(folder: Path):
     lines = consoles("docs/quickstart.md")
     assert lines[:2] == ["make demo", ". .venv/bin/activate"]
     begin, *rest = lines[2:]

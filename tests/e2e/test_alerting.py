@@ -60,7 +60,7 @@ async def tried_again(process: Process) -> None:
         await eventually(so, "another try")
 
 
-async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(stack: Stack, kent: Kent, tmp_path: Path):
+async def test_temporal_outage_is_one_alert_and_its_end_another(stack: Stack, kent: Kent, tmp_path: Path):
     with temporal.run_temporal(tmp_path / "temporal") as server:
         process = await stack.running(TEMPORAL_ADDRESS=server.address, SENTRY_DSN=kent.dsn, **SOON)
         await stack.final(await stack.notify())
@@ -82,7 +82,7 @@ async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(stack: Sta
     assert f"-{process.popen.pid}-" in began["tags"]["node"]
 
 
-async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(stack: Stack, kent: Kent):
+async def test_wrong_novu_key_is_one_alert_for_many_rows(stack: Stack, kent: Kent):
     process = await stack.running(NOVU_SECRET_KEY="marker-of-a-key", SENTRY_DSN=kent.dsn, **SOON)
     await stack.burst(30)
     await told(kent, "outage_began")
@@ -94,7 +94,7 @@ async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(stack: St
     await stack.running()
 
 
-async def test_dead_letters_are_told_once_each(stack: Stack, kent: Kent):
+async def test_dead_letters_are_reported_once_each(stack: Stack, kent: Kent):
     process = await stack.running(SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="error", **SOON)
     alone = await stack.notify(recipients=[])
     assert await stack.final(alone) == ["FAILED"]
@@ -122,7 +122,7 @@ async def test_dead_letters_are_told_once_each(stack: Stack, kent: Kent):
     assert kent.kinds == ["dead_letter"] * (1 + len(alike))
 
 
-async def test_s09_markers_show_nowhere_in_what_sentry_received(stack: Stack, kent: Kent):
+async def test_s09_sentry_received_no_marker(stack: Stack, kent: Kent):
     url = stack.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
     process = await stack.running(DATABASE_URL=url, SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="debug", **SOON)
     person = str(uuid4())
@@ -147,7 +147,7 @@ async def test_s09_markers_show_nowhere_in_what_sentry_received(stack: Stack, ke
     assert PAYLOAD in str(await stack.rows("select error_details from notify.ent_notification")), "Novu did repeat it"
 
 
-async def test_of_all_processes_one_checks_in_and_another_after_it(stack: Stack, kent: Kent):
+async def test_one_process_checks_in_and_another_takes_over(stack: Stack, kent: Kent):
     await stack.rows(
         "insert into dispatcher.node (id, role, host, version, mode, seen_at)"
         " values ('', 'all', 'elsewhere', '1', 'EVENT', clock_timestamp() + interval '1 hour')"
@@ -188,7 +188,7 @@ async def checked_in(kent: Kent, times: int) -> None:
     await eventually(there, f"{times} check-ins")
 
 
-async def test_what_keeps_a_process_from_starting_is_told(stack: Stack, kent: Kent):
+async def test_start_failure_is_reported(stack: Stack, kent: Kent):
     process = stack.start(TEMPORAL_ADDRESS="127.0.0.1:1", SENTRY_DSN=kent.dsn)
     assert process.popen.wait(60) == 3
     [alert] = kent.items("event")
@@ -196,7 +196,7 @@ async def test_what_keeps_a_process_from_starting_is_told(stack: Stack, kent: Ke
     assert alert["exception"]["values"][-1]["value"].startswith("TEMPORAL_ADDRESS: no Temporal server lets us in")
 
 
-async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(stack: Stack):
+async def test_f160_hanging_sentry_delays_neither_rows_nor_exit(stack: Stack):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"http://public@127.0.0.1:{silent.getsockname()[1]}/1"
         await unaffected(stack, dsn)
@@ -207,7 +207,7 @@ async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(stack: 
 
 
 @pytest.mark.parametrize("dsn", ["http://public@127.0.0.1:{port}/1", "nonsense"])
-async def test_f160_a_sentry_that_is_gone_or_none_costs_nothing(stack: Stack, dsn: str):
+async def test_f160_missing_sentry_affects_nothing(stack: Stack, dsn: str):
     process = await unaffected(stack, dsn.format(port=free_port()))
     assert ("sentry_dsn_not_understood" in process.words()) == (dsn == "nonsense")
     assert "urllib3" not in process.words()

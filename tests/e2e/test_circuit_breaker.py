@@ -8,7 +8,7 @@ from tests.support.waits import eventually
 pytestmark = pytest.mark.slow
 
 
-async def test_behind_a_shut_gate_rows_wait_and_spend_nothing(stack: Stack):
+async def test_rows_wait_without_spending_attempts_while_the_breaker_is_open(stack: Stack):
     process = await stack.running(NOVU_SECRET_KEY="not-yet", DISPATCHER_SWEEP_INTERVAL="1s")
     rows = [await stack.notify(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(3)])]
 

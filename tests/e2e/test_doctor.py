@@ -15,7 +15,7 @@ from tests.support.stack import Stack, as_run_role
 from tests.support.waits import eventually
 
 
-async def test_all_is_well_beside_a_running_dispatcher(stack: Stack):
+async def test_doctor_passes_beside_a_running_dispatcher(stack: Stack):
     await stack.running()
     row = await stack.notify()
     assert await stack.final(row) == ["SENT"]
@@ -34,7 +34,7 @@ async def test_all_is_well_beside_a_running_dispatcher(stack: Stack):
     assert await stack.counts() == {"SENT": 1}
 
 
-async def test_a_dispatcher_that_was_silent_for_a_minute_is_gone(stack: Stack):
+async def test_dispatcher_silent_for_a_minute_is_reported_missing(stack: Stack):
     await stack.rows(
         "insert into dispatcher.node (id, role, host, version, mode, seen_at)"
         " values ('old', 'all', 'h', '1', 'EVENT', clock_timestamp() - interval '61 s')"
@@ -43,7 +43,7 @@ async def test_a_dispatcher_that_was_silent_for_a_minute_is_gone(stack: Stack):
     assert found.checks["nodes"]["value"] == "no dispatcher is running"
 
 
-async def test_a_line_for_each_check_and_its_remedy_beneath(stack: Stack):
+async def test_doctor_prints_each_check_with_its_remedy(stack: Stack):
     done = await asyncio.to_thread(run, stack, NOVU_SECRET_KEY="not-the-key")
     lines = done.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("FAIL     novu key       "))
@@ -100,7 +100,7 @@ BY_SETTINGS: dict[str, tuple[dict[str, str], str, str, str, int]] = {
 
 
 @pytest.mark.parametrize("case", BY_SETTINGS)
-async def test_what_settings_can_do_wrong_is_named(stack: Stack, case: str):
+async def test_wrong_settings_are_named(stack: Stack, case: str):
     settings, check, verdict, words, code = BY_SETTINGS[case]
     found = await told(stack, **settings)
     assert (found.code, found.checks[check]["verdict"]) == (code, verdict), found
@@ -118,7 +118,7 @@ async def test_what_settings_can_do_wrong_is_named(stack: Stack, case: str):
         ("_gone", "auth", "does not exist"),
     ],
 )
-async def test_a_server_that_does_not_let_us_in_is_named(stack: Stack, more: str, check: str, words: str):
+async def test_server_that_refuses_the_login_is_named(stack: Stack, more: str, check: str, words: str):
     found = await told(stack, DATABASE_URL=stack.url + more)
     assert (found.code, found.verdicts("fail")) == (1, [check]), found
     assert words in found.checks[check]["value"]
@@ -166,7 +166,7 @@ BY_SQL: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", BY_SQL)
-async def test_what_is_wrong_in_the_database_is_named_under_the_role_of_run(stack: Stack, case: str):
+async def test_database_problems_are_named_under_the_role_of_run(stack: Stack, case: str):
     statement, check, verdict, words = BY_SQL[case]
     await stack.connection.execute(statement.encode())
     found = await told(stack, DATABASE_URL=as_run_role(stack.url))
@@ -175,7 +175,7 @@ async def test_what_is_wrong_in_the_database_is_named_under_the_role_of_run(stac
     assert found.verdicts("fail") == ([check] if verdict == "fail" else [])
 
 
-async def test_another_function_than_ours_is_named_to_the_owner(stack: Stack):
+async def test_replaced_function_is_named_to_the_owner(stack: Stack):
     await stack.rows(
         "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as 'begin return null; end'"
     )
@@ -184,7 +184,7 @@ async def test_another_function_than_ours_is_named_to_the_owner(stack: Stack):
     assert "dispatcher.ring_v1: changed" in found.checks["definitions"]["value"]
 
 
-async def test_a_novu_that_lacks_something_is_named(stack: Stack):
+async def test_missing_part_of_novu_is_named(stack: Stack):
     await stack.workflow("no-such-workflow")
     await stack.novu.add_workflow("sleeps", active=False)
     await stack.workflow("sleeps")
@@ -200,7 +200,7 @@ async def test_a_novu_that_lacks_something_is_named(stack: Stack):
     assert (await stack.novu.summary()).effects == 0
 
 
-async def test_nobody_who_is_silent_holds_it_up(stack: Stack):
+async def test_silent_servers_do_not_delay_doctor(stack: Stack):
     with (
         socket.create_server(("127.0.0.1", 0)) as database,
         socket.create_server(("127.0.0.1", 0)) as temporal,

@@ -38,7 +38,7 @@ def told(process: Process, event: str) -> dict[int, dict[str, Any]]:
     return rows
 
 
-async def test_it_reports_what_a_run_then_sends_and_changes_no_byte(stack: Stack):
+async def test_dry_run_reports_the_rows_of_a_later_run_and_changes_nothing(stack: Stack):
     other = await stack.workflow("default-email")
     waiting = await stack.notify()
     draft = await stack.notify(publish_status="DRAFT")
@@ -80,7 +80,7 @@ async def test_it_reports_what_a_run_then_sends_and_changes_no_byte(stack: Stack
     assert sum(row["calls"] for row in would.values()) == len(calls)
 
 
-async def test_its_port_sends_nothing(stack: Stack):
+async def test_http_port_of_a_dry_run_sends_nothing(stack: Stack):
     token = "0123456789abcdef"
     shadow = stack.start(SHADOW, DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=token)
     async with await shadow.http(headers={"authorization": f"Bearer {token}"}) as http:
@@ -89,7 +89,7 @@ async def test_its_port_sends_nothing(stack: Stack):
     assert await shadow.stop() == 0
 
 
-async def test_a_role_that_may_not_even_read_is_told_what_it_needs(stack: Stack):
+async def test_dry_run_names_the_read_rights_it_needs(stack: Stack):
     url = await reader(stack)
     await stack.rows(f"revoke select on notify.ent_notification_workflow from {READER}")
     shadow = stack.start(SHADOW, DATABASE_URL=url)

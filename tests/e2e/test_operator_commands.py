@@ -28,7 +28,7 @@ async def told(stack: Stack, *arguments: str) -> tuple[int, Any, str]:
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-async def test_send_test_follows_its_row_to_novu_and_clears_it_away(stack: Stack):
+async def test_send_test_follows_its_row_to_novu_and_removes_it(stack: Stack):
     await stack.running()
     code, body, words = await told(stack, "send-test", "--timeout", "60s", "--cleanup")
     assert (code, body["status"], body["stopped"]) == (0, "SENT", None), words
@@ -58,7 +58,7 @@ async def test_send_test_names_where_it_stopped(stack: Stack):
     assert "default-in-app" in done.stderr, "what would do is named"
 
 
-async def test_a_dead_letter_is_sent_again_once_its_cause_is_gone(stack: Stack):
+async def test_dead_letter_is_sent_after_its_cause_is_removed(stack: Stack):
     await stack.running()
     wrong = await stack.workflow("no-such-workflow")
     row = await stack.notify(workflow=wrong)
@@ -83,7 +83,7 @@ async def test_a_dead_letter_is_sent_again_once_its_cause_is_gone(stack: Stack):
     await eventually(cancelled, "what was accepted is taken back at Novu", 90)
 
 
-async def test_sweep_looks_once_for_what_got_lost(stack: Stack):
+async def test_sweep_command_rescues_lost_rows_once(stack: Stack):
     row = await stack.notify(notification_status="PROCESSING")
     code, found, words = await told(stack, "sweep", "--dry-run")
     assert (code, found["held_by_nobody"], found["leases_run_out"]) == (0, 1, 0), words

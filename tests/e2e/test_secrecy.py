@@ -64,7 +64,7 @@ def process_list(process: Process) -> str:
     return found
 
 
-async def test_s07_s08_s10_s27_markers_show_nowhere(stack: Stack):
+async def test_s07_s08_s10_s27_markers_appear_nowhere(stack: Stack):
     people = [str(uuid4()) for _ in range(6)]
     echo = f"title must not be {PAYLOAD}, overrides {OVERRIDES}"
     await stack.novu.add_fault("status", status=400, message=echo, recipient=people[0])
@@ -118,7 +118,7 @@ LEDGER = [
 ]
 
 
-async def test_novus_words_are_kept_unless_codes_are_asked_for(stack: Stack):
+async def test_error_text_of_novu_is_kept_unless_only_codes_are_wanted(stack: Stack):
     await stack.novu.add_fault("status", status=400, message="title must be shorter")
     await stack.running()
     row = await stack.notify()

@@ -28,7 +28,7 @@ async def looks(stack: Stack) -> list[str]:
     return [request.path.rsplit("/", 1)[-1] for request in await asked(stack)]
 
 
-async def test_a_500_that_novu_stored_is_looked_up_and_sent_again_under_a_new_key(stack: Stack):
+async def test_stored_500_is_looked_up_and_sent_again_under_a_new_key(stack: Stack):
     await stack.novu.configure(object_storage=False)
     await stack.running()
     row = await stack.notify(payload='{"attachments": [{"file": "x"}]}')
@@ -41,7 +41,7 @@ async def test_a_500_that_novu_stored_is_looked_up_and_sent_again_under_a_new_ke
     assert second.started_at - first.started_at >= 15
 
 
-async def test_without_idempotency_a_lost_answer_is_looked_up_and_not_repeated(stack: Stack):
+async def test_lost_answer_without_idempotency_is_looked_up_and_not_repeated(stack: Stack):
     await stack.novu.configure(idempotency=False)
     process = await stack.running()
     assert await stack.final(await stack.notify()) == ["SENT"]

@@ -34,7 +34,7 @@ async def accepted(standin: FakeNovu) -> list[int]:
     ],
     ids="-".join,
 )
-async def test_a_rule_strikes_only_what_it_names(api: httpx.AsyncClient, standin: FakeNovu, rule: dict[str, Any]):
+async def test_rule_matches_only_named_requests(api: httpx.AsyncClient, standin: FakeNovu, rule: dict[str, Any]):
     await standin.add_fault("status", status=503, **rule)
     hit: list[int] = []
     for place, (to, name) in enumerate([("ana", "default-email"), ("ben", "default-sms"), ("ben", "default-sms")]):
@@ -45,7 +45,7 @@ async def test_a_rule_strikes_only_what_it_names(api: httpx.AsyncClient, standin
     assert await standin.fault_counts() == [len(hit)]
 
 
-async def test_a_seeded_die_falls_the_same_way(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_seeded_probability_is_repeatable(api: httpx.AsyncClient, standin: FakeNovu):
     seen: list[list[int]] = []
     for _ in range(2):
         await standin.clear_faults()
@@ -55,7 +55,7 @@ async def test_a_seeded_die_falls_the_same_way(api: httpx.AsyncClient, standin: 
     assert 4 < seen[0].count(502) < 25
 
 
-async def test_a_status_in_front_is_not_remembered(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_status_of_a_gateway_is_not_stored(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("status", status=503, retry_after="2", message="Service Unavailable", times=1)
     first, again = await trigger(api), await trigger(api)
     assert (first.status_code, first.headers["retry-after"], "idempotency-key" in first.headers) == (503, "2", False)
@@ -64,7 +64,7 @@ async def test_a_status_in_front_is_not_remembered(api: httpx.AsyncClient, stand
     assert await accepted(standin) == [1]
 
 
-async def test_a_cached_status_is_repeated_for_its_key(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_cached_status_is_repeated_for_its_key(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("cached_status", times=1)
     first, again = await trigger(api), await trigger(api)
     assert (first.status_code, first.headers["idempotency-key"]) == (500, "key-ana")
@@ -72,7 +72,7 @@ async def test_a_cached_status_is_repeated_for_its_key(api: httpx.AsyncClient, s
     assert await accepted(standin) == []
 
 
-async def test_an_html_page_of_something_in_front(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_html_page_of_a_gateway_is_returned(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("html")
     answer = await trigger(api)
     assert (answer.status_code, answer.headers["content-type"]) == (502, "text/html")
@@ -80,7 +80,7 @@ async def test_an_html_page_of_something_in_front(api: httpx.AsyncClient, standi
     assert await accepted(standin) == []
 
 
-async def test_a_redirect_names_its_place(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_redirect_names_its_place(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("status", status=307, location="http://127.0.0.1:1/")
     assert (await trigger(api)).headers["location"] == "http://127.0.0.1:1/"
 
@@ -95,7 +95,7 @@ async def test_a_redirect_names_its_place(api: httpx.AsyncClient, standin: FakeN
         ("silent", httpx.ReadTimeout, 1),
     ],
 )
-async def test_no_answer_before_and_after_the_effect(
+async def test_connection_is_closed_before_or_after_the_effect(
     api: httpx.AsyncClient, standin: FakeNovu, kind: str, error: type[Exception], effects: int
 ):
     await standin.add_fault(kind, times=1)
@@ -109,14 +109,14 @@ async def test_no_answer_before_and_after_the_effect(
 
 
 @pytest.mark.parametrize("kind", ["slow_headers", "slow_body"])
-async def test_a_slow_answer_arrives_whole_for_the_patient(api: httpx.AsyncClient, standin: FakeNovu, kind: str):
+async def test_trickled_answer_arrives_completely(api: httpx.AsyncClient, standin: FakeNovu, kind: str):
     await standin.add_fault(kind, seconds=0.001)
     answer = await trigger(api)
     assert answer.json()["data"]["status"] == "processed"
     assert answer.elapsed.total_seconds() > 0.03
 
 
-async def test_a_delayed_call_takes_its_time(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_delayed_call_takes_its_delay(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("delay", seconds=0.1)
     assert (await trigger(api)).elapsed.total_seconds() >= 0.1
 
@@ -130,26 +130,26 @@ async def test_malformed_json_keeps_its_effect(api: httpx.AsyncClient, standin: 
     assert (await trigger(api)).headers["idempotency-replay"] == "true"
 
 
-async def test_a_body_of_any_bytes(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_body_can_have_any_bytes(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("body", body="\x00\xff", headers={"Content-Type": "text/plain"})
     answer = await trigger(api)
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (201, b"\x00\xff", "text/plain")
 
 
-async def test_an_unknown_status_is_a_lie_of_the_answer_only(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_unknown_status_changes_only_the_answer(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("unknown_status", times=1)
     assert [(await trigger(api)).json()["data"]["status"] for _ in range(2)] == ["postponed", "processed"]
     assert await accepted(standin) == [1]
 
 
-async def test_a_partial_bulk_answer_leaves_results_out(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_partial_bulk_answer_omits_results(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("partial_bulk")
     answer = await api.post(BULK, json={"events": [event(name) for name in ("a", "b", "c", "d")]})
     assert len(answer.json()["data"]) == 2
     assert await accepted(standin) == [1] * 4
 
 
-async def test_an_item_error_means_one_event_of_a_bulk(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_item_error_affects_one_event_of_a_bulk_call(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("item_error", recipient="b", message="no luck")
     answer = await api.post(BULK, json={"events": [event(name) for name in ("a", "b")]})
     good, bad = answer.json()["data"]
@@ -158,13 +158,13 @@ async def test_an_item_error_means_one_event_of_a_bulk(api: httpx.AsyncClient, s
 
 
 @pytest.mark.parametrize("rule", [{"kind": "earthquake"}, {"kind": "hang", "planet": "mars"}])
-async def test_a_rule_that_makes_no_sense_is_refused(standin: FakeNovu, rule: dict[str, str]):
+async def test_impossible_rule_is_refused(standin: FakeNovu, rule: dict[str, str]):
     with pytest.raises(ValueError, match=r"must be|unknown"):
         await standin.add_fault(**rule)
     assert await standin.fault_counts() == []
 
 
-async def test_a_reset_takes_the_rules_away(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_reset_removes_the_rules(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("status")
     await standin.reset()
     assert (await trigger(api)).status_code == 201

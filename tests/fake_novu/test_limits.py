@@ -17,7 +17,7 @@ async def test_nothing_is_limited_by_default(api: httpx.AsyncClient) -> None:
     assert not [name for name in answer.headers if name.startswith("ratelimit")]
 
 
-async def test_every_limited_answer_tells_its_budget(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_every_limited_answer_has_its_budget(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(rate_limit=30)
     answer = await trigger(api)
     assert (answer.headers["ratelimit-limit"], answer.headers["ratelimit-remaining"]) == ("150", "164")
@@ -26,7 +26,7 @@ async def test_every_limited_answer_tells_its_budget(api: httpx.AsyncClient, sta
     assert answer.headers["ratelimit-policy"] == policy
 
 
-async def test_an_empty_bucket_is_a_429_without_any_effect(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_empty_bucket_is_a_429_without_effect(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(rate_limit=1)
     answers = [await trigger(api) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [201] * 5 + [429]
@@ -38,13 +38,13 @@ async def test_an_empty_bucket_is_a_429_without_any_effect(api: httpx.AsyncClien
     assert (await standin.summary()).effects == 5
 
 
-async def test_a_bulk_call_costs_a_hundred(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_bulk_call_costs_a_hundred(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(rate_limit=60)
     statuses = [(await api.post("/v1/events/trigger/bulk", json={"events": [EVENT]})).status_code for _ in range(4)]
     assert statuses == [201, 201, 201, 429]
 
 
-async def test_replays_cost_too_and_a_429_is_not_remembered(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_replays_cost_tokens_and_a_429_is_not_stored(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(rate_limit=1)
     for _ in range(5):
         assert (await trigger(api, **{"Idempotency-Key": "one"})).status_code == 201

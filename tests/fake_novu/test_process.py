@@ -37,7 +37,7 @@ async def gone(pid: int) -> None:
             await anyio.sleep(0.01)
 
 
-async def test_the_process_ends_with_the_block() -> None:
+async def test_process_ends_with_the_block() -> None:
     async with run_fake_novu(api_key="mine") as standin:
         assert alive(standin.pid)
         assert standin.api_key == "mine"
@@ -47,7 +47,7 @@ async def test_the_process_ends_with_the_block() -> None:
             await client.get(f"{standin.url}/v1/health-check")
 
 
-async def test_it_comes_back_empty_on_the_same_port() -> None:
+async def test_restart_is_empty_on_the_same_port() -> None:
     port = free_port()
     for _ in range(2):
         async with run_fake_novu(port=port) as standin, httpx.AsyncClient(trust_env=False) as client:
@@ -57,7 +57,7 @@ async def test_it_comes_back_empty_on_the_same_port() -> None:
             assert (await standin.summary()).effects == 1
 
 
-async def test_it_leaves_on_sigterm_although_a_call_is_running() -> None:
+async def test_process_ends_on_sigterm_during_a_call() -> None:
     async with run_fake_novu(latency_ms=60_000.0) as standin, httpx.AsyncClient(trust_env=False) as client:
         headers = {"Authorization": f"ApiKey {standin.api_key}", "Idempotency-Key": "key"}
 
@@ -73,7 +73,7 @@ async def test_it_leaves_on_sigterm_although_a_call_is_running() -> None:
             await gone(standin.pid)
 
 
-async def test_it_does_not_outlive_its_parent() -> None:
+async def test_process_ends_with_its_parent() -> None:
     program = textwrap.dedent(
         """
         import anyio
@@ -95,19 +95,19 @@ async def test_it_does_not_outlive_its_parent() -> None:
     await gone(pid)
 
 
-async def test_a_bad_setting_is_told_at_the_start() -> None:
+async def test_bad_setting_is_named_at_the_start() -> None:
     with pytest.raises(NotStarted):
         async with run_fake_novu(no_such_setting=1):
             pass
 
 
-async def test_a_taken_port_is_told_at_the_start() -> None:
+async def test_port_in_use_is_named_at_the_start() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         async with run_fake_novu(port=taken.getsockname()[1]):
             pass
 
 
-async def test_the_module_runs_from_the_command_line(tmp_path: Path) -> None:
+async def test_module_runs_from_the_command_line(tmp_path: Path) -> None:
     port, workflows = free_port(), tmp_path / "workflows.json"
     workflows.write_text('[{"key": "mine", "steps": ["sms"]}]')
     args = ["--port", str(port), "--api-key", "k", "--no-idempotency", "--workflows", str(workflows)]
@@ -133,14 +133,14 @@ async def answers(client: httpx.AsyncClient) -> bool:
         return False
 
 
-def test_the_helper_imports_no_server() -> None:
+def test_client_helper_imports_no_server() -> None:
     program = "import sys, dispatcher.devstack.fake_novu.process; print(*sys.modules)"
     modules = subprocess.check_output([sys.executable, "-c", program], text=True).split()
     assert "httpx" in modules
     assert not {"starlette", "uvicorn", "uvloop", "httptools"} & set(modules)
 
 
-async def test_a_request_is_logged_with_everything_it_named(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_request_is_logged_with_all_its_fields(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     events = [EVENT, {"name": "default-sms", "to": ["ben", "cem"], "payload": {}, "tenant": "acme-2"}]
     answer = await api.post("/v1/events/trigger/bulk", json={"events": events}, headers={"Idempotency-Key": "key"})
     (logged,) = await standin.requests()
@@ -151,7 +151,7 @@ async def test_a_request_is_logged_with_everything_it_named(api: httpx.AsyncClie
     assert 0 < logged.started_at <= logged.ended_at
 
 
-async def test_a_body_is_kept_byte_for_byte(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_body_is_kept_byte_for_byte(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     body = b'{ "name":"default-email",\n "to": "ana", "payload": {"n": 1.0, "s": "\\u00e9\xc3\xa9"} }'
     await api.post("/v1/events/trigger", content=body, headers={"Content-Type": "application/json"})
     (logged,) = await standin.requests()
@@ -160,7 +160,7 @@ async def test_a_body_is_kept_byte_for_byte(api: httpx.AsyncClient, standin: Fak
     assert await standin.body(99) is None
 
 
-async def test_requests_are_told_in_the_order_of_arrival(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_requests_are_listed_in_order_of_arrival(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(latency_ms=100)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: api.post("/v1/events/trigger", json=EVENT))
@@ -172,7 +172,7 @@ async def test_requests_are_told_in_the_order_of_arrival(api: httpx.AsyncClient,
     assert first.ended_at > second.ended_at
 
 
-async def test_effects_can_be_asked_for_by_pair(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_effects_are_listed_by_pair(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     for recipient in ("ana", "ben", "ben"):
         await api.post("/v1/events/trigger", json={**EVENT, "to": recipient})
     assert [effect.accepted for effect in await standin.effects(subscriber="ben", transaction_id="t-1")] == [2]
@@ -180,7 +180,7 @@ async def test_effects_can_be_asked_for_by_pair(api: httpx.AsyncClient, standin:
     assert await standin.effects(transaction_id="t-2") == []
 
 
-async def test_a_reset_forgets_also_what_is_still_under_way(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_reset_drops_calls_in_progress(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.configure(worker_delay_ms=100.0)
     await api.post("/v1/events/trigger", json=EVENT)
     await standin.reset()
@@ -194,19 +194,19 @@ async def test_a_reset_forgets_also_what_is_still_under_way(api: httpx.AsyncClie
     "settings",
     [{"nonsense": 1}, {"idempotency": 1}, {"variant": "4"}, {"latency_ms": "5"}, {"worker_concurrency": True}],
 )
-async def test_a_setting_that_makes_no_sense_is_refused_whole(standin: FakeNovu, settings: dict[str, object]) -> None:
+async def test_impossible_setting_changes_nothing(standin: FakeNovu, settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"must be|unknown"):
         await standin.configure(worker_paused=True, **settings)
     assert (await standin.state())["config"] == {**Config().as_json(), "refused_recipients": []}
 
 
 @pytest.mark.parametrize("data", [5, {}, {"key": "k", "steps": 5}, {"key": "k", "steps": ["fax"]}])
-def test_a_workflow_that_makes_no_sense_is_refused(data: object) -> None:
+def test_impossible_workflow_is_refused(data: object) -> None:
     with pytest.raises(BadControl):
         workflow_from(data)
 
 
-def test_the_ledger_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_log_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     module = "dispatcher.devstack.fake_novu.ledger"
     for name in ("MAX_PAIRS", "MAX_REQUESTS", "MAX_BODIES"):
         monkeypatch.setattr(f"{module}.{name}", 3)

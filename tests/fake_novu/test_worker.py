@@ -32,7 +32,7 @@ async def messages_of(novu: Novu, transaction_id: str) -> list[models.MessageRes
     return (await novu.messages.retrieve_async(request={"transaction_id": [transaction_id]})).result.data
 
 
-async def test_a_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, standin: FakeNovu) -> None:
+async def test_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu, workflow="default-fire-assessment")
     await standin.drained()
     (run,) = await runs_of(novu, "t-1")
@@ -46,7 +46,7 @@ async def test_a_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, st
     assert [message.channel.value for message in await messages_of(novu, "t-1")] == ["email", "in_app"]
 
 
-async def test_a_late_duplicate_is_dropped(novu: Novu, standin: FakeNovu) -> None:
+async def test_late_duplicate_is_dropped(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu)
     await standin.drained()
     await trigger(novu)
@@ -65,7 +65,7 @@ async def test_duplicates_close_together_both_pass(novu: Novu, standin: FakeNovu
 
 
 @pytest.mark.parametrize(("concurrency", "expected"), [(200, 2), (1, 1)])
-async def test_a_backlog_makes_distant_duplicates_race(
+async def test_backlog_lets_distant_duplicates_race(
     novu: Novu, standin: FakeNovu, concurrency: int, expected: int
 ) -> None:
     await standin.configure(worker_paused=True, worker_concurrency=concurrency)
@@ -83,14 +83,14 @@ async def test_one_bulk_call_with_an_id_twice_gives_two_runs(api: httpx.AsyncCli
     assert [(effect.accepted, effect.runs) for effect in await standin.effects()] == [(2, 2)]
 
 
-async def test_a_shared_id_loses_all_recipients_but_one(novu: Novu, standin: FakeNovu) -> None:
+async def test_shared_id_loses_all_recipients_but_one(novu: Novu, standin: FakeNovu) -> None:
     for recipient in ("ana", "ben", "cem"):
         await trigger(novu, to=recipient)
         await standin.drained()
     assert len(await runs_of(novu, "t-1")) == 1
 
 
-async def test_the_check_is_per_environment(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_duplicate_check_is_per_environment(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.add_environment("production-key")
     for key in (standin.api_key, "production-key"):
         event = {"name": "default-sms", "to": "ana", "transactionId": "t-1"}
@@ -99,7 +99,7 @@ async def test_the_check_is_per_environment(api: httpx.AsyncClient, standin: Fak
     assert [effect.runs for effect in await standin.effects()] == [1, 1]
 
 
-async def test_a_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, standin: FakeNovu) -> None:
+async def test_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, standin: FakeNovu) -> None:
     await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await standin.configure(worker_paused=True)
     await trigger(novu, workflow="delayed")
@@ -110,7 +110,7 @@ async def test_a_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, 
     assert [job.status for job in run.jobs or []] == ["completed", "completed", "delayed", "pending"]
 
 
-async def test_a_delayed_run_is_cancelled_once(novu: Novu, standin: FakeNovu) -> None:
+async def test_delayed_run_is_cancelled_once(novu: Novu, standin: FakeNovu) -> None:
     await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await trigger(novu, workflow="delayed")
     await standin.drained()
@@ -121,7 +121,7 @@ async def test_a_delayed_run_is_cancelled_once(novu: Novu, standin: FakeNovu) ->
     assert [message.channel.value for message in await messages_of(novu, "t-1")] == ["in_app"]
 
 
-async def test_a_delayed_run_goes_on_when_its_time_has_come(novu: Novu, standin: FakeNovu) -> None:
+async def test_delayed_run_continues_after_its_delay(novu: Novu, standin: FakeNovu) -> None:
     await standin.add_workflow("delayed", steps=[{"type": "delay", "seconds": 0.05}, "email"])
     await trigger(novu, workflow="delayed")
     with anyio.fail_after(5):
@@ -130,7 +130,7 @@ async def test_a_delayed_run_goes_on_when_its_time_has_come(novu: Novu, standin:
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
 
 
-async def test_nothing_to_cancel_is_false(novu: Novu) -> None:
+async def test_cancel_without_a_run_is_false(novu: Novu) -> None:
     assert (await novu.cancel_async(transaction_id="nobody-knows")).result is False
 
 
@@ -173,7 +173,7 @@ async def test_runs_come_in_pages_of_ten(novu: Novu, standin: FakeNovu) -> None:
         ({"type": "Topic", "topicKey": "nobody-made-this"}, "Topic nobody-made-this not found"),
     ],
 )
-async def test_the_worker_loses_what_the_api_called_processed(
+async def test_worker_can_lose_an_event_reported_as_processed(
     api: httpx.AsyncClient, standin: FakeNovu, to: Any, reason: str
 ) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
@@ -184,7 +184,9 @@ async def test_the_worker_loses_what_the_api_called_processed(
 
 
 @pytest.mark.parametrize("to", [5, [], [7]])
-async def test_nobody_is_a_recipient_too(api: httpx.AsyncClient, standin: FakeNovu, to: Any) -> None:
+async def test_empty_recipient_is_processed_without_an_effect(
+    api: httpx.AsyncClient, standin: FakeNovu, to: Any
+) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to})
     assert answer.json()["data"]["status"] == "processed"
     await standin.drained()
@@ -192,7 +194,7 @@ async def test_nobody_is_a_recipient_too(api: httpx.AsyncClient, standin: FakeNo
     assert (summary.effects, summary.runs) == (0, 0)
 
 
-async def test_a_lost_event_leaves_no_row_for_the_duplicate_check(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_lost_event_leaves_no_row_for_the_duplicate_check(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     for email in ("a@b.c", "ana@example.com"):
         to = {"subscriberId": "ana", "email": email}
         await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
@@ -200,7 +202,7 @@ async def test_a_lost_event_leaves_no_row_for_the_duplicate_check(api: httpx.Asy
     assert (await standin.summary()).runs == 1
 
 
-async def test_a_topic_fans_out_in_the_worker(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_topic_fans_out_in_the_worker(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     await standin.add_topic("floor-3", ["ana", "ben", "cem", "dora"])
     to = {"type": "Topic", "topicKey": "floor-3", "exclude": ["ben"]}
     event = {"name": "default-sms", "to": to, "transactionId": "t-1", "actor": "cem"}
@@ -210,7 +212,7 @@ async def test_a_topic_fans_out_in_the_worker(api: httpx.AsyncClient, standin: F
     assert tallies == {"topic:floor-3": (1, 0), "ana": (0, 1), "dora": (0, 1)}
 
 
-async def test_an_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
+async def test_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
     api: httpx.AsyncClient, standin: FakeNovu
 ) -> None:
     for fields in ({"email": "ana@example.com", "phone": "1"}, {"email": None}):
@@ -220,7 +222,7 @@ async def test_an_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
     assert (ana["email"], ana["phone"]) == (None, "1")
 
 
-def test_the_oldest_runs_go_first_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_runs_are_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dispatcher.devstack.fake_novu.runs.MAX_RUNS", 2)
     runs, workflow = RunStore(), NovuWorkflow("w", (WorkflowStep("sms"),))
     for number in range(4):

@@ -14,7 +14,7 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 
 @pytest.mark.parametrize("offset", ["+1h", "-1h"])
-async def test_f140_our_clock_is_an_hour_off(stack: Stack, offset: str):
+async def test_f140_our_clock_an_hour_off_changes_nothing(stack: Stack, offset: str):
     process = await stack.running(**moved_clock(FAKETIME=offset), **QUICK)
     await proven(process, 1)
     started = next(line for line in process.words().splitlines() if '"started"' in line)
@@ -39,7 +39,7 @@ async def test_f140_doctor_names_a_clock_that_is_an_hour_off(stack: Stack):
 
 
 @pytest.mark.parametrize("zone", ["Australia/Lord_Howe", "America/St_Johns", "Pacific/Kiritimati"])
-async def test_f142_a_time_zone_of_ours_and_of_the_session(stack: Stack, zone: str):
+async def test_f142_time_zones_of_process_and_session_change_nothing(stack: Stack, zone: str):
     name = stack.url.rsplit("/", 1)[1]
     await stack.rows(f"alter database {name} set timezone = '{zone}'")
     process = await stack.running(TZ=zone, PGTZ=zone, **QUICK)

@@ -21,7 +21,7 @@ def url(own: OwnServer) -> str:
     return own.url()
 
 
-async def test_f29_no_connection_is_left(stack: Stack, own: OwnServer):
+async def test_f29_exhausted_connections_are_waited_for(stack: Stack, own: OwnServer):
     process = await stack.running(**QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     async with AsyncExitStack() as hogs:
@@ -57,7 +57,7 @@ async def hogged(url: str, hogs: AsyncExitStack) -> bool:
     return True
 
 
-async def test_f11_somebody_fills_the_queue_of_notifications(stack: Stack, own: OwnServer):
+async def test_f11_full_notify_queue_is_logged_with_its_session(stack: Stack, own: OwnServer):
     own.stop()
     own.settings["max_notify_queue_pages"] = "64"
     own.start()

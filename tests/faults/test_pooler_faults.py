@@ -55,7 +55,7 @@ async def transactions_through(pooler: Pooler, url: str) -> int:
 
 
 @pytest.mark.slow
-async def test_f05_a_transaction_pooler_for_everything_means_polling(stack: Stack, transactions: Pooler):
+async def test_f05_transaction_pooler_for_everything_means_polling(stack: Stack, transactions: Pooler):
     url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
     process = stack.start(DATABASE_URL=url, **QUICK)
@@ -98,7 +98,7 @@ def command(stack: Stack, url: str, *arguments: str, **settings: str) -> subproc
     return run_dispatcher(*arguments, cwd=stack.folder, environment={"DATABASE_URL": url, **settings})
 
 
-async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(stack: Stack, transactions: Pooler):
+async def test_f05_operator_commands_leave_nothing_in_shared_sessions(stack: Stack, transactions: Pooler):
     url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
     carried = await transactions_through(transactions, url)
@@ -145,7 +145,7 @@ async def test_f05_doctor_names_a_transaction_pooler_and_leaves_nothing_in_its_s
 
 
 @pytest.mark.slow
-async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(stack: Stack, transactions: Pooler):
+async def test_f05_direct_listen_connection_beside_a_pooler_means_event_mode(stack: Stack, transactions: Pooler):
     url = transactions.url(stack.url)
     process = await stack.running(
         DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=stack.url, DISPATCHER_SWEEP_INTERVAL="60s"
@@ -169,7 +169,9 @@ async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(sta
 
 
 @pytest.mark.slow
-async def test_f06_a_session_pooler_that_recycles_and_dies(stack: Stack, folder: Path, postgres_server: PostgresServer):
+async def test_f06_restarted_session_pooler_means_event_mode_again(
+    stack: Stack, folder: Path, postgres_server: PostgresServer
+):
     with pooling(folder, postgres_server.port, "session") as pooler:
         process = await stack.running(DATABASE_URL=pooler.url(stack.url), SUBSCRIPTION_RECONNECT_DELAY="100", **QUICK)
         await proven(process, 1)

@@ -45,7 +45,7 @@ async def ended(process: Process, within: float = 25) -> int:
 
 
 @pytest.mark.slow
-async def test_f46_one_of_two_killed_again_and_again(stack: Stack):
+async def test_f46_repeated_kills_of_one_of_two_lose_nothing(stack: Stack):
     await stack.novu.configure(latency_ms=300)
     pair = [await stack.running(**QUICK), await stack.running(**QUICK)]
     for _ in range(3):
@@ -65,7 +65,7 @@ async def test_f46_one_of_two_killed_again_and_again(stack: Stack):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["import", "connect", "started"])
-async def test_f47_sigterm_while_it_starts(stack: Stack, moment: str):
+async def test_f47_sigterm_during_the_start_exits_0(stack: Stack, moment: str):
     row = await stack.notify()
     process = stack.start(**QUICK)
     if moment == "connect":
@@ -88,7 +88,7 @@ async def test_f47_sigterm_while_it_starts(stack: Stack, moment: str):
     await effects_are_exactly(stack, 1)
 
 
-async def test_f47_sigterm_twice(stack: Stack):
+async def test_f47_second_sigterm_exits_0(stack: Stack):
     await stack.novu.configure(latency_ms=1500)
     process = await stack.running(**QUICK)
     await stack.burst(20)
@@ -105,7 +105,7 @@ async def test_f47_sigterm_twice(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f47_sigterm_while_it_reconnects(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f47_sigterm_during_a_reconnect_exits_0(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     process = await stack.running(DATABASE_URL=proxied_url, **QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     await to_postgres.refuse()
@@ -119,7 +119,9 @@ async def test_f47_sigterm_while_it_reconnects(stack: Stack, to_postgres: FaultP
 
 
 @pytest.mark.slow
-async def test_f48_a_process_paused_past_its_lease(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f48_process_paused_past_its_lease_changes_nothing(
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str
+):
     await stack.novu.configure(latency_ms=1000)
     # On a queue of its own: the server goes on giving tasks to a poller that stands still, until its poll ends.
     paused = await stack.running(DATABASE_URL=proxied_url, TEMPORAL_TASK_QUEUE=f"{stack.queue}-paused", **QUICK)
@@ -147,7 +149,7 @@ async def test_f48_a_process_paused_past_its_lease(stack: Stack, to_postgres: Fa
 
 
 @pytest.mark.slow
-async def test_f49_a_blocked_loop(stack: Stack):
+async def test_f49_blocked_event_loop_has_one_effect(stack: Stack):
     blocked = await stack.running((*WITH_FAULT, "blocked-loop", "9"), **QUICK)
     await stack.running((*WITH_FAULT, "short-heartbeat", "2"), **QUICK)
     workflow = await stack.workflow()
@@ -164,7 +166,7 @@ async def test_f49_a_blocked_loop(stack: Stack):
     await effects_are_exactly(stack, 26)
 
 
-async def test_f49_sigterm_while_the_loop_is_blocked(stack: Stack):
+async def test_f49_sigterm_during_a_blocked_loop_exits_0(stack: Stack):
     process = await stack.running((*WITH_FAULT, "blocked-loop", "4"), **QUICK)
     row = await stack.notify()
     await told(process, "BLOCKED")
@@ -176,7 +178,7 @@ async def test_f49_sigterm_while_the_loop_is_blocked(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f50_a_backlog_under_a_memory_cap(stack: Stack):
+async def test_f50_backlog_stays_under_the_memory_cap(stack: Stack):
     cap = ("prlimit", f"--data={300 << 20}")
     await stack.burst(5000, enterprises=3)
     process = await stack.running((*cap, *RUN))
@@ -195,7 +197,7 @@ def peak_megabytes(process: Process) -> int:
 
 
 @pytest.mark.slow
-async def test_f51_one_two_and_five_dispatchers(stack: Stack):
+async def test_f51_one_two_and_five_dispatchers_claim_each_row_once(stack: Stack):
     expected = 0
     for more in (1, 1, 3):
         for _ in range(more):
@@ -215,7 +217,9 @@ async def test_f51_one_two_and_five_dispatchers(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f51_split_brain(stack: Stack, to_postgres: FaultProxy, to_temporal: FaultProxy, proxied_url: str):
+async def test_f51_split_brain_sends_each_row_once(
+    stack: Stack, to_postgres: FaultProxy, to_temporal: FaultProxy, proxied_url: str
+):
     """One sees PostgreSQL only, one sees Temporal only; a third, who sees both, moves everything on."""
     blind = await stack.running(DATABASE_URL=proxied_url, **QUICK)
     mute = await stack.running(TEMPORAL_ADDRESS=f"127.0.0.1:{to_temporal.port}", **QUICK)
@@ -236,7 +240,7 @@ async def test_f51_split_brain(stack: Stack, to_postgres: FaultProxy, to_tempora
     await effects_are_exactly(stack, 6)
 
 
-async def test_f53_sixty_four_files(stack: Stack):
+async def test_f53_sixty_four_open_files_are_enough(stack: Stack):
     process = await stack.running(("prlimit", "--nofile=64", *RUN), **QUICK)
     assert resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE) == (64, 64)
     await stack.burst(300)
@@ -247,7 +251,7 @@ async def test_f53_sixty_four_files(stack: Stack):
     await effects_are_exactly(stack, 372)
 
 
-async def test_f53_too_few_files_to_start(stack: Stack):
+async def test_f53_too_few_open_files_are_one_line(stack: Stack):
     process = stack.start(("prlimit", "--nofile=12", *RUN))
     assert await ended(process) not in (0, None)
     assert "Too many open files" in process.words()
@@ -255,7 +259,7 @@ async def test_f53_too_few_files_to_start(stack: Stack):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["stalls", "leaves"])
-async def test_f54_nobody_reads_the_log(stack: Stack, reader: str):
+async def test_f54_unread_log_loses_lines_and_no_rows(stack: Stack, reader: str):
     out, into = os.pipe()
     filled = fill(into) if reader == "stalls" else 0
     process = stack.start(("sh", "-c", f"exec {shlex.join(RUN)} >/proc/{os.getpid()}/fd/{into}"), **QUICK)
@@ -290,7 +294,7 @@ def fill(pipe: int) -> int:
 
 
 @pytest.mark.slow
-async def test_f55_restarted_every_few_seconds(stack: Stack):
+async def test_f55_frequent_restarts_make_progress(stack: Stack):
     await stack.novu.configure(latency_ms=50)
     await stack.burst(1500)
     done = 0
@@ -312,7 +316,7 @@ async def test_f55_restarted_every_few_seconds(stack: Stack):
     await effects_are_exactly(stack, 1500)
 
 
-async def test_f56_a_shutdown_that_never_returns(stack: Stack):
+async def test_f56_hanging_shutdown_is_ended_by_the_watchdog(stack: Stack):
     process = await stack.running((*WITH_FAULT, "endless-shutdown", "3"), **QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     begun = time.monotonic()
@@ -323,7 +327,7 @@ async def test_f56_a_shutdown_that_never_returns(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f57_exit_codes_when_servers_are_gone(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
+async def test_f57_exit_codes_without_servers(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
     with temporal.run_temporal(tmp_path_factory.mktemp("temporal")) as server:
         process = await stack.running(TEMPORAL_ADDRESS=server.address, **QUICK)
         assert await stack.final(await stack.notify()) == ["SENT"]

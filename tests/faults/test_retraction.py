@@ -54,7 +54,7 @@ async def calls(stack: Stack, method: str = "POST") -> int:
     return sum(request.method == method for request in await stack.novu.requests())
 
 
-async def test_f122_retracted_before_the_claim_and_after_sent(stack: Stack):
+async def test_f122_retraction_before_the_claim_and_after_sent(stack: Stack):
     await stack.novu.add_workflow("slow", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await stack.running(**QUICK)
     waiting = await stack.notify(scheduled_for="2999-01-01")
@@ -74,7 +74,7 @@ async def test_f122_retracted_before_the_claim_and_after_sent(stack: Stack):
     assert await stack.value(stamped) == 3
 
 
-async def test_f122_published_again_it_is_a_new_sending(stack: Stack):
+async def test_f122_row_published_again_is_a_new_generation(stack: Stack):
     await stack.running(**QUICK)
     row = await stack.notify()
     await stack.final(row)
@@ -94,7 +94,7 @@ async def test_f122_published_again_it_is_a_new_sending(stack: Stack):
     assert "retraction" not in await stack.details(row)
 
 
-async def test_f122_retracted_with_the_call_on_the_wire(stack: Stack):
+async def test_f122_retraction_during_a_call(stack: Stack):
     await slow_call(stack)
     await stack.running(**QUICK)
     row = await stack.notify()
@@ -109,7 +109,7 @@ async def test_f122_retracted_with_the_call_on_the_wire(stack: Stack):
     assert await taken_back(stack) == [(1, 1)]
 
 
-async def test_f122_retracted_between_two_tries(stack: Stack):
+async def test_f122_retraction_between_two_attempts(stack: Stack):
     reached, refused = (UUID(int=number) for number in (1, 2))
     await stack.novu.add_fault("status", recipient=str(refused), status=503, retry_after="2")
     await stack.running(**QUICK)
@@ -127,7 +127,7 @@ async def test_f122_retracted_between_two_tries(stack: Stack):
     assert await stack.value("select lease_until is null from dispatcher.delivery")
 
 
-async def test_f122_novu_refuses_to_cancel_for_a_while(stack: Stack):
+async def test_f122_refused_cancel_is_retried(stack: Stack):
     await stack.novu.add_fault("status", method="DELETE", status=503, times=1)
     await stack.novu.add_fault("reset_after", method="DELETE", times=1)
     await stack.novu.add_fault("status", method="DELETE", status=401, times=1)
@@ -144,7 +144,7 @@ async def test_f122_novu_refuses_to_cancel_for_a_while(stack: Stack):
     assert await stack.final(await stack.notify()) == ["SENT"]
 
 
-async def test_f122_a_cancel_that_never_works_is_given_up_and_named(stack: Stack):
+async def test_f122_failing_cancel_is_given_up_and_named(stack: Stack):
     await stack.novu.add_fault("status", method="DELETE", status=500)
     process = await stack.running(DISPATCHER_RETRY_HORIZON="1s", **QUICK)
     row = await stack.notify()
@@ -157,7 +157,7 @@ async def test_f122_a_cancel_that_never_works_is_given_up_and_named(stack: Stack
     assert process.words().count("cancel_given_up") == 1
 
 
-async def test_f122_a_process_killed_while_it_cancels(stack: Stack):
+async def test_f122_cancel_of_a_killed_process_is_taken_over(stack: Stack):
     await stack.novu.add_fault("hang", method="DELETE", times=1)
     process = await stack.running(**QUICK)
     row = await stack.notify()
@@ -176,7 +176,7 @@ async def test_f122_a_process_killed_while_it_cancels(stack: Stack):
     assert await taken_back(stack) == [(1, 1)]
 
 
-async def test_f122_a_delayed_run_that_is_not_there_yet(stack: Stack):
+async def test_f122_delayed_run_that_is_not_visible_yet_is_cancelled(stack: Stack):
     """Novu forgets a cancel that came before the run: it is asked again while the call is young."""
     await stack.novu.add_workflow("slow", steps=[{"type": "delay", "seconds": NEVER}, "email"])
     await stack.novu.configure(worker_paused=True)
@@ -195,7 +195,7 @@ async def test_f122_a_delayed_run_that_is_not_there_yet(stack: Stack):
     assert await taken_back(stack) == [(1, 1)]
 
 
-async def test_f122_many_retracted_under_load_by_two_nodes(stack: Stack):
+async def test_f122_many_retractions_under_load_by_two_nodes(stack: Stack):
     await stack.running(**QUICK)
     await stack.running(**QUICK)
     tenant = uuid4()

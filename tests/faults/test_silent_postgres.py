@@ -15,7 +15,7 @@ from tests.support.waits import eventually
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 
-async def test_f22_we_hang_up_on_silence_and_the_pool_connects_anew(to_postgres: FaultProxy, proxied_url: str):
+async def test_f22_silent_connection_is_closed_and_the_pool_reconnects(to_postgres: FaultProxy, proxied_url: str):
     pool = await open_pool(conninfo(proxied_url))
     try:
         await pool.wait()
@@ -30,7 +30,7 @@ async def test_f22_we_hang_up_on_silence_and_the_pool_connects_anew(to_postgres:
         await pool.close(timeout=2)
 
 
-async def test_f22_while_new_connections_are_silent_too_each_try_ends(to_postgres: FaultProxy, proxied_url: str):
+async def test_f22_connection_attempts_to_a_silent_server_time_out(to_postgres: FaultProxy, proxied_url: str):
     pool = await open_pool(conninfo(proxied_url + "?connect_timeout=2"))
     try:
         await pool.wait()
@@ -59,7 +59,9 @@ async def asked(pool: object) -> None:
 
 
 @pytest.mark.slow
-async def test_f22_a_silent_path_under_a_running_process(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f22_silent_path_under_a_running_process_is_survived(
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str
+):
     through = {"DATABASE_URL": proxied_url, "DISPATCHER_LISTEN_DATABASE_URL": stack.url}
     going, staying = stack.start(**through, **QUICK), stack.start(**through, **QUICK)
     await proven(going, 1)

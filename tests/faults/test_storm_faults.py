@@ -18,7 +18,7 @@ def memory(process: Process) -> int:
 
 
 @pytest.mark.slow
-async def test_f09_a_storm_of_wake_ups(stack: Stack):
+async def test_f09_many_wake_ups_lose_nothing(stack: Stack):
     process = await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     await proven(process, 1)
     assert await stack.final(await stack.notify()) == ["SENT"]
@@ -39,7 +39,7 @@ async def test_f09_a_storm_of_wake_ups(stack: Stack):
     await effects_are_exactly(stack, 2)
 
 
-async def test_f12_the_bell_carries_nothing_of_a_row(stack: Stack):
+async def test_f12_notify_carries_no_content_of_a_row(stack: Stack):
     async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as ears:
         await ears.execute("listen dispatcher")
         row = await stack.notify(name="x" * 100_000, payload='{"title": "%s"}' % ("y" * 200_000))
@@ -50,7 +50,7 @@ async def test_f12_the_bell_carries_nothing_of_a_row(stack: Stack):
     await effects_are_exactly(stack, 1)
 
 
-async def test_f15_producers_with_two_phase_commit(stack: Stack):
+async def test_f15_two_phase_commit_is_refused_or_sent_when_quiet(stack: Stack):
     workflow = await stack.workflow()
     name = stack.url.rsplit("/", 1)[1]
     await stack.rows("begin")
@@ -69,7 +69,7 @@ async def test_f15_producers_with_two_phase_commit(stack: Stack):
     await effects_are_exactly(stack, 1)
 
 
-async def test_f15_without_triggers_two_phase_commit_needs_nothing(stack: Stack):
+async def test_f15_two_phase_commit_without_triggers_is_sent(stack: Stack):
     await stack.rows("alter table notify.ent_notification disable trigger dispatcher_insert")
     await stack.rows("alter table notify.ent_notification disable trigger dispatcher_update")
     stack.start(DISPATCHER_NOTIFY_MODE="off")

@@ -19,7 +19,7 @@ LISTENERS = (
 
 
 @pytest.mark.slow
-async def test_f01_a_listener_killed_again_and_again(stack: Stack):
+async def test_f01_repeatedly_killed_listener_reconnects(stack: Stack):
     process = await stack.running(SUBSCRIPTION_RECONNECT_DELAY="100")
     killed: set[int] = set()
 
@@ -36,7 +36,7 @@ async def test_f01_a_listener_killed_again_and_again(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f02_a_half_open_listener_is_noticed_and_polled_around(
+async def test_f02_half_open_listener_is_detected_and_the_table_polled(
     stack: Stack, to_postgres: FaultProxy, proxied_url: str
 ):
     process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
@@ -52,7 +52,7 @@ async def test_f02_a_half_open_listener_is_noticed_and_polled_around(
 
 
 @pytest.mark.slow
-async def test_f04_a_session_that_lost_its_registrations(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f04_session_without_its_listen_is_detected(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
     words = b"unlisten *\0"
     to_postgres.inject(b"Q" + struct.pack("!i", 4 + len(words)) + words)
@@ -70,7 +70,7 @@ async def test_f04_a_session_that_lost_its_registrations(stack: Stack, to_postgr
     assert await stack.final(await stack.notify(), within=5) == ["SENT"]
 
 
-async def test_f07_a_commit_while_listen_is_on_its_way(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f07_commit_during_listen_is_not_lost(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
     to_postgres.trap(b'listen "dispatcher_canary')
     to_postgres.reset()
@@ -100,7 +100,7 @@ async def heard(connection: psycopg.AsyncConnection) -> list[str]:
     return payloads
 
 
-async def test_f08_a_thousand_wake_ups_for_one_row(stack: Stack):
+async def test_f08_thousand_wake_ups_for_one_row_make_one_claim(stack: Stack):
     await stack.running()
     async with ears(stack) as hearing:
         row = await stack.notify()
@@ -126,7 +126,7 @@ async def test_f10_forged_wake_ups_are_only_wake_ups(stack: Stack):
     await effects_are_exactly(stack, 1)
 
 
-async def test_f13_folded_and_rolled_back_wake_ups(stack: Stack):
+async def test_f13_folded_and_rolled_back_wake_ups_have_no_extra_effect(stack: Stack):
     workflow = await stack.workflow()
     rolled_back = 0
     async with ears(stack) as hearing:  # nobody is awake, so every ring is heard
@@ -144,7 +144,7 @@ async def test_f13_folded_and_rolled_back_wake_ups(stack: Stack):
     await effects_are_exactly(stack, 1)
 
 
-async def test_f14_silenced_triggers_cost_one_sweep(stack: Stack):
+async def test_f14_suppressed_triggers_delay_rows_by_one_sweep(stack: Stack):
     await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     await stack.final(await stack.notify())
     await stack.asleep()
@@ -161,7 +161,7 @@ async def test_f14_silenced_triggers_cost_one_sweep(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f18_a_producer_that_commits_after_all_others(stack: Stack):
+async def test_f18_late_commit_of_a_low_id_is_sent(stack: Stack):
     await stack.running()
     workflow = await stack.workflow()
     async with await psycopg.AsyncConnection.connect(stack.url) as slow:

@@ -71,7 +71,7 @@ def good(rows: list[list[str]]) -> list[Row]:
 
 @CALM
 @given(ROWS, WITHIN_A_LEASE, st.integers(0, 1000), st.randoms(use_true_random=False))
-def test_wake_ups_in_any_order_and_number_end_in_the_same_ledger(
+def test_wake_ups_in_any_order_and_number_give_the_same_ledger(
     rows: list[list[str]], wake_ups: list[str], seed: int, random: Any
 ):
     shuffled = wake_ups * 2
@@ -84,7 +84,7 @@ def test_wake_ups_in_any_order_and_number_end_in_the_same_ledger(
 
 @CALM
 @given(ROWS, st.lists(st.sampled_from(POISON), min_size=1, max_size=3), WAKE_UPS, st.integers(0, 1000))
-def test_a_poison_row_changes_no_other_rows_end(
+def test_poison_row_does_not_change_other_rows_results(
     rows: list[list[str]], poison: list[dict[str, Any]], wake_ups: list[str], seed: int
 ):
     bad = [Row(100 + place, f"bad-{place}", list(PEOPLE)) for place in range(len(poison))]

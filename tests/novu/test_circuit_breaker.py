@@ -18,7 +18,7 @@ from dispatcher.telemetry import health
 ANA = TriggerEvent("default-in-app", "ana", "tx-ana", "{}", None)
 
 
-class Answers:
+class FakeProbe:
     """Lets probe number `welcome` and every later one through; counts them."""
 
     def __init__(self, welcome: int) -> None:
@@ -39,8 +39,8 @@ async def probing(gate: CircuitBreaker, wake: asyncio.Event) -> AsyncGenerator[N
     await asyncio.wait([task])
 
 
-async def test_it_stays_shut_until_a_probe_is_welcome_and_then_wakes_the_door():
-    answers, wake = Answers(3), asyncio.Event()
+async def test_breaker_stays_tripped_until_a_probe_succeeds_and_then_wakes_the_claimer():
+    answers, wake = FakeProbe(3), asyncio.Event()
     gate = CircuitBreaker(answers, first=0, later=0)
     async with probing(gate, wake):
         gate.trip("HTTP 401")
@@ -50,17 +50,17 @@ async def test_it_stays_shut_until_a_probe_is_welcome_and_then_wakes_the_door():
     assert answers.asked == 3
 
 
-async def test_an_open_gate_asks_nobody():
-    answers = Answers(1)
+async def test_breaker_that_is_not_tripped_sends_no_probe():
+    answers = FakeProbe(1)
     async with probing(CircuitBreaker(answers, first=0, later=0), asyncio.Event()):
         for _ in range(20):
             await asyncio.sleep(0)
     assert answers.asked == 0
 
 
-async def test_it_is_told_once_until_something_is_accepted():
+async def test_breaker_logs_a_trip_once_until_novu_accepts_a_trigger():
     wake = asyncio.Event()
-    gate = CircuitBreaker(Answers(1), first=0, later=0)
+    gate = CircuitBreaker(FakeProbe(1), first=0, later=0)
     with capture_logs() as logs:
         async with probing(gate, wake):
             for _ in range(3):  # a spent quota welcomes the probe and refuses the next trigger
@@ -76,8 +76,8 @@ async def test_it_is_told_once_until_something_is_accepted():
     assert not gate.allows_calls
 
 
-async def test_only_the_first_probe_comes_soon():
-    answers, wake = Answers(1), asyncio.Event()
+async def test_only_the_first_probe_comes_after_the_short_wait():
+    answers, wake = FakeProbe(1), asyncio.Event()
     gate = CircuitBreaker(answers, first=0, later=3600)
     async with probing(gate, wake):
         gate.trip("HTTP 402")
@@ -89,7 +89,7 @@ async def test_only_the_first_probe_comes_soon():
     assert not gate.allows_calls
 
 
-async def test_a_gate_that_shut_while_it_was_probed_is_not_told_as_whole(monkeypatch: pytest.MonkeyPatch):
+async def test_breaker_tripped_during_a_health_check_is_not_reported_ok(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "HEALTH_CHECK_SECONDS", 0)
     asked, answer = asyncio.Event(), asyncio.Event()
 
@@ -108,9 +108,11 @@ async def test_a_gate_that_shut_while_it_was_probed_is_not_told_as_whole(monkeyp
     health.report_ok("novu")
 
 
-class TestGateway:
+class TestNovuClient:
     @pytest.mark.parametrize(("key", "path"), [("wrong", ""), (None, "/v2/")])
-    async def test_a_wrong_key_or_address_shuts_it_and_is_not_welcome(self, novu: FakeNovu, key: str | None, path: str):
+    async def test_wrong_key_or_address_trips_the_breaker_and_fails_the_probe(
+        self, novu: FakeNovu, key: str | None, path: str
+    ):
         gateway = NovuClient(key or novu.api_key, novu.url + path)
         assert gateway.breaker.allows_calls
         [outcome] = await gateway.trigger([ANA], "key-1", 5)
@@ -119,22 +121,22 @@ class TestGateway:
         assert not await gateway.is_available()
         await gateway.aclose()
 
-    async def test_a_look_up_shuts_it_too(self, novu: FakeNovu):
+    async def test_look_up_with_a_wrong_key_trips_the_breaker(self, novu: FakeNovu):
         gateway = NovuClient("wrong", novu.url)
         await gateway.look_up(ANA, 5)
         await gateway.aclose()
         assert not gateway.breaker.allows_calls
 
-    async def test_the_right_key_is_welcome(self, gateway: NovuClient):
+    async def test_probe_succeeds_with_the_right_key(self, gateway: NovuClient):
         assert await gateway.is_available()
 
-    async def test_nobody_there_is_no_welcome(self):
+    async def test_probe_without_a_server_fails(self):
         gateway = NovuClient("key", f"http://127.0.0.1:{free_port()}")
         assert not await gateway.is_available()
         await gateway.aclose()
 
     @pytest.mark.parametrize("setting", ["idempotency_store_down", "unknown workflow"])
-    async def test_what_concerns_one_row_or_passes_leaves_it_open(
+    async def test_error_of_one_row_or_a_passing_one_does_not_trip_the_breaker(
         self, gateway: NovuClient, novu: FakeNovu, setting: str
     ):
         await novu.configure(idempotency_store_down=setting == "idempotency_store_down")

@@ -55,8 +55,8 @@ async def actions(outbox_fixture: OutboxFixture) -> list[Any]:
     )
 
 
-class TestSendingAgain:
-    async def test_a_row_that_was_sent_again_since_the_preview_is_left_alone(
+class TestResend:
+    async def test_row_resent_since_the_preview_is_not_resent(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         row = await ended(outbox_fixture, RecipientState.ACCEPTED)
@@ -68,7 +68,7 @@ class TestSendingAgain:
         assert await outbox_fixture.status(row.id) == "SENT", "as the preview showed it"
         assert await desk.resend(preview) == []
 
-    async def test_a_dead_letter_is_a_new_sending_to_everybody(
+    async def test_resent_dead_letter_is_a_new_generation_for_all_recipients(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         row = await ended(outbox_fixture, RecipientState.REFUSED)
@@ -79,7 +79,7 @@ class TestSendingAgain:
         assert ids_of(await outbox_fixture.claim()) == [row.id]
         assert (await outbox_fixture.head(row.id))["generation"] == 2
 
-    async def test_every_batch_is_in_the_books_with_who_and_what_was(
+    async def test_every_batch_is_recorded_with_its_operator_and_old_values(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         failed, sent = (
@@ -93,7 +93,7 @@ class TestSendingAgain:
         assert await desk.resend([]) == []
         assert len(await actions(outbox_fixture)) == 1, "what changes nothing is no action"
 
-    async def test_a_row_that_changed_since_the_preview_is_left_alone(
+    async def test_row_changed_since_the_preview_is_not_resent(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         row = await ended(outbox_fixture, RecipientState.REFUSED)
@@ -103,7 +103,7 @@ class TestSendingAgain:
         assert await outbox_fixture.status(row.id) == "SENT"
         assert await actions(outbox_fixture) == []
 
-    async def test_a_locked_row_is_left_out_and_the_others_are_done(
+    async def test_locked_row_is_skipped_and_the_others_are_resent(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         first, second = (
@@ -116,7 +116,7 @@ class TestSendingAgain:
             assert await desk.resend(seen) == [second.id]
         assert await desk.resend(seen) == [first.id]
 
-    async def test_a_retraction_that_nobody_noticed_is_not_swept_away(
+    async def test_undetected_retraction_is_not_overwritten_by_a_resend(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         row = await ended(outbox_fixture, RecipientState.ACCEPTED)
@@ -128,7 +128,9 @@ class TestSendingAgain:
         await outbox_fixture.outbox.detect_retracted(10)
         assert await desk.resend(await desk.preview(RowFilter(ids=(row.id,)))) == [row.id]
 
-    async def test_it_rings_as_an_applications_update_does(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
+    async def test_resend_sends_a_notify_like_an_application(
+        self, outbox_fixture: OutboxFixture, desk: OperatorQueries
+    ):
         row = await ended(outbox_fixture, RecipientState.REFUSED)
         async with await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as listener:
             await listener.execute("listen dispatcher")
@@ -136,7 +138,7 @@ class TestSendingAgain:
             heard = [notify.channel async for notify in listener.notifies(timeout=20, stop_after=1)]
         assert heard == ["dispatcher"]
 
-    async def test_the_preview_knows_who_gets_it_again_and_what_waits(
+    async def test_preview_names_repeated_recipients_and_waiting_rows(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         sent = await ended(outbox_fixture, RecipientState.ACCEPTED, recipients=[uuid4(), uuid4()])
@@ -153,8 +155,8 @@ class TestSendingAgain:
         assert (second.id, second.unknown, second.retry_waits, second.closed) == (unknown.id, 1, True, True)
 
 
-class TestTakingBack:
-    async def test_what_was_sent_is_taken_back_and_what_was_not_never_is_sent(
+class TestRetract:
+    async def test_retract_cancels_sent_rows_and_stops_unsent_ones(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         sent = await ended(outbox_fixture, RecipientState.ACCEPTED)
@@ -166,7 +168,7 @@ class TestTakingBack:
         reasons = "select distinct retraction_reason, retracted_at is not null from notify.ent_notification"
         assert await outbox_fixture.rows(reasons) == [("wrong lift", True)]
 
-    async def test_a_row_in_work_is_retracted_and_its_run_sends_nothing_more(
+    async def test_row_in_processing_is_retracted_and_its_run_stops_sending(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         row = await outbox_fixture.held()
@@ -176,8 +178,8 @@ class TestTakingBack:
         assert await outbox_fixture.status(row.id) == "RETRACTED"
 
 
-class TestLooking:
-    async def test_filters_find_what_they_say(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
+class TestReads:
+    async def test_filters_select_the_described_rows(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
         ours = uuid4()
         failed = await ended(outbox_fixture, RecipientState.REFUSED, enterprise_id=ours)
         sent = await ended(outbox_fixture, RecipientState.ACCEPTED)
@@ -204,9 +206,7 @@ class TestLooking:
         }
         assert found == {name: ids for name, (_, ids) in wanted.items()}
 
-    async def test_pages_follow_each_other_without_gap_and_overlap(
-        self, outbox_fixture: OutboxFixture, desk: OperatorQueries
-    ):
+    async def test_pages_have_no_gap_and_no_overlap(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
         ids = await outbox_fixture.many(7)
         first = [row["id"] for row in await desk.list_rows(RowFilter(), 3)]
         await outbox_fixture.many(2)
@@ -227,7 +227,7 @@ class TestLooking:
             {"notification_workflow_id": None},
         ],
     )
-    async def test_a_row_is_shown_whatever_it_holds(
+    async def test_row_with_any_content_is_shown(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries, odd: dict[str, Any]
     ):
         row = await outbox_fixture.notify(**odd)
@@ -239,7 +239,7 @@ class TestLooking:
         assert [each["id"] for each in await desk.recent_changes(RowFilter(), [])] == [row]
         assert await desk.count_by_status()
 
-    async def test_show_knows_recipients_and_what_holds_the_row(
+    async def test_show_returns_recipients_and_the_reason_a_row_waits(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
@@ -252,7 +252,7 @@ class TestLooking:
         assert ([each["state"] for each in recipients], total) == (["sending"], 2)
         assert await desk.find_row(10**12) is None
 
-    async def test_what_happens_next_is_said_of_every_row(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
+    async def test_next_event_is_given_for_every_row(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
         dead, waiting = (
             await ended(outbox_fixture, RecipientState.REFUSED),
             await ended(outbox_fixture, RecipientState.REFUSED, timedelta(hours=1)),
@@ -282,9 +282,7 @@ class TestLooking:
         said = {row: next_step(found) for row in sentences if (found := await desk.find_row(row))}
         assert {row: sentence for row, sentence in sentences.items() if sentence not in said[row]} == {}, said
 
-    async def test_counts_are_exact_or_say_that_they_are_not(
-        self, outbox_fixture: OutboxFixture, desk: OperatorQueries
-    ):
+    async def test_counts_are_exact_or_marked_as_estimates(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
         await ended(outbox_fixture, RecipientState.ACCEPTED)
         await outbox_fixture.notify(created_at="2020-01-01", scheduled_for="2999-01-01")
         await outbox_fixture.notify(publish_status="DRAFT")
@@ -295,7 +293,7 @@ class TestLooking:
         assert (found["due"], found["scheduled"]) == (2, 1)
         assert found["oldest_due_seconds"] > 86_400
 
-    async def test_a_table_too_large_to_be_counted_is_estimated(
+    async def test_count_of_a_too_large_table_is_an_estimate(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         await outbox_fixture.rows(
@@ -311,7 +309,7 @@ class TestLooking:
         assert found["counts"]["SENT"] == pytest.approx(15_000, rel=0.2)
         assert found["counts"]["FAILED"] == pytest.approx(5_000, rel=0.2)
 
-    async def test_health_knows_nodes_triggers_and_what_waits(
+    async def test_health_returns_nodes_triggers_and_waiting_rows(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         await outbox_fixture.outbox.heartbeat(role="all", host="h", version="1", mode="EVENT")
@@ -329,8 +327,8 @@ class TestLooking:
         assert "dispatcher_insert" not in (await desk.read_health())["triggers"]
 
 
-class TestWatching:
-    async def test_each_change_is_told_once_with_what_it_was(
+class TestChangeTracker:
+    async def test_tail_reports_each_change_once_with_the_old_status(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         old = await ended(outbox_fixture, RecipientState.ACCEPTED)
@@ -352,7 +350,7 @@ class TestWatching:
         assert await news() == [(old.id, "SENT", "RETRACTED")]
         assert await news() == []
 
-    async def test_old_rows_that_come_into_sight_are_no_news(
+    async def test_tail_does_not_report_old_rows_that_enter_its_window(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr("dispatcher.postgres.operator_queries.TAIL_LIMIT", 2)
@@ -371,7 +369,7 @@ class TestWatching:
         )
         assert [row["id"] for row, _ in watch.diff(await desk.recent_changes(RowFilter(), watch.open_ids))] == [old]
 
-    async def test_a_row_that_leaves_the_sight_by_ending_is_told(
+    async def test_tail_reports_a_row_that_ends_outside_its_window(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr("dispatcher.postgres.operator_queries.TAIL_LIMIT", 1)
@@ -382,7 +380,9 @@ class TestWatching:
         told = watch.diff(await desk.recent_changes(RowFilter(), watch.open_ids))
         assert [(row["id"], was, row["status"]) for row, was in told] == [(held.id, "PROCESSING", "SENT")]
 
-    async def test_a_look_costs_the_same_in_a_large_table(self, outbox_fixture: OutboxFixture, desk: OperatorQueries):
+    async def test_tail_query_costs_the_same_in_a_large_table(
+        self, outbox_fixture: OutboxFixture, desk: OperatorQueries
+    ):
         await outbox_fixture.rows(
             "insert into notify.ent_notification (name, publish_status, notification_status, payload, recipients)"
             " select 'n ' || i, 'PUBLISH', 'SENT', '{}', '{}' from generate_series(1, 20000) i"
@@ -404,8 +404,8 @@ class TestWatching:
         assert read < 5_000, "a few blocks for each of them"
 
 
-class TestTrying:
-    async def test_a_test_is_a_row_as_an_application_writes_it(
+class TestSendTest:
+    async def test_send_test_inserts_a_row_like_an_application(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         recipient = uuid4()
@@ -425,7 +425,7 @@ class TestTrying:
         assert await desk.test_progress(trial) is None
         assert [action for _, action, _, _ in await actions(outbox_fixture)] == ["send-test", "send-test cleanup"]
 
-    async def test_a_workflow_of_one_enterprise_decides_whose_it_is(
+    async def test_send_test_takes_the_enterprise_of_its_workflow(
         self, outbox_fixture: OutboxFixture, desk: OperatorQueries
     ):
         ours = uuid4()
@@ -459,7 +459,7 @@ async def as_role(outbox_fixture: OutboxFixture, role: str, *, operator: bool) -
         await outbox_fixture.owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(name))
 
 
-async def test_the_operators_grants_are_enough_and_delete_nothing(outbox_fixture: OutboxFixture):
+async def test_operator_grants_are_enough_and_allow_no_other_delete(outbox_fixture: OutboxFixture):
     async with as_role(outbox_fixture, "desk 'op'", operator=True) as desk:
         row = await ended(outbox_fixture, RecipientState.REFUSED, name="Lift")
         assert [each["name"] for each in await desk.list_rows(RowFilter(), 1)] == ["Lift"]
@@ -480,7 +480,7 @@ async def test_the_operators_grants_are_enough_and_delete_nothing(outbox_fixture
         assert json.loads((await outbox_fixture.rows("select detail from dispatcher.action"))[0][0])["reason"] == "r"
 
 
-async def test_the_role_of_run_may_look_and_change_nothing(outbox_fixture: OutboxFixture):
+async def test_role_of_run_may_read_and_change_nothing(outbox_fixture: OutboxFixture):
     async with as_role(outbox_fixture, "desk run", operator=False) as desk:
         row = await ended(outbox_fixture, RecipientState.REFUSED, name="Lift")
         assert [each["name"] for each in await desk.list_rows(RowFilter(), 1)] == [None]
@@ -498,13 +498,13 @@ async def test_the_role_of_run_may_look_and_change_nothing(outbox_fixture: Outbo
     ("drop schema dispatcher cascade", "run: dispatcher db install"),
     ("alter table notify.ent_notification rename to gone", "does not exist or is no outbox"),
 ])  # fmt: skip
-async def test_what_is_missing_is_named(outbox_fixture: OutboxFixture, damage: str, said: str):
+async def test_missing_objects_are_named(outbox_fixture: OutboxFixture, damage: str, said: str):
     await outbox_fixture.rows(damage)
     with pytest.raises(ConfigurationError, match=said):
         await desk_on(outbox_fixture).prepare()
 
 
-async def test_an_outbox_without_names_and_reasons_will_do(outbox_fixture: OutboxFixture):
+async def test_outbox_without_name_and_reason_columns_works(outbox_fixture: OutboxFixture):
     await outbox_fixture.rows(
         "alter table notify.ent_notification drop column name cascade, drop column retraction_reason"
     )

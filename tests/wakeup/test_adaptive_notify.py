@@ -45,7 +45,7 @@ SIZES = ClaimLimits(limit=100, capacity=10_000, max_single_workflows=10, batch_s
 SCHEDULES_PER_WRITER = 250
 
 
-class Turns:
+class StepLock:
     """Lets the node take one statement at a time."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Turns:
 class SteppedOutbox:
     """The real outbox; before each statement it waits for its turn."""
 
-    def __init__(self, outbox: OutboxStore, turns: Turns) -> None:
+    def __init__(self, outbox: OutboxStore, turns: StepLock) -> None:
         self._outbox = outbox
         self._turns = turns
 
@@ -90,7 +90,7 @@ class SteppedOutbox:
         return stepped
 
 
-class Impatient(AdaptiveNotify):
+class AsleepTooEarly(AdaptiveNotify):
     """A planted bug: falls asleep without waiting for those who may have read "awake"."""
 
     async def mark_asleep_safely(self) -> bool:
@@ -100,7 +100,7 @@ class Impatient(AdaptiveNotify):
 
 
 @dataclass
-class Scene:
+class Schedules:
     """One database with a node, a writer and a sleeper's ear."""
 
     outbox_fixture: OutboxFixture
@@ -113,7 +113,7 @@ class Scene:
         await self.outbox_fixture.rows("delete from notify.ent_notification")
         if kind == "short update":
             await self.outbox_fixture.notify(name="draft", publish_status="DRAFT", notification_workflow_id=None)
-        turns, outbox = Turns(), self.outbox_fixture.outbox
+        turns, outbox = StepLock(), self.outbox_fixture.outbox
         await outbox.mark_awake()
 
         async def drain() -> bool:
@@ -162,19 +162,19 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(outbox_fixture: OutboxFixture) -> AsyncGenerator[Scene]:
+async def scene(outbox_fixture: OutboxFixture) -> AsyncGenerator[Schedules]:
     await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
     async with (
         await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as writer,
         await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as ear,
     ):
         await ear.execute(f"listen {CHANNEL}".encode())
-        yield Scene(outbox_fixture, writer, ear)
+        yield Schedules(outbox_fixture, writer, ear)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
-async def test_no_wake_up_is_lost_while_falling_asleep(outbox_fixture: OutboxFixture, kind: str):
+async def test_wake_up_is_never_lost_while_falling_asleep(outbox_fixture: OutboxFixture, kind: str):
     async with scene(outbox_fixture) as stage:
         lost = [
             seed for seed in range(SCHEDULES_PER_WRITER) if await stage.play(kind, random.Random(seed), AdaptiveNotify)
@@ -182,19 +182,19 @@ async def test_no_wake_up_is_lost_while_falling_asleep(outbox_fixture: OutboxFix
     assert lost == [], "seeds of the schedules that lost a row"
 
 
-def test_there_are_enough_schedules():
+def test_at_least_2000_schedules_are_played():
     assert len(WRITERS) * SCHEDULES_PER_WRITER >= 2000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["long", "two-phase"])
-async def test_a_version_without_the_wait_is_caught(outbox_fixture: OutboxFixture, kind: str):
+async def test_planted_missing_wait_is_detected(outbox_fixture: OutboxFixture, kind: str):
     async with scene(outbox_fixture) as stage:
-        lost = [seed for seed in range(100) if await stage.play(kind, random.Random(seed), Impatient)]
+        lost = [seed for seed in range(100) if await stage.play(kind, random.Random(seed), AsleepTooEarly)]
     assert lost
 
 
-async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(outbox_fixture: OutboxFixture):
+async def test_asleep_node_gets_a_notify_and_an_awake_one_does_not(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
         await outbox_fixture.outbox.mark_awake()
         await stage.writer.execute(INSERT)
@@ -204,7 +204,7 @@ async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(outbox_fixture: O
         assert await stage.heard()
 
 
-class CutOffOnce:
+class OutboxCutOffOnce:
     """The real outbox; the first look at the newest transaction finds no server."""
 
     def __init__(self, outbox: OutboxStore) -> None:
@@ -231,9 +231,11 @@ def door_to(outbox: Any, wake: WakeUp) -> Claimer:
     return Claimer(outbox, nobody, wake, CircuitBreaker(welcome), lease=LEASE, batch_size=100, adaptive=True)
 
 
-async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_rung(outbox_fixture: OutboxFixture):
+async def test_node_disconnected_while_falling_asleep_falls_asleep_later_without_a_notify(
+    outbox_fixture: OutboxFixture,
+):
     await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(outbox_fixture.outbox), WakeUp()
+    outbox, wake = OutboxCutOffOnce(outbox_fixture.outbox), WakeUp()
     wake.set()  # rung while its claim ran
     door = door_to(outbox, wake)
     with pytest.raises(psycopg.OperationalError):
@@ -244,7 +246,7 @@ async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_r
     assert outbox.cuts == 2, "whoever read that it was awake was waited for"
 
 
-async def test_a_node_falls_asleep_although_it_was_rung_before(outbox_fixture: OutboxFixture):
+async def test_node_falls_asleep_after_an_earlier_notify(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
         wake = WakeUp()
         wake.set()
@@ -254,15 +256,15 @@ async def test_a_node_falls_asleep_although_it_was_rung_before(outbox_fixture: O
         assert await stage.heard()
 
 
-async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(outbox_fixture: OutboxFixture):
+async def test_node_with_one_notify_does_not_suppress_notify(outbox_fixture: OutboxFixture):
     await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(outbox_fixture.outbox), WakeUp()
+    outbox, wake = OutboxCutOffOnce(outbox_fixture.outbox), WakeUp()
     door = door_to(outbox, wake)
     await door.run_once()
     assert outbox.cuts == 0, "one ring, one look: it never said that it is up"
 
 
-async def test_the_word_of_a_dead_node_is_believed_for_two_seconds_only(outbox_fixture: OutboxFixture):
+async def test_dead_nodes_awake_mark_expires_after_two_seconds(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
         await outbox_fixture.outbox.mark_awake()
         left = await outbox_fixture.value(
@@ -274,7 +276,7 @@ async def test_the_word_of_a_dead_node_is_believed_for_two_seconds_only(outbox_f
         assert await stage.heard()
 
 
-async def test_a_producer_without_any_right_on_our_schema_is_served(outbox_fixture: OutboxFixture):
+async def test_producer_without_rights_on_our_schema_sends_a_notify(outbox_fixture: OutboxFixture):
     role = "producer_without_rights"
     await outbox_fixture.rows(
         f"do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role}; end if;"
@@ -292,7 +294,7 @@ async def test_a_producer_without_any_right_on_our_schema_is_served(outbox_fixtu
         assert not await stage.heard()
 
 
-async def test_a_broken_node_table_rings_instead_of_raising(outbox_fixture: OutboxFixture):
+async def test_trigger_sends_notify_without_the_node_table(outbox_fixture: OutboxFixture):
     async with scene(outbox_fixture) as stage:
         await outbox_fixture.outbox.mark_awake()
         await outbox_fixture.rows("alter table dispatcher.node rename to elsewhere")

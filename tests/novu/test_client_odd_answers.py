@@ -45,7 +45,7 @@ ODD = {
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", ODD)
-async def test_an_odd_answer_is_an_outcome_without_acceptance(name: str, count: int):
+async def test_odd_answer_is_never_acceptance(name: str, count: int):
     async with answering(ODD[name]) as server:
         gateway = NovuClient("secret", server.url)
         outcomes = await gateway.trigger(EVENTS[:count], "key-1", 5)
@@ -63,7 +63,7 @@ async def test_an_odd_answer_is_an_outcome_without_acceptance(name: str, count: 
     assert len(server.requests) == 1  # the SDK repeats nothing
 
 
-async def test_an_answer_in_another_wrapping_is_still_read():
+async def test_answer_in_another_envelope_is_read():
     packed = gzip.compress(PROCESSED)
     for raw in (
         reply("200 OK", PROCESSED),
@@ -79,7 +79,7 @@ async def test_an_answer_in_another_wrapping_is_still_read():
 
 
 @pytest.mark.parametrize("trickle", [b"", b"HTTP/1.1 201 Created\r\n", reply("201 Created", PROCESSED)[:-5]])
-async def test_an_answer_that_never_ends_is_unknown_in_time(trickle: bytes):
+async def test_endless_answer_is_unknown_after_the_timeout(trickle: bytes):
     async with answering(trickle, hang=True) as server:
         gateway = NovuClient("secret", server.url)
         [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 0.3)
@@ -87,7 +87,7 @@ async def test_an_answer_that_never_ends_is_unknown_in_time(trickle: bytes):
     assert (outcome.answer_class, outcome.code) == (AnswerClass.UNKNOWN, "timeout")
 
 
-async def test_a_redirect_is_not_followed_with_our_key():
+async def test_trigger_does_not_follow_a_redirect_with_our_key():
     async with answering(reply("201 Created", PROCESSED)) as thief:
         redirect = reply("307 Temporary Redirect", b"", f"location: {thief.url}/v1/events/trigger")
         async with answering(redirect) as server:
@@ -100,7 +100,7 @@ async def test_a_redirect_is_not_followed_with_our_key():
     assert thief.requests == []
 
 
-async def test_the_environments_proxy_and_credentials_are_not_used(
+async def test_proxy_and_credentials_of_the_environment_are_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ):
     netrc = tmp_path_factory.mktemp("home") / "netrc"
@@ -121,7 +121,7 @@ async def test_the_environments_proxy_and_credentials_are_not_used(
     assert "authorization: apikey secret" in request.lower()
 
 
-async def test_a_lost_connection_is_told_from_one_that_never_was():
+async def test_lost_connection_differs_from_a_refused_one():
     async with answering(b"") as server:
         gateway = NovuClient("secret", server.url)
         [lost] = await gateway.trigger(EVENTS[:1], "key-1", 5)

@@ -9,7 +9,7 @@ from dispatcher.models.notification import RecipientState
 from tests.support.outbox_fixture import CLOSED, NOT_OURS, OutboxFixture, calls_of, members_of, stale
 
 
-async def test_it_writes_each_call_down_and_permits_it(outbox_fixture: OutboxFixture):
+async def test_each_call_is_recorded_and_allowed(outbox_fixture: OutboxFixture):
     names = [str(uuid4()) for _ in range(3)]
     row = await outbox_fixture.held(recipients=names)
     single, bulk = Call(tuple(members_of(row)[:1])), Call(tuple(members_of(row)[1:]))
@@ -25,7 +25,7 @@ async def test_it_writes_each_call_down_and_permits_it(outbox_fixture: OutboxFix
         assert entry["first_called_at"] <= entry["last_called_at"]
 
 
-async def test_a_repetition_counts_and_remembers_the_first(outbox_fixture: OutboxFixture):
+async def test_repeated_call_counts_and_keeps_the_first_time(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.held()
     await outbox_fixture.outbox.record_calls(calls_of(row))
     [first] = await outbox_fixture.entries(row.id)
@@ -36,7 +36,7 @@ async def test_a_repetition_counts_and_remembers_the_first(outbox_fixture: Outbo
     assert again["first_called_at"] == first["first_called_at"] < again["last_called_at"]
 
 
-async def test_it_refuses_who_was_shut_out(outbox_fixture: OutboxFixture):
+async def test_call_of_a_fenced_out_run_is_refused(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.held()
     before = await outbox_fixture.snapshot()
     assert await outbox_fixture.outbox.record_calls(calls_of(stale(row))) == set()
@@ -44,21 +44,21 @@ async def test_it_refuses_who_was_shut_out(outbox_fixture: OutboxFixture):
 
 
 @pytest.mark.parametrize("kind", {**CLOSED, **NOT_OURS})
-async def test_it_refuses_a_row_that_was_closed_at_the_last_moment(outbox_fixture: OutboxFixture, kind: str):
+async def test_call_for_a_row_that_became_ineligible_is_refused(outbox_fixture: OutboxFixture, kind: str):
     row, other = await outbox_fixture.held(), await outbox_fixture.held()
     await outbox_fixture.change(row.id, **{**CLOSED, **NOT_OURS}[kind])
     assert await outbox_fixture.outbox.record_calls(calls_of(row, other)) == {(other.id, other.recipients[0].id)}
     assert await outbox_fixture.entries(row.id) == []
 
 
-async def test_it_refuses_a_row_that_was_handed_back(outbox_fixture: OutboxFixture):
+async def test_call_for_a_released_row_is_refused(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.held()
     await outbox_fixture.outbox.release([row])
     assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
 
 
 @pytest.mark.parametrize("state", [RecipientState.ACCEPTED, RecipientState.REFUSED, RecipientState.CANCELLED])
-async def test_a_settled_recipient_never_goes_back_to_sending(outbox_fixture: OutboxFixture, state: RecipientState):
+async def test_settled_recipient_never_goes_back_to_sending(outbox_fixture: OutboxFixture, state: RecipientState):
     row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state, row.recipients[1].state = state, RecipientState.UNKNOWN
@@ -67,7 +67,7 @@ async def test_a_settled_recipient_never_goes_back_to_sending(outbox_fixture: Ou
     assert [entry["state"] for entry in await outbox_fixture.entries(row.id)] == [state, "sending"]
 
 
-async def test_a_crowd_is_written_down_at_once(outbox_fixture: OutboxFixture):
+async def test_many_calls_are_recorded_in_one_statement(outbox_fixture: OutboxFixture):
     names = [str(uuid4()) for _ in range(3000)]
     row = await outbox_fixture.held(recipients=names)
     assert len(await outbox_fixture.outbox.record_calls(calls_of(row))) == 3000
@@ -77,5 +77,5 @@ async def test_a_crowd_is_written_down_at_once(outbox_fixture: OutboxFixture):
     assert (details["successCount"], details["totalRecipients"], len(details["results"])) == (3000, 3000, 1000)
 
 
-async def test_nothing_to_send_is_nothing(outbox_fixture: OutboxFixture):
+async def test_no_calls_record_nothing(outbox_fixture: OutboxFixture):
     assert await outbox_fixture.outbox.record_calls([]) == set()

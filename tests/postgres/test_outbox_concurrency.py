@@ -15,7 +15,7 @@ from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, late, members_of
 
 
-async def test_claims_at_the_same_moment_never_share_a_row(outbox_fixture: OutboxFixture):
+async def test_concurrent_claims_never_share_a_row(outbox_fixture: OutboxFixture):
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
     for _ in range(40):
         await outbox_fixture.rows("truncate dispatcher.delivery")
@@ -31,7 +31,7 @@ async def test_claims_at_the_same_moment_never_share_a_row(outbox_fixture: Outbo
         } == ({"here": 0} | owners)
 
 
-async def test_claims_of_retries_at_the_same_moment_never_share_a_row(outbox_fixture: OutboxFixture):
+async def test_concurrent_claims_of_retries_never_share_a_row(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(30)
     await outbox_fixture.claim(solo_max=0)
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
@@ -66,7 +66,7 @@ GUARDED: dict[str, Callable[[OutboxFixture, Notification], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("name", GUARDED)
-async def test_a_statement_that_waited_for_its_row_looks_at_the_fence_again(outbox_fixture: OutboxFixture, name: str):
+async def test_statement_that_waited_for_a_lock_checks_the_fence_again(outbox_fixture: OutboxFixture, name: str):
     row = await outbox_fixture.held()
     async with await psycopg.AsyncConnection.connect(outbox_fixture.url) as taker:
         await taker.execute("update dispatcher.delivery set fence = fence + 1")
@@ -81,7 +81,7 @@ async def test_a_statement_that_waited_for_its_row_looks_at_the_fence_again(outb
     assert after == before
 
 
-async def test_a_take_that_waited_for_its_row_sees_that_it_is_settled(outbox_fixture: OutboxFixture):
+async def test_acquire_that_waited_for_a_lock_skips_a_settled_row(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.held()
     async with await psycopg.AsyncConnection.connect(outbox_fixture.url) as settler:
         await settler.execute("update dispatcher.delivery set settled_at = now()")
@@ -91,7 +91,7 @@ async def test_a_take_that_waited_for_its_row_sees_that_it_is_settled(outbox_fix
         assert await take == []
 
 
-async def test_statements_on_the_same_rows_never_wait_in_a_circle(outbox_fixture: OutboxFixture):
+async def test_statements_on_the_same_rows_never_deadlock(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(40)
     [start] = (await outbox_fixture.claim()).starts
     rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
@@ -123,7 +123,7 @@ async def test_statements_on_the_same_rows_never_wait_in_a_circle(outbox_fixture
     assert heads == [(40, 202, 202)]
 
 
-async def test_an_owner_who_sets_a_row_back_while_it_is_settled_makes_nobody_wait_in_a_circle(
+async def test_owners_reset_during_a_settle_never_deadlocks(
     outbox_fixture: OutboxFixture,
 ):
     """The settle has looked at the row and waits for its head; meanwhile it becomes PENDING and a claim takes it."""
@@ -147,7 +147,7 @@ async def test_an_owner_who_sets_a_row_back_while_it_is_settled_makes_nobody_wai
         await asyncio.gather(settle, other)
 
 
-async def test_whole_runs_beside_each_other_lose_nothing_and_send_each_row_once(outbox_fixture: OutboxFixture):
+async def test_concurrent_runs_lose_no_row_and_send_each_once(outbox_fixture: OutboxFixture):
     """Four nodes claim, take, send and settle or let go at random until all is done."""
     ids = await outbox_fixture.many(150)
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]

@@ -18,7 +18,7 @@ async def trigger(api: httpx.AsyncClient, workflow: str) -> None:
     assert (await api.post("/v1/events/trigger", json=event)).status_code == 201
 
 
-async def test_a_cancelled_delay_and_removed_messages_are_told(api: httpx.AsyncClient, novu: Novu, standin: FakeNovu):
+async def test_cancelled_delays_and_removed_messages_are_listed(api: httpx.AsyncClient, novu: Novu, standin: FakeNovu):
     await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await trigger(api, "delayed")
     await standin.drained()
@@ -29,7 +29,7 @@ async def test_a_cancelled_delay_and_removed_messages_are_told(api: httpx.AsyncC
     assert await taken_back(standin) == [(1, 2)]
 
 
-async def test_what_comes_too_early_or_twice_takes_nothing_back(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_cancel_too_early_or_twice_cancels_nothing(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.configure(worker_paused=True)
     await trigger(api, "default-in-app")
     assert (await api.delete("/v1/events/trigger/t-1")).json() == {"data": False}
@@ -42,7 +42,7 @@ async def test_what_comes_too_early_or_twice_takes_nothing_back(api: httpx.Async
     assert await taken_back(standin) == [(1, 1)]
 
 
-async def test_a_rule_may_mean_one_method_alone(api: httpx.AsyncClient, standin: FakeNovu):
+async def test_rule_can_match_one_method(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("status", method="DELETE", status=503)
     await trigger(api, "default-in-app")
     await standin.drained()
