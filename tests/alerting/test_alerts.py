@@ -79,7 +79,7 @@ async def test_f161_ten_thousand_equal_errors_make_few_alerts_and_all_are_counte
             except RuntimeError:
                 log.exception("dispatch_failed")
             log.warning("dead_letter", notification_id=number, cause=f"recipients: {number} are too many")
-    bugs, dead = kent.told("dispatch_failed"), kent.told("dead_letter")
+    bugs, dead = kent.events_of("dispatch_failed"), kent.events_of("dead_letter")
     assert BURST <= len(bugs) <= 10
     assert BURST <= len(dead) <= 10
     assert counted(bugs) == counted(dead) == 10_000
@@ -93,7 +93,7 @@ async def test_suppressed_alerts_are_sent_after_a_sweep(kent: Kent, monkeypatch:
         monkeypatch.setattr(alerts, "REFILL_SECONDS", 1e-9)
         alerts.flush_counts(well=False)
         log.warning("dead_letter", notification_id=100, cause="http_400")
-    told = kent.told("dead_letter")
+    told = kent.events_of("dead_letter")
     assert len(told) == BURST + 2
     assert counted(told) == 101
 
@@ -115,10 +115,10 @@ async def test_fingerprint_depends_on_the_event_and_not_on_the_row(kent: Kent):
             log.warning("dead_letter", notification_id=number, cause=f"payload takes {number} bytes")
         for cause in ("http_400", "http_422"):
             log.warning("dead_letter", notification_id=3, cause=cause)
-    prints = [tuple(event["fingerprint"]) for event in kent.told("dead_letter")]
+    prints = [tuple(event["fingerprint"]) for event in kent.events_of("dead_letter")]
     assert len(prints) == 6
     assert len(set(prints)) == 4
-    assert kent.told("dead_letter")[0]["contexts"]["dispatcher"]["notification_id"] == 1
+    assert kent.events_of("dead_letter")[0]["contexts"]["dispatcher"]["notification_id"] == 1
 
 
 async def test_outage_makes_one_alert_and_its_end_another_without_log_lines_between(kent: Kent):
@@ -172,7 +172,7 @@ async def test_s09_alert_has_no_content_of_a_notification_and_no_secret(kent: Ke
         )
         log.warning("dead_letter", notification_id=1, cause="http_400", reason=PAYLOAD, recipient=PAYLOAD)
     assert kent.kinds == ["activity_failed", "library", "outage_began", "outage_began", "dead_letter"]
-    [bug] = kent.told("activity_failed")
+    [bug] = kent.events_of("activity_failed")
     [inner, outer] = bug["exception"]["values"]
     assert (inner["type"], outer["type"]) == ("ValueError", "RuntimeError")
     assert outer["stacktrace"]["frames"][-1]["function"] == "fails"
@@ -211,7 +211,7 @@ async def test_error_that_ends_the_process_is_reported_with_text_only_if_it_is_o
         with pytest.raises(type(error)):
             async with telling(kent):
                 raise error
-    ours, other = kent.told("ended")
+    ours, other = kent.events_of("ended")
     assert (ours["level"], ours["exception"]["values"][-1]["value"]) == ("fatal", "TEMPORAL_ADDRESS: nobody there")
     assert other["fingerprint"][:2] == ["ended", "KeyError"]
     assert PAYLOAD not in kent.received

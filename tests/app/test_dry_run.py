@@ -18,14 +18,14 @@ from tests.support.outbox_fixture import OutboxFixture
 TOOK = 0.05
 
 
-def shadow_of(outbox_fixture: OutboxFixture, kind: type[DryRun] = DryRun) -> Any:
+def dry_run_of(outbox_fixture: OutboxFixture, kind: type[DryRun] = DryRun) -> Any:
     return kind(outbox_fixture.pool, Settings(database_url=SecretStr(outbox_fixture.url)))
 
 
 async def plan_of(outbox_fixture: OutboxFixture) -> str:
     """Return how PostgreSQL looks for due rows."""
-    shadow = shadow_of(outbox_fixture)
-    lines = await shadow._read(b"explain " + shadow._due, **shadow._limits)
+    dry_run = dry_run_of(outbox_fixture)
+    lines = await dry_run._read(b"explain " + dry_run._due, **dry_run._limits)
     return "\n".join(line["QUERY PLAN"] for line in lines)
 
 
@@ -56,13 +56,13 @@ async def test_dry_run_without_indexes_scans_the_table_once(outbox_fixture: Outb
 
 async def test_dry_run_cannot_write(outbox_fixture: OutboxFixture):
     with pytest.raises(ReadOnlySqlTransaction):
-        await shadow_of(outbox_fixture)._read(b"delete from notify.ent_notification returning id")
+        await dry_run_of(outbox_fixture)._read(b"delete from notify.ent_notification returning id")
 
 
 async def test_dry_run_returns_the_servers_time(outbox_fixture: OutboxFixture):
     async with outbox_fixture.owner.transaction():
         await outbox_fixture.rows("lock table notify.ent_notification")
-        looking = asyncio.create_task(shadow_of(outbox_fixture).run_once())
+        looking = asyncio.create_task(dry_run_of(outbox_fixture).run_once())
         await asyncio.sleep(TOOK)
         assert not looking.done()
     assert await looking > TOOK / 2
@@ -89,16 +89,16 @@ class SlowDryRun(DryRun):
 async def test_dry_run_takes_a_twentieth_of_the_time_and_retries_a_lost_database(
     outbox_fixture: OutboxFixture, error: Exception | None
 ):
-    shadow, wake = shadow_of(outbox_fixture, SlowDryRun), WakeUp()
-    shadow.error = error
-    task = asyncio.create_task(shadow.run(wake))
+    dry_run, wake = dry_run_of(outbox_fixture, SlowDryRun), WakeUp()
+    dry_run.error = error
+    task = asyncio.create_task(dry_run.run(wake))
     async with asyncio.timeout(20):
-        while len(shadow.looks) < 2:
+        while len(dry_run.looks) < 2:
             wake.notify("notify")
             await asyncio.sleep(0.01)
     task.cancel()
     health.report_ok("postgres")
-    between = shadow.looks[1] - shadow.looks[0]
+    between = dry_run.looks[1] - dry_run.looks[0]
     if type(error) is OperationalError:
         assert between < SHARE * TOOK
     else:

@@ -91,7 +91,7 @@ async def hostile(outbox_fixture: OutboxFixture) -> int:
 
 
 async def failed(outbox_fixture: OutboxFixture, wait: timedelta | None = None, **columns: Any) -> int:
-    row = await outbox_fixture.held(**columns)
+    row = await outbox_fixture.acquired(**columns)
     await outbox_fixture.settle(row, RecipientState.REFUSED, wait)
     return row.id
 
@@ -139,7 +139,7 @@ class TestReadCommands:
         assert re.search(rf"{row} +FAILED +20", screen)
 
     async def test_show_prints_the_row_and_its_recipients(self, outbox_fixture: OutboxFixture):
-        held = await outbox_fixture.held()
+        held = await outbox_fixture.acquired()
         await outbox_fixture.outbox.record_calls(calls_of(held))
         shown = json.loads(run(outbox_fixture, "show", str(held.id), "--json").stdout)
         assert shown["next"].startswith("here works on it")
@@ -170,7 +170,7 @@ class TestReadCommands:
         process = start(outbox_fixture, tmp_path, "tail", "--json")
         try:
             await eventually(lambda: "following" in (tmp_path / "words").read_text(), "following", 60)
-            row = await outbox_fixture.held()
+            row = await outbox_fixture.acquired()
             await eventually(lambda: "PROCESSING" in (tmp_path / "out").read_text(), "PROCESSING", 60)
             await outbox_fixture.settle(row, RecipientState.ACCEPTED)
             await eventually(lambda: "SENT" in (tmp_path / "out").read_text(), "SENT", 60)
@@ -206,7 +206,7 @@ class TestChangeCommands:
         assert await outbox_fixture.status(row) == "PENDING"
 
     async def test_dry_run_prints_the_same_and_changes_nothing(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+        row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         before = await outbox_fixture.snapshot()
         done = run(outbox_fixture, "retry", "--status", "SENT", "--dry-run")
@@ -218,7 +218,7 @@ class TestChangeCommands:
         assert await outbox_fixture.rows("select from dispatcher.action") == []
 
     async def test_filters_alone_never_change_delivered_rows(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         waiting, dead = await outbox_fixture.notify(), await failed(outbox_fixture)
         assert run(outbox_fixture, "retry", "--since", "1h", "--yes").returncode == 0
@@ -235,7 +235,7 @@ class TestChangeCommands:
         assert reasons == [("wrong",)]
 
     async def test_impossible_change_is_refused_with_a_remedy(self, outbox_fixture: OutboxFixture):
-        held, good = await outbox_fixture.held(), await failed(outbox_fixture)
+        held, good = await outbox_fixture.acquired(), await failed(outbox_fixture)
         retracted, pending, gone = (
             await outbox_fixture.notify(notification_status="RETRACTED"),
             await outbox_fixture.notify(),
@@ -309,7 +309,7 @@ class TestRefusals:
         await outbox_fixture.rows("drop owned by nobody; drop role nobody")
 
     async def test_dry_run_of_sweep_prints_its_result(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.expire(row.id)
         await outbox_fixture.notify(notification_status="PROCESSING")
         await outbox_fixture.notify()

@@ -53,18 +53,18 @@ def port() -> Iterator[FakePort]:
         thread.join()
 
 
-def asked(tmp_path: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run_worker(tmp_path: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return run_dispatcher("worker", *words, cwd=tmp_path, environment={"XDG_STATE_HOME": str(tmp_path), **settings})
 
 
 def test_token_is_read_from_the_env_file_and_sent_where_needed(tmp_path: Path, port: FakePort):
     file = tmp_path / "worker.env"
     file.write_text(f"DISPATCHER_HTTP_TOKEN={TOKEN}\nDISPATCHER_HTTP_PORT={port.server_port}\n")
-    done = asked(tmp_path, "health", "--json", "--env-file", str(file))
+    done = run_worker(tmp_path, "health", "--json", "--env-file", str(file))
     assert (done.returncode, json.loads(done.stdout)["/readyz"]) == (0, {}), done.stderr
     right = f"Bearer {TOKEN}"
     assert port.shown == {"/health": None, "/readyz": None, "/health/subscriptions": right, "/health/detailed": right}
-    assert asked(tmp_path, "status", "--env-file", str(file)).returncode == 0
+    assert run_worker(tmp_path, "status", "--env-file", str(file)).returncode == 0
     assert port.shown["/health"] is None
 
 
@@ -74,19 +74,19 @@ def test_answer_of_another_program_is_one_line_and_exit_1(
     tmp_path: Path, port: FakePort, answer: bytes, words: tuple[str, ...]
 ):
     port.answer = answer
-    done = asked(tmp_path, *words, DISPATCHER_HTTP_PORT=str(port.server_port))
+    done = run_worker(tmp_path, *words, DISPATCHER_HTTP_PORT=str(port.server_port))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "is no answer of a dispatcher" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["status", "health"])
 def test_missing_env_file_is_wrong_usage(tmp_path: Path, word: str):
-    done = asked(tmp_path, word, "--env-file", "missing.env")
+    done = run_worker(tmp_path, word, "--env-file", "missing.env")
     assert (done.returncode, "missing.env does not exist" in done.stderr) == (2, True)
 
 
 def test_status_exits_1_without_an_answer(tmp_path: Path):
-    done = asked(tmp_path, "status", "--json", DISPATCHER_HTTP_PORT=str(free_port()))
+    done = run_worker(tmp_path, "status", "--json", DISPATCHER_HTTP_PORT=str(free_port()))
     assert (done.returncode, json.loads(done.stdout)["health"]) == (1, None)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dispatcher.decisions.identity import body_hash, transaction_id
 from dispatcher.decisions.validation import MAX_BYTES, MAX_RECIPIENTS, parse_row
 from dispatcher.models.notification import Notification, RecipientState
-from tests.decisions.sample_rows import taken_row
+from tests.decisions.sample_rows import acquired_row
 
 DEEP = '{"a":' * 6000 + "1" + "}" * 6000
 LONG = '{"n": ' + "7" * 5000 + "}"
@@ -19,12 +19,12 @@ LONG = '{"n": ' + "7" * 5000 + "}"
 
 def notification(**columns: Any) -> Notification:
     """Return what a row becomes."""
-    return parse_row(taken_row(**columns)).notification
+    return parse_row(acquired_row(**columns)).notification
 
 
 def test_valid_row_is_read_unchanged():
     taken = parse_row(
-        taken_row(fence=9, attempts=2, generation=3, since_first_claim=timedelta(minutes=4), eligible=False)
+        acquired_row(fence=9, attempts=2, generation=3, since_first_claim=timedelta(minutes=4), eligible=False)
     )
     row = taken.notification
     assert taken.eligible is False

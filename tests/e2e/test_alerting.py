@@ -31,11 +31,11 @@ def kent(tmp_path: Path) -> Iterator[Kent]:
         yield kent
 
 
-async def told(kent: Kent, kind: str, times: int = 1, within: float = 30) -> None:
+async def wait_for_alerts(kent: Kent, kind: str, times: int = 1, within: float = 30) -> None:
     """Wait for alerts of a kind."""
 
     async def there() -> bool:
-        return len(kent.told(kind)) >= times
+        return len(kent.events_of(kind)) >= times
 
     await eventually(there, f"{times} {kind} in Sentry", within)
 
@@ -44,9 +44,9 @@ async def logged(process: Process, word: str) -> None:
     """Wait for a word in the log."""
 
     async def there() -> bool:
-        return word in process.words()
+        return word in process.read_log()
 
-    await eventually(there, f"{word}; log:\n{process.words()[-2000:]}")
+    await eventually(there, f"{word}; log:\n{process.read_log()[-2000:]}")
 
 
 async def tried_again(process: Process) -> None:
@@ -67,15 +67,15 @@ async def test_temporal_outage_is_one_alert_and_its_end_another(stack: Stack, ke
         os.kill(server.pid, signal.SIGSTOP)
         try:
             rows = [await stack.notify() for _ in range(3)]
-            await told(kent, "outage_began")
+            await wait_for_alerts(kent, "outage_began")
             await tried_again(process)
         finally:
             os.kill(server.pid, signal.SIGCONT)
         assert await stack.final(*rows) == ["SENT"] * 3
-        await told(kent, "outage_over")
+        await wait_for_alerts(kent, "outage_over")
         assert await process.stop() == 0
     assert kent.kinds == ["outage_began", "outage_over"]
-    [began], [over] = kent.told("outage_began"), kent.told("outage_over")
+    [began], [over] = kent.events_of("outage_began"), kent.events_of("outage_over")
     assert began["message"].startswith("temporal is broken: a workflow could not be started")
     assert over["contexts"]["dispatcher"]["seconds"] > 1
     assert began["tags"]["node"] == over["tags"]["node"]
@@ -85,7 +85,7 @@ async def test_temporal_outage_is_one_alert_and_its_end_another(stack: Stack, ke
 async def test_wrong_novu_key_is_one_alert_for_many_rows(stack: Stack, kent: Kent):
     process = await stack.running(NOVU_SECRET_KEY="marker-of-a-key", SENTRY_DSN=kent.dsn, **SOON)
     await stack.burst(30)
-    await told(kent, "outage_began")
+    await wait_for_alerts(kent, "outage_began")
     await logged(process, "novu_gate_shut")
     await process.stop()
     [alert] = kent.items("event")
@@ -98,8 +98,8 @@ async def test_dead_letters_are_reported_once_each(stack: Stack, kent: Kent):
     process = await stack.running(SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="error", **SOON)
     alone = await stack.notify(recipients=[])
     assert await stack.final(alone) == ["FAILED"]
-    await told(kent, "dead_letter")
-    [alert] = kent.told("dead_letter")
+    await wait_for_alerts(kent, "dead_letter")
+    [alert] = kent.events_of("dead_letter")
     assert alert["contexts"]["dispatcher"]["notification_id"] == alone
     assert alert["message"] == "dead letter: recipients are empty"
     people = [uuid4() for _ in range(150)]
@@ -114,9 +114,9 @@ async def test_dead_letters_are_reported_once_each(stack: Stack, kent: Kent):
     async def all_dead() -> bool:
         return (await stack.counts()).get("FAILED") == 1 + len(people)
 
-    await eventually(all_dead, f"dead letters; {stack.last_words()}")
+    await eventually(all_dead, f"dead letters; {stack.log_tails()}")
     assert await process.stop() == 0
-    alike = [event for event in kent.told("dead_letter") if event["tags"]["cause"] == "http_400"]
+    alike = [event for event in kent.events_of("dead_letter") if event["tags"]["cause"] == "http_400"]
     assert len(alike) <= 10
     assert counted(alike) == len(people)
     assert kent.kinds == ["dead_letter"] * (1 + len(alike))
@@ -131,16 +131,16 @@ async def test_s09_sentry_received_no_marker(stack: Stack, kent: Kent):
     assert await stack.final(await stack.notify(**values)) == ["FAILED"]
     await stack.rows(REFUSED_BY_POSTGRES)  # PostgreSQL repeats the row in its DETAIL
     row = await stack.notify(**values | {"payload": f'["{PAYLOAD}"]'})
-    await told(kent, "activity_failed")
+    await wait_for_alerts(kent, "activity_failed")
     await stack.rows("alter table notify.ent_notification drop constraint boom")
     assert await stack.final(row) == ["FAILED"]
     await stack.novu.add_fault("status", status=403, message=f"no {PAYLOAD} for {stack.novu.api_key}", times=1)
     row = await stack.notify(**values)
-    await told(kent, "outage_began")
+    await wait_for_alerts(kent, "outage_began")
     assert await stack.final(row) == ["SENT"]
     assert await process.stop() == 0
     assert set(kent.kinds) >= {"dead_letter", "activity_failed", "outage_began"}
-    [bug, *_] = kent.told("activity_failed")
+    [bug, *_] = kent.events_of("activity_failed")
     assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "Outbox._execute_once"]
     markers = [PAYLOAD, PASSWORD, stack.novu.api_key, person]
     assert [marker for marker in markers if marker in kent.received] == []
@@ -209,8 +209,8 @@ async def test_f160_hanging_sentry_delays_neither_rows_nor_exit(stack: Stack):
 @pytest.mark.parametrize("dsn", ["http://public@127.0.0.1:{port}/1", "nonsense"])
 async def test_f160_missing_sentry_affects_nothing(stack: Stack, dsn: str):
     process = await unaffected(stack, dsn.format(port=free_port()))
-    assert ("sentry_dsn_not_understood" in process.words()) == (dsn == "nonsense")
-    assert "urllib3" not in process.words()
+    assert ("sentry_dsn_not_understood" in process.read_log()) == (dsn == "nonsense")
+    assert "urllib3" not in process.read_log()
 
 
 async def unaffected(stack: Stack, dsn: str) -> Process:

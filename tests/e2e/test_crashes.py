@@ -14,7 +14,7 @@ async def accepted(stack: Stack, least: int) -> None:
     async def enough() -> bool:
         return (await stack.novu.summary()).effects >= least
 
-    await eventually(enough, f"{least} effects; {stack.last_words()}")
+    await eventually(enough, f"{least} effects; {stack.log_tails()}")
 
 
 async def effects_are_exactly(stack: Stack, count: int) -> None:
@@ -167,7 +167,7 @@ async def test_killed_listener_reconnects(stack: Stack):
     assert await stack.final(row, within=5) == ["SENT"]
 
     async def heard_again() -> bool:
-        return process.words().count('"listening"') == 2
+        return process.read_log().count('"listening"') == 2
 
     await eventually(heard_again, "the listener to be proven again", 15)
 
@@ -195,7 +195,7 @@ async def test_rows_wait_for_an_absent_temporal(stack: Stack, tmp_path_factory: 
     rows = [await stack.notify() for _ in range(3)]
 
     async def noticed() -> bool:
-        return "start_failed" in process.words()
+        return "start_failed" in process.read_log()
 
     await eventually(noticed, "a failed start")
     # Nothing is claimed while Temporal is away, and no attempt is spent.

@@ -7,7 +7,7 @@ from uuid import uuid4
 import psycopg
 
 from dispatcher.install import Options, install
-from tests.support.invariants import broken, load_oracle
+from tests.support.invariants import find_violations, load_oracle
 from tests.support.stack import Stack
 from tests.support.waits import eventually
 
@@ -162,7 +162,7 @@ async def test_every_attempt_is_one_call_without_faults(stack: Stack):
     await stack.all_sent(203)
     assert await stack.value("select sum(attempts) from dispatcher.recipient") == 234, rows
     await load_oracle(stack.connection, stack.novu)
-    assert await broken(stack.connection, uncalled=0) == {}
+    assert await find_violations(stack.connection, uncalled=0) == {}
 
 
 async def test_batch_size_one_starts_a_workflow_per_row(stack: Stack):
@@ -201,7 +201,7 @@ async def test_rows_arrive_by_polling_without_a_listener(stack: Stack):
     process = stack.start(DISPATCHER_NOTIFY_MODE="off")
     row = await stack.notify()
     assert await stack.final(row) == ["SENT"]
-    assert '"listening"' not in process.words()
+    assert '"listening"' not in process.read_log()
 
 
 async def test_allow_list_excludes_other_enterprises(stack: Stack):
@@ -219,7 +219,7 @@ async def test_only_ids_enter_temporal(stack: Stack):
     row = await stack.notify(payload=json.dumps({"text": marker}), name=marker, overrides=json.dumps({"x": marker}))
     assert await stack.final(row) == ["SENT"]
     assert marker not in await history(stack, row)
-    assert marker not in stack.last_words()
+    assert marker not in stack.log_tails()
 
 
 async def history(stack: Stack, row: int) -> str:

@@ -52,7 +52,7 @@ async def subscribed(http: httpx.AsyncClient, so: dict[str, int]) -> bool:
     return (await http.get("/status")).json()["components"]["subscriptions"] == so
 
 
-async def heard(stack: Stack, http: httpx.AsyncClient) -> int:
+async def send_until_notified(stack: Stack, http: httpx.AsyncClient) -> int:
     """Send notifications until one was rung for and not found by a poll; return how many."""
     for sent in range(1, 30):
         await stack.final(await stack.notify())
@@ -60,7 +60,7 @@ async def heard(stack: Stack, http: httpx.AsyncClient) -> int:
         if seen.get('dispatcher_claimed_rows_total{source="notify"}'):
             return sent
         await anyio.sleep(0.2)
-    raise AssertionError((await http.get("/metrics")).text + stack.last_words())
+    raise AssertionError((await http.get("/metrics")).text + stack.log_tails())
 
 
 async def test_healthy_process_is_healthy_on_every_path(stack: Stack):
@@ -70,7 +70,7 @@ async def test_healthy_process_is_healthy_on_every_path(stack: Stack):
         for path, status in (("/livez", "ok"), ("/startupz", "started"), ("/health", "healthy")):
             assert (await http.get(path)).json()["status"] == status
         assert set((await http.get("/health")).json()) == {"status", "uptime", "timestamp", "version"}
-        sent = await heard(stack, http)
+        sent = await send_until_notified(stack, http)
         # A dispatcher writes at its next sweep that it hears.
         heard_one = {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
         await eventually(lambda: subscribed(http, heard_one), f"{heard_one} in /status")
@@ -134,7 +134,7 @@ async def test_f165_stopped_temporal_is_named_and_liveness_stays_200(stack: Stac
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             await answers(http, "/readyz", 200)
-        assert process.words().count('"outage_began"') == process.words().count('"outage_over"') == 1
+        assert process.read_log().count('"outage_began"') == process.read_log().count('"outage_over"') == 1
         assert await process.stop() == 0
 
 
@@ -179,14 +179,14 @@ async def test_f165_postgres_that_refuses_logins_is_named(stack: Stack, url: str
         await answers(http, "/readyz", 200)
 
 
-TAKEN = [
+REMOVALS = [
     ("revoke update on dispatcher.recipient from dispatcher_run", "UPDATE on dispatcher.recipient"),
     ("alter table notify.ent_notification disable trigger dispatcher_insert", "dispatcher_insert is disabled"),
     ("drop trigger dispatcher_update on notify.ent_notification", "dispatcher_update is missing"),
 ]
 
 
-@pytest.mark.parametrize(("taken", "named"), TAKEN)
+@pytest.mark.parametrize(("taken", "named"), REMOVALS)
 async def test_f165_right_or_trigger_removed_by_the_owner_is_named(stack: Stack, taken: str, named: str):
     process = await stack.running(**SOON)
     async with await process.http() as http:
@@ -204,7 +204,7 @@ async def test_f165_right_or_trigger_removed_by_the_owner_is_named(stack: Stack,
             await stack.rows(saved)
             await stack.rows("alter table notify.ent_notification enable trigger dispatcher_insert")
         await answers(http, "/readyz", 200)
-    assert process.words().count('"outage_began"') == 1
+    assert process.read_log().count('"outage_began"') == 1
 
 
 @pytest.mark.parametrize("program", ["run", "web"])
@@ -243,7 +243,7 @@ async def test_token_is_needed_except_for_bare_health_paths(stack: Stack):
         wrong = [(await http.get("/status", headers={"authorization": f"Bearer {n}"})).status_code for n in range(12)]
         assert wrong == [401] * 10 + [429] * 2
         assert (await http.get("/status", headers=right)).status_code == 200
-    assert TOKEN not in process.words()
+    assert TOKEN not in process.read_log()
 
 
 async def test_s15_run_beyond_loopback_shows_only_bare_health_and_web_refuses(stack: Stack):
@@ -253,17 +253,17 @@ async def test_s15_run_beyond_loopback_shows_only_bare_health_and_web_refuses(st
         assert (await http.get("/metrics")).status_code == 403
     web = stack.start(WEB, DISPATCHER_HTTP_HOST="0.0.0.0")
     assert web.popen.wait(30) == 2
-    assert "DISPATCHER_HTTP_TOKEN" in web.words()
+    assert "DISPATCHER_HTTP_TOKEN" in web.read_log()
 
 
 async def test_s15_port_of_a_platform_is_open_to_its_router_and_web_needs_a_token(stack: Stack):
     platform = {"DISPATCHER_HTTP_PORT": "", "PORT": str(free_port())}
     refused = stack.start(WEB, **platform)
     assert refused.popen.wait(30) == 2
-    assert "DISPATCHER_HTTP_TOKEN" in refused.words()
+    assert "DISPATCHER_HTTP_TOKEN" in refused.read_log()
     web = stack.start(WEB, **platform, DISPATCHER_HTTP_TOKEN=TOKEN)
     async with await web.http() as http:
-        assert f'"host": "{ALL_INTERFACES}"' in web.words()
+        assert f'"host": "{ALL_INTERFACES}"' in web.read_log()
         assert str(http.base_url.port) == platform["PORT"]
         assert (await http.get("/livez")).status_code == 200
         assert (await http.get("/status")).status_code == 401
@@ -276,7 +276,7 @@ async def test_f162_port_in_use_is_one_line_and_exit_2(stack: Stack, program: st
         port = str(taken.getsockname()[1])
         process = stack.start((*WEB[:-1], program), DISPATCHER_HTTP_PORT=port)
         assert process.popen.wait(30) == 2
-    lines = [line for line in process.words().splitlines() if not line.startswith("{")]
+    lines = [line for line in process.read_log().splitlines() if not line.startswith("{")]
     assert len(lines) == 1
     assert lines[0].startswith("dispatcher: DISPATCHER_HTTP_PORT")
 
@@ -362,4 +362,4 @@ async def test_temporal_metrics_have_their_own_port(stack: Stack):
     assert "temporal_request_latency_seconds_bucket{" in answer.text
     second = stack.start(DISPATCHER_TEMPORAL_METRICS=address)
     assert second.popen.wait(30) == 2
-    assert "dispatcher: DISPATCHER_TEMPORAL_METRICS" in second.words()
+    assert "dispatcher: DISPATCHER_TEMPORAL_METRICS" in second.read_log()

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from dispatcher.devstack import postgres
-from tests.support.invariants import INVARIANTS, broken
+from tests.support.invariants import INVARIANTS, find_violations
 
 HEALTHY = """
 insert into notify.ent_notification_workflow (name, workflow_key, workflow_type) values ('w', 'planted', 'STATIC');
@@ -110,7 +110,7 @@ async def planted(url: str):
 
 
 async def test_healthy_database_has_no_violation(planted: psycopg.AsyncConnection[Any]):
-    assert await broken(planted) == {}
+    assert await find_violations(planted) == {}
 
 
 def test_every_invariant_has_a_planted_fault():
@@ -120,22 +120,22 @@ def test_every_invariant_has_a_planted_fault():
 @pytest.mark.parametrize("name", PLANTED)
 async def test_planted_fault_violates_its_invariant(planted: psycopg.AsyncConnection[Any], name: str):
     await planted.execute(PLANTED[name].encode())
-    assert name in {found.split()[0] for found in await broken(planted)}
+    assert name in {found.split()[0] for found in await find_violations(planted)}
 
 
 @pytest.mark.parametrize("fault", ALSO)
 async def test_other_faults_are_found(planted: psycopg.AsyncConnection[Any], fault: str):
     name, statement = ALSO[fault]
     await planted.execute(statement.encode())
-    assert name in {found.split()[0] for found in await broken(planted)}
+    assert name in {found.split()[0] for found in await find_violations(planted)}
 
 
 async def test_forgotten_transaction_is_found(planted: psycopg.AsyncConnection[Any], url: str):
     async with await psycopg.AsyncConnection.connect(url) as forgotten:
         await forgotten.execute("select 1")
-        [found] = (await broken(planted)).values()
+        [found] = (await find_violations(planted)).values()
         assert "idle in transaction" in {row[1] for row in found}
-    assert await broken(planted) == {}
+    assert await find_violations(planted) == {}
 
 
 async def test_full_notify_queue_is_found(stack_folder: Path):

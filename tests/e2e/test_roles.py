@@ -10,7 +10,7 @@ DISPATCH, WORKER = (*RUN, "--role", "dispatch"), (*RUN, "--role", "worker")
 
 def events(process: Process, name: str) -> int:
     """Return how often a process logged an event."""
-    return len(re.findall(f'"event": "{name}"', process.words()))
+    return len(re.findall(f'"event": "{name}"', process.read_log()))
 
 
 async def swept(stack: Stack) -> None:
@@ -72,7 +72,7 @@ async def test_worker_refused_by_novu_gets_no_more_rows(stack: Stack):
     one = await stack.notify()
 
     async def shut() -> bool:
-        return "rows wait as PENDING" in dispatch.words().partition("workers_found")[2]
+        return "rows wait as PENDING" in dispatch.read_log().partition("workers_found")[2]
 
     await eventually(shut, "a dispatch that noticed")
     assert await stack.status(one) == "PENDING"

@@ -9,7 +9,7 @@ async def refused(stack: Stack, **settings: str) -> tuple[int, str]:
     """Start with these settings; return the exit code and what was said."""
     process = stack.start(**settings)
     code = process.popen.wait(30)
-    return code, process.words()
+    return code, process.read_log()
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ async def test_worker_starts_reports_restarts_and_stops(stack: Stack, worker: Co
     told = json.loads(started.stdout)
     assert told["ready"]
     assert file_of(stack).pid() == told["pid"]
-    assert '"started"' in words(told["log_file"])
+    assert '"started"' in read_log(told["log_file"])
     assert await stack.final(await stack.notify()) == ["SENT"]
 
     again = await worker("start")
@@ -128,7 +128,7 @@ async def test_foreground_start_replaces_the_process(stack: Stack, worker: Comma
     )
 
     async def listening() -> bool:
-        return '"listening"' in one.words()
+        return '"listening"' in one.read_log()
 
     await eventually(listening, "a process that works")
     assert file_of(stack).pid() == one.popen.pid
@@ -137,7 +137,7 @@ async def test_foreground_start_replaces_the_process(stack: Stack, worker: Comma
     assert file_of(stack).pid() is None
 
 
-def words(log: str) -> str:
+def read_log(log: str) -> str:
     """Return what is in a log."""
     return Path(log).read_text()
 

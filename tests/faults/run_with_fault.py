@@ -31,7 +31,7 @@ class Renamed:
 
 
 @asynccontextmanager
-async def nobody(*_: Any, **__: Any) -> AsyncGenerator[None]:
+async def no_workers(*_: Any, **__: Any) -> AsyncGenerator[None]:
     """Stand for the workers without polling."""
     yield
 
@@ -43,7 +43,7 @@ async def never_ends(*_: Any, **__: Any) -> None:
 
 def without_worker(_: float) -> None:
     """Start workflows that nobody here works on."""
-    setattr(worker, "run_workers", nobody)  # noqa: B010
+    setattr(worker, "run_workers", no_workers)  # noqa: B010
 
 
 def bad_build(_: float) -> None:

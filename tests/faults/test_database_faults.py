@@ -64,7 +64,7 @@ async def test_f25_f27_f35_hostile_database_defaults_have_no_effect(stack: Stack
     await stack.burst(100, enterprises=3)
     assert await stack.final(row, later) == ["SENT"] * 2
     await stack.all_sent(102)
-    words = process.words()
+    words = process.read_log()
     assert "timeout" not in words.replace("lock_timeout", "")
     assert words.count('"not_listening"') == 0, "idle sessions of ours are not ended"
     await effects_are_exactly(stack, 102)
@@ -129,7 +129,7 @@ async def test_f31_lost_answer_to_a_claim_has_one_effect(stack: Stack, to_postgr
         return to_postgres.counts["stalled_down"] > 0
 
     await eventually(held_back, "an answer on its way")
-    assert "claimed" not in process.words().replace("unclaimed", "")
+    assert "claimed" not in process.read_log().replace("unclaimed", "")
     to_postgres.reset()
     await to_postgres.heal()
     assert await stack.final(row, within=40) == ["SENT"]

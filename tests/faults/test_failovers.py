@@ -63,7 +63,7 @@ async def test_f24_socket_to_a_standby_is_replaced(
     to_postgres.reset()
 
     async def refused() -> bool:
-        return "read-only transaction" in process.words()
+        return "read-only transaction" in process.read_log()
 
     await eventually(refused, "a refused write")
     row = await stack.notify()

@@ -47,7 +47,7 @@ async def waits(stack: Stack, rows: Rows) -> list[float]:
         first = await first_calls(stack)
         return first if rows.keys() <= first.keys() else {}
 
-    first = await eventually(called, f"calls for {len(rows)} rows; {stack.last_words()}", 60)
+    first = await eventually(called, f"calls for {len(rows)} rows; {stack.log_tails()}", 60)
     return sorted(first[recipient] - written for recipient, written in rows.items())
 
 

@@ -54,7 +54,7 @@ async def test_f30_rows_settle_after_a_full_disk(stack: Stack, own: OwnServer):
     filled_up(ballast)
 
     async def complained() -> bool:
-        return "No space left on device" in own.words()
+        return "No space left on device" in own.read_log()
 
     await eventually(complained, "a server that finds no space")
     sent = (await stack.novu.summary()).effects

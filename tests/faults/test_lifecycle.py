@@ -40,14 +40,14 @@ async def refused_once(stack: Stack) -> None:
     async def ended() -> bool:
         return await stack.value("select count(*) > 0 from dispatcher.recipient where outcome = 'http_503'")
 
-    await eventually(ended, f"a first try without effect; {stack.last_words()}")
+    await eventually(ended, f"a first try without effect; {stack.log_tails()}")
 
 
 async def let_go(stack: Stack) -> None:
     async def free() -> bool:
         return await stack.value("select count(*) = 0 from dispatcher.delivery where lease_until is not null")
 
-    await eventually(free, f"nothing held; {stack.last_words()}")
+    await eventually(free, f"nothing held; {stack.log_tails()}")
 
 
 async def generation(stack: Stack, notification_id: int) -> int:
@@ -160,7 +160,7 @@ async def test_f124_unpublished_and_deactivated_rows_wait(stack: Stack):
     async def handed_back() -> bool:
         return await stack.status(off) == "PENDING"
 
-    await eventually(handed_back, f"the row handed back; {stack.last_words()}")
+    await eventually(handed_back, f"the row handed back; {stack.log_tails()}")
     await let_go(stack)
     assert await stack.status(drafted) == "PENDING"
     assert (await stack.novu.summary()).effects == 0

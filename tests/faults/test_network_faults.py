@@ -81,9 +81,9 @@ async def test_f03_dropped_postgres_packets_are_survived(stack: Stack, to_postgr
         print(f"ended within {time.monotonic() - started:.1f} s of SIGTERM")  # noqa: T201
 
         async def told() -> bool:
-            return "database_unreachable" in staying.words()
+            return "database_unreachable" in staying.read_log()
 
-        await eventually(told, f"the loss to be noticed; log:\n{staying.words()[-2000:]}", 25)
+        await eventually(told, f"the loss to be noticed; log:\n{staying.read_log()[-2000:]}", 25)
         assert vanished(rules) > 0
         row = await stack.notify()
     assert await stack.final(row) == ["SENT"]

@@ -9,7 +9,7 @@ import pytest
 from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.temporal import TemporalServer
 from tests.faults.waits import effects_are_exactly
-from tests.support.invariants import broken, load_oracle
+from tests.support.invariants import find_violations, load_oracle
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Stack, open_stack
 
@@ -147,7 +147,7 @@ async def test_f91_repeat_without_idempotency_is_dropped_by_novu(
         assert (await novu.summary()).worker_duplicates == 1
         await load_oracle(stack.connection, novu)
         # The weaker promise; that no two calls were ever in flight together still holds.
-        assert set(await broken(stack.connection)) == {"I2 no second effect"}
+        assert set(await find_violations(stack.connection)) == {"I2 no second effect"}
 
 
 @pytest.mark.slow

@@ -60,13 +60,13 @@ async def test_f21_absent_server_is_waited_for(stack: Stack, own: OwnServer):
     process = await stack.running(**QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     own.stop()
-    started, quiet = time.monotonic(), len(process.words().splitlines())
+    started, quiet = time.monotonic(), len(process.read_log().splitlines())
 
     async def a_while() -> bool:
         return time.monotonic() - started > 9
 
     await eventually(a_while, "nine seconds")
-    lines = [json.loads(line) for line in process.words().splitlines()[quiet:]]
+    lines = [json.loads(line) for line in process.read_log().splitlines()[quiet:]]
     print(Counter((line["component"], line["event"]) for line in lines))  # noqa: T201
     assert process.popen.poll() is None
     assert any(line["event"] == "database_unreachable" for line in lines)
@@ -95,7 +95,7 @@ async def test_f34_rotated_password_is_waited_for(stack: Stack, own: OwnServer):
     failed = re.compile("password authentication failed")
 
     async def refused() -> bool:
-        return bool(failed.search(own.words()))
+        return bool(failed.search(own.read_log()))
 
     await eventually(refused, "a refused connection")
     started = time.monotonic()
@@ -104,11 +104,11 @@ async def test_f34_rotated_password_is_waited_for(stack: Stack, own: OwnServer):
         return time.monotonic() - started > 10
 
     await eventually(a_while, "ten seconds")
-    tries = len(failed.findall(own.words()))
+    tries = len(failed.findall(own.read_log()))
     print(f"{tries} tries in 10 s")  # noqa: T201
     assert tries <= 30  # each of the lost connections once or twice, then the loops with their own pauses
     assert process.popen.poll() is None
-    assert "apple" not in process.words()
+    assert "apple" not in process.read_log()
     await stack.rows("alter role app password 'apple'")
     assert await stack.final(row, within=40) == ["SENT"]
     await effects_are_exactly(stack, 2)

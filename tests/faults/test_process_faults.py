@@ -21,16 +21,16 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 WITH_FAULT = (sys.executable, "-m", "tests.faults.run_with_fault")
 ON_THE_WIRE = "select count(*) from dispatcher.recipient where state = 'sending'"
 SETTLE = b"-- Writes what the calls taught us"
-HELD = "select count(*) from dispatcher.delivery where lease_until is not null"
+LEASED = "select count(*) from dispatcher.delivery where lease_until is not null"
 
 
-async def told(process: Process, word: str, within: float = 30) -> None:
+async def log_has(process: Process, word: str, within: float = 30) -> None:
     """Wait until the process has said a word."""
 
     async def said() -> bool:
-        return word in process.words()
+        return word in process.read_log()
 
-    await eventually(said, f"the word {word}; log:\n{process.words()[-2000:]}", within)
+    await eventually(said, f"the word {word}; log:\n{process.read_log()[-2000:]}", within)
 
 
 async def ended(process: Process, within: float = 25) -> int:
@@ -39,7 +39,7 @@ async def ended(process: Process, within: float = 25) -> int:
     async def gone() -> bool:
         return process.popen.poll() is not None
 
-    await eventually(gone, f"the end of the process; log:\n{process.words()[-2000:]}", within)
+    await eventually(gone, f"the end of the process; log:\n{process.read_log()[-2000:]}", within)
     assert process.popen.returncode is not None
     return process.popen.returncode
 
@@ -52,7 +52,9 @@ async def test_f46_repeated_kills_of_one_of_two_lose_nothing(stack: Stack):
         await stack.burst(150)
 
         async def holder() -> Process | None:
-            [holds, other] = [await stack.value(f"{HELD} and lease_owner like %s", f"%-{p.popen.pid}-%") for p in pair]
+            [holds, other] = [
+                await stack.value(f"{LEASED} and lease_owner like %s", f"%-{p.popen.pid}-%") for p in pair
+            ]
             return None if holds == other == 0 else pair[0] if holds else pair[1]
 
         doomed = await eventually(holder, "rows in the hands of one of them")
@@ -78,11 +80,11 @@ async def test_f47_sigterm_during_the_start_exits_0(stack: Stack, moment: str):
 
         await eventually(connected, "a first connection")
     elif moment == "started":
-        await told(process, '"started"')
+        await log_has(process, '"started"')
     process.popen.terminate()
     # Before our handler is there, the signal's own meaning holds. The watchdog would come after 24 s.
     assert await ended(process, within=15) in ((0,) if moment == "started" else (0, -signal.SIGTERM))
-    assert await stack.value(HELD) == 0
+    assert await stack.value(LEASED) == 0
     await stack.running(**QUICK)
     assert await stack.final(row) == ["SENT"]
     await effects_are_exactly(stack, 1)
@@ -94,10 +96,10 @@ async def test_f47_second_sigterm_exits_0(stack: Stack):
     await stack.burst(20)
     await eventually(lambda: stack.value(ON_THE_WIRE), "calls on the wire")
     process.popen.terminate()
-    await told(process, '"stopping"')
+    await log_has(process, '"stopping"')
     process.popen.terminate()
     assert await ended(process) == 0
-    assert await stack.value(HELD) == 0
+    assert await stack.value(LEASED) == 0
     await stack.novu.configure(latency_ms=0)
     await stack.running(**QUICK)
     await stack.all_sent(20)
@@ -110,7 +112,7 @@ async def test_f47_sigterm_during_a_reconnect_exits_0(stack: Stack, to_postgres:
     assert await stack.final(await stack.notify()) == ["SENT"]
     await to_postgres.refuse()
     to_postgres.reset()
-    await told(process, '"database_unreachable"')
+    await log_has(process, '"database_unreachable"')
     begun = time.monotonic()
     process.popen.terminate()
     assert await ended(process) == 0
@@ -156,12 +158,12 @@ async def test_f49_blocked_event_loop_has_one_effect(stack: Stack):
     async with stack.connection.transaction():
         for _ in range(24):
             await stack.notify(workflow=workflow)
-    await told(blocked, "BLOCKED")
-    assert "UNBLOCKED" not in blocked.words()
+    await log_has(blocked, "BLOCKED")
+    assert "UNBLOCKED" not in blocked.read_log()
     more = await stack.notify()
     assert await stack.final(more, within=20) == ["SENT"]
     await stack.all_sent(25)
-    await told(blocked, "UNBLOCKED")
+    await log_has(blocked, "UNBLOCKED")
     assert await stack.final(await stack.notify(), within=20) == ["SENT"]
     await effects_are_exactly(stack, 26)
 
@@ -169,7 +171,7 @@ async def test_f49_blocked_event_loop_has_one_effect(stack: Stack):
 async def test_f49_sigterm_during_a_blocked_loop_exits_0(stack: Stack):
     process = await stack.running((*WITH_FAULT, "blocked-loop", "4"), **QUICK)
     row = await stack.notify()
-    await told(process, "BLOCKED")
+    await log_has(process, "BLOCKED")
     process.popen.terminate()
     assert await ended(process) == 0
     await stack.running(**QUICK)
@@ -227,8 +229,8 @@ async def test_f51_split_brain_sends_each_row_once(
         await proxy.refuse()
         proxy.reset()
     rows = [await stack.notify() for _ in range(5)]
-    await told(mute, '"start_failed"')
-    await told(blind, '"database_unreachable"')
+    await log_has(mute, '"start_failed"')
+    await log_has(blind, '"database_unreachable"')
     assert await stack.value("select count(*) from notify.ent_notification where notification_status = 'SENT'") < 5
     await stack.running(**QUICK)
     assert await stack.final(*rows, within=40) == ["SENT"] * 5
@@ -254,7 +256,7 @@ async def test_f53_sixty_four_open_files_are_enough(stack: Stack):
 async def test_f53_too_few_open_files_are_one_line(stack: Stack):
     process = stack.start(("prlimit", "--nofile=12", *RUN))
     assert await ended(process) not in (0, None)
-    assert "Too many open files" in process.words()
+    assert "Too many open files" in process.read_log()
 
 
 @pytest.mark.slow
@@ -308,7 +310,7 @@ async def test_f55_frequent_restarts_make_progress(stack: Stack):
         await eventually(progress, f"progress in life {life}")
         assert await process.stop() == 0
         done = (await stack.counts()).get("SENT", 0)
-        assert await stack.value(HELD) == 0
+        assert await stack.value(LEASED) == 0
         if done == 1500:
             break
     await stack.running(**QUICK)
@@ -323,7 +325,7 @@ async def test_f56_hanging_shutdown_is_ended_by_the_watchdog(stack: Stack):
     process.popen.terminate()
     assert await ended(process) == 0
     assert 2.9 < time.monotonic() - begun < 15
-    assert '"stopped_by_watchdog"' in process.words()
+    assert '"stopped_by_watchdog"' in process.read_log()
 
 
 @pytest.mark.slow
@@ -332,7 +334,9 @@ async def test_f57_exit_codes_without_servers(stack: Stack, tmp_path_factory: py
         process = await stack.running(TEMPORAL_ADDRESS=server.address, **QUICK)
         assert await stack.final(await stack.notify()) == ["SENT"]
     assert await process.stop() == 0
-    assert '"stopped"' in process.words()  # perhaps not last: the SDK's engine, which lost its server, logs by itself
+    assert (
+        '"stopped"' in process.read_log()
+    )  # perhaps not last: the SDK's engine, which lost its server, logs by itself
     for refused in [stack.start(TEMPORAL_ADDRESS="127.0.0.1:1") for _ in range(3)]:
         assert await ended(refused) == 3
-        assert refused.words().splitlines()[-1].startswith("dispatcher: TEMPORAL_ADDRESS")
+        assert refused.read_log().splitlines()[-1].startswith("dispatcher: TEMPORAL_ADDRESS")

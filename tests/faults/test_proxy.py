@@ -45,7 +45,7 @@ async def connect(proxy: FaultProxy) -> Pair:
     return opened[-1]
 
 
-async def said(pair: Pair, words: bytes) -> bytes:
+async def exchange(pair: Pair, words: bytes) -> bytes:
     """Say something and return as much of an answer, or what came until the end."""
     pair[1].write(words)
     return await asyncio.wait_for(pair[0].read(len(words)), 2)
@@ -62,7 +62,7 @@ async def silent(pair: Pair) -> bool:
 
 async def test_proxy_passes_bytes_in_both_directions(proxy: FaultProxy):
     pair = await connect(proxy)
-    assert await said(pair, b"hello") == b"hello"
+    assert await exchange(pair, b"hello") == b"hello"
     assert (proxy.counts["up"], proxy.counts["down"], proxy.counts["accepted"]) == (5, 5, 1)
     pair[1].write_eof()
     assert await asyncio.wait_for(pair[0].read(), 2) == b""
@@ -72,7 +72,7 @@ async def test_delay_applies_to_both_directions(proxy: FaultProxy):
     pair = await connect(proxy)
     proxy.delay, proxy.jitter = 0.05, 0.01
     started = time.monotonic()
-    assert await said(pair, b"hello") == b"hello"
+    assert await exchange(pair, b"hello") == b"hello"
     assert 0.08 <= time.monotonic() - started < 1
     assert proxy.counts["delayed"] == 2
 
@@ -90,11 +90,11 @@ async def test_stall_keeps_the_connection_and_the_bytes(proxy: FaultProxy, direc
 
 async def test_only_present_connections_stall_for_ever(proxy: FaultProxy):
     old = await connect(proxy)
-    assert await said(old, b"a") == b"a"
+    assert await exchange(old, b"a") == b"a"
     proxy.stall_present()
     old[1].write(b"hello")
     assert await silent(old)
-    assert await said(await connect(proxy), b"b") == b"b"
+    assert await exchange(await connect(proxy), b"b") == b"b"
 
 
 async def test_budget_cuts_at_the_byte_with_rst(proxy: FaultProxy):
@@ -104,12 +104,12 @@ async def test_budget_cuts_at_the_byte_with_rst(proxy: FaultProxy):
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(pair[0].readexactly(5), 2)
     assert (proxy.counts["cut"], proxy.counts["up"], proxy.counts["down"]) == (1, 5, 2)
-    assert await said(await connect(proxy), b"again") == b"again"
+    assert await exchange(await connect(proxy), b"again") == b"again"
 
 
 async def test_reset_sends_rst(proxy: FaultProxy):
     pair = await connect(proxy)
-    assert await said(pair, b"a") == b"a"
+    assert await exchange(pair, b"a") == b"a"
     proxy.reset()
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(pair[0].read(1), 2)
@@ -121,7 +121,7 @@ async def test_refused_connections_are_accepted_again_on_the_same_port(proxy: Fa
     with pytest.raises(ConnectionRefusedError):
         await connect(proxy)
     await proxy.open()
-    assert await said(await connect(proxy), b"a") == b"a"
+    assert await exchange(await connect(proxy), b"a") == b"a"
 
 
 async def test_blackhole_accepts_and_then_passes_nothing(proxy: FaultProxy):
@@ -135,7 +135,7 @@ async def test_blackhole_accepts_and_then_passes_nothing(proxy: FaultProxy):
 async def test_trap_passes_the_request_and_delays_the_answer(proxy: FaultProxy):
     pair = await connect(proxy)
     proxy.trap(b"commit")
-    assert await said(pair, b"begin com") == b"begin com"
+    assert await exchange(pair, b"begin com") == b"begin com"
     pair[1].write(b"mit now")
     await asyncio.wait_for(proxy.caught.wait(), 2)
     assert await silent(pair)
@@ -146,7 +146,7 @@ async def test_trap_passes_the_request_and_delays_the_answer(proxy: FaultProxy):
 
 async def test_inject_writes_in_the_clients_name(proxy: FaultProxy):
     pair = await connect(proxy)
-    assert await said(pair, b"a") == b"a"
+    assert await exchange(pair, b"a") == b"a"
     proxy.inject(b"forged")
     assert await asyncio.wait_for(pair[0].readexactly(6), 2) == b"forged"
     assert proxy.counts["injected"] == 1

@@ -34,7 +34,7 @@ async def over(stack: Stack, *ids: int, within: float = 40) -> None:
             list(ids),
         )
 
-    await eventually(done, f"{ids} noticed and taken back; {stack.last_words()}", within)
+    await eventually(done, f"{ids} noticed and taken back; {stack.log_tails()}", within)
 
 
 async def recipients(stack: Stack, notification_id: int) -> list[tuple[Any, ...]]:
@@ -45,7 +45,7 @@ async def recipients(stack: Stack, notification_id: int) -> list[tuple[Any, ...]
     )
 
 
-async def taken_back(stack: Stack) -> list[tuple[int, int]]:
+async def cancelled_at_novu(stack: Stack) -> list[tuple[int, int]]:
     """Return how often Novu accepted and took back, oldest first."""
     return [(effect.accepted, effect.taken_back) for effect in await stack.novu.effects()]
 
@@ -68,7 +68,7 @@ async def test_f122_retraction_before_the_claim_and_after_sent(stack: Stack):
     assert await recipients(stack, waiting) == []
     assert await recipients(stack, shown) == [("cancelled", "removed")]
     assert await recipients(stack, delayed) == [("cancelled", "stopped")]
-    assert sorted(await taken_back(stack)) == [(1, 1), (1, 2)]
+    assert sorted(await cancelled_at_novu(stack)) == [(1, 1), (1, 2)]
     assert await calls(stack) == 2
     stamped = "select count(retracted_at) from notify.ent_notification where notification_status = 'RETRACTED'"
     assert await stack.value(stamped) == 3
@@ -106,7 +106,7 @@ async def test_f122_retraction_during_a_call(stack: Stack):
     assert request.started_at < at < request.ended_at, "the retraction did not meet the call on the wire"
     assert await stack.status(row) == "RETRACTED", "a late SENT does not win over it"
     assert await recipients(stack, row) == [("cancelled", "removed")]
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
 
 
 async def test_f122_retraction_between_two_attempts(stack: Stack):
@@ -118,12 +118,12 @@ async def test_f122_retraction_between_two_attempts(stack: Stack):
     async def half_done() -> bool:
         return [outcome for _, outcome in await recipients(stack, row)] == ["processed", "http_503"]
 
-    await eventually(half_done, f"one of two accepted; {stack.last_words()}")
+    await eventually(half_done, f"one of two accepted; {stack.log_tails()}")
     await retract(stack, row)
     await over(stack, row)
     assert await stack.novu.fault_counts() == [1], "no call after the retraction"
     assert (await recipients(stack, row))[0] == ("cancelled", "removed")
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
     assert await stack.value("select lease_until is null from dispatcher.delivery")
 
 
@@ -138,7 +138,7 @@ async def test_f122_refused_cancel_is_retried(stack: Stack):
     await retract(stack, row)
     await over(stack, row)
     assert await stack.novu.fault_counts() == [1, 1, 1]
-    assert "novu_gate_shut" in process.words()
+    assert "novu_gate_shut" in process.read_log()
     assert await recipients(stack, row) == [("cancelled", "removed")]
     assert await stack.value("select cancel_tries from dispatcher.recipient") == 2, "a shut gate is not a try"
     assert await stack.final(await stack.notify()) == ["SENT"]
@@ -154,7 +154,7 @@ async def test_f122_failing_cancel_is_given_up_and_named(stack: Stack):
     assert await stack.novu.fault_counts() == [2]
     assert await recipients(stack, row) == [("accepted", "cancel_given_up")]
     assert (await stack.value("select error from dispatcher.recipient")).startswith("HTTP 500: Internal server error")
-    assert process.words().count("cancel_given_up") == 1
+    assert process.read_log().count("cancel_given_up") == 1
 
 
 async def test_f122_cancel_of_a_killed_process_is_taken_over(stack: Stack):
@@ -173,7 +173,7 @@ async def test_f122_cancel_of_a_killed_process_is_taken_over(stack: Stack):
     await stack.running(**QUICK)
     await over(stack, row)
     assert await recipients(stack, row) == [("cancelled", "removed")]
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
 
 
 async def test_f122_delayed_run_that_is_not_visible_yet_is_cancelled(stack: Stack):
@@ -192,7 +192,7 @@ async def test_f122_delayed_run_that_is_not_visible_yet_is_cancelled(stack: Stac
     await stack.novu.configure(worker_paused=False)
     await over(stack, row)
     assert await recipients(stack, row) == [("cancelled", "stopped")]
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
 
 
 async def test_f122_many_retractions_under_load_by_two_nodes(stack: Stack):

@@ -15,8 +15,8 @@ async def refused(stack: Stack) -> str:
     """Start; return the one line that is said."""
     process = stack.start()
     code = process.popen.wait(30)
-    lines = [line for line in process.words().splitlines() if not line.startswith("{")]
-    assert (code, len(lines)) == (2, 1), process.words()
+    lines = [line for line in process.read_log().splitlines() if not line.startswith("{")]
+    assert (code, len(lines)) == (2, 1), process.read_log()
     return lines[0]
 
 
@@ -24,17 +24,17 @@ async def named(process: Process, *words: str) -> None:
     """Wait until one line of the log has all of the words."""
 
     async def said() -> bool:
-        return any(all(word in line for word in words) for line in process.words().splitlines())
+        return any(all(word in line for word in words) for line in process.read_log().splitlines())
 
-    await eventually(said, f"{words}; log:\n{process.words()[-3000:]}", 20)
+    await eventually(said, f"{words}; log:\n{process.read_log()[-3000:]}", 20)
 
 
 async def no_tight_loop(stack: Stack, process: Process, fault: str) -> None:
     """Count the complaints of two seconds."""
-    before = process.words().count(fault)
+    before = process.read_log().count(fault)
     began = await stack.value("select clock_timestamp()")
     await eventually(lambda: stack.value("select clock_timestamp() > %s + interval '2 s'", began), "two seconds")
-    assert process.words().count(fault) - before < 20
+    assert process.read_log().count(fault) - before < 20
     assert process.popen.poll() is None
 
 

@@ -77,7 +77,7 @@ async def test_f26_locked_table_is_waited_for(stack: Stack):
         await other.execute("lock table notify.ent_notification in access exclusive mode")
 
         async def timed_out() -> bool:
-            return "lock timeout" in process.words()
+            return "lock timeout" in process.read_log()
 
         await eventually(timed_out, "a statement that gave up waiting", 20)
     assert await stack.final(await stack.notify(), within=20) == ["SENT"]

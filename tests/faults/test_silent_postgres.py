@@ -22,10 +22,10 @@ async def test_f22_silent_connection_is_closed_and_the_pool_reconnects(to_postgr
         to_postgres.stall_present()
         started = time.monotonic()
         with pytest.raises(StatementTimeout, match="was silent"):
-            await asked(pool)
+            await run_query(pool)
         assert time.monotonic() - started < 5
         assert to_postgres.counts["stalled_up"] > 0
-        await asked(pool)  # on a new connection: the other one that was open is not tried
+        await run_query(pool)  # on a new connection: the other one that was open is not tried
     finally:
         await pool.close(timeout=2)
 
@@ -37,13 +37,13 @@ async def test_f22_connection_attempts_to_a_silent_server_time_out(to_postgres: 
         to_postgres.stall()
         for _ in range(2):
             with pytest.raises(CONNECTION_ERRORS):
-                await asked(pool)
+                await run_query(pool)
         assert to_postgres.counts["stalled_up"] > 0
         await to_postgres.heal()
 
         async def answered() -> bool:
             try:
-                await asked(pool)
+                await run_query(pool)
             except CONNECTION_ERRORS:
                 return False
             return True
@@ -53,7 +53,7 @@ async def test_f22_connection_attempts_to_a_silent_server_time_out(to_postgres: 
         await pool.close(timeout=2)
 
 
-async def asked(pool: object) -> None:
+async def run_query(pool: object) -> None:
     async with borrow_connection(pool, 0.5) as connection:  # pyright: ignore[reportArgumentType]
         await connection.execute("select 1")
 
@@ -75,7 +75,7 @@ async def test_f22_silent_path_under_a_running_process_is_survived(
     seen = time.monotonic() - started
     assert await stopping == 0
     assert to_postgres.counts["stalled_up"] > 0
-    assert "was silent for" in staying.words()
+    assert "was silent for" in staying.read_log()
     assert staying.popen.poll() is None
     assert seen < 60, "the statement that was on the wire is given up after 35 s"
     await effects_are_exactly(stack, 2)

@@ -119,7 +119,7 @@ async def test_f62_rate_limited_namespace_spends_no_attempt(stack: Stack, tmp_pa
         assert await limited(server.address)
         await stack.all_sent(30)
         assert await attempts(stack) == 1
-        assert process.words().count("\n") < 100
+        assert process.read_log().count("\n") < 100
         await effects_are_exactly(stack, 30)
         process.kill()
 
@@ -206,7 +206,7 @@ async def test_f66_failing_build_is_taken_over_by_a_good_one(stack: Stack):
     workflow_id = await workflow_of(stack, rows[0])
 
     async def failed() -> bool:
-        return "NotificationDelivery" in bad.words()
+        return "NotificationDelivery" in bad.read_log()
 
     await eventually(failed, "a failed workflow task")
     first = await described(stack, workflow_id)
@@ -289,7 +289,7 @@ async def test_f74_paused_temporal_server_has_no_second_effect(stack: Stack, tmp
         try:
             rows = [await stack.notify() for _ in range(3)]
             await stack.burst(30)
-            await told(process, "start_failed")
+            await log_has(process, "start_failed")
         finally:
             os.kill(server.pid, signal.SIGCONT)
         await stack.all_sent(34)
@@ -298,10 +298,10 @@ async def test_f74_paused_temporal_server_has_no_second_effect(stack: Stack, tmp
         process.kill()
 
 
-async def told(process: Process, word: str) -> None:
+async def log_has(process: Process, word: str) -> None:
     """Wait until the process has logged a word."""
 
     async def said() -> bool:
-        return word in process.words()
+        return word in process.read_log()
 
-    await eventually(said, f"the word {word}; log:\n{process.words()[-2000:]}")
+    await eventually(said, f"the word {word}; log:\n{process.read_log()[-2000:]}")

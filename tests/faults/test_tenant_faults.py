@@ -114,10 +114,10 @@ HOSTILE: dict[str, Sequence[Any]] = {
 }
 
 
-@pytest.mark.parametrize("lane", [False, True], ids=["hot", "lane"])
-async def test_s29_workflow_started_by_hand_changes_no_row(stack: Stack, *, lane: bool):
+@pytest.mark.parametrize("batch", [False, True], ids=["hot", "batch"])
+async def test_s29_workflow_started_by_hand_changes_no_row(stack: Stack, *, batch: bool):
     process = await stack.running()
-    queue = batch_queue(stack.queue) if lane else stack.queue
+    queue = batch_queue(stack.queue) if batch else stack.queue
     client = await Client.connect(stack.temporal_address)
     await stack.novu.add_fault("slow_headers", seconds=0.1, times=1)
     later = await stack.notify(scheduled_for="2999-01-01")
@@ -137,7 +137,7 @@ async def test_s29_workflow_started_by_hand_changes_no_row(stack: Stack, *, lane
         statuses = [(await handle.describe()).status for handle in handles]
         return WorkflowExecutionStatus.RUNNING not in statuses
 
-    await eventually(ended, f"every workflow to end; log:\n{process.words()[-2000:]}", 40)
+    await eventually(ended, f"every workflow to end; log:\n{process.read_log()[-2000:]}", 40)
     assert await stack.final(busy) == ["SENT"]
     assert await stack.status(later) == "PENDING"
     assert await stack.value("select count(*) from dispatcher.delivery") == 1

@@ -77,13 +77,13 @@ async def test_f93_novu_with_a_bad_certificate_gets_nothing(
         if wrong == "TLS 1.1":
             old_protocols(server.context)
             await an_old_client_gets_through(server)
-        gateway = NovuClient(novu.api_key, f"https://127.0.0.1:{server.port}")
+        client = NovuClient(novu.api_key, f"https://127.0.0.1:{server.port}")
         with pytest.raises(Unreachable, match=said):
-            await gateway.check_reachable()
-        [outcome] = await gateway.trigger([EVENT], "key", 5)
+            await client.check_reachable()
+        [outcome] = await client.trigger([EVENT], "key", 5)
         assert (outcome.answer_class, outcome.code) == (AnswerClass.RETRY, "not_sent")
-        assert not await gateway.is_available()
-        await gateway.aclose()
+        assert not await client.is_available()
+        await client.aclose()
         assert (await novu.summary()).requests == 0
         assert server.served == (1 if wrong == "TLS 1.1" else 0)
 
@@ -114,7 +114,7 @@ async def test_f93_certificate_that_expires_while_running_is_waited_for(stack: S
                 row,
             )
 
-        await eventually(written_down, f"a call that did not leave; log:\n{process.words()[-2000:]}")
+        await eventually(written_down, f"a call that did not leave; log:\n{process.read_log()[-2000:]}")
         assert server.served == served, "nobody got through with the old certificate"
         await effects_are_exactly(stack, 1)
         server.show(trusted.certify(NAME))

@@ -85,14 +85,14 @@ async def test_f07_commit_during_listen_is_not_lost(stack: Stack, to_postgres: F
 
 
 @asynccontextmanager
-async def ears(stack: Stack) -> AsyncGenerator[psycopg.AsyncConnection]:
+async def open_listener(stack: Stack) -> AsyncGenerator[psycopg.AsyncConnection]:
     """Listen beside the dispatcher, to know that a wake-up really went out."""
     async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as connection:
         await connection.execute("listen dispatcher")
         yield connection
 
 
-async def heard(connection: psycopg.AsyncConnection) -> list[str]:
+async def received(connection: psycopg.AsyncConnection) -> list[str]:
     """Return the payloads heard so far; one of our own marks the end."""
     await connection.execute("notify dispatcher, 'the end'")
     payloads = [notify.payload async for notify in connection.notifies(timeout=0)]
@@ -102,10 +102,10 @@ async def heard(connection: psycopg.AsyncConnection) -> list[str]:
 
 async def test_f08_thousand_wake_ups_for_one_row_make_one_claim(stack: Stack):
     await stack.running()
-    async with ears(stack) as hearing:
+    async with open_listener(stack) as hearing:
         row = await stack.notify()
         await stack.rows("select pg_notify('dispatcher', i::text) from generate_series(1, 1000) i")
-        assert set(await heard(hearing)) >= {str(i) for i in range(1, 1001)}
+        assert set(await received(hearing)) >= {str(i) for i in range(1, 1001)}
     assert await stack.final(row) == ["SENT"]
     assert await stack.final(await stack.notify()) == ["SENT"]
     assert await stack.value("select count(*) from oracle.audit where new_status = 'PROCESSING'") == 2
@@ -116,12 +116,12 @@ async def test_f10_forged_wake_ups_are_only_wake_ups(stack: Stack):
     process = await stack.running()
     marker = "forged-marker"
     forged = ["", "-1", str(2**63), "'; drop table notify.ent_notification; --", "\\x00\n\x1b[31m", marker * 500]
-    async with ears(stack) as hearing:
+    async with open_listener(stack) as hearing:
         for payload in forged:
             await stack.rows("select pg_notify('dispatcher', %s)", payload)
-        assert await heard(hearing) == forged
+        assert await received(hearing) == forged
     assert await stack.final(await stack.notify()) == ["SENT"]
-    assert marker not in process.words()
+    assert marker not in process.read_log()
     assert process.popen.poll() is None
     await effects_are_exactly(stack, 1)
 
@@ -129,15 +129,15 @@ async def test_f10_forged_wake_ups_are_only_wake_ups(stack: Stack):
 async def test_f13_folded_and_rolled_back_wake_ups_have_no_extra_effect(stack: Stack):
     workflow = await stack.workflow()
     rolled_back = 0
-    async with ears(stack) as hearing:  # nobody is awake, so every ring is heard
+    async with open_listener(stack) as hearing:  # nobody is awake, so every ring is heard
         async with stack.connection.transaction(force_rollback=True):
             rolled_back = await stack.notify(workflow=workflow)
-        assert await heard(hearing) == []
+        assert await received(hearing) == []
         async with stack.connection.transaction():
             row = await stack.notify(workflow=workflow, publish_status="DRAFT")
             for status in ("PUBLISH", "DRAFT", "PUBLISH"):
                 await stack.rows("update notify.ent_notification set publish_status = %s where id = %s", status, row)
-        assert await heard(hearing) == [""]
+        assert await received(hearing) == [""]
     await stack.running()
     assert await stack.final(row) == ["SENT"]
     assert await stack.rows("select from notify.ent_notification where id = %s", rolled_back) == []
@@ -148,8 +148,8 @@ async def test_f14_suppressed_triggers_delay_rows_by_one_sweep(stack: Stack):
     await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     await stack.final(await stack.notify())
     await stack.asleep()
-    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as ears:
-        await ears.execute("listen dispatcher")
+    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as listening:
+        await listening.execute("listen dispatcher")
         await stack.rows("set session_replication_role = replica")
         replica = await stack.notify()
         await stack.rows("reset session_replication_role")
@@ -157,7 +157,7 @@ async def test_f14_suppressed_triggers_delay_rows_by_one_sweep(stack: Stack):
         disabled = await stack.notify()
         await stack.rows("alter table notify.ent_notification enable trigger user")
         assert await stack.final(replica, disabled, within=10) == ["SENT", "SENT"]
-        assert [notify async for notify in ears.notifies(timeout=0)] == []
+        assert [notify async for notify in listening.notifies(timeout=0)] == []
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ async def test_f131_killed_install_is_completed_by_a_second_run(database: Databa
         await blocker.execute("rollback")
     await install(database.url)
     assert await inspect(database.url) == []
-    assert await database.rings(DUE) == 1
+    assert await database.count_notifies(DUE) == 1
 
 
 async def test_f131_install_ended_after_any_statement_is_completed_by_a_second_run(database: Database) -> None:
@@ -154,7 +154,7 @@ async def test_f131_install_ended_after_any_statement_is_completed_by_a_second_r
         except Unreachable:
             strikes += 1
             await database.run("alter event trigger strike disable")
-            assert await database.rings(DUE.replace("'n'", f"'n{strikes}'")) <= 1
+            assert await database.count_notifies(DUE.replace("'n'", f"'n{strikes}'")) <= 1
             continue
         break
     assert strikes >= 5
@@ -170,7 +170,7 @@ async def test_f138_triggers_of_the_application_stay_and_fire(database: Database
         "create trigger aa_host before insert on notify.ent_notification for each row execute function notify.look()",
     )
     await install(database.url)
-    assert await database.rings(DUE) == 1
+    assert await database.count_notifies(DUE) == 1
     assert await database.run("select count(*) from notify.seen") == [(2,)]
     await uninstall(database.url, Options(ledger=True))
     names = await database.run("select tgname from pg_trigger where not tgisinternal order by 1")
@@ -205,7 +205,7 @@ async def test_uninstall_keeps_the_ledger_and_a_later_installation_finds_it(inst
     before = await installed.run(key)
     await uninstall(installed.url)
     assert [row for row in await installed.run(ours) if "dispatcher" in row[0]] == []
-    assert await installed.rings(DUE) == 0
+    assert await installed.count_notifies(DUE) == 0
     await install(installed.url)
     assert await inspect(installed.url) == []
     assert await installed.run(key) == before

@@ -82,11 +82,11 @@ async def test_f17_odd_table_name_is_installed_notified_and_removed(database: Da
     assert await inspect(database.url, options) == []
     assert not (await install(database.url, options)).changed
     insert = f"insert into {host} (name, payload, recipients, publish_status) values ('n', '{{}}', '{{}}', 'PUBLISH')"
-    assert await database.rings(insert) == 1
+    assert await database.count_notifies(insert) == 1
     assert sql_name(outbox) in render("install", options)
     await database.run(render_grants(str(outbox), "postgres"))
     await uninstall(database.url, options)
-    assert await database.rings(insert.replace("'n'", "'m'")) == 0
+    assert await database.count_notifies(insert.replace("'n'", "'m'")) == 0
     assert await database.run("select 1 from pg_trigger where not tgisinternal") == []
     assert await database.run("select 1 from pg_indexes where indexname ~ '_dispatcher_(imm|sch|proc)'") == []
 

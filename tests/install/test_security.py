@@ -81,7 +81,7 @@ async def test_s30_producer_with_insert_right_alone_can_do_nothing_else(roles: D
                 continue
             allowed.append(name)
         assert allowed == []
-    assert await roles.rings(f"set role {PRODUCER}", DUE.replace("'due'", "'again'"), "reset role") == 1
+    assert await roles.count_notifies(f"set role {PRODUCER}", DUE.replace("'due'", "'again'"), "reset role") == 1
 
 
 async def test_f136_hostile_objects_are_not_called_by_our_sessions(roles: Database) -> None:

@@ -17,7 +17,7 @@ DRAFT = "insert into notify.ent_notification (name, payload, recipients) values 
 
 
 async def test_committed_insert_sends_one_notify(installed: Database) -> None:
-    assert await installed.rings(DUE) == 1
+    assert await installed.count_notifies(DUE) == 1
 
 
 def test_channel_has_one_name() -> None:
@@ -26,7 +26,9 @@ def test_channel_has_one_name() -> None:
 
 async def test_transaction_of_many_statements_sends_one_notify(installed: Database) -> None:
     assert (
-        await installed.rings("begin", DUE, DUE, "update notify.ent_notification set scheduled_for = now()", "commit")
+        await installed.count_notifies(
+            "begin", DUE, DUE, "update notify.ent_notification set scheduled_for = now()", "commit"
+        )
         == 1
     )
 
@@ -65,54 +67,54 @@ async def test_row_sends_no_notify_until_it_is_eligible(installed: Database, cha
         " 'PENDING'::shared_types.notification_status as notification_status, false as deactivated,"
         " null::timestamptz as scheduled_for"
     )
-    assert await installed.rings(ready, f"update ready set {column} = {value}", insert) == 0
+    assert await installed.count_notifies(ready, f"update ready set {column} = {value}", insert) == 0
     right = "publish_status = 'PUBLISH', notification_status = 'PENDING', deactivated = false, scheduled_for = null"
-    assert await installed.rings(f"update notify.ent_notification set {right}") == 1
+    assert await installed.count_notifies(f"update notify.ent_notification set {right}") == 1
 
 
 async def test_scheduled_row_sends_a_notify(installed: Database) -> None:
     scheduled = DUE.replace("publish_status)", "publish_status, scheduled_for)").replace(
         "'PUBLISH')", "'PUBLISH', now() + interval '1 day')"
     )
-    assert await installed.rings(scheduled) == 1
+    assert await installed.count_notifies(scheduled) == 1
 
 
 async def test_publishing_a_draft_sends_one_notify(installed: Database) -> None:
     publish = "update notify.ent_notification set publish_status = 'PUBLISH'"
-    assert await installed.rings(DRAFT, DRAFT, publish) == 1
+    assert await installed.count_notifies(DRAFT, DRAFT, publish) == 1
 
 
 async def test_rescheduling_and_unscheduling_send_a_notify(installed: Database) -> None:
     later = "update notify.ent_notification set scheduled_for = now() + interval '1 hour'"
     never = "update notify.ent_notification set scheduled_for = 'infinity'"
     now = "update notify.ent_notification set scheduled_for = null"
-    assert await installed.rings(DUE, later, never, now) == 3
+    assert await installed.count_notifies(DUE, later, never, now) == 3
 
 
 async def test_resend_sends_a_notify(installed: Database) -> None:
     await installed.run(DUE, "update notify.ent_notification set notification_status = 'FAILED'")
-    assert await installed.rings("update notify.ent_notification set notification_status = 'PENDING'") == 1
+    assert await installed.count_notifies("update notify.ent_notification set notification_status = 'PENDING'") == 1
 
 
 async def test_our_status_changes_and_other_columns_send_no_notify(installed: Database) -> None:
     await installed.run(DUE)
     update = "update notify.ent_notification set notification_status = "
     steps = (update + "'PROCESSING'", update + "'SENT'", "update notify.ent_notification set payload = '[]'")
-    assert await installed.rings("update notify.ent_notification set tags = '{a}'", *steps) == 0
+    assert await installed.count_notifies("update notify.ent_notification set tags = '{a}'", *steps) == 0
 
 
 async def test_rolled_back_insert_sends_no_notify(installed: Database) -> None:
-    assert await installed.rings("begin", DUE, "rollback") == 0
+    assert await installed.count_notifies("begin", DUE, "rollback") == 0
 
 
 async def test_quiet_suppresses_notify_in_one_transaction(installed: Database) -> None:
-    assert await installed.rings("begin", "set local dispatcher.quiet = on", DUE, "commit") == 0
-    assert await installed.rings("begin", "set local dispatcher.quiet = on", DUE, "commit", DUE) == 1
+    assert await installed.count_notifies("begin", "set local dispatcher.quiet = on", DUE, "commit") == 0
+    assert await installed.count_notifies("begin", "set local dispatcher.quiet = on", DUE, "commit", DUE) == 1
 
 
 async def test_quiet_transaction_can_be_prepared(installed: Database) -> None:
     prepare = ("begin", "set local dispatcher.quiet = on", DUE, "prepare transaction 'two-phase'")
-    assert await installed.rings(*prepare, "commit prepared 'two-phase'") == 0
+    assert await installed.count_notifies(*prepare, "commit prepared 'two-phase'") == 0
 
 
 async def test_s30_producer_with_insert_right_alone_sends_a_notify(installed: Database) -> None:
@@ -121,12 +123,12 @@ async def test_s30_producer_with_insert_right_alone_sends_a_notify(installed: Da
         "grant usage on schema notify, shared_types to install_producer",
         "grant insert on notify.ent_notification to install_producer",
     )
-    assert await installed.rings("set role install_producer", DUE, "reset role") == 1
+    assert await installed.count_notifies("set role install_producer", DUE, "reset role") == 1
 
 
 async def test_trigger_sends_notify_instead_of_raising(installed: Database) -> None:
     await installed.run("alter type shared_types.notification_status rename value 'PENDING' to 'WAITING'")
-    assert await installed.rings(DUE) == 1
+    assert await installed.count_notifies(DUE) == 1
 
 
 async def test_f136_objects_of_other_schemas_are_not_called(installed: Database) -> None:
@@ -143,7 +145,7 @@ async def test_f136_objects_of_other_schemas_are_not_called(installed: Database)
     )
     hostile = "set search_path = attacker, pg_catalog"
     publish = "update notify.ent_notification set publish_status = 'PUBLISH', scheduled_for = now()"
-    assert await installed.rings(hostile, "create temporary table inserted (id int)", DUE, DRAFT, publish) == 2
+    assert await installed.count_notifies(hostile, "create temporary table inserted (id int)", DUE, DRAFT, publish) == 2
 
 
 async def test_f136_installation_under_a_hostile_search_path_is_the_same(database: Database) -> None:
@@ -153,7 +155,7 @@ async def test_f136_installation_under_a_hostile_search_path_is_the_same(databas
     )
     await database.run(f"alter database {database.name} set search_path = attacker, pg_catalog")
     await install(database.url)
-    assert await database.rings(DUE) == 1
+    assert await database.count_notifies(DUE) == 1
 
 
 async def test_verify_receives_the_notify_and_leaves_no_row(installed: Database) -> None:

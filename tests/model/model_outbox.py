@@ -12,7 +12,7 @@ from dispatcher.models.notification import Notification
 from tests.model.ledger import Ledger, Row
 
 
-class Desk:
+class ModelOutbox:
     """One node in memory. Which due rows a claim takes, and in what parts, is left to luck."""
 
     def __init__(self, ledger: Ledger, node: str, luck: random.Random) -> None:
@@ -112,9 +112,9 @@ class Owner:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def desk(self, node: str, luck: random.Random) -> Desk:
+    def outbox(self, node: str, luck: random.Random) -> ModelOutbox:
         """Return what a node works with."""
-        return Desk(self.ledger, node, luck)
+        return ModelOutbox(self.ledger, node, luck)
 
     async def insert(self, row: Row) -> None:
         """Insert a row."""

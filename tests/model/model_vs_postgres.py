@@ -17,7 +17,7 @@ from dispatcher.models.notification import Notification
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import StatusColumn
 from tests.model.ledger import Ledger, Row
-from tests.model.model_outbox import Desk, Owner
+from tests.model.model_outbox import ModelOutbox, Owner
 from tests.support.outbox_fixture import RELATIONS, OutboxFixture
 
 NEAR = 9.0
@@ -61,9 +61,9 @@ class TwinOwner(Owner):
         self._workflow = workflow
         self._moved_at = time.monotonic()
 
-    def desk(self, node: str, luck: random.Random) -> Desk:
+    def desk(self, node: str, luck: random.Random) -> ModelOutbox:
         outbox = OutboxStore(self._outbox_fixture.pool, relations=RELATIONS, status=self._status, node=node)
-        return TwinDesk(self, outbox, node, luck)
+        return TwinOutbox(self, outbox, node, luck)
 
     async def insert(self, row: Row) -> None:
         now = self.ledger.now
@@ -130,7 +130,7 @@ class TwinOwner(Owner):
             assert same(stored[key], facts), f"{key}: PostgreSQL has {stored[key]}, the reference {facts}"
 
 
-class TwinDesk(Desk):
+class TwinOutbox(ModelOutbox):
     """Does everything twice."""
 
     def __init__(self, owner: TwinOwner, outbox: OutboxStore, node: str, luck: random.Random) -> None:
@@ -156,7 +156,7 @@ class TwinDesk(Desk):
         real, reference = await self._both(
             self._outbox.acquire(ids, workflow_id, lease), super().acquire(ids, workflow_id, lease)
         )
-        assert [told(item) for item in real] == [told(item) for item in reference]
+        assert [without_ages(item) for item in real] == [without_ages(item) for item in reference]
         return real
 
     async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
@@ -234,7 +234,7 @@ def same(stored: list[Any], expected: list[Any]) -> bool:
     )
 
 
-def told(taken: AcquiredRow) -> Any:
+def without_ages(taken: AcquiredRow) -> Any:
     """Return what a take says, without ages: they are compared as times."""
     row = taken.notification
     people = [(p.id, p.ordinal, p.transaction_id, p.state, p.epoch, p.call_key, p.call_hash) for p in row.recipients]

@@ -42,7 +42,7 @@ def ending(rows: Sequence[Row], wake_ups: Sequence[str], seed: int = 0) -> dict[
         history.come_to_rest(kill=False)
         history.end()
     loop.close()
-    return {row.id: told(history, row) for row in history.ledger.rows.values()}
+    return {row.id: ledger_of(history, row) for row in history.ledger.rows.values()}
 
 
 def work(history: History, node: str) -> None:
@@ -51,11 +51,11 @@ def work(history: History, node: str) -> None:
         history.start(waiting)
     for workflow in [workflow for workflow in history.workflows.values() if workflow.run is None][:1]:
         history.begin(workflow, node)
-    for step in history.stage.steps[:1]:
+    for step in history.control.steps[:1]:
         history.play(step, Answer.ACCEPT)
 
 
-def told(history: History, row: Row) -> Any:
+def ledger_of(history: History, row: Row) -> Any:
     """Return what the ledger says about a row in the end."""
     head = history.ledger.heads[row.id]
     entries = history.ledger.entries_of(head)

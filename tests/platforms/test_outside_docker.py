@@ -107,8 +107,8 @@ def composition(image: Image, as_built: object, folder: Path, postgres_server: P
             process = subprocess.Popen([temporal.binary(), *server], stdout=words, stderr=words, start_new_session=True)
         running.callback(process.wait, 30)
         running.callback(process.terminate)
-        standin = made.command("novu-standin")
-        novu = running.enter_context(image.running(standin, {}, made.log("novu-standin")))
+        fake_novu = made.command("novu-standin")
+        novu = running.enter_context(image.running(fake_novu, {}, made.log("novu-standin")))
         gone = lambda: (process.poll(), novu.poll()) != (None, None)  # noqa: E731
         eventually_blocking(
             lambda: gone() or all(map(accepts_connections, ports.values())), "the servers of the composition", 60

@@ -56,7 +56,7 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         vars(outbox)["_queries"] = noted = RecordedQueries(vars(outbox)["_queries"])
         outbox_fixture.outbox = outbox
         await outbox.heartbeat(role="all", host="here", version="1", mode="EVENT")
-        sent, lost, back = [await outbox_fixture.held() for _ in range(3)]
+        sent, lost, back = [await outbox_fixture.acquired() for _ in range(3)]
         await outbox_fixture.settle(sent, RecipientState.ACCEPTED)
         assert await outbox_fixture.status(sent.id) == "SENT"
         await outbox_fixture.notify(notification_status="PROCESSING")

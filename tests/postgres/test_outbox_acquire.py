@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from dispatcher.models.notification import RecipientState
-from tests.support.outbox_fixture import CLOSED, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of
+from tests.support.outbox_fixture import INELIGIBLE, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of
 
 
 async def test_acquire_raises_the_fence_and_renews_the_lease(outbox_fixture: OutboxFixture):
@@ -22,7 +22,7 @@ async def test_acquire_raises_the_fence_and_renews_the_lease(outbox_fixture: Out
 
 async def test_acquire_reads_stored_values_unchanged(outbox_fixture: OutboxFixture):
     payload = '{"exact": 0.10000000000000000055511151231257827, "big": 12345678901234567890123, "ü": "\\u001f"}'
-    row = await outbox_fixture.held(payload=payload, overrides='{"fcm": {"n": 1.10}}')
+    row = await outbox_fixture.acquired(payload=payload, overrides='{"fcm": {"n": 1.10}}')
     stored = await outbox_fixture.rows("select payload::text, overrides::text from notify.ent_notification")
     assert [(row.payload, row.overrides)] == stored
     assert row.workflow_key == WORKFLOW
@@ -40,34 +40,34 @@ async def test_acquire_takes_only_rows_of_its_workflow(outbox_fixture: OutboxFix
 
 
 async def test_acquire_skips_settled_rows(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(minutes=1))
     await outbox_fixture.rows("update notify.ent_notification set notification_status = 'PROCESSING'")
-    assert await outbox_fixture.take(row.id) == []
+    assert await outbox_fixture.acquire(row.id) == []
 
 
 @pytest.mark.parametrize("kind", NOT_OURS)
 async def test_acquire_skips_a_row_no_longer_processing(outbox_fixture: OutboxFixture, kind: str):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.change(row.id, **NOT_OURS[kind])
     before = await outbox_fixture.snapshot()
-    assert await outbox_fixture.take(row.id) == []
+    assert await outbox_fixture.acquire(row.id) == []
     assert await outbox_fixture.snapshot() == before
 
 
 async def test_acquire_skips_a_deleted_row(outbox_fixture: OutboxFixture):
     gone, here = await outbox_fixture.many(2)
-    [start] = (await outbox_fixture.claim(solo_max=1)).starts
+    [start] = (await outbox_fixture.claim(max_single=1)).starts
     await outbox_fixture.rows("delete from notify.ent_notification where id = %s", gone)
     taken = await outbox_fixture.outbox.acquire([gone, here], start.workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [here]
 
 
-@pytest.mark.parametrize("kind", CLOSED)
+@pytest.mark.parametrize("kind", INELIGIBLE)
 async def test_row_that_became_ineligible_is_acquired_as_ineligible(outbox_fixture: OutboxFixture, kind: str):
     row = await outbox_fixture.notify()
     [start] = (await outbox_fixture.claim()).starts
-    await outbox_fixture.change(row, **CLOSED[kind])
+    await outbox_fixture.change(row, **INELIGIBLE[kind])
     [taken] = await outbox_fixture.outbox.acquire([row], start.workflow_id, LEASE)
     assert not taken.eligible
 
@@ -77,7 +77,7 @@ async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixt
     large = await outbox_fixture.notify(payload='{"x": "' + "x" * 600 * 1024 + '"}')
     nobody = await outbox_fixture.notify(recipients=[])
     last = await outbox_fixture.notify()
-    [start] = (await outbox_fixture.claim(solo_max=1)).starts
+    [start] = (await outbox_fixture.claim(max_single=1)).starts
     taken = await outbox_fixture.outbox.acquire([last, nobody, large, first], start.workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [first, large, nobody, last]
     refusals = [item.notification.validation_error for item in taken]
@@ -86,22 +86,22 @@ async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixt
 
 
 async def test_acquire_fences_out_the_earlier_run(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
-    [again] = await outbox_fixture.take(row.id)
+    row = await outbox_fixture.acquired()
+    [again] = await outbox_fixture.acquire(row.id)
     assert again.fence == row.fence + 1
     assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
     assert await outbox_fixture.outbox.record_calls(calls_of(again)) == {(row.id, row.recipients[0].id)}
 
 
 async def test_acquire_returns_the_last_calls_content_and_age(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     assert (row.recipients[0].call_hash, row.recipients[0].call_age) == (None, 0)
     await outbox_fixture.outbox.record_calls(calls_of(row))
     await outbox_fixture.rows(
         "update dispatcher.recipient set last_called_at = clock_timestamp() - interval '20 s',"
         " first_called_at = clock_timestamp() - interval '23 h'"
     )
-    [again] = await outbox_fixture.take(row.id)
+    [again] = await outbox_fixture.acquire(row.id)
     [person] = again.recipients
     assert (person.state, person.call_key, person.call_hash) == (
         RecipientState.SENDING,

@@ -70,7 +70,7 @@ class TestDueRows:
 class TestClaimedAgain:
     async def failed(self, outbox_fixture: OutboxFixture, wait: timedelta | None = timedelta(minutes=1)) -> int:
         """Return a row whose first run failed."""
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.UNKNOWN, wait)
         return row.id
 
@@ -101,7 +101,7 @@ class TestClaimedAgain:
         assert head["first_claimed_at"] == before["first_claimed_at"] < head["claimed_at"]
         assert head["last_error"] == before["last_error"]
         assert (head["next_attempt_at"], head["settled_at"], head["dead_lettered_at"]) == (None, None, None)
-        [notification] = await outbox_fixture.take(row)
+        [notification] = await outbox_fixture.acquire(row)
         assert [recipient.state for recipient in notification.recipients] == [RecipientState.UNKNOWN]
 
     async def test_dead_letter_is_not_claimed(self, outbox_fixture: OutboxFixture):
@@ -131,7 +131,7 @@ class TestClaimedAgain:
     async def test_pending_after_an_outcome_is_a_new_generation(
         self, outbox_fixture: OutboxFixture, state: RecipientState
     ):
-        first = await outbox_fixture.held()
+        first = await outbox_fixture.acquired()
         await outbox_fixture.settle(first, state)
         before = await outbox_fixture.head(first.id)
         await outbox_fixture.change(first.id, notification_status="PENDING")
@@ -141,38 +141,38 @@ class TestClaimedAgain:
         assert head["first_claimed_at"] > before["first_claimed_at"]
         assert (head["last_error"], head["settled_at"], head["dead_lettered_at"]) == (None, None, None)
         assert claim.starts[0].workflow_id.endswith("-2")
-        [second] = await outbox_fixture.take(first.id)
+        [second] = await outbox_fixture.acquire(first.id)
         assert second.recipients[0].state is RecipientState.PLANNED
         assert second.recipients[0].transaction_id != first.recipients[0].transaction_id
 
     async def test_released_row_continues_its_generation(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.outbox.release([row])
         assert ids_of(await outbox_fixture.claim()) == [row.id]
         head = await outbox_fixture.head(row.id)
         assert (head["generation"], head["attempts"]) == (1, 1)
 
     async def test_released_row_has_its_full_retry_horizon(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.outbox.release([row])
         await outbox_fixture.rows("update dispatcher.delivery set first_claimed_at = now() - interval '3 days'")
         await outbox_fixture.claim()
-        [again] = await outbox_fixture.take(row.id)
+        [again] = await outbox_fixture.acquire(row.id)
         assert again.since_first_claim < timedelta(minutes=1)
 
     async def test_fence_grows_with_every_claim(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         fences = [row.fence]
         for _ in range(3):
             await outbox_fixture.outbox.release([row])
             await outbox_fixture.claim()
-            [row] = await outbox_fixture.take(row.id)
+            [row] = await outbox_fixture.acquire(row.id)
             fences.append(row.fence)
         assert fences == sorted(set(fences))
 
     @pytest.mark.parametrize("settled", [True, False])
     async def test_reused_id_is_another_notification(self, outbox_fixture: OutboxFixture, *, settled: bool):
-        first = await outbox_fixture.held(created_at="2020-01-01")
+        first = await outbox_fixture.acquired(created_at="2020-01-01")
         if settled:
             await outbox_fixture.settle(first, RecipientState.ACCEPTED)
         before = await outbox_fixture.head(first.id)
@@ -183,13 +183,13 @@ class TestClaimedAgain:
         assert head["birth"] != before["birth"]
         assert (head["generation"], head["attempts"], head["fence"]) == (2, 1, before["fence"] + 1)
         assert claim.starts[0].workflow_id != before["workflow_id"]
-        [second] = await outbox_fixture.take(first.id)
+        [second] = await outbox_fixture.acquire(first.id)
         assert second.recipients[0].state is RecipientState.PLANNED
         assert second.recipients[0].transaction_id != first.recipients[0].transaction_id
         assert await outbox_fixture.outbox.record_calls([]) == set()
 
     async def test_births_differ_between_installations(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         before = (await outbox_fixture.head(row.id))["birth"]
         await outbox_fixture.rows("update dispatcher.installation set id = gen_random_uuid()")
         await outbox_fixture.outbox.release([row])

@@ -36,7 +36,7 @@ class TestCapacity:
         assert (first.free_capacity, first.rows) == (5, 5)
         full = await outbox_fixture.claim(capacity=5, batch_size=1)
         assert (full.free_capacity, full.rows, full.starts) == (0, 0, [])
-        [row] = await outbox_fixture.take(ids[0])
+        [row] = await outbox_fixture.acquire(ids[0])
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         assert (await outbox_fixture.claim(capacity=5, batch_size=1)).free_capacity == 1
 
@@ -54,7 +54,7 @@ class TestCapacity:
     async def test_rows_from_every_source_share_the_limit_oldest_first(self, outbox_fixture: OutboxFixture):
         new = await outbox_fixture.notify(created_at="2020-01-03")
         scheduled = await outbox_fixture.notify(scheduled_for="2020-01-02")
-        failed = await outbox_fixture.held()
+        failed = await outbox_fixture.acquired()
         await outbox_fixture.rows(
             "update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id
         )
@@ -69,7 +69,7 @@ class TestCapacity:
 class TestWorkflows:
     async def test_few_rows_get_a_workflow_each(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(10)
-        claim = await outbox_fixture.claim(solo_max=10)
+        claim = await outbox_fixture.claim(max_single=10)
         assert [start.notification_ids for start in claim.starts] == [[row] for row in ids]
         assert all(start.single for start in claim.starts)
         assert len({start.workflow_id for start in claim.starts}) == 10
@@ -92,7 +92,7 @@ class TestWorkflows:
     async def test_single_workflow_limit_counts_rows_of_all_enterprises(self, outbox_fixture: OutboxFixture):
         for _ in range(11):
             await outbox_fixture.notify(enterprise_id=uuid4())
-        claim = await outbox_fixture.claim(solo_max=10)
+        claim = await outbox_fixture.claim(max_single=10)
         assert [start.single for start in claim.starts] == [False] * 11
 
     async def test_claims_never_share_a_batch_name(self, outbox_fixture: OutboxFixture):
@@ -104,19 +104,19 @@ class TestWorkflows:
 
     async def test_failed_batch_stays_together(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(3)
-        [start] = (await outbox_fixture.claim(solo_max=1)).starts
+        [start] = (await outbox_fixture.claim(max_single=1)).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row in rows:
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.notify()
-        again = await outbox_fixture.claim(solo_max=10)
+        again = await outbox_fixture.claim(max_single=10)
         assert again.starts[0] == start
         assert [other.single for other in again.starts] == [False, True]
 
     async def test_failed_batch_is_claimed_completely_or_not_at_all(self, outbox_fixture: OutboxFixture):
         """Its members may share a call with an unknown outcome, which can only be repeated as it was."""
         ids = await outbox_fixture.many(4)
-        [start] = (await outbox_fixture.claim(solo_max=1)).starts
+        [start] = (await outbox_fixture.claim(max_single=1)).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row in rows:
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
@@ -145,7 +145,7 @@ class TestClaimSize:
         good = await outbox_fixture.notify()
         bad = [await outbox_fixture.notify(**columns) for columns in POISON.values()]
         assert sorted(ids_of(await outbox_fixture.claim())) == sorted([good, *bad])
-        rows = await outbox_fixture.take(good, *bad)
+        rows = await outbox_fixture.acquire(good, *bad)
         assert [row.id for row in rows] == [good, *bad]
         refused = {name for name, row in zip(POISON, rows[1:], strict=True) if row.validation_error is not None}
         assert refused == set(POISON) - {"before Christ", "at the end of time", "at its beginning"}

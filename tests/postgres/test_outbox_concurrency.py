@@ -33,7 +33,7 @@ async def test_concurrent_claims_never_share_a_row(outbox_fixture: OutboxFixture
 
 async def test_concurrent_claims_of_retries_never_share_a_row(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(30)
-    await outbox_fixture.claim(solo_max=0)
+    await outbox_fixture.claim(max_single=0)
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
     for attempts in range(2, 30):
         await outbox_fixture.rows("update notify.ent_notification set notification_status = 'FAILED'")
@@ -67,7 +67,7 @@ GUARDED: dict[str, Callable[[OutboxFixture, Notification], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("name", GUARDED)
 async def test_statement_that_waited_for_a_lock_checks_the_fence_again(outbox_fixture: OutboxFixture, name: str):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     async with await psycopg.AsyncConnection.connect(outbox_fixture.url) as taker:
         await taker.execute("update dispatcher.delivery set fence = fence + 1")
         [[writer]] = await (await taker.execute("select pg_current_xact_id()::text")).fetchall()
@@ -82,10 +82,10 @@ async def test_statement_that_waited_for_a_lock_checks_the_fence_again(outbox_fi
 
 
 async def test_acquire_that_waited_for_a_lock_skips_a_settled_row(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     async with await psycopg.AsyncConnection.connect(outbox_fixture.url) as settler:
         await settler.execute("update dispatcher.delivery set settled_at = now()")
-        take = asyncio.create_task(outbox_fixture.take(row.id))
+        take = asyncio.create_task(outbox_fixture.acquire(row.id))
         await waiting(outbox_fixture)
         await settler.commit()
         assert await take == []
@@ -127,7 +127,7 @@ async def test_owners_reset_during_a_settle_never_deadlocks(
     outbox_fixture: OutboxFixture,
 ):
     """The settle has looked at the row and waits for its head; meanwhile it becomes PENDING and a claim takes it."""
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state = RecipientState.ACCEPTED
     row.final_status = decide_status(row, None)

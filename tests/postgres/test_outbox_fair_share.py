@@ -30,7 +30,7 @@ async def owners(outbox_fixture: OutboxFixture, claim: Claim) -> Counter[UUID | 
     return Counter(owner for (owner,) in rows)
 
 
-async def drained(outbox_fixture: OutboxFixture, *, limit: int, batch_size: int = 100) -> list[Counter[UUID | None]]:
+async def claim_all(outbox_fixture: OutboxFixture, *, limit: int, batch_size: int = 100) -> list[Counter[UUID | None]]:
     """Claim as the door does, until a claim has room left; return what each took. What is taken is let go of."""
     taken: list[Counter[UUID | None]] = []
     while True:
@@ -61,7 +61,7 @@ class TestShares:
         for owner, rows in backlog.items():
             await outbox_fixture.many(rows, enterprise=owner)
         await crowd(outbox_fixture)
-        [first, *others] = await drained(outbox_fixture, limit=limit, batch_size=5)
+        [first, *others] = await claim_all(outbox_fixture, limit=limit, batch_size=5)
         share = limit // len(backlog)
         assert first == {owner: min(share, rows) for owner, rows in backlog.items()}
         assert sum(others, first) == backlog  # the door's loop comes to all of them
@@ -92,15 +92,15 @@ class TestShares:
         assert set().union(*rounds) == set(everybody)
         await forget(outbox_fixture)
         assert (
-            sum((await drained(outbox_fixture, limit=TENANTS_PER_CLAIM)), Counter[UUID | None]()).total()
+            sum((await claim_all(outbox_fixture, limit=TENANTS_PER_CLAIM)), Counter[UUID | None]()).total()
             == TENANTS_PER_CLAIM * 4
         )
 
     async def test_many_retries_do_not_delay_new_rows(self, outbox_fixture: OutboxFixture):
         failing, other = uuid4(), uuid4()
         ids = await outbox_fixture.many(60, enterprise=failing)
-        await outbox_fixture.claim(solo_max=1000)
-        for row in await outbox_fixture.take(*ids):
+        await outbox_fixture.claim(max_single=1000)
+        for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.many(5, enterprise=other)
         await crowd(outbox_fixture)
@@ -158,7 +158,7 @@ class TestAllowList:
         ours, foreign = uuid4(), uuid4()
         mine = await outbox_fixture.notify(enterprise_id=ours, scheduled_for="2020-01-02")
         await outbox_fixture.notify(enterprise_id=foreign, scheduled_for="2020-01-01")
-        failed = await outbox_fixture.held(enterprise_id=foreign)
+        failed = await outbox_fixture.acquired(enterprise_id=foreign)
         await outbox_fixture.settle(failed, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.rows(
             "update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id

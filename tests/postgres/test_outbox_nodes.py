@@ -55,7 +55,7 @@ async def test_stopping_node_releases_its_rows(outbox_fixture: OutboxFixture):
 
 @pytest.mark.parametrize("state", [RecipientState.SENDING, RecipientState.UNKNOWN])
 async def test_row_with_an_unknown_call_is_left_to_the_next_sweep(outbox_fixture: OutboxFixture, state: RecipientState):
-    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+    row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state, row.recipients[1].state = RecipientState.ACCEPTED, state
     await outbox_fixture.outbox.settle(members_of(row), [])
@@ -70,7 +70,7 @@ async def test_row_with_an_unknown_call_is_left_to_the_next_sweep(outbox_fixture
 
 
 async def test_row_without_an_unknown_call_is_pending_at_once(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+    row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state, row.recipients[1].state = RecipientState.ACCEPTED, RecipientState.PLANNED
     await outbox_fixture.outbox.settle(members_of(row), [])
@@ -79,7 +79,7 @@ async def test_row_without_an_unknown_call_is_pending_at_once(outbox_fixture: Ou
 
 
 async def test_retracted_row_stays_retracted_when_its_node_stops(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.change(row.id, notification_status="RETRACTED")
     assert await outbox_fixture.outbox.release_node() == 0
     assert await outbox_fixture.status(row.id) == "RETRACTED"
@@ -87,7 +87,7 @@ async def test_retracted_row_stays_retracted_when_its_node_stops(outbox_fixture:
 
 
 async def test_node_changes_nothing_after_its_release(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.outbox.release_node()
     assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
     await outbox_fixture.settle(row, RecipientState.ACCEPTED)

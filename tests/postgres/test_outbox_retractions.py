@@ -16,7 +16,7 @@ QUERIES: tuple[Literal["detect_retracted", "acquire_cancels"], ...] = ("detect_r
 
 async def sent(outbox_fixture: OutboxFixture, **columns: Any) -> Notification:
     """Send a notification."""
-    row = await outbox_fixture.held(**columns)
+    row = await outbox_fixture.acquired(**columns)
     await outbox_fixture.settle(row, RecipientState.ACCEPTED)
     return row
 
@@ -50,7 +50,7 @@ class TestDetectRetracted:
         )
 
     async def test_accepted_and_unknown_recipients_are_to_be_cancelled(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(4)])
+        row = await outbox_fixture.acquired(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(4)])
         states = (RecipientState.ACCEPTED, RecipientState.UNKNOWN, RecipientState.REFUSED, RecipientState.SENDING)
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         for recipient, state in zip(row.recipients, states, strict=True):
@@ -90,7 +90,7 @@ class TestDetectRetracted:
         assert list(await details(outbox_fixture, row)) == ["retraction"]
 
     async def test_retraction_of_a_leased_row_waits_for_its_release(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.outbox.record_calls(calls_of(row))
         await outbox_fixture.change(row.id, **RETRACT)
         assert await outbox_fixture.outbox.detect_retracted(10) == {}
@@ -102,7 +102,7 @@ class TestDetectRetracted:
         assert head["fence"] > row.fence
 
     async def test_retracted_failure_is_not_retried(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.REFUSED, timedelta(0))
         await outbox_fixture.change(row.id, **RETRACT)
         assert await outbox_fixture.outbox.detect_retracted(10) == {row.id: 0}
@@ -115,7 +115,7 @@ class TestDetectRetracted:
         await outbox_fixture.change(row.id, notification_status="PENDING")
         assert ids_of(await outbox_fixture.claim()) == [row.id]
         assert "retraction" not in await details(outbox_fixture, row.id)
-        [again] = await outbox_fixture.take(row.id)
+        [again] = await outbox_fixture.acquire(row.id)
         assert again.generation == 2
         await outbox_fixture.outbox.record_calls(calls_of(again))
         await outbox_fixture.change(row.id, **RETRACT)
@@ -129,7 +129,7 @@ class TestDetectRetracted:
         row = await sent(outbox_fixture)
         await outbox_fixture.change(row.id, notification_status="PENDING")
         await outbox_fixture.claim()
-        [again] = await outbox_fixture.take(row.id)
+        [again] = await outbox_fixture.acquire(row.id)
         await outbox_fixture.settle(again, RecipientState.ACCEPTED)
         await outbox_fixture.change(row.id, **RETRACT)
         assert await outbox_fixture.outbox.detect_retracted(10) == {row.id: 2}
@@ -137,7 +137,7 @@ class TestDetectRetracted:
     async def test_f128_earlier_row_with_the_same_id_is_not_cancelled(self, outbox_fixture: OutboxFixture):
         row = await sent(outbox_fixture)
         await outbox_fixture.rows("truncate notify.ent_notification restart identity cascade")
-        again = await outbox_fixture.held(id=row.id)
+        again = await outbox_fixture.acquired(id=row.id)
         await outbox_fixture.settle(again, RecipientState.ACCEPTED)
         await outbox_fixture.change(row.id, **RETRACT)
         assert again.generation == 2

@@ -37,14 +37,14 @@ class TestNextDue:
     async def test_nearest_due_time_is_returned(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.notify(scheduled_for=await self.in_seconds(outbox_fixture, 600))
         assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(600, abs=5)
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(seconds=300))
         assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(300, abs=5)
         await outbox_fixture.notify(scheduled_for=await self.in_seconds(outbox_fixture, 60))
         assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(60, abs=5)
 
     async def test_retry_that_is_due_already_is_ignored(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         assert (await outbox_fixture.outbox.seconds_until_due() or 0) <= 0  # the next claim takes it
 
@@ -54,7 +54,7 @@ class TestNextDue:
 
 
 class TestNotify:
-    async def rings(self, outbox_fixture: OutboxFixture, listener: psycopg.AsyncConnection[Any]) -> int:
+    async def count_notifies(self, outbox_fixture: OutboxFixture, listener: psycopg.AsyncConnection[Any]) -> int:
         """Count what was heard until now; a last NOTIFY of ours tells that nothing more can come."""
         await outbox_fixture.rows("select pg_notify('dispatcher', 'the end')")
         heard = 0
@@ -69,9 +69,9 @@ class TestNotify:
             await listener.execute("listen dispatcher")
             ids = await outbox_fixture.many(4)
             await outbox_fixture.notify(notification_status="PROCESSING")
-            assert await self.rings(outbox_fixture, listener) == 1
+            assert await self.count_notifies(outbox_fixture, listener) == 1
             await outbox_fixture.claim()
-            rows = await outbox_fixture.take(*ids)
+            rows = await outbox_fixture.acquire(*ids)
             await outbox_fixture.settle(rows[0], RecipientState.ACCEPTED)
             await outbox_fixture.settle(rows[1], RecipientState.UNKNOWN, timedelta(0))
             await outbox_fixture.outbox.release([rows[2]])
@@ -80,6 +80,6 @@ class TestNotify:
             [start, *_] = (await outbox_fixture.claim()).starts
             await outbox_fixture.outbox.release_unstarted(start)
             await outbox_fixture.outbox.release_node()
-            assert await self.rings(outbox_fixture, listener) == 0
+            assert await self.count_notifies(outbox_fixture, listener) == 0
             await outbox_fixture.change(ids[0], notification_status="PENDING")
-            assert await self.rings(outbox_fixture, listener) == 1
+            assert await self.count_notifies(outbox_fixture, listener) == 1

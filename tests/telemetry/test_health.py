@@ -13,7 +13,7 @@ from dispatcher.telemetry.health import COMPONENTS, ProcessHealth
 from dispatcher.temporal.starter import WorkflowStarter
 
 
-def whole() -> ProcessHealth:
+def healthy() -> ProcessHealth:
     """Return a condition in which every part has said that it works."""
     health = ProcessHealth()
     for part in COMPONENTS:
@@ -43,7 +43,7 @@ def test_process_starts_with_a_component_that_failed_first():
 
 
 def test_outage_is_logged_once_for_repeated_reports():
-    health = whole()
+    health = healthy()
     with capture_logs() as logs:
         for _ in range(3):
             health.report_failure("temporal", "no answer")
@@ -59,20 +59,20 @@ def test_outage_is_logged_once_for_repeated_reports():
 
 
 def test_component_does_not_end_another_ones_outage():
-    health = whole()
+    health = healthy()
     health.report_failure("novu", "401")
     health.report_ok("postgres")
     assert list(health.outages) == ["novu"]
 
 
 def test_stopping_process_is_not_ready():
-    health = whole()
+    health = healthy()
     health.stopping = True
     assert not health.ready
 
 
 def test_outage_reason_is_one_short_line_without_secrets():
-    health = whole()
+    health = healthy()
     health.report_failure("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
     reason = health.outages["postgres"].reason
     assert reason.startswith("no postgresql://app:***@db")

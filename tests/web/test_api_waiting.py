@@ -118,7 +118,7 @@ async def test_stopping_process_answers_waiting_requests(
 
 
 async def test_locked_row_is_retried_and_then_named(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.settle(row, RecipientState.REFUSED)
     async with outbox_fixture.owner.transaction():
         await outbox_fixture.owner.execute("select from notify.ent_notification where id = %s for update", [row.id])
@@ -132,7 +132,7 @@ async def test_locked_row_is_retried_and_then_named(outbox_fixture: OutboxFixtur
 
 
 async def test_concurrent_triggers_of_a_row_send_once(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.settle(row, RecipientState.REFUSED)
     answers = await asyncio.gather(*(http.post(ASK, json={"notificationId": row.id}) for _ in range(8)))
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "PENDING")}

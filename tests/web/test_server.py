@@ -58,7 +58,7 @@ async def port() -> AsyncIterator[int]:
         yield number
 
 
-async def say(port: int, data: bytes) -> bytes:
+async def send_raw(port: int, data: bytes) -> bytes:
     """Send bytes; return everything that comes until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
@@ -107,7 +107,7 @@ async def test_client_still_sending_a_refused_body_gets_the_status(port: int):
 
 
 async def test_connection_with_a_running_request_is_not_closed(port: int):
-    busy = asyncio.create_task(say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+    busy = asyncio.create_task(send_raw(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     await asyncio.sleep(0.2)
     crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS + 10)]
     assert await get(port) == 200
@@ -135,22 +135,22 @@ async def test_request_head_has_a_deadline(port: int, monkeypatch: pytest.Monkey
 async def test_response_has_a_deadline(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "RESPONSE_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 3600)
-    assert await say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
+    assert await send_raw(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
 
 
 async def test_response_may_take_longer_than_the_head_deadline(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
-    assert (await say(port, b"GET /later HTTP/1.1\r\nhost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    assert (await send_raw(port, b"GET /later HTTP/1.1\r\nhost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
 async def test_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
-    assert (await say(port, REQUEST)).startswith(b"HTTP/1.1 200")  # returns only because the port hung up
+    assert (await send_raw(port, REQUEST)).startswith(b"HTTP/1.1 200")  # returns only because the port hung up
 
 
 async def test_pipelined_requests_are_answered_in_order(port: int):
     data = REQUEST * 5 + REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
-    assert (await say(port, data)).count(b"HTTP/1.1 200") == 6
+    assert (await send_raw(port, data)).count(b"HTTP/1.1 200") == 6
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_pipelined_requests_are_answered_in_order(port: int):
     ids=["one long header", "many headers", "a header without end", "a large body", "chunks", "TLS", "length"],
 )
 async def test_f162_too_large_or_malformed_request_is_refused(port: int, data: bytes, status: bytes):
-    answer = await say(port, data)
+    answer = await send_raw(port, data)
     # What was not read when the port hung up can overtake the answer.
     assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.1 400")) or (answer == b"" and len(data) > 10_000)
     assert await get(port) == 200
@@ -237,15 +237,17 @@ async def test_s15_other_machines_see_only_health_without_a_token():
 )
 async def test_s15_foreign_host_name_for_loopback_is_refused_without_a_token(port: int, host: str, status: int):
     head = f"host: {host}\r\nconnection: close\r\n\r\n".encode()
-    assert (await say(port, b"GET /status HTTP/1.1\r\n" + head)).startswith(f"HTTP/1.1 {status}".encode())
-    assert (await say(port, b"GET /livez HTTP/1.1\r\n" + head)).startswith(b"HTTP/1.1 200"), "probes ask by any name"
+    assert (await send_raw(port, b"GET /status HTTP/1.1\r\n" + head)).startswith(f"HTTP/1.1 {status}".encode())
+    assert (await send_raw(port, b"GET /livez HTTP/1.1\r\n" + head)).startswith(b"HTTP/1.1 200"), (
+        "probes ask by any name"
+    )
 
 
 async def test_any_host_name_is_accepted_with_a_token():
     listening = bind("127.0.0.1", 0)
     async with serving(listening, app("correct horse battery")):
         head = b"host: example.org\r\nauthorization: Bearer correct horse battery\r\nconnection: close\r\n\r\n"
-        answer = await say(listening.getsockname()[1], b"GET /status HTTP/1.1\r\n" + head)
+        answer = await send_raw(listening.getsockname()[1], b"GET /status HTTP/1.1\r\n" + head)
         assert answer.startswith(b"HTTP/1.1 200")
 
 
@@ -279,7 +281,7 @@ async def test_shutdown_waits_only_briefly_for_clients(monkeypatch: pytest.Monke
     async with serving(listening, app()):
         idle, writer = await asyncio.open_connection(*listening.getsockname())
         slow = b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"
-        asked = asyncio.create_task(say(listening.getsockname()[1], slow))
+        asked = asyncio.create_task(send_raw(listening.getsockname()[1], slow))
         await asyncio.sleep(0.3)
         began = asyncio.get_running_loop().time()
     assert 0.2 <= asyncio.get_running_loop().time() - began < 2
@@ -319,14 +321,14 @@ def test_address_in_use_is_named(host: str):
 
 
 async def test_rate_limiter_limits_the_rate_after_a_burst():
-    turns = RateLimiter(100, burst=10)
+    limiter = RateLimiter(100, burst=10)
     loop = asyncio.get_running_loop()
     began = loop.time()
     for _ in range(10):
-        await turns.acquire()
+        await limiter.acquire()
     assert loop.time() - began < 0.1
     for _ in range(20):
-        await turns.acquire()
+        await limiter.acquire()
     assert loop.time() - began >= 0.18
 
 
