@@ -42,14 +42,14 @@ def main() -> int:
     except TimeoutError:
         print_line(f"the run did not end within {limit:.0f} s, seed {seed}; logs in {folder}")
         return 1
-    told = summary(plan, result)
-    text = json.dumps(told, indent=2, default=str)
+    found = summary(plan, result)
+    text = json.dumps(found, indent=2, default=str)
     (folder / "summary.json").write_text(text)
     if options.results is not None:
         options.results.mkdir(parents=True, exist_ok=True)
         (options.results / f"chaos-{seed}.json").write_text(text)
     print_line(text)
-    print_line(sentence(told))
+    print_line(sentence(found))
     if result.ok:
         shutil.rmtree(folder)
         return 0
@@ -57,12 +57,12 @@ def main() -> int:
     return 1
 
 
-def sentence(told: dict[str, Any]) -> str:
+def sentence(found: dict[str, Any]) -> str:
     """Return the result in one line."""
     return (
-        f"lost {told['lost']}, doubled {told['doubled']}, wrong {len(told['wrong'])},"
-        f" broken invariants {len(told['broken'])}, other findings {len(told['findings'])};"
-        f" {told['struck']} faults struck, seed {told['seed']}"
+        f"lost {found['lost']}, doubled {found['doubled']}, wrong {len(found['wrong'])},"
+        f" broken invariants {len(found['violations'])}, other findings {len(found['findings'])};"
+        f" {found['struck']} faults struck, seed {found['seed']}"
     )
 
 

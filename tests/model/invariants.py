@@ -55,7 +55,7 @@ class Audit:
             if before != now:
                 if fences is not None:  # P4
                     assert before.head is not None, f"{what} made a head"
-                    assert before.head.fence == fences.get(row_id), f"{what} changed row {id} with an old fence"
+                    assert before.head.fence == fences.get(row_id), f"{what} changed row {row_id} with an old fence"
                 self._check_head(what, before, now)
                 self._check_status(what, before, now)
                 self._check_entries(what, before, now)

@@ -66,7 +66,7 @@ def ledger_of(history: History, row: Row) -> Any:
 
 def good(rows: list[list[str]]) -> list[Row]:
     """Return sendable rows."""
-    return [Row(row_id, f"birth-{id}", list(people)) for row_id, people in enumerate(rows, 1)]
+    return [Row(row_id, f"birth-{row_id}", list(people)) for row_id, people in enumerate(rows, 1)]
 
 
 @CALM
@@ -83,7 +83,7 @@ def test_wake_ups_in_any_order_and_number_give_the_same_ledger(
 
 
 @CALM
-@given(ROWS, st.lists(st.sampled_from(POISON), min_size=1, max_size=3), WAKE_UPS, st.integers(0, 1000))
+@given(ROWS, st.lists(st.sampled_from(POISON), min_size=1, max_size=3), WITHIN_A_LEASE, st.integers(0, 1000))
 def test_poison_row_does_not_change_other_rows_results(
     rows: list[list[str]], poison: list[dict[str, Any]], wake_ups: list[str], seed: int
 ):
