@@ -41,7 +41,7 @@ class ServedPort:
         """Take the database, once it is there."""
         self.numbers.outbox = outbox
         if self.api is not None:
-            self.api.attach_database(pool, self.settings.outbox)
+            self.api.database.attach(pool, self.settings.outbox)
 
 
 @asynccontextmanager
