@@ -51,8 +51,6 @@ def send_test(  # noqa: PLR0917  (Typer's)
     """
     import anyio
 
-    from dispatcher.cli.output import print_json, print_pairs, say
-
     seconds = duration_from(limit, "--timeout").total_seconds()
 
     async def run() -> dict[str, Any]:
@@ -60,21 +58,10 @@ def send_test(  # noqa: PLR0917  (Typer's)
 
         async with open_operator(database_url, outbox) as operator:
             trial = await insert(operator, workflow, recipient, enterprise, payload)
-            removed = None
-            try:
-                progress = await wait_final(operator, trial, seconds)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    removed = await clean_up(operator, trial) if cleanup else None
-        return result_document(trial, progress, removed)
+            return await follow(operator, trial, seconds, cleanup=cleanup)
 
     result = anyio.run(run)
-    if as_json:
-        print_json(result)
-    else:
-        print_pairs(result_lines(result))
-    for message in messages(result):
-        say(message)
+    print_result(result, as_json=as_json)
     if result["status"] != Status.SENT:
         raise typer.Exit(1)
 
@@ -90,6 +77,21 @@ async def insert(
         known = ", ".join(await operator.workflow_keys()) or "none"
         raise ConfigurationError(f"no published Novu workflow has the key {key}: give --workflow one of {known}")
     return trial
+
+
+async def follow(
+    operator: "OperatorQueries", trial: "TrialNotification", seconds: float, *, cleanup: bool
+) -> dict[str, Any]:
+    """Wait for the end of the notification for at most `seconds`, and return the result as --json prints it."""
+    import anyio
+
+    removed = None
+    try:
+        progress = await wait_final(operator, trial, seconds)
+    finally:
+        with anyio.CancelScope(shield=True):
+            removed = await clean_up(operator, trial) if cleanup else None
+    return result_document(trial, progress, removed)
 
 
 async def wait_final(operator: "OperatorQueries", trial: "TrialNotification", seconds: float) -> "TrialProgress | None":
@@ -131,6 +133,18 @@ def result_document(
         "temporal_workflow_id": None if progress is None else progress["workflow_id"],
         "row": removed,
     }
+
+
+def print_result(result: dict[str, Any], *, as_json: bool) -> None:
+    """Print the result to stdout, and the sentences that follow it to stderr."""
+    from dispatcher.cli.output import print_json, print_pairs, say
+
+    if as_json:
+        print_json(result)
+    else:
+        print_pairs(result_lines(result))
+    for message in messages(result):
+        say(message)
 
 
 def hops(progress: "TrialProgress") -> dict[str, float]:

@@ -62,12 +62,7 @@ def start(  # noqa: PLR0917  (Typer's)
     from dispatcher.cli.worker_process import health_port_address, log_size, page_is_ok, wait_started
     from dispatcher.models.errors import ConfigurationError
 
-    given = {
-        "DISPATCHER_HTTP_PORT": None if health_port is None else str(health_port),
-        "DISPATCHER_LOG_LEVEL": log_level,
-        "DISPATCHER_ENTERPRISE_IDS": enterprises,
-    }
-    environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
+    environment = {**os.environ, **settings_from(health_port, log_level, enterprises)}
     command = [sys.executable, "-m", "dispatcher", "run", "--role", role, "--env-file", str(env_file)]
     file = pid_file_at(pid_file)
     file.require_not_running()
@@ -174,6 +169,16 @@ def health(health_port: HealthPort = None, env_file: EnvFile = Path(".env"), as_
     code, text = answers["/readyz"]
     if code != 200:
         raise CheckFailed(f"not ready: {text}")
+
+
+def settings_from(health_port: int | None, log_level: str | None, enterprises: str | None) -> dict[str, str]:
+    """Return the settings that the options of `start` replace, as environment variables."""
+    given = {
+        "DISPATCHER_HTTP_PORT": None if health_port is None else str(health_port),
+        "DISPATCHER_LOG_LEVEL": log_level,
+        "DISPATCHER_ENTERPRISE_IDS": enterprises,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def pid_file_at(path: Path | None) -> "PidFile":

@@ -44,7 +44,7 @@ OPERATOR_SETTINGS = {
     "enable_seqscan": "on",
     "enable_bitmapscan": "on",
 }
-"""The settings of each statement, whatever the session says."""
+"""The settings of each statement. They replace the settings of the session."""
 COUNT_TIMEOUT = "2s"
 """If counting the table takes longer, the counts are estimated."""
 NODE_TTL = timedelta(minutes=1)

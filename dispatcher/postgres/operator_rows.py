@@ -1,7 +1,7 @@
 """The rows that the operator's queries return: their keys and types.
 
-The dictionaries are PostgreSQL's JSON, because a row must be shown whatever it holds: times are ISO 8601 text, and may
-be `infinity` or lie outside Python's calendar. `status` is text: a table may hold a label that `Status` does not know.
+The dictionaries are PostgreSQL's JSON, because every row must be shown, also one with odd values: times are ISO 8601
+text, and may be `infinity` or lie outside Python's calendar. `status` is text: a table may hold a label that `Status` does not know.
 The keys are part of what `--json` prints.
 """
 
