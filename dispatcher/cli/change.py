@@ -72,7 +72,7 @@ def change_command(action: Action, help_text: str) -> Callable[..., None]:
 
 retry = change_command(
     "retry",
-    """Send notifications that have ended again, to all their recipients.
+    """Send ended notifications again, to all their recipients.
 
     Filters without --status select FAILED and PARTIAL notifications.
     """,

@@ -34,9 +34,9 @@ LogLevel = Annotated[str | None, typer.Option("--log-level", help="Replaces DISP
 Enterprises = Annotated[
     str | None, typer.Option("--enterprises", help="Replaces DISPATCHER_ENTERPRISE_IDS.", show_default=False)
 ]
-Foreground = Annotated[bool, typer.Option("--foreground", help="Run and log in this terminal until it ends.")]
+Foreground = Annotated[bool, typer.Option("--foreground", help="Run and log in this terminal, not in the background.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Kill it at once. Its rows then wait until their lease has run out.")
+    bool, typer.Option("--force", help="Kill the process at once. Its rows then wait until their lease has run out.")
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Run the dispatcher in the background: start, status, stop.")
@@ -84,7 +84,7 @@ def start(  # noqa: PLR0917  (Typer's)
 
 @app.command()
 def stop(force: Force = False, pid_file: PidPath = None, as_json: AsJson = False) -> None:
-    """Stop it: it finishes or releases the rows in work. Exit code 1 if it still runs after 30 s."""
+    """Stop the background process, which finishes or releases its rows. Exit code 1 if it still runs after 30 s."""
     from dispatcher.cli.output import print_cells, print_json
     from dispatcher.cli.worker_process import stop_process
 
@@ -111,7 +111,7 @@ def restart(  # noqa: PLR0917  (Typer's)
     env_file: EnvFile = Path(".env"),
     as_json: AsJson = False,
 ) -> None:
-    """Stop it if it is running, then start it. Options of an earlier start are not remembered."""
+    """Stop the background process if it runs, then start it with the options of this command."""
     from dispatcher.cli.worker_process import stop_process
 
     file = pid_file_at(pid_file)
@@ -127,7 +127,7 @@ def status(
     env_file: EnvFile = Path(".env"),
     as_json: AsJson = False,
 ) -> None:
-    """Show whether it is running, and the answer of its health port. Exit code 1 if the port does not answer."""
+    """Show whether the process runs, and the answer of its health port. Exit code 1 if the port does not answer."""
     from dispatcher.cli.output import print_json, print_pairs
     from dispatcher.cli.worker_process import fetch_page, parse_document
     from dispatcher.models.errors import CheckFailed, Unreachable

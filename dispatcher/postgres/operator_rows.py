@@ -1,8 +1,8 @@
 """The rows that the operator's queries return: their keys and types.
 
 The dictionaries are PostgreSQL's JSON, because every row must be shown, also one with odd values: times are ISO 8601
-text, and may be `infinity` or lie outside Python's calendar. `status` is text: a table may hold a label that `Status` does not know.
-The keys are part of what `--json` prints.
+text, and may be `infinity` or lie outside Python's calendar. `status` is text, because a table may hold a label that
+`Status` does not know. Users see the keys in the output of `--json`.
 """
 
 from dataclasses import dataclass
