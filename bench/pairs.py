@@ -19,7 +19,7 @@ PLAIN_WIDTH = 150
 
 
 class Better(StrEnum):
-    """Which of two values is the better one; a control only shows that both had the same load."""
+    """Which of two values is the better one; a control is no result, it shows whether the load was as intended."""
 
     LOWER = "lower"
     HIGHER = "higher"

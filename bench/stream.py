@@ -53,6 +53,9 @@ class Stream:
     sent: Spread
     written_per_second: float
     """Far below the wanted rate, the machine was too busy for this load."""
+    unsent: int
+    """Rows that were not SENT when the last one was committed. Many of them mean that the rate is more than the
+    dispatcher can carry: then a queue grows, and the seconds say how long the stream was."""
     processor_ms_per_row: float
 
 
@@ -67,7 +70,8 @@ async def one_block(stack: Stack, contestant: Contestant, load: Load) -> Stream:
         sent = await committed_at(running.connection)
     seconds = [sent[recipient] - at for recipient, at in committed.items() if at >= began + LEAD_SECONDS]
     rate = len(committed) / (max(committed.values()) - began)
-    return Stream(spread(seconds), rate, 1000 * used / len(committed))
+    unsent = sum(at > max(committed.values()) for at in sent.values())
+    return Stream(spread(seconds), rate, unsent, 1000 * used / len(committed))
 
 
 async def written(running: Block, load: Load) -> dict[str, float]:
