@@ -14,24 +14,24 @@ check: .venv/.installed
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/e2e/faults
+	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/faults
 
 # Faults on purpose, each of them with its number in docs/faults.md. They mostly wait, so four at a time.
 faults: .venv/.installed
-	$(BIN)/pytest -n 4 --dist worksteal tests/e2e/faults
+	$(BIN)/pytest -n 4 --dist worksteal tests/faults
 
 # A kill at each of twelve named points with SEEDS seeds (20); POINT=start-acked SEED=7 plays one round again.
 crashes: .venv/.installed
-	$(BIN)/python tests/e2e/crash_rounds.py
+	$(BIN)/python -m tests.faults.crash_rounds
 
 # Thousands of rows and a random fault every few seconds, about ten minutes; SEED repeats a run.
 chaos: .venv/.installed
-	PYTHONPATH=tests:tests/e2e:tests/e2e/faults $(BIN)/python -m chaos --seed "$(SEED)" \
+	$(BIN)/python -m tests.chaos --seed "$(SEED)" \
 	  --rows $(or $(ROWS),20000) --faults $(or $(FAULTS),110) --pace $(or $(PACE),3-6) $(if $(RESULTS),--results "$(RESULTS)")
 
 # Bugs planted one by one in a copy of the tree; each has to be caught. ONLY plants those whose name contains it.
 mutants: .venv/.installed
-	PYTHONPATH=tests $(BIN)/python -m mutants --only "$(ONLY)"
+	$(BIN)/python -m tests.mutants --only "$(ONLY)"
 
 format: .venv/.installed
 	$(BIN)/ruff format .

@@ -21,7 +21,7 @@ from bench.contestants import Contestant, Ready
 from bench.stack import Stack
 from bench.writer import Written, write
 from dispatcher.devstack import processes
-from dispatcher.devstack.fake_novu.process import Standin
+from dispatcher.devstack.fake_novu.process import FakeNovu
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -54,7 +54,7 @@ class Block:
     """A contestant at work."""
 
     contestant: Contestant
-    novu: Standin
+    novu: FakeNovu
     connection: AsyncConnection
     process: "subprocess.Popen[bytes]"
     ready_seconds: float
@@ -115,7 +115,7 @@ async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Bloc
     except TimeoutError as error:
         raise TimeoutError(f"{error}; its last words:\n{log.read_text(errors='replace')[-2000:]}") from error
     finally:
-        await asyncio.to_thread(processes.end, process, signal.SIGTERM)
+        await asyncio.to_thread(processes.end_process, process, signal.SIGTERM)
         await stack.drop(name)
 
 

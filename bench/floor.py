@@ -17,7 +17,7 @@ from temporalio.service import GrpcCompression
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from bench.novu_client import Trigger
-from dispatcher.delivery.worker import HOT_SLOTS
+from dispatcher.delivery.worker import EAGER_SLOTS
 from dispatcher.temporal import starter
 
 CHANNEL = "floor"
@@ -74,8 +74,8 @@ def worker(client: Client, executor: ThreadPoolExecutor) -> Worker:
         workflow_runner=UnsandboxedWorkflowRunner(),
         workflow_task_executor=executor,
         workflow_failure_exception_types=[Exception],
-        max_concurrent_workflow_tasks=HOT_SLOTS,
-        max_concurrent_local_activities=HOT_SLOTS,
+        max_concurrent_workflow_tasks=EAGER_SLOTS,
+        max_concurrent_local_activities=EAGER_SLOTS,
         max_concurrent_activities=1,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=5, maximum=20),
         no_remote_activities=True,
@@ -94,8 +94,8 @@ async def start(client: Client, recipient: str) -> None:
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         request_eager_start=True,
-        task_timeout=starter.TASK_SECONDS,
-        execution_timeout=starter.RUN_SECONDS,
+        task_timeout=starter.WORKFLOW_TASK_TIMEOUT,
+        execution_timeout=starter.WORKFLOW_TIMEOUT,
     )
 
 

@@ -7,15 +7,17 @@ import httpx
 from novu_py import Novu
 from novu_py.models import TriggerEventRequestDto
 
-from dispatcher.novu.client import CONNECT_SECONDS, CONNECTIONS
+from dispatcher.novu.client import CONNECT_TIMEOUT_SECONDS, MAX_CONNECTIONS
 
 
 class Trigger:
     """Triggers Novu for one recipient at a time."""
 
     def __init__(self) -> None:
-        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=30)
-        timeout = httpx.Timeout(30, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
+        limits = httpx.Limits(
+            max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=30
+        )
+        timeout = httpx.Timeout(30, connect=CONNECT_TIMEOUT_SECONDS, pool=CONNECT_TIMEOUT_SECONDS)
         self._novu = Novu(
             secret_key=os.environ["NOVU_SECRET_KEY"],
             server_url=os.environ["NOVU_API_URL"],

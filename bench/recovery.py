@@ -50,6 +50,6 @@ async def crash(running: Block) -> None:
         with suppress(psycopg.OperationalError):
             while True:  # until the server ends the others
                 await another.execute("select 1")
-    await until(lambda: asyncio.to_thread(postgres.accepts, url), UP_SECONDS, "PostgreSQL serving again")
+    await until(lambda: asyncio.to_thread(postgres.accepts_sessions, url), UP_SECONDS, "PostgreSQL serving again")
     await running.connection.close()
     running.connection = await psycopg.AsyncConnection.connect(url, autocommit=True)

@@ -18,8 +18,8 @@ from psycopg import sql
 
 from dispatcher import install
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.fake_novu.process import Standin
-from dispatcher.devstack.fake_novu.process import running as standin_running
+from dispatcher.devstack.fake_novu.process import FakeNovu
+from dispatcher.devstack.fake_novu.process import run_fake_novu as standin_running
 
 Prepare = Callable[[str], Awaitable[object]]
 """Installs what a contestant needs into the database at a URL that already holds the outbox."""
@@ -34,7 +34,7 @@ class Stack:
 
     database: postgres.PostgresServer
     temporal: temporal.TemporalServer
-    novu: Standin
+    novu: FakeNovu
     folder: Path
 
     async def template(self, name: str, prepare: Prepare) -> None:
@@ -65,8 +65,8 @@ async def running() -> AsyncGenerator[Stack]:
         os.chmod(name, 0o755)  # noqa: PTH101  (PostgreSQL runs as another user when root measures)
         settings = {"fsync": "on", "shared_buffers": "256MB", "track_commit_timestamp": "on"}
         with (
-            postgres.running(folder / "postgres", settings=settings) as database,
-            temporal.running(folder / "temporal") as temporal_server,
+            postgres.run_postgres(folder / "postgres", settings=settings) as database,
+            temporal.run_temporal(folder / "temporal") as temporal_server,
         ):
             async with standin_running() as novu:
                 yield Stack(database, temporal_server, novu, folder)

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-from dispatcher.devstack.fake_novu.process import Standin, running
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 
 EVENTS_PER_CALL = 100
 
@@ -47,7 +47,7 @@ async def send(port: int, requests: list[bytes]) -> None:
     writer.close()
 
 
-async def measure(novu: Standin, calls: int, connections: int) -> float:
+async def measure(novu: FakeNovu, calls: int, connections: int) -> float:
     """Events per second over `calls` bulk calls."""
     port = int(novu.url.rsplit(":", 1)[1])
     requests = [request(novu.api_key, number) for number in range(calls)]
@@ -58,7 +58,7 @@ async def measure(novu: Standin, calls: int, connections: int) -> float:
 
 async def main(calls: int = 600) -> None:
     for connections in (1, 4, 16):
-        async with running() as novu:
+        async with run_fake_novu() as novu:
             rate = await measure(novu, calls, connections)
             summary = await novu.summary()
             print(f"{connections:3d} connections: {rate:9,.0f} events/s, {summary.effects:,} effects")

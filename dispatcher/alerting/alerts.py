@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dispatcher.alerting import sentry
 from dispatcher.config.settings import Settings
-from dispatcher.postgres.pool import LOST
+from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry import logs
 
 if TYPE_CHECKING:
@@ -31,29 +31,29 @@ FLUSH_SECONDS = 2.0
 """How long an end waits for Sentry."""
 CHECK_IN_SECONDS = 60.0
 """Sentry takes six a minute of one monitor, and drops the others silently."""
-SENTRYS_OWN = ("sentry_sdk", "urllib3")
+SENTRY_LOGGERS = ("sentry_sdk", "urllib3")
 
 log = logs.get_logger("alerts")
 
 
-class Kind(NamedTuple):
+class AlertRule(NamedTuple):
     """One kind of alert. Equal alerts have equal values of the fields `by`; `shown` are told besides."""
 
     level: str
     title: str
-    by: tuple[str, ...]
-    shown: tuple[str, ...]
+    group_by: tuple[str, ...]
+    context_fields: tuple[str, ...]
     when: str
-    todo: str
+    remedy: str
 
 
-def bug(what: str, goes_on: str) -> Kind:
+def unexpected_error(what: str, goes_on: str) -> AlertRule:
     """Return the kind of an error that nobody expected."""
-    return Kind("error", "", (), (), f"{what} raised what nobody expected", f"{goes_on}. Report it with its stack")
+    return AlertRule("error", "", (), (), f"{what} raised what nobody expected", f"{goes_on}. Report it with its stack")
 
 
-KINDS = {
-    "outage_began": Kind(
+ALERT_RULES = {
+    "outage_began": AlertRule(
         "error",
         "{part} is broken: {reason}",
         ("part",),
@@ -61,10 +61,10 @@ KINDS = {
         "a part stops working: postgres, outbox, listener, temporal, novu or sweep; once, however often it is tried",
         "Nothing is lost, rows wait. Runbook: DispatcherPartBroken",
     ),
-    "outage_over": Kind(
+    "outage_over": AlertRule(
         "info", "{part} works again after {seconds} s", ("part",), ("seconds",), "that part works again", "Nothing"
     ),
-    "dead_letter": Kind(
+    "dead_letter": AlertRule(
         "error",
         "dead letter: {cause}",
         ("cause",),
@@ -72,7 +72,7 @@ KINDS = {
         "a notification will not be tried again",
         "`dispatcher show ID`, mend the cause, `dispatcher retry ID`",
     ),
-    "cancel_given_up": Kind(
+    "cancel_given_up": AlertRule(
         "error",
         "a retracted notification could not be taken back at Novu",
         (),
@@ -80,7 +80,7 @@ KINDS = {
         "Novu refused to cancel until the retry horizon ended",
         "It may still be shown or sent: take it back in Novu by its transaction id",
     ),
-    "notify_queue_fills": Kind(
+    "notify_queue_fills": AlertRule(
         "error",
         "PostgreSQL's queue of notifications fills up",
         (),
@@ -88,12 +88,12 @@ KINDS = {
         "the queue is a tenth full; once it is full no producer can commit",
         "End the session that blocks it, if it is named: `select pg_terminate_backend(pid)`",
     ),
-    "dispatch_failed": bug("the door", "It goes on after a pause"),
-    "sweep_failed": bug("a sweep", "The next one tries again"),
-    "activity_failed": bug("a delivery", "Temporal tries it again"),
-    "retraction_failed": bug("a look for retractions", "The next one tries again"),
-    "numbers_failed": bug("counting for /status and /metrics", "Older numbers stay"),
-    "library": Kind(
+    "dispatch_failed": unexpected_error("the door", "It goes on after a pause"),
+    "sweep_failed": unexpected_error("a sweep", "The next one tries again"),
+    "activity_failed": unexpected_error("a delivery", "Temporal tries it again"),
+    "retraction_failed": unexpected_error("a look for retractions", "The next one tries again"),
+    "numbers_failed": unexpected_error("counting for /status and /metrics", "Older numbers stay"),
+    "library": AlertRule(
         "error",
         "{component} logged an error",
         ("component",),
@@ -101,22 +101,24 @@ KINDS = {
         "a library, such as Temporal's or asyncio, logs an error",
         "Read its words in the log of that process",
     ),
-    "ended": Kind("fatal", "", (), (), "an error ends the process", "It names the remedy, or it is a bug: report it"),
+    "ended": AlertRule(
+        "fatal", "", (), (), "an error ends the process", "It names the remedy, or it is a bug: report it"
+    ),
 }
 """By the event of the log that is told; `ended` alone is in no log."""
 
 
 @dataclass(slots=True)
-class Bucket:
+class AlertThrottle:
     """Lets equal alerts through, and counts those that it does not."""
 
     tokens: float = BURST
     filled: float = 0.0
-    withheld: int = 0
-    told: dict[str, Any] = field(default_factory=dict[str, Any])
+    suppressed: int = 0
+    event: dict[str, Any] = field(default_factory=dict[str, Any])
     """The last that got through."""
 
-    def take(self, now: float) -> bool:
+    def take_token(self, now: float) -> bool:
         """Return whether one may go out at `now`, in seconds of any clock."""
         self.tokens = min(BURST, self.tokens + (now - self.filled) / REFILL_SECONDS)
         self.filled = now
@@ -133,13 +135,13 @@ class Alerts(logging.Handler):
         super().__init__(logging.INFO)
         self._client: Client | None = None
         self._node = ""
-        self._buckets: dict[tuple[str, ...], Bucket] = {}
+        self._throttles: dict[tuple[str, ...], AlertThrottle] = {}
         self._next_check_in = 0.0
 
     def open(self, client: "Client", node: str) -> None:
         """Read the log from now on, and tell as `node`."""
-        self._client, self._node, self._buckets, self._next_check_in = client, node, {}, 0.0
-        logs.overhear(self)
+        self._client, self._node, self._throttles, self._next_check_in = client, node, {}, 0.0
+        logs.add_handler(self)
 
     def close(self) -> None:
         """Tell the last, wait a moment for Sentry to take it, and tell no more."""
@@ -155,40 +157,46 @@ class Alerts(logging.Handler):
         if isinstance(message, dict):
             given = message.get("exc_info")
             self._heard(message, sys.exc_info()[1] if given is True else given)
-        elif record.levelno >= logging.ERROR and not record.name.startswith(SENTRYS_OWN):
+        elif record.levelno >= logging.ERROR and not record.name.startswith(SENTRY_LOGGERS):
             given = record.exc_info[1] if record.exc_info else None
             self._heard({"event": "library", "component": record.name}, given)
 
     def _heard(self, fields: Mapping[str, Any], error: BaseException | None) -> None:
-        if fields["event"] in KINDS and not isinstance(error, LOST):  # that is an outage, told as one
-            self.tell(fields["event"], fields, error)
+        if fields["event"] in ALERT_RULES and not isinstance(
+            error, CONNECTION_ERRORS
+        ):  # that is an outage, told as one
+            self.send_alert(fields["event"], fields, error)
 
-    def tell(self, name: str, given: Mapping[str, Any], error: BaseException | None = None) -> None:
+    def send_alert(self, name: str, given: Mapping[str, Any], error: BaseException | None = None) -> None:
         """Tell one alert, or only count it after many equal ones. Never raises."""
         if self._client is not None:
             with contextlib.suppress(Exception):  # an error in telling must not become the program's
-                self._tell(name, given, error)
+                self._send_or_count(name, given, error)
 
-    def _tell(self, name: str, given: Mapping[str, Any], error: BaseException | None) -> None:
-        kind = KINDS[name]
-        fields = {field: given.get(field) for field in (*kind.by, *kind.shown)}
-        likeness = (name, *(template(str(fields[field])) for field in kind.by), *(place(error) if error else ()))
-        bucket = self._buckets.setdefault(likeness, Bucket())
-        if not bucket.take(time.monotonic()):
-            bucket.withheld += 1
+    def _send_or_count(self, name: str, given: Mapping[str, Any], error: BaseException | None) -> None:
+        kind = ALERT_RULES[name]
+        fields = {field: given.get(field) for field in (*kind.group_by, *kind.context_fields)}
+        likeness = (
+            name,
+            *(normalized(str(fields[field])) for field in kind.group_by),
+            *(error_location(error) if error else ()),
+        )
+        bucket = self._throttles.setdefault(likeness, AlertThrottle())
+        if not bucket.take_token(time.monotonic()):
+            bucket.suppressed += 1
             return
-        bucket.told = {
+        bucket.event = {
             **({"message": kind.title.format_map(fields)} if kind.title else {}),
-            **(sentry.stack(error) if error else {}),
+            **(sentry.exception_payload(error) if error else {}),
             "level": kind.level,
             "logger": given.get("component", "app"),
             "fingerprint": likeness,
-            "tags": {"kind": name, "node": self._node} | {field: fields[field] for field in kind.by},
-            "contexts": {"dispatcher": {field: fields[field] for field in kind.shown}},
+            "tags": {"kind": name, "node": self._node} | {field: fields[field] for field in kind.group_by},
+            "contexts": {"dispatcher": {field: fields[field] for field in kind.context_fields}},
         }
         self._send(bucket)
 
-    def swept(self, *, well: bool) -> None:
+    def flush_counts(self, *, well: bool) -> None:
         """Tell what was only counted, now that a sweep ended; if `well`, tell the monitor too, about once a minute."""
         self._send_counts(at_once=False)
         if self._client and well and time.monotonic() >= self._next_check_in:
@@ -197,16 +205,16 @@ class Alerts(logging.Handler):
 
     def _send_counts(self, *, at_once: bool) -> None:
         """Tell what was only counted, as soon as it may go out; that alert stands for one of them itself."""
-        for bucket in list(self._buckets.values()):
-            if bucket.withheld and (at_once or bucket.take(time.monotonic())):
-                bucket.withheld -= 1
+        for bucket in list(self._throttles.values()):
+            if bucket.suppressed and (at_once or bucket.take_token(time.monotonic())):
+                bucket.suppressed -= 1
                 self._send(bucket)
 
-    def _send(self, bucket: Bucket) -> None:
+    def _send(self, bucket: AlertThrottle) -> None:
         """Send a bucket's last alert, with how many equal ones were only counted since."""
-        shown = bucket.told["contexts"]["dispatcher"] | {"withheld": bucket.withheld}
-        bucket.withheld = 0
-        self._capture({**bucket.told, "contexts": {"dispatcher": shown}})
+        shown = bucket.event["contexts"]["dispatcher"] | {"withheld": bucket.suppressed}
+        bucket.suppressed = 0
+        self._capture({**bucket.event, "contexts": {"dispatcher": shown}})
 
     def _capture(self, event: Any) -> None:
         if self._client is not None:
@@ -214,37 +222,37 @@ class Alerts(logging.Handler):
                 self._client.capture_event(event)
 
 
-here = Alerts()
+process_alerts = Alerts()
 """This process's own."""
-swept = here.swept
+flush_counts = process_alerts.flush_counts
 
 
 @asynccontextmanager
-async def telling(settings: Settings, node: str) -> AsyncGenerator[None]:
+async def alerting(settings: Settings, node: str) -> AsyncGenerator[None]:
     """Tell Sentry for the block, if SENTRY_DSN says where it is; also of the error that ends the block."""
     if settings.sentry_dsn is not None:
         try:
-            here.open(sentry.client(settings, settings.sentry_dsn.get_secret_value()), node)
+            process_alerts.open(sentry.build_client(settings, settings.sentry_dsn.get_secret_value()), node)
         except ValueError:  # an alarm that does not work must not stop what it watches
             log.warning("sentry_dsn_not_understood", effect="no alerts", hint="SENTRY_DSN: copy it from Sentry")
     try:
         yield
     except Exception as error:
-        here.tell("ended", {}, error)
+        process_alerts.send_alert("ended", {}, error)
         raise
     finally:
-        here.close()
+        process_alerts.close()
 
 
-def template(text: str) -> str:
+def normalized(text: str) -> str:
     """Return `text` without what differs from row to row: numbers and quoted names."""
     return re.sub(r"'[^']*'|\b\d+\b", "*", text)
 
 
-def place(error: BaseException) -> tuple[str, str]:
+def error_location(error: BaseException) -> tuple[str, str]:
     """Return what an error is, and the innermost function of ours that it came through."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [frame for frame in frames if frame.f_globals.get("__name__", "").startswith("dispatcher.")]
-    return logs.kind(error), ours[-1].f_code.co_qualname if ours else ""
+    return logs.error_code(error), ours[-1].f_code.co_qualname if ours else ""

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from sentry_sdk import Client
 
 MONITOR = "dispatcher-sweep"
-QUEUE = 100
+MAX_QUEUED_EVENTS = 100
 TEMPORAL_SECRETS = ("TEMPORAL_API_KEY", "TEMPORAL_TLS_CLIENT_KEY_DATA", "TEMPORAL_GRPC_META_")
 """How the names begin of variables that hold some."""
-LEAST_SECRET = 9
+MIN_SECRET_LENGTH = 9
 """Shorter passwords are words, such as postgres: hiding them everywhere would hide which part is broken."""
 DEPTH = -20
 """`redact` stops at a depth of its own; a stack lies deeper in an event."""
-FRAMES = 50
+MAX_FRAMES = 50
 """As many as `redact` leaves."""
 
 
-def client(settings: Settings, dsn: str) -> "Client":
+def build_client(settings: Settings, dsn: str) -> "Client":
     """Return a client that sends what it is given and collects nothing by itself; ValueError for a DSN that is none."""
     from sentry_sdk import Client  # noqa: PLC0415  (see above)
 
@@ -54,8 +54,8 @@ def client(settings: Settings, dsn: str) -> "Client":
         auto_enabling_integrations=False,
         include_local_variables=False,
         max_breadcrumbs=0,
-        max_stack_frames=FRAMES,
-        transport_queue_size=QUEUE,
+        max_stack_frames=MAX_FRAMES,
+        transport_queue_size=MAX_QUEUED_EVENTS,
         auto_session_tracking=False,
         enable_backpressure_handling=False,
         enable_logs=False,
@@ -80,7 +80,7 @@ def secrets_of(settings: Settings) -> list[str]:
     for name, value in settings.temporal_environment.items():
         if name.startswith(TEMPORAL_SECRETS):
             found += value.split()  # a key has lines, which a text may have joined
-    return sorted({secret for secret in found if len(secret) >= LEAST_SECRET}, key=len, reverse=True)
+    return sorted({secret for secret in found if len(secret) >= MIN_SECRET_LENGTH}, key=len, reverse=True)
 
 
 def check_in() -> dict[str, Any]:
@@ -99,7 +99,7 @@ def check_in() -> dict[str, Any]:
     }
 
 
-def stack(error: BaseException) -> dict[str, Any]:
+def exception_payload(error: BaseException) -> dict[str, Any]:
     """Return where an error and its causes came from; what they say only when the words are ours."""
     from sentry_sdk.utils import event_from_exception  # noqa: PLC0415  (see above)
 

@@ -19,27 +19,27 @@ from psycopg.rows import dict_row
 from dispatcher.app import run as app
 from dispatcher.app.signals import stop_signal
 from dispatcher.config.settings import Settings
-from dispatcher.config.table_names import parse
+from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.decisions import validation
-from dispatcher.decisions.call_planning import plan
+from dispatcher.decisions.call_planning import plan_calls
 from dispatcher.install import preflight
 from dispatcher.models.errors import ConfigurationError, Unreachable
-from dispatcher.postgres.pool import LOST, PIN, Pool, using
-from dispatcher.postgres.statements import GATES, NEW, SCHEDULED, TENANT, query
+from dispatcher.postgres.pool import CONNECTION_ERRORS, SET_CONFIG, Pool, borrow_connection
+from dispatcher.postgres.statements import TableNames, load_query, shared_parts
 from dispatcher.telemetry import health
 from dispatcher.telemetry.logs import get_logger
-from dispatcher.wakeup.signal import Wake
+from dispatcher.wakeup.signal import WakeUp
 from dispatcher.web.backlog_metrics import SHARE
-from dispatcher.web.server_app import port
+from dispatcher.web.server_app import serve_port
 
-LOOK_SECONDS = 1.0
+DUE_POLL_SECONDS = 1.0
 """Nobody tells us when a scheduled row becomes due."""
-REST_SECONDS = 0.05
-MOST_ROWS = 100_000
+MIN_PAUSE_SECONDS = 0.05
+MAX_DUE_ROWS = 100_000
 """So many due rows are looked at, and remembered as seen; of a larger backlog the newest."""
-PART_ROWS = 20
+READ_BATCH_ROWS = 20
 """Read at once; each may have half a megabyte."""
-READING = {"transaction_read_only": "on", "enable_bitmapscan": "on"}
+READ_ONLY_SETTINGS = {"transaction_read_only": "on", "enable_bitmapscan": "on"}
 """Of each transaction. Two partial indexes in one scan, or one scan of the table where nothing is installed."""
 
 log = get_logger("shadow")
@@ -48,13 +48,13 @@ log = get_logger("shadow")
 async def run(settings: Settings) -> None:
     """Look until SIGTERM or SIGINT. Raises a `DispatcherError` when the outbox cannot be read."""
     stop = stop_signal()
-    health.here.expect(["postgres", "listener"])
-    wake = Wake()
+    health.process_health.expect_components(["postgres", "listener"])
+    wake = WakeUp()
     health_only = settings.model_copy(update={"http_api": False})
-    async with port(health_only), app.database(settings) as pool:
-        shadow = Shadow(pool, settings)
+    async with serve_port(health_only), app.open_database(settings) as pool:
+        shadow = DryRun(pool, settings)
         await shadow.check()
-        ears = await app.hearing(settings, pool, wake, f"shadow-{socket.gethostname()[:40]}-{os.getpid()}")
+        ears = await app.open_listener(settings, pool, wake, f"shadow-{socket.gethostname()[:40]}-{os.getpid()}")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ears.run)
             tasks.start_soon(shadow.run, wake)
@@ -64,19 +64,19 @@ async def run(settings: Settings) -> None:
         log.info("stopped", would_send=shadow.sent, would_refuse=shadow.refused)
 
 
-class Shadow:
+class DryRun:
     """Looks at due rows, and remembers which it has told of: those that were due at the last look."""
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self.sent = self.refused = 0
         self._pool = pool
-        self._table = table = parse(settings.outbox)
+        self._table = table = parse_outbox_name(settings.outbox)
         self._seen: set[int] = set()
-        parts = {"outbox": table.identifier, "workflow": table.workflow.identifier, "gates": GATES, "tenant": TENANT}
-        self._due = query("shadow_due", **parts, new=NEW, scheduled=SCHEDULED).as_bytes()
-        self._rows = query("shadow_rows", **parts).as_bytes()
+        parts = shared_parts(TableNames(table.identifier, table.workflow.identifier))
+        self._due = load_query("dry_run_due", **parts).as_bytes()
+        self._rows = load_query("dry_run_rows", **parts).as_bytes()
         self._limits = {
-            "limit": MOST_ROWS,
+            "limit": MAX_DUE_ROWS,
             "enterprises": [str(each) for each in settings.enterprise_ids],
             "all_enterprises": not settings.enterprise_ids,
         }
@@ -84,18 +84,18 @@ class Shadow:
     async def check(self) -> None:
         """Raise `ConfigurationError` when there is no outbox that can be read whole, `Unreachable` without a server."""
         try:
-            async with using(self._pool) as connection:
+            async with borrow_connection(self._pool) as connection:
                 await preflight.check(connection, self._table)
             await self._read(self._due, **{**self._limits, "limit": 0})
             await self._read(self._rows, ids=[], max_bytes=0)
         except InsufficientPrivilege as error:
             reason = error.diag.message_primary
             raise ConfigurationError(f"{reason}: a dry run needs SELECT on the outbox and on its workflows") from error
-        except LOST as error:
+        except CONNECTION_ERRORS as error:
             reason = " ".join(str(error).split())
             raise Unreachable(f"DATABASE_URL: PostgreSQL left us while we started: {reason}. Start again.") from error
 
-    async def run(self, wake: Wake) -> None:
+    async def run(self, wake: WakeUp) -> None:
         """Look at every wake-up, and now and then without one; a lost database is waited for.
 
         What takes long is done seldom: the server looks for us a twentieth of the time at most.
@@ -105,14 +105,14 @@ class Shadow:
             began, took = time.monotonic(), 0.0
             try:
                 took = await self.run_once()
-                health.whole("postgres")
-            except LOST as error:
+                health.report_ok("postgres")
+            except CONNECTION_ERRORS as error:
                 if isinstance(error, QueryCanceled):
                     took = time.monotonic() - began
-                health.broken("postgres", f"{type(error).__name__}: {error}")
-            await asyncio.sleep(max(REST_SECONDS, SHARE * took))
+                health.report_failure("postgres", f"{type(error).__name__}: {error}")
+            await asyncio.sleep(max(MIN_PAUSE_SECONDS, SHARE * took))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(DUE_POLL_SECONDS):
                     await wake.wait()
 
     async def run_once(self) -> float:
@@ -121,30 +121,36 @@ class Shadow:
         due = [row["id"] for row in await self._read(self._due, **self._limits)]
         took = time.monotonic() - began
         new = sorted(set(due) - self._seen)
-        for first in range(0, len(new), PART_ROWS):
-            part = new[first : first + PART_ROWS]
+        for first in range(0, len(new), READ_BATCH_ROWS):
+            part = new[first : first + READ_BATCH_ROWS]
             for row in await self._read(self._rows, ids=part, max_bytes=validation.MAX_BYTES):
-                self._tell(validation.read(row))
+                self._log_rows(validation.parse_row(row))
             self._seen.update(part)
         self._seen.intersection_update(due)
         return took
 
-    def _tell(self, taken: validation.Taken) -> None:
+    def _log_rows(self, taken: validation.AcquiredRow) -> None:
         row = taken.notification
-        if not taken.open:
+        if not taken.eligible:
             return  # closed since we looked
-        words = log.bind(notification_id=row.id, seconds=round(row.waited, 3) if isfinite(row.waited) else None)
-        if row.refusal is not None:
+        words = log.bind(
+            notification_id=row.id, seconds=round(row.age_seconds, 3) if isfinite(row.age_seconds) else None
+        )
+        if row.validation_error is not None:
             self.refused += 1
-            words.warning("would_refuse", reason=row.refusal)
+            words.warning("would_refuse", reason=row.validation_error)
             return
         self.sent += 1
-        words.info("would_send", novu_workflow=row.workflow_key, recipients=len(row.recipients), calls=len(plan([row])))
+        words.info(
+            "would_send", novu_workflow=row.workflow_key, recipients=len(row.recipients), calls=len(plan_calls([row]))
+        )
 
     async def _read(self, statement: bytes, **parameters: Any) -> list[dict[str, Any]]:
         """Run one statement that cannot write, and return its rows."""
-        async with using(self._pool) as connection, connection.transaction():
-            await connection.execute(PIN, [True, list(READING.keys()), list(READING.values())])
+        async with borrow_connection(self._pool) as connection, connection.transaction():
+            await connection.execute(
+                SET_CONFIG, [True, list(READ_ONLY_SETTINGS.keys()), list(READ_ONLY_SETTINGS.values())]
+            )
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await cursor.execute(statement, parameters)
                 return await cursor.fetchall()

@@ -7,7 +7,7 @@ import threading
 
 from dispatcher.telemetry.logs import get_logger
 
-STOP_SECONDS = 24.0
+MAX_STOP_SECONDS = 24.0
 """The platform kills after 30 s; whatever hangs, we are gone before."""
 
 log = get_logger("signals")
@@ -20,7 +20,7 @@ def stop_signal() -> asyncio.Event:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    watchdog = threading.Timer(STOP_SECONDS, leave)
+    watchdog = threading.Timer(MAX_STOP_SECONDS, force_exit)
     watchdog.daemon = True
 
     def on_signal(*_: object) -> None:
@@ -33,7 +33,7 @@ def stop_signal() -> asyncio.Event:
     return stop
 
 
-def leave() -> None:
+def force_exit() -> None:
     """End the process where it stands; what it holds is left to its leases."""
-    log.warning("stopped_by_watchdog", seconds=STOP_SECONDS)
+    log.warning("stopped_by_watchdog", seconds=MAX_STOP_SECONDS)
     os._exit(0)

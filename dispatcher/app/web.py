@@ -16,43 +16,43 @@ from dispatcher.alerting import alerts
 from dispatcher.app.signals import stop_signal
 from dispatcher.config.conninfo import conninfo
 from dispatcher.config.settings import Settings
-from dispatcher.config.table_names import parse
+from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.models.errors import ConfigurationError, DispatcherError
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import Pool, check_installed, open_pool
-from dispatcher.postgres.statements import Relations
+from dispatcher.postgres.statements import TableNames
 from dispatcher.telemetry import health
-from dispatcher.telemetry.logs import get_logger, kind
-from dispatcher.web.server_app import Port, port
+from dispatcher.telemetry.logs import error_code, get_logger
+from dispatcher.web.server_app import ServedPort, serve_port
 
-LOOK_SECONDS = 5.0
-POOL = 4
+DATABASE_POLL_SECONDS = 5.0
+POOL_SIZE = 4
 
 log = get_logger("web")
 
 
-async def web(settings: Settings) -> None:
+async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    async with alerts.telling(settings, f"web-{os.getpid()}"):
+    async with alerts.alerting(settings, f"web-{os.getpid()}"):
         await serve(settings, stop_signal())
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`."""
-    health.here.expect(["postgres"])
+    health.process_health.expect_components(["postgres"])
     async with AsyncExitStack() as opened:
-        here = await opened.enter_async_context(port(settings))
-        check_reach(settings, private=here.private)
+        here = await opened.enter_async_context(serve_port(settings))
+        check_exposure(settings, private=here.private)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(look, settings, here)
+            tasks.start_soon(poll_database, settings, here)
             await stop.wait()
-            health.here.stopping = True
+            health.process_health.stopping = True
             await opened.aclose()  # the port before the database, which the last answers need
             tasks.cancel_scope.cancel()
     log.info("stopped")
 
 
-def check_reach(settings: Settings, *, private: bool) -> None:
+def check_exposure(settings: Settings, *, private: bool) -> None:
     """Refuse to show the world what only a token may open; warn where nobody can come."""
     if not private and settings.http_token is None:
         raise ConfigurationError(
@@ -63,29 +63,29 @@ def check_reach(settings: Settings, *, private: bool) -> None:
         log.warning("nobody_can_reach_us", hint="set DISPATCHER_HTTP_HOST=0.0.0.0 and DISPATCHER_HTTP_TOKEN")
 
 
-async def look(settings: Settings, here: Port) -> None:
+async def poll_database(settings: Settings, here: ServedPort) -> None:
     """Connect, and then look regularly, so that readiness knows without being asked for /status."""
     numbers = here.numbers
     async with AsyncExitStack() as exits:
         while True:
             try:
                 if numbers.outbox is None:
-                    here.know(*await connect(settings, exits))
+                    here.attach_database(*await connect(settings, exits))
                 await numbers.read()
             except (DispatcherError, psycopg.Error, PoolTimeout) as error:
-                health.broken("postgres", f"{kind(error)}: {error}")
-            if numbers.silent or numbers.error:
-                health.broken("postgres", numbers.error or "does not answer")
-            await asyncio.sleep(LOOK_SECONDS)
+                health.report_failure("postgres", f"{error_code(error)}: {error}")
+            if numbers.is_stale or numbers.error:
+                health.report_failure("postgres", numbers.error or "does not answer")
+            await asyncio.sleep(DATABASE_POLL_SECONDS)
 
 
-async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, Outbox]:
+async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, OutboxStore]:
     """Return the pool, and the outbox to be read. Raises while the database is away or not prepared."""
-    table = parse(settings.outbox)
+    table = parse_outbox_name(settings.outbox)
     async with AsyncExitStack() as attempt:
-        pool = await open_pool(conninfo(settings.database_url), size=POOL)
+        pool = await open_pool(conninfo(settings.database_url), size=POOL_SIZE)
         attempt.push_async_callback(pool.close, timeout=2)
         status = await check_installed(pool, str(table))
         exits.push_async_exit(attempt.pop_all())
-    relations = Relations(table.identifier, table.workflow.identifier)
-    return pool, Outbox(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)
+    relations = TableNames(table.identifier, table.workflow.identifier)
+    return pool, OutboxStore(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)

@@ -15,29 +15,29 @@ from typing import Protocol
 import anyio
 
 from dispatcher import __version__
-from dispatcher.models.claims import Late
-from dispatcher.postgres.outbox import Outbox
-from dispatcher.postgres.pool import LOST
+from dispatcher.models.claims import ExpiredLease
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry import health, metrics
-from dispatcher.telemetry.logs import get_logger, kind
-from dispatcher.temporal.starter import START_FAILURES, Starter
-from dispatcher.wakeup.signal import Wake
+from dispatcher.telemetry.logs import error_code, get_logger
+from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
+from dispatcher.wakeup.signal import WakeUp
 
-SOON_SECONDS = 1.0
-RESCUE_ROWS = 2000
-QUESTIONS_IN_FLIGHT = 8
+SECOND_RUN_SECONDS = 1.0
+MAX_RESCUED_ROWS = 2000
+MAX_PARALLEL_DESCRIBES = 8
 
 log = get_logger("sweep")
 
 
-class Hearing(Protocol):
+class HasMode(Protocol):
     """Whether wake-ups reach us."""
 
     mode: str
 
 
 @dataclass(slots=True)
-class Found:
+class SweepResult:
     """What one sweep did, in rows."""
 
     renewed: int = 0
@@ -45,15 +45,15 @@ class Found:
     adopted: int = 0
 
 
-class Sweep:
+class Rescuer:
     """Looks after lost rows, and wakes the door."""
 
     def __init__(  # noqa: PLR0913  (four it works with, three it is told)
         self,
-        outbox: Outbox,
-        starter: Starter,
-        wake: Wake,
-        hearing: Hearing,
+        outbox: OutboxStore,
+        starter: WorkflowStarter,
+        wake: WakeUp,
+        listener: HasMode,
         *,
         interval: timedelta,
         lease: timedelta,
@@ -63,20 +63,20 @@ class Sweep:
         self._outbox = outbox
         self._starter = starter
         self._wake = wake
-        self._hearing = hearing
+        self._listener = listener
         self._interval = interval
         self._lease = lease
         self._role = role
         self._on_swept = on_swept
-        self._first = False
+        self._is_first_node = False
 
     async def run(self) -> None:
         """Sweep at once and then at every jittered interval; the second time soon, to say whether we hear."""
-        pause = min(SOON_SECONDS, self._interval.total_seconds())
+        pause = min(SECOND_RUN_SECONDS, self._interval.total_seconds())
         while True:
             outcome = await self._guarded_run_once()
             metrics.SWEEP_RUNS.labels(outcome).inc()
-            self._on_swept(outcome == "ok" and self._first)
+            self._on_swept(outcome == "ok" and self._is_first_node)
             await anyio.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311
             pause = self._interval.total_seconds()
 
@@ -85,47 +85,47 @@ class Sweep:
         try:
             with metrics.SWEEP_DURATION.time():
                 await self.run_once()
-        except LOST as error:
+        except CONNECTION_ERRORS as error:
             log.warning("database_unreachable", error=str(error))
-            health.broken("postgres", f"{type(error).__name__}: {error}")
+            health.report_failure("postgres", f"{type(error).__name__}: {error}")
             return "lost"
         except Exception as error:  # the sweep is the safety net: it must not end
             log.exception("sweep_failed")
-            health.broken("sweep", kind(error))
+            health.report_failure("sweep", error_code(error))
             return "failed"
         metrics.SWEEP_SUCCESS.set_to_current_time()
-        health.whole("postgres")
-        health.whole("sweep")
+        health.report_ok("postgres")
+        health.report_ok("sweep")
         return "ok"
 
-    async def run_once(self) -> Found:
+    async def run_once(self) -> SweepResult:
         """Look once for everything a sweep looks for."""
-        self._wake.ring("sweep")
-        self._first = await self._outbox.beat(
-            role=self._role, host=socket.gethostname(), version=__version__, mode=self._hearing.mode
+        self._wake.notify("sweep")
+        self._is_first_node = await self._outbox.heartbeat(
+            role=self._role, host=socket.gethostname(), version=__version__, mode=self._listener.mode
         )
-        return await self.look()
+        return await self.run_rescue()
 
-    async def look(self) -> Found:
+    async def run_rescue(self) -> SweepResult:
         """Look after lost rows, without a word about this process."""
-        found = Found(adopted=await self._outbox.adopt(self._lease, RESCUE_ROWS))
-        expired = await self._outbox.expired(RESCUE_ROWS)
-        limiter = anyio.CapacityLimiter(QUESTIONS_IN_FLIGHT)
+        found = SweepResult(adopted=await self._outbox.adopt_orphans(self._lease, MAX_RESCUED_ROWS))
+        expired = await self._outbox.find_expired(MAX_RESCUED_ROWS)
+        limiter = anyio.CapacityLimiter(MAX_PARALLEL_DESCRIBES)
         async with anyio.create_task_group() as tasks:
             for late in expired:
-                tasks.start_soon(self._look_after, late, found, limiter)
+                tasks.start_soon(self._rescue, late, found, limiter)
         metrics.SWEEP_FOUND.inc(found.rescued + found.adopted)
         if found.rescued or found.adopted:
             log.warning("rescued", rows=found.rescued, adopted=found.adopted, still_running=found.renewed)
         return found
 
-    async def _look_after(self, late: Late, found: Found, limiter: anyio.CapacityLimiter) -> None:
+    async def _rescue(self, expired: ExpiredLease, result: SweepResult, limiter: anyio.CapacityLimiter) -> None:
         """Renew rows whose workflow runs; start the others' again. Where anything is away, the next sweep goes on."""
         async with limiter:
-            with contextlib.suppress(*START_FAILURES, *LOST):
-                if await self._starter.is_running(late.workflow_id):
-                    await self._outbox.renew(late.ids, late.fences, self._lease)
-                    found.renewed += len(late.ids)
-                elif start := await self._outbox.rescue(late, self._lease):
-                    found.rescued += len(start.notification_ids)
+            with contextlib.suppress(*START_FAILURES, *CONNECTION_ERRORS):
+                if await self._starter.is_running(expired.workflow_id):
+                    await self._outbox.renew_leases(expired.ids, expired.fences, self._lease)
+                    result.renewed += len(expired.ids)
+                elif start := await self._outbox.rescue(expired, self._lease):
+                    result.rescued += len(start.notification_ids)
                     await self._starter.start(start)

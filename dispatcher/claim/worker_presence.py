@@ -5,45 +5,47 @@ from datetime import timedelta
 import anyio
 import psycopg
 
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.telemetry import health
 from dispatcher.telemetry.logs import get_logger
-from dispatcher.wakeup.signal import Wake
+from dispatcher.wakeup.signal import WakeUp
 
-LOOK_SECONDS = 1.0
-BELIEVED = timedelta(seconds=6)
+WORKER_POLL_SECONDS = 1.0
+HEARTBEAT_TTL = timedelta(seconds=6)
 """How long a worker's last word holds, and how long there may be none: a restart is no outage."""
 log = get_logger("roles")
 
 
-class Workforce:
+class LiveWorkers:
     """What `dispatch` knows of the workers; `open` as the gate of a process that is both."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self.open = False
+    def __init__(self, outbox: OutboxStore) -> None:
+        self.allows_calls = False
         self._outbox = outbox
-        self._deserted: float | None = None
+        self._no_worker_since: float | None = None
         """When the first look found no worker, of those that found none since."""
 
-    async def run(self, wake: Wake) -> None:
+    async def run(self, wake: WakeUp) -> None:
         """Look whether there are any; wake the door when there are again."""
         while True:
             try:
-                self._learn(await self._outbox.has_worker(BELIEVED), wake)
+                self._update(await self._outbox.has_live_worker(HEARTBEAT_TTL), wake)
             except psycopg.Error:
-                self.open, self._deserted = False, None  # whoever claims meets the same, and says it
-            await anyio.sleep(LOOK_SECONDS)
+                self.allows_calls, self._no_worker_since = False, None  # whoever claims meets the same, and says it
+            await anyio.sleep(WORKER_POLL_SECONDS)
 
-    def _learn(self, staffed: bool, wake: Wake) -> None:  # noqa: FBT001  (what was learned)
-        if staffed and not self.open:
+    def _update(self, has_worker: bool, wake: WakeUp) -> None:  # noqa: FBT001  (what was learned)
+        if has_worker and not self.allows_calls:
             log.info("workers_found")
-            wake.ring("other")
-        self.open = staffed
-        if staffed:
-            self._deserted = None
-            health.whole("novu")
+            wake.notify("other")
+        self.allows_calls = has_worker
+        if has_worker:
+            self._no_worker_since = None
+            health.report_ok("novu")
             return
         now = anyio.current_time()
-        self._deserted = self._deserted or now
-        if now - self._deserted >= BELIEVED.total_seconds():
-            health.broken("novu", "no dispatcher run --role worker lives that Novu lets in; rows wait as PENDING")
+        self._no_worker_since = self._no_worker_since or now
+        if now - self._no_worker_since >= HEARTBEAT_TTL.total_seconds():
+            health.report_failure(
+                "novu", "no dispatcher run --role worker lives that Novu lets in; rows wait as PENDING"
+            )

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher.cli.options import Outbox, Url, agreed
+from dispatcher.cli.options import Outbox, Url, ask_confirmation
 from dispatcher.cli.row_filters import Dead, Enterprise, Error, Ids, Since, Status, Until, Workflow, filters_from
 
 if TYPE_CHECKING:
-    from dispatcher.postgres.operator_queries import Filters, Operations, Seen
+    from dispatcher.postgres.operator_queries import OperatorQueries, PreviewRow, RowFilter
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")]
@@ -24,8 +24,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at t
 
 DEFAULTS = {"retry": ("FAILED", "PARTIAL"), "retract": ("PENDING", "PROCESSING")}
 """The statuses that filters mean when they name none: nothing that has reached somebody."""
-TURNS = 8
-TURN_SECONDS = 0.25
+LOCK_RETRIES = 8
+LOCK_RETRY_SECONDS = 0.25
 """How often, and after which pause, rows that somebody else had locked are tried again."""
 
 
@@ -49,7 +49,7 @@ def retry(  # noqa: PLR0917  (Typer's)
 
     Filters without --status mean FAILED and PARTIAL ones.
     """
-    chosen = chosen_by("retry", ids, filters_from(status, enterprise, workflow, error, (since, until), dead=dead))
+    chosen = row_selection("retry", ids, filters_from(status, enterprise, workflow, error, (since, until), dead=dead))
     change("retry", chosen, (database_url, outbox), reason, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
@@ -73,24 +73,24 @@ def retract(  # noqa: PLR0917  (Typer's)
 
     Filters without --status mean PENDING and PROCESSING ones.
     """
-    chosen = chosen_by("retract", ids, filters_from(status, enterprise, workflow, error, (since, until), dead=dead))
+    chosen = row_selection("retract", ids, filters_from(status, enterprise, workflow, error, (since, until), dead=dead))
     change("retract", chosen, (database_url, outbox), reason, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
-def chosen_by(action: str, ids: list[int] | None, filters: "Filters") -> "Filters":
+def row_selection(action: str, ids: list[int] | None, filters: "RowFilter") -> "RowFilter":
     """Return which rows are meant; ConfigurationError when that would be all there are."""
     from dispatcher.models.errors import ConfigurationError
 
     if ids:
         return replace(filters, ids=tuple(dict.fromkeys(ids)))
-    if not filters.given:
+    if not filters.is_set:
         raise ConfigurationError(f"{action} which? Give ids, or a filter such as --status FAILED or --since 2h")
     return filters if filters.statuses or filters.dead else replace(filters, statuses=DEFAULTS[action])
 
 
 def change(
     action: str,
-    chosen: "Filters",
+    chosen: "RowFilter",
     place: tuple[str | None, str | None],
     reason: str | None,
     *,
@@ -101,31 +101,31 @@ def change(
     """Preview, ask, change; exit code 1 when something that was asked for by its id could not be done."""
     import anyio
 
-    from dispatcher.cli.operator_session import operations
+    from dispatcher.cli.operator_session import open_operator
 
-    async def preview() -> "list[Seen]":
-        async with operations(*place) as desk:
+    async def preview() -> "list[PreviewRow]":
+        async with open_operator(*place) as desk:
             return await desk.preview(chosen)
 
-    async def carried_out(able: "list[Seen]", done: list[int]) -> dict[int, str]:
-        async with operations(*place) as desk:
-            return await carry_out(desk, action, able, reason, done)
+    async def carried_out(able: "list[PreviewRow]", done: list[int]) -> dict[int, str]:
+        async with open_operator(*place) as desk:
+            return await apply_changes(desk, action, able, reason, done)
 
     seen = anyio.run(preview)
-    refused = {row.id: why for row in seen if (why := refusal(action, row))}
+    refused = {row.id: why for row in seen if (why := reason_against(action, row))}
     refused |= {each: "does not exist" for each in chosen.ids if each not in {row.id for row in seen}}
     able = [row for row in seen if row.id not in refused]
-    foretell(action, able, refused)
+    print_preview(action, able, refused)
     done: list[int] = []
     if able and not dry_run:
-        agree(action, len(able), yes=yes)
+        confirm(action, len(able), yes=yes)
         refused |= anyio.run(carried_out, able, done)
-    tell(action, done, refused, dry_run=dry_run, as_json=as_json)
+    print_result(action, done, refused, dry_run=dry_run, as_json=as_json)
     if refused and (chosen.ids or (not dry_run and len(done) < len(able))):
         raise typer.Exit(1)
 
 
-def refusal(action: str, row: "Seen") -> str | None:
+def reason_against(action: str, row: "PreviewRow") -> str | None:
     """Return why this makes no sense for the row, and what does."""
     from dispatcher.postgres.operator_queries import BEING_RETRACTED
 
@@ -142,7 +142,7 @@ def refusal(action: str, row: "Seen") -> str | None:
             return None
 
 
-def foretell(action: str, rows: "Sequence[Seen]", refused: dict[int, str]) -> None:
+def print_preview(action: str, rows: "Sequence[PreviewRow]", refused: dict[int, str]) -> None:
     """Say what the change means, in numbers."""
     from dispatcher.cli.output import say
 
@@ -170,7 +170,7 @@ def foretell(action: str, rows: "Sequence[Seen]", refused: dict[int, str]) -> No
         say(f"  {len(refused)} notifications are left alone")
 
 
-def agree(action: str, count: int, *, yes: bool) -> None:
+def confirm(action: str, count: int, *, yes: bool) -> None:
     """Ask whether it shall be done; where nobody can be asked, `--yes` has to have said so."""
     from dispatcher.models.errors import ConfigurationError
 
@@ -178,26 +178,26 @@ def agree(action: str, count: int, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise ConfigurationError(f"nobody is here to be asked whether to {action} {count}: say it with --yes")
-    agreed(f"{action.capitalize()} {count}?")
+    ask_confirmation(f"{action.capitalize()} {count}?")
 
 
-async def carry_out(
-    desk: "Operations", action: str, rows: "list[Seen]", reason: str | None, done: list[int]
+async def apply_changes(
+    desk: "OperatorQueries", action: str, rows: "list[PreviewRow]", reason: str | None, done: list[int]
 ) -> dict[int, str]:
     """Change the rows batch by batch, so that none is locked for long; return which could not be, and why."""
     import anyio
 
     from dispatcher.cli.output import say
-    from dispatcher.postgres.operator_queries import BATCH, Filters
+    from dispatcher.postgres.operator_queries import CHANGE_BATCH_ROWS, RowFilter
 
     step = {"retry": desk.resend, "retract": desk.retract}[action]
     left = rows
     try:
-        for turn in range(TURNS):
-            await anyio.sleep(TURN_SECONDS if turn else 0)
-            for first in range(0, len(left), BATCH):
-                done += await step(left[first : first + BATCH], reason)
-                progress(len(done), len(rows))
+        for turn in range(LOCK_RETRIES):
+            await anyio.sleep(LOCK_RETRY_SECONDS if turn else 0)
+            for first in range(0, len(left), CHANGE_BATCH_ROWS):
+                done += await step(left[first : first + CHANGE_BATCH_ROWS], reason)
+                print_progress(len(done), len(rows))
             changed = set(done)
             left = [row for row in left if row.id not in changed]
             if not left:
@@ -205,11 +205,11 @@ async def carry_out(
     except BaseException:
         say(f"stopped: {len(done)} of {len(rows)} are done; running it again goes on with the rest")
         raise
-    now = {row.id: row for row in await desk.preview(Filters(ids=tuple(row.id for row in left)))}
-    return {row.id: unchanged(row, now.get(row.id)) for row in left}
+    now = {row.id: row for row in await desk.preview(RowFilter(ids=tuple(row.id for row in left)))}
+    return {row.id: why_unchanged(row, now.get(row.id)) for row in left}
 
 
-def unchanged(row: "Seen", now: "Seen | None") -> str:
+def why_unchanged(row: "PreviewRow", now: "PreviewRow | None") -> str:
     """Return why a row of the preview was left as it is."""
     if now is None:
         return "was deleted meanwhile"
@@ -220,20 +220,20 @@ def unchanged(row: "Seen", now: "Seen | None") -> str:
     return "is locked by another transaction: run this again when that has ended"
 
 
-def progress(done: int, total: int) -> None:
+def print_progress(done: int, total: int) -> None:
     """Show how far it is, where somebody looks on."""
-    from dispatcher.postgres.operator_queries import BATCH
+    from dispatcher.postgres.operator_queries import CHANGE_BATCH_ROWS
 
-    if sys.stderr.isatty() and total > BATCH:
+    if sys.stderr.isatty() and total > CHANGE_BATCH_ROWS:
         typer.echo(f"\r{done} of {total}", nl=done >= total, err=True)
 
 
-def tell(action: str, done: list[int], refused: dict[int, str], *, dry_run: bool, as_json: bool) -> None:
+def print_result(action: str, done: list[int], refused: dict[int, str], *, dry_run: bool, as_json: bool) -> None:
     """Report what was done, and what was not."""
-    from dispatcher.cli.output import data, line
+    from dispatcher.cli.output import print_cells, print_json
 
     if as_json:
-        data(
+        print_json(
             {
                 "action": action,
                 "dry_run": dry_run,
@@ -243,6 +243,6 @@ def tell(action: str, done: list[int], refused: dict[int, str], *, dry_run: bool
         )
         return
     for each in done:
-        line(each, {"retry": "PENDING", "retract": "RETRACTED"}[action])
+        print_cells(each, {"retry": "PENDING", "retract": "RETRACTED"}[action])
     for each, why in refused.items():
-        line(each, why)
+        print_cells(each, why)

@@ -26,16 +26,16 @@ def show(
     ] = Path(".env"),
 ) -> None:
     """Print every setting as it would be used now, secrets masked."""
-    from dispatcher.cli.setting_origins import origins
+    from dispatcher.cli.setting_origins import setting_origins
     from dispatcher.config.settings import load
 
-    found = origins(load(env_file))
+    found = setting_origins(load(env_file))
     if as_json:
         plain = {one.variable: one.value for one in found}
         full = {one.variable: {"value": one.value, "source": one.source} for one in found}
         typer.echo(json.dumps(full if origin else plain, indent=2))
     else:
-        typer.echo(_table([one if origin else one[:2] for one in found]))
+        typer.echo(_print_table([one if origin else one[:2] for one in found]))
 
 
 @app.command("env-example")
@@ -45,21 +45,21 @@ def env_example() -> None:
 
 
 def _example_lines() -> Iterator[str]:
-    from dispatcher.cli.setting_origins import shown
-    from dispatcher.config.settings import Settings, variables
+    from dispatcher.cli.setting_origins import display_value
+    from dispatcher.config.settings import Settings, variable_names
 
     for field, about in Settings.model_fields.items():
-        variable, *others = variables(field)
+        variable, *others = variable_names(field)
         yield f"# {about.description}"
         if others:
             yield f"# Also read from {', '.join(others)} of XNovu."
-        default = "" if about.is_required() else shown(field, about.get_default())
+        default = "" if about.is_required() else display_value(field, about.get_default())
         example = str(about.examples[0]) if about.examples and not default else default
         yield f"{'' if field in {'database_url', 'novu_secret_key'} else '#'}{variable}={example}"
         yield ""
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _print_table(rows: Sequence[Sequence[str]]) -> str:
     """Align the columns; of a value with several lines, such as a certificate, print the first."""
     cells = [[cell.splitlines()[0] if cell else "-" for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

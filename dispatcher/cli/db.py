@@ -15,7 +15,7 @@ from dispatcher.cli.options import (
     NoIndex,
     Outbox,
     Url,
-    agreed,
+    ask_confirmation,
     direct_url_from,
     duration,
     options_from,
@@ -50,7 +50,7 @@ def install(
     url = direct_url_from(database_url)
     if dev_schema and anyio.run(create_dev_schema, url):
         say("created XNovu's schema notify with seed rows")
-    put_right(url, options_from(outbox, lock_timeout, no_index=no_index), as_json=as_json)
+    repair(url, options_from(outbox, lock_timeout, no_index=no_index), as_json=as_json)
 
 
 @app.command()
@@ -69,11 +69,13 @@ def upgrade(
 
     url, options = direct_url_from(database_url), options_from(outbox, lock_timeout, no_index=no_index)
     if not dry_run:
-        put_right(url, options, as_json=as_json)
+        repair(url, options, as_json=as_json)
         return
     found, text = anyio.run(plan, url, options)
-    tell("would put right", found)
-    typer.echo(json.dumps({"differences": plain(found), "sql": text}, indent=2) if as_json else text, nl=as_json)
+    print_summary("would put right", found)
+    typer.echo(
+        json.dumps({"differences": as_json_value(found), "sql": text}, indent=2) if as_json else text, nl=as_json
+    )
 
 
 @app.command()
@@ -93,7 +95,7 @@ def uninstall(
     url, options = direct_url_from(database_url), options_from(outbox, lock_timeout, ledger=ledger)
     what = "triggers, function, indexes" + (" and the whole schema dispatcher" if ledger else "")
     if not yes:
-        agreed(f"Remove {what} of {options.outbox}?")
+        ask_confirmation(f"Remove {what} of {options.outbox}?")
     anyio.run(remove, url, options, say)
     say(f"removed {what}" + ("" if ledger else "; the ledger in schema dispatcher stays"))
     if as_json:
@@ -108,7 +110,7 @@ def status(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = 
     from dispatcher.install import inspect
 
     found = anyio.run(inspect, url_from(database_url), options_from(outbox, no_index=no_index))
-    answer(found, {}, as_json=as_json)
+    print_differences(found, {}, as_json=as_json)
 
 
 @app.command()
@@ -122,18 +124,18 @@ def verify(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = 
 
     import anyio
 
-    from dispatcher.install import doorbell, inspect
+    from dispatcher.install import inspect, verify_notify
 
     url, options = url_from(database_url), options_from(outbox, no_index=no_index)
     found = anyio.run(inspect, url, options)
     if any(each.kind in {"schema", "function"} for each in found):
-        answer(found, {"doorbell_ms": None}, as_json=as_json)
+        print_differences(found, {"doorbell_ms": None}, as_json=as_json)
         return
     listen_url = None if database_url else setting("DISPATCHER_LISTEN_DATABASE_URL")
-    heard = anyio.run(partial(doorbell, url, options, listen_url=listen_url))
+    heard = anyio.run(partial(verify_notify, url, options, listen_url=listen_url))
     milliseconds = round(heard / timedelta(milliseconds=1), 1)
     say(f"the doorbell was heard after {milliseconds} ms")
-    answer(found, {"doorbell_ms": milliseconds}, as_json=as_json)
+    print_differences(found, {"doorbell_ms": milliseconds}, as_json=as_json)
 
 
 @app.command()
@@ -145,7 +147,7 @@ def wait(
     """Return when the database answers; exit code 3 when it does not in time."""
     import anyio
 
-    from dispatcher.install import wait as wait_for
+    from dispatcher.install import wait_until_ready as wait_for
 
     anyio.run(wait_for, url_from(database_url), duration(limit, "--timeout"))
     if as_json:
@@ -186,7 +188,7 @@ def show_sql(  # noqa: PLR0917  (Typer's)
         raise ConfigurationError("grants to whom? Say it with --role NAME: the role that dispatcher run connects as")
 
 
-def put_right(url: str, options: "Options", *, as_json: bool) -> None:
+def repair(url: str, options: "Options", *, as_json: bool) -> None:
     """Install, and tell what changed; exit code 1 when something cannot be put right."""
     import anyio
 
@@ -195,22 +197,26 @@ def put_right(url: str, options: "Options", *, as_json: bool) -> None:
     report = anyio.run(install, url, options, say)
     newer = any(each.problem == "newer" for each in report.remaining)
     if as_json:
-        body = {"changed": plain(report.changed), "remaining": plain(report.remaining), "warnings": report.warnings}
+        body = {
+            "changed": as_json_value(report.changed),
+            "remaining": as_json_value(report.remaining),
+            "warnings": report.warnings,
+        }
         typer.echo(json.dumps(body, indent=2))
     for warning in report.warnings:
         say(f"warning: {warning}")
-    tell("put right", report.changed)
-    tell("still differs", report.remaining)
+    print_summary("put right", report.changed)
+    print_summary("still differs", report.remaining)
     if not report.changed and not report.remaining:
         say(f"{options.outbox}: nothing to do")
     if report.remaining and not newer:
         raise typer.Exit(1)
 
 
-def answer(found: "list[Difference]", more: dict[str, object], *, as_json: bool) -> None:
+def print_differences(found: "list[Difference]", more: dict[str, object], *, as_json: bool) -> None:
     """Print the differences as data; exit code 1 when there are any."""
     if as_json:
-        typer.echo(json.dumps({"ok": not found, "differences": plain(found), **more}, indent=2))
+        typer.echo(json.dumps({"ok": not found, "differences": as_json_value(found), **more}, indent=2))
     else:
         for each in found:
             typer.echo(str(each))
@@ -220,12 +226,12 @@ def answer(found: "list[Difference]", more: dict[str, object], *, as_json: bool)
     say("the installation is what this version expects")
 
 
-def plain(found: "Iterable[Difference]") -> list[dict[str, str]]:
+def as_json_value(found: "Iterable[Difference]") -> list[dict[str, str]]:
     """Return differences as JSON takes them."""
     return [vars(each) for each in found]
 
 
-def tell(what: str, found: "Iterable[Difference]") -> None:
+def print_summary(what: str, found: "Iterable[Difference]") -> None:
     for each in found:
         say(f"{what}: {each}")
 

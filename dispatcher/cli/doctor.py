@@ -25,25 +25,25 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     from dispatcher.doctor.runner import exit_code, failed, passed, skipped
     from dispatcher.models.errors import ConfigurationError
 
-    report = Report(as_json=as_json)
+    report = FindingPrinter(as_json=as_json)
     try:
         settings = load(env_file)
     except ConfigurationError as error:
         report.add("configuration", failed(str(error), "dispatcher config env-example shows all that can be set"))
-        for name in doctor.names():
+        for name in doctor.check_names():
             report.add(name, skipped("because configuration failed"))
         code = error.exit_code
     else:
         found = settings.sources.fields.values()
         places = sorted({each.source for each in found})
         report.add("configuration", passed(f"{len(found)} settings, from {' and '.join(places)}"))
-        anyio.run(doctor.examine, settings, report.add)
+        anyio.run(doctor.run_checks, settings, report.add)
         code = exit_code(report.findings.values())
     report.end()
     raise typer.Exit(code)
 
 
-class Report:
+class FindingPrinter:
     """What is printed: a line for each check as soon as it is known, or JSON at the end. Secrets are hidden."""
 
     def __init__(self, *, as_json: bool) -> None:
@@ -54,30 +54,30 @@ class Report:
         """Take the next finding."""
         self.findings[name] = finding
         if not self._as_json:
-            verdict = finding.verdict.upper() if finding.verdict == "fail" else finding.verdict
-            typer.echo(f"{verdict:<9}{name:<15}{clean(finding.value)}")
+            verdict = finding.result.upper() if finding.result == "fail" else finding.result
+            typer.echo(f"{verdict:<9}{name:<15}{one_clean_line(finding.value)}")
             if finding.remedy:
-                typer.echo(f"{'':<9}  -> {clean(finding.remedy)}")
+                typer.echo(f"{'':<9}  -> {one_clean_line(finding.remedy)}")
 
     def end(self) -> None:
         """Print what is printed as a whole."""
-        from dispatcher.cli.output import data
+        from dispatcher.cli.output import print_json
 
         if self._as_json:
-            data(
+            print_json(
                 [
                     {
                         "check": name,
-                        "verdict": finding.verdict,
-                        "value": clean(finding.value),
-                        "remedy": finding.remedy and clean(finding.remedy),
+                        "verdict": finding.result,
+                        "value": one_clean_line(finding.value),
+                        "remedy": finding.remedy and one_clean_line(finding.remedy),
                     }
                     for name, finding in self.findings.items()
                 ]
             )
 
 
-def clean(text: str) -> str:
+def one_clean_line(text: str) -> str:
     """Return words of others as one line without secrets."""
     from dispatcher.telemetry.redaction import escaped, redact_text
 

@@ -20,12 +20,12 @@ def healthcheck(
     env_file: EnvFile = Path(".env"),
 ) -> None:
     """Ask the `run` or `web` of this machine how it is: exit code 0 for fine, 1 for not, 3 when nobody answers."""
-    from dispatcher.cli.options import address, ask
+    from dispatcher.cli.options import fetch, health_address
     from dispatcher.models.errors import CheckFailed
 
-    host, configured = address(env_file)
+    host, configured = health_address(env_file)
     number = configured if port is None else port
-    status, text = ask(host, number, "/readyz" if ready else "/livez", timeout)
+    status, text = fetch(host, number, "/readyz" if ready else "/livez", timeout)
     if as_json:
         typer.echo(text)
     if status != 200:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from dispatcher.cli.output import moment, seconds_between, span
+from dispatcher.cli.output import duration, seconds_between, time_text
 
 if TYPE_CHECKING:
     from dispatcher.postgres.operator_queries import Row
@@ -41,8 +41,10 @@ def processing(row: "Row") -> str:
     if row["lease_until"] is None:
         return "nobody holds it: the next sweep takes it over, and sends it again when its lease has run out"
     if not row["held"]:
-        return f"its lease ran out at {moment(row['lease_until'])}: the next sweep asks Temporal whether its run lives"
-    return f"{row['lease_owner']} works on it, until {moment(row['lease_until'])} at first"
+        return (
+            f"its lease ran out at {time_text(row['lease_until'])}: the next sweep asks Temporal whether its run lives"
+        )
+    return f"{row['lease_owner']} works on it, until {time_text(row['lease_until'])} at first"
 
 
 def failed(row: "Row") -> str:
@@ -50,7 +52,7 @@ def failed(row: "Row") -> str:
         return f"it is tried again {when(row, 'next_attempt_at')}, for recipients who do not have it yet"
     if row["dead_lettered_at"]:
         return (
-            f"nothing: a dead letter since {moment(row['dead_lettered_at'])};"
+            f"nothing: a dead letter since {time_text(row['dead_lettered_at'])};"
             f" dispatcher retry {row['id']} sends it again to all recipients"
         )
     return f"nothing; dispatcher retry {row['id']} sends it again to all recipients"
@@ -68,5 +70,9 @@ def when(row: "Row", column: str) -> str:
     """Return a coming time, and how long it is until then."""
     left = seconds_between(row["now"], row[column])
     if left is None:
-        return f"at {moment(row[column])}"
-    return f"at {moment(row[column])} UTC, in {span(left)}" if left > 0 else f"now (since {moment(row[column])} UTC)"
+        return f"at {time_text(row[column])}"
+    return (
+        f"at {time_text(row[column])} UTC, in {duration(left)}"
+        if left > 0
+        else f"now (since {time_text(row[column])} UTC)"
+    )

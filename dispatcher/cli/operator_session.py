@@ -10,19 +10,19 @@ from psycopg.rows import TupleRow
 
 from dispatcher.cli.options import options_from, url_from
 from dispatcher.config.conninfo import conninfo, masked
-from dispatcher.config.table_names import parse
+from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.install.session import first_line
 from dispatcher.models.errors import CheckFailed, ConfigurationError, Unreachable
-from dispatcher.postgres.operator_queries import Operations
-from dispatcher.postgres.pool import PATIENCE, patience
-from dispatcher.postgres.statements import Relations
+from dispatcher.postgres.operator_queries import OperatorQueries
+from dispatcher.postgres.pool import STATEMENT_DEADLINE_SECONDS, deadline
+from dispatcher.postgres.statements import TableNames
 
 
 @asynccontextmanager
-async def operations(database_url: str | None, outbox: str | None) -> AsyncGenerator[Operations]:
+async def open_operator(database_url: str | None, outbox: str | None) -> AsyncGenerator[OperatorQueries]:
     """Open the operations on the database and the outbox that options or environment name."""
     url = url_from(database_url)
-    table = parse(options_from(outbox).outbox)
+    table = parse_outbox_name(options_from(outbox).outbox)
     try:
         connection = await AsyncConnection.connect(
             conninfo(url, application_name="dispatcher cli"), autocommit=True, prepare_threshold=None
@@ -34,17 +34,17 @@ async def operations(database_url: str | None, outbox: str | None) -> AsyncGener
 
         @asynccontextmanager
         async def lend() -> AsyncGenerator[AsyncConnection[TupleRow]]:
-            async with patience(connection, PATIENCE):
+            async with deadline(connection, STATEMENT_DEADLINE_SECONDS):
                 yield connection
 
-        with explained(url):
-            desk = Operations(lend, Relations(table.identifier, table.workflow.identifier), person=person())
+        with explain_errors(url):
+            desk = OperatorQueries(lend, TableNames(table.identifier, table.workflow.identifier), actor=current_actor())
             await desk.prepare()
             yield desk
 
 
 @contextlib.contextmanager
-def explained(url: str):  # noqa: ANN201  (a generator of nothing)
+def explain_errors(url: str):  # noqa: ANN201  (a generator of nothing)
     """Turn the server's refusals into sentences with a remedy."""
     try:
         yield
@@ -66,7 +66,7 @@ def explained(url: str):  # noqa: ANN201  (a generator of nothing)
         raise ConfigurationError(f"PostgreSQL refused: {first_line(error)}; see dispatcher db status") from error
 
 
-def person() -> str | None:
+def current_actor() -> str | None:
     """Return who sits at this machine, for the record; whoever it is, the role was let in."""
     import getpass
     import socket

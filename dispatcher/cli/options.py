@@ -44,27 +44,27 @@ def direct_url_from(option: str | None) -> str:
 
 def setting(name: str, env_file: Path = Path(".env")) -> str | None:
     """Return a variable of the environment or of the .env file. The other settings may still be incomplete."""
-    from dispatcher.config.setting_sources import find, layers
+    from dispatcher.config.setting_sources import find_setting, read_sources
 
-    found = find([name], layers(env_file))
+    found = find_setting([name], read_sources(env_file))
     return found.value if found else None
 
 
-def address(env_file: Path) -> tuple[str, int]:
+def health_address(env_file: Path) -> tuple[str, int]:
     """Return where the health port is. Read without the settings' library, which a check every few seconds need not pay
     for, and without the other settings, which a container's health check may not have."""
-    from dispatcher.config.setting_sources import find, layers
+    from dispatcher.config.setting_sources import find_setting, read_sources
     from dispatcher.models.errors import ConfigurationError
 
-    places = layers(env_file)
-    host = find(["DISPATCHER_HTTP_HOST"], places)
-    port = find(["DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"], places)
+    places = read_sources(env_file)
+    host = find_setting(["DISPATCHER_HTTP_HOST"], places)
+    port = find_setting(["DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"], places)
     if port and not (port.value.isdecimal() and int(port.value) <= 65_535):
         raise ConfigurationError(f"{port.variable} should be a port, a number up to 65535")
     return host.value if host else "127.0.0.1", int(port.value) if port else 3001
 
 
-def ask(host: str, port: int, path: str, seconds: float, token: str | None = None) -> tuple[int, str]:
+def fetch(host: str, port: int, path: str, seconds: float, token: str | None = None) -> tuple[int, str]:
     """Return what the health port answers, status and text; Unreachable when nobody does."""
     from http.client import HTTPConnection, HTTPException
 
@@ -94,7 +94,7 @@ def duration(text: str, option: str) -> timedelta:
         raise ConfigurationError(f"{option} {error}") from None
 
 
-def agreed(question: str) -> None:
+def ask_confirmation(question: str) -> None:
     """Ask the person; return only at a yes. A no is exit code 1, Ctrl-C 130 as everywhere."""
     try:
         if typer.confirm(question, err=True):

@@ -21,19 +21,19 @@ def say(words: str) -> None:
     typer.echo(escaped(words), err=True)
 
 
-def data(document: object, *, lines: bool = False) -> None:
+def print_json(document: object, *, lines: bool = False) -> None:
     """Print JSON: a document, or one of many on a line of its own."""
     typer.echo(json.dumps(document, indent=None if lines else 2))
 
 
-def line(*cells: object) -> None:
+def print_cells(*cells: object) -> None:
     """Print one line of cells with tabs between them."""
     from dispatcher.telemetry.redaction import escaped
 
     typer.echo("\t".join(escaped(str(cell)) if cell is not None else "-" for cell in cells))
 
 
-class Sheet:
+class RowTable:
     """Rows of notifications: on a terminal a table, elsewhere a line each. Pages follow each other seamlessly."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Sheet:
         """Print some more rows."""
         if not self._terminal:
             for row in rows:
-                line(*cells(row), row["enterprise"])
+                print_cells(*cells(row), row["enterprise"])
             return
         from rich.console import Console
         from rich.table import Table
@@ -67,10 +67,10 @@ def cells(row: "Row") -> list[object]:
     return [
         row["id"],
         status(row),
-        moment(row["created_at"]),
+        time_text(row["created_at"]),
         row["workflow"],
         row["recipients"],
-        coming(row),
+        next_event(row),
         row["error"],
     ]
 
@@ -80,18 +80,18 @@ def status(row: "Row") -> str:
     return f"{row['status']} (PARTIAL)" if (row["status"], row["outcome"]) == ("FAILED", "PARTIAL") else row["status"]
 
 
-def coming(row: "Row") -> str | None:
+def next_event(row: "Row") -> str | None:
     """Return in two words what happens next to a row, if anything is known to."""
     if row["status"] == "PENDING" and row["scheduled_for"]:
-        return f"at {moment(row['scheduled_for'])}"
+        return f"at {time_text(row['scheduled_for'])}"
     if row["status"] in ("FAILED", "PARTIAL"):
         if row["next_attempt_at"]:
-            return f"again {moment(row['next_attempt_at'])}"
+            return f"again {time_text(row['next_attempt_at'])}"
         return "dead letter" if row["dead_lettered_at"] else None
     return None
 
 
-def moment(text: str | None) -> str | None:
+def time_text(text: str | None) -> str | None:
     """Return a time as JSON has it in a shape for people; what is no time of this world stays as it is."""
     if text is None:
         return None
@@ -109,7 +109,7 @@ def seconds_between(earlier: str, later: str) -> float | None:
         return None
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a length of time for people."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
@@ -117,7 +117,7 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
-def pairs(rows: Iterable[tuple[str, Any]]) -> None:
+def print_pairs(rows: Iterable[tuple[str, Any]]) -> None:
     """Print what is known of one thing, a line each."""
     from dispatcher.telemetry.redaction import escaped
 

@@ -40,7 +40,7 @@ class PidFile:
                 f"{self.path} is no pid file of ours ({type(error).__name__}): remove it"
             ) from None
 
-    def refuse_a_second(self) -> None:
+    def require_not_running(self) -> None:
         """Raise `CheckFailed` when it runs."""
         if (running := self.pid()) is not None:
             raise CheckFailed(f"it runs already, as process {running}")
@@ -64,17 +64,17 @@ class PidFile:
                 )
             finally:
                 os.close(words)
-            new.name(process.pid)
+            new.publish(process.pid)
         return process
 
-    def become(self, command: list[str], environment: Mapping[str, str]) -> NoReturn:
+    def exec_as(self, command: list[str], environment: Mapping[str, str]) -> NoReturn:
         """Go on as `command`, under the pid and with the lock this process has."""
         with self._starting() as new:
-            new.name(os.getpid())
+            new.publish(os.getpid())
             os.execve(command[0], command, environment)  # noqa: S606  (there is no shell to start)
 
     @contextmanager
-    def _starting(self) -> Generator["NewFile"]:
+    def _starting(self) -> Generator["UnpublishedFile"]:
         """Yield the file that the new process has to inherit, locked. CheckFailed when one runs already."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,9 +83,9 @@ class PidFile:
             raise ConfigurationError(f"{self.path.parent}: {error.strerror}; name another place: --pid-file") from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
-            self.refuse_a_second()
+            self.require_not_running()
             handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-            new = NewFile(handle, Path(name), self.path)
+            new = UnpublishedFile(handle, Path(name), self.path)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 os.set_inheritable(handle, True)
@@ -98,14 +98,14 @@ class PidFile:
 
 
 @dataclass(frozen=True)
-class NewFile:
+class UnpublishedFile:
     """A pid file that has not got its name yet. `handle`: the descriptor that carries the lock."""
 
     handle: int
     temporary: Path
     path: Path
 
-    def name(self, pid: int) -> None:
+    def publish(self, pid: int) -> None:
         """Write down who inherited the descriptor, and let everybody see it."""
         os.write(self.handle, f"{pid}\n".encode())
         self.temporary.rename(self.path)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dispatcher.postgres.operator_queries import Filters
+    from dispatcher.postgres.operator_queries import RowFilter
 
 STATUSES = ("PENDING", "PROCESSING", "SENT", "PARTIAL", "FAILED", "RETRACTED")
-BIGGEST = 2**63 - 1
+MAX_BIGINT = 2**63 - 1
 
 Ids = Annotated[
     list[int] | None,
-    typer.Argument(metavar="ID", help="Notifications by their ids.", min=1, max=BIGGEST, show_default=False),
+    typer.Argument(metavar="ID", help="Notifications by their ids.", min=1, max=MAX_BIGINT, show_default=False),
 ]
 Status = Annotated[
     list[str] | None,
@@ -42,28 +42,28 @@ def filters_from(
     between: tuple[str | None, str | None],
     *,
     dead: bool,
-) -> "Filters":
+) -> "RowFilter":
     """Return what the options ask for; ConfigurationError for what cannot be meant, such as an empty variable."""
     from dispatcher.models.errors import ConfigurationError
-    from dispatcher.postgres.operator_queries import Filters
+    from dispatcher.postgres.operator_queries import RowFilter
 
     named = " ".join(statuses).replace(",", " ").split() if statuses else None
     given = {"--status": named, "--enterprise": enterprise, "--workflow": workflow, "--error": error}
     for option, value in given.items():
         if value is not None and not value:
             raise ConfigurationError(f"{option} is empty: leave it out, or say which")
-    return Filters(
-        statuses=tuple(map(known, named or ())),
+    return RowFilter(
+        statuses=tuple(map(parse_status, named or ())),
         enterprise=enterprise.lower() if enterprise else None,  # as PostgreSQL writes a uuid
         workflow=workflow,
         error=error,
-        since=moment(between[0], "--since"),
-        until=moment(between[1], "--until"),
+        since=parse_time(between[0], "--since"),
+        until=parse_time(between[1], "--until"),
         dead=dead,
     )
 
 
-def known(text: str) -> str:
+def parse_status(text: str) -> str:
     """Return the status that somebody typed."""
     from dispatcher.models.errors import ConfigurationError
 
@@ -72,7 +72,7 @@ def known(text: str) -> str:
     return text.upper()
 
 
-def moment(text: str | None, option: str) -> datetime | timedelta | None:
+def parse_time(text: str | None, option: str) -> datetime | timedelta | None:
     """Return a time, or how long ago it was."""
     from datetime import UTC
 

@@ -6,7 +6,7 @@ import typer
 
 from dispatcher.cli.options import Outbox, Url
 from dispatcher.cli.row_filters import (
-    BIGGEST,
+    MAX_BIGINT,
     AsJson,
     Dead,
     Enterprise,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dispatcher.postgres.operator_queries import Row
 
 PAGE = 500
-LOOK_SECONDS = 0.5
+TAIL_POLL_SECONDS = 0.5
 SHOWN_RECIPIENTS = 50
 
 
@@ -46,14 +46,14 @@ def list_(  # noqa: PLR0917  (Typer's)
     chosen = filters_from(status, enterprise, workflow, error, (since, until), dead=dead)
 
     async def run() -> None:
-        from dispatcher.cli.operator_session import operations
-        from dispatcher.cli.output import Sheet, data, say
+        from dispatcher.cli.operator_session import open_operator
+        from dispatcher.cli.output import RowTable, print_json, say
 
-        sheet, below, left = Sheet(), None, BIGGEST if everything else limit
-        async with operations(database_url, outbox) as desk:
-            while left and (rows := await desk.page(chosen, min(PAGE, left), below)):
+        sheet, below, left = RowTable(), None, MAX_BIGINT if everything else limit
+        async with open_operator(database_url, outbox) as desk:
+            while left and (rows := await desk.list_rows(chosen, min(PAGE, left), below)):
                 for row in rows if as_json else ():
-                    data(row, lines=True)
+                    print_json(row, lines=True)
                 if not as_json:
                     sheet.add(rows)
                 below, left = rows[-1]["id"], left - len(rows)
@@ -64,7 +64,7 @@ def list_(  # noqa: PLR0917  (Typer's)
 
 
 def show(
-    notification_id: Annotated[int, typer.Argument(metavar="ID", help="The notification.", min=1, max=BIGGEST)],
+    notification_id: Annotated[int, typer.Argument(metavar="ID", help="The notification.", min=1, max=MAX_BIGINT)],
     database_url: Url = None,
     outbox: Outbox = None,
     as_json: AsJson = False,
@@ -74,38 +74,40 @@ def show(
 
     async def run() -> None:
         from dispatcher.cli.next_step import next_step
-        from dispatcher.cli.operator_session import operations
-        from dispatcher.cli.output import data
+        from dispatcher.cli.operator_session import open_operator
+        from dispatcher.cli.output import print_json
         from dispatcher.models.errors import CheckFailed
 
-        async with operations(database_url, outbox) as desk:
-            row = await desk.show(notification_id)
+        async with open_operator(database_url, outbox) as desk:
+            row = await desk.find_row(notification_id)
             if row is None:
                 raise CheckFailed(f"there is no notification {notification_id}; dispatcher list shows what there is")
-            recipients, total = await desk.recipients(notification_id, BIGGEST if as_json else SHOWN_RECIPIENTS)
+            recipients, total = await desk.recipients(notification_id, MAX_BIGINT if as_json else SHOWN_RECIPIENTS)
         if as_json:
-            data({**row, "next": next_step(row), "ledger": recipients})
+            print_json({**row, "next": next_step(row), "ledger": recipients})
         else:
-            tell(row, next_step(row), recipients, total)
+            print_row(row, next_step(row), recipients, total)
 
     anyio.run(run)
 
 
-def tell(row: "Row", coming: str, recipients: "list[Row]", total: int) -> None:
+def print_row(row: "Row", coming: str, recipients: "list[Row]", total: int) -> None:
     """Print a row for people."""
     from dispatcher.cli import output
 
     hidden = {"outcome", "now", "due", "held", "nodes_alive", "to_take_back", "retraction_noticed", "status"}
     hidden |= {"accepted", "unknown", "novu_transaction_id"}  # the recipients below tell
-    output.pairs([("id", row["id"]), ("status", output.status(row)), ("next", coming)])
+    output.print_pairs([("id", row["id"]), ("status", output.status(row)), ("next", coming)])
     times = {name for name in row if name.endswith(("_at", "_until")) or name == "scheduled_for"}
     for name in [name for name in row if name not in hidden | {"id"}]:
-        output.pairs([(name.replace("_", " "), output.moment(row[name]) if name in times else row[name])])
+        output.print_pairs([(name.replace("_", " "), output.time_text(row[name]) if name in times else row[name])])
     output.say("recipients, as the ledger knows them:" if recipients else "no recipient was called yet")
     for each in recipients:
-        called = output.moment(each["last_called_at"])
+        called = output.time_text(each["last_called_at"])
         outcome = each["error"] or each["outcome"]
-        output.line(f"  {each['recipient']}", each["generation"], each["state"], each["attempts"], called, outcome)
+        output.print_cells(
+            f"  {each['recipient']}", each["generation"], each["state"], each["attempts"], called, outcome
+        )
     if total > len(recipients):
         output.say(f"and {total - len(recipients)} more; --json has them all")
 
@@ -128,33 +130,40 @@ def tail(  # noqa: PLR0917  (Typer's)
     chosen = filters_from(status, enterprise, workflow, error, (None, None), dead=False)
 
     async def run() -> None:
-        from dispatcher.cli.operator_session import operations
+        from dispatcher.cli.operator_session import open_operator
         from dispatcher.cli.output import say
 
-        async with operations(database_url, outbox) as desk:
-            watch = Watch()
-            watch.news(await desk.changes(chosen, []))
+        async with open_operator(database_url, outbox) as desk:
+            watch = ChangeTracker()
+            watch.diff(await desk.recent_changes(chosen, []))
             say("following; Ctrl-C ends it")
             while True:
-                await anyio.sleep(LOOK_SECONDS)
-                for row, was in watch.news(await desk.changes(chosen, watch.open)):
-                    report(row, was, as_json=as_json)
+                await anyio.sleep(TAIL_POLL_SECONDS)
+                for row, was in watch.diff(await desk.recent_changes(chosen, watch.open_ids)):
+                    print_change(row, was, as_json=as_json)
 
     anyio.run(run)
 
 
-def report(row: "Row", was: str | None, *, as_json: bool) -> None:
+def print_change(row: "Row", was: str | None, *, as_json: bool) -> None:
     """Print one change."""
-    from dispatcher.cli.output import coming, data, line, moment, status
+    from dispatcher.cli.output import next_event, print_cells, print_json, status, time_text
 
     if as_json:
-        data({**row, "was": was}, lines=True)
+        print_json({**row, "was": was}, lines=True)
     else:
         shown = status(row) if was is None else f"{was} -> {status(row)}"
-        line(moment(row["at"]), row["id"], shown, row["workflow"], coming({**row, "scheduled_for": None}), row["error"])
+        print_cells(
+            time_text(row["at"]),
+            row["id"],
+            shown,
+            row["workflow"],
+            next_event({**row, "scheduled_for": None}),
+            row["error"],
+        )
 
 
-class Watch:
+class ChangeTracker:
     """What was seen last, so that the next look shows what is new."""
 
     def __init__(self) -> None:
@@ -163,11 +172,11 @@ class Watch:
         self._looked = ""
 
     @property
-    def open(self) -> list[int]:
+    def open_ids(self) -> list[int]:
         """Rows that have not ended: they may leave the sight of a look by ending."""
         return [id_ for id_, row in self._seen.items() if row["status"] in ("PENDING", "PROCESSING")][-PAGE:]
 
-    def news(self, rows: "list[Row]") -> "list[tuple[Row, str | None]]":
+    def diff(self, rows: "list[Row]") -> "list[tuple[Row, str | None]]":
         """Return what changed since the last look, each with the status it had; None for a row not seen before."""
         found: list[tuple[Any, str | None]] = []
         for row in rows:
@@ -175,7 +184,7 @@ class Watch:
             if (
                 self._newest is not None
                 and row["matches"]
-                and (self._fresh(row) if before is None else differ(before, row))
+                and (self._is_new(row) if before is None else has_changed(before, row))
             ):
                 found.append((row, before["status"] if before else None))
         self._seen = {row["id"]: row for row in rows}
@@ -183,12 +192,12 @@ class Watch:
         self._looked = max([self._looked, *(row["at"] for row in rows)])
         return found
 
-    def _fresh(self, row: "Row") -> bool:
+    def _is_new(self, row: "Row") -> bool:
         """Return whether a row not seen before is news, and not an old one that came into sight."""
         touched = max(row["claimed_at"] or "", row["settled_at"] or "")
         return row["id"] > (self._newest or 0) or touched >= self._looked
 
 
-def differ(before: "Row", row: "Row") -> bool:
+def has_changed(before: "Row", row: "Row") -> bool:
     """Return whether something happened to a row."""
     return any(before[name] != row[name] for name in ("status", "generation", "attempts", "settled_at"))

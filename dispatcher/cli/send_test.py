@@ -10,7 +10,7 @@ from dispatcher.cli.options import Outbox, Url, duration
 from dispatcher.cli.row_filters import AsJson
 
 if TYPE_CHECKING:
-    from dispatcher.postgres.operator_queries import Operations, Row, Trial
+    from dispatcher.postgres.operator_queries import OperatorQueries, Row, TrialNotification
 
 RECIPIENT = UUID("d15fa7c4-0000-4000-8000-000000000001")
 """Always the same, so that Novu gets one subscriber by our tests and not one each."""
@@ -18,7 +18,7 @@ PAYLOAD = (
     '{"title": "Test of the notifications", "subject": "Test of the notifications",'
     ' "message": "Sent by dispatcher send-test. Nothing needs to be done."}'
 )
-LOOK_SECONDS = 0.05
+PROGRESS_POLL_SECONDS = 0.05
 HOPS = {"claimed": "commit -> claimed", "called": "claimed -> Novu called", "settled": "called -> outcome written"}
 
 
@@ -43,73 +43,75 @@ def send_test(  # noqa: PLR0917  (Typer's)
 
     seconds = duration(limit, "--timeout").total_seconds()
 
-    async def run() -> tuple["Trial", "Row", str | None]:
-        from dispatcher.cli.operator_session import operations
+    async def run() -> tuple["TrialNotification", "Row", str | None]:
+        from dispatcher.cli.operator_session import open_operator
 
-        async with operations(database_url, outbox) as desk:
-            trial = await begin(desk, workflow, recipient, enterprise, payload)
+        async with open_operator(database_url, outbox) as desk:
+            trial = await insert(desk, workflow, recipient, enterprise, payload)
             removed = None
             try:
-                row = await arrive(desk, trial, seconds)
+                row = await wait_final(desk, trial, seconds)
             finally:
                 with anyio.CancelScope(shield=True):
                     removed = await clean_up(desk, trial) if cleanup else None
         return trial, row, removed
 
     trial, row, removed = anyio.run(run)
-    report(trial, row, removed, as_json=as_json)
+    print_result(trial, row, removed, as_json=as_json)
     if row["status"] != "SENT":
         raise typer.Exit(1)
 
 
-async def begin(desk: "Operations", key: str, recipient: UUID, enterprise: str | None, payload: str) -> "Trial":
+async def insert(
+    desk: "OperatorQueries", key: str, recipient: UUID, enterprise: str | None, payload: str
+) -> "TrialNotification":
     """Write the notification."""
     from dispatcher.models.errors import ConfigurationError
 
-    trial = await desk.try_out(key, recipient, enterprise, payload)
+    trial = await desk.insert_test(key, recipient, enterprise, payload)
     if trial is None:
         known = ", ".join(await desk.workflow_keys()) or "none"
         raise ConfigurationError(f"no published Novu workflow has the key {key}: give --workflow one of {known}")
     return trial
 
 
-async def arrive(desk: "Operations", trial: "Trial", seconds: float) -> "Row":
+async def wait_final(desk: "OperatorQueries", trial: "TrialNotification", seconds: float) -> "Row":
     """Return the row as it is when it has an outcome, or when its time is over."""
     import anyio
 
     deadline = time.monotonic() + seconds
     while True:
-        row = await desk.follow(trial)
+        row = await desk.test_progress(trial)
         if row is None:
             return {"status": "deleted", "nodes_alive": None}
         if row["status"] not in ("PENDING", "PROCESSING") or time.monotonic() >= deadline:
             return row
-        await anyio.sleep(LOOK_SECONDS)
+        await anyio.sleep(PROGRESS_POLL_SECONDS)
 
 
-async def clean_up(desk: "Operations", trial: "Trial") -> str:
+async def clean_up(desk: "OperatorQueries", trial: "TrialNotification") -> str:
     """Delete the notification, or keep it from being sent where it has not ended."""
-    from dispatcher.postgres.operator_queries import Filters
+    from dispatcher.postgres.operator_queries import RowFilter
 
-    if await desk.remove(trial):
+    if await desk.remove_test(trial):
         return "deleted"
-    seen = await desk.preview(Filters(ids=(trial.id,)))
+    seen = await desk.preview(RowFilter(ids=(trial.id,)))
     return "retracted" if await desk.retract(seen, "dispatcher send-test is over") else "left"
 
 
-def report(trial: "Trial", row: "Row", removed: str | None, *, as_json: bool) -> None:
+def print_result(trial: "TrialNotification", row: "Row", removed: str | None, *, as_json: bool) -> None:
     """Print the way of the notification, and where it ended."""
-    from dispatcher.cli.output import data, pairs, say
+    from dispatcher.cli.output import print_json, print_pairs, say
 
     hops, before = {}, 0.0
     for name in HOPS:
         if (at := row.get(name)) is not None:
             hops[name], before = round(max(0.0, at - before) * 1000, 1), at
     total = None if row.get("settled") is None else round(row["settled"] * 1000, 1)
-    stopped = None if row["status"] == "SENT" else where(row)
+    stopped = None if row["status"] == "SENT" else where_it_stopped(row)
     if as_json:
         body = {"id": trial.id, "enterprise": trial.enterprise, "status": row["status"], "hops_ms": hops}
-        data(
+        print_json(
             {
                 **body,
                 "total_ms": total,
@@ -119,8 +121,10 @@ def report(trial: "Trial", row: "Row", removed: str | None, *, as_json: bool) ->
             }
         )
     else:
-        pairs([("notification", trial.id), ("status", row["status"]), ("Temporal workflow", row.get("workflow_id"))])
-        pairs(
+        print_pairs(
+            [("notification", trial.id), ("status", row["status"]), ("Temporal workflow", row.get("workflow_id"))]
+        )
+        print_pairs(
             [
                 *((HOPS[name], f"{took} ms") for name, took in hops.items()),
                 ("in all", total and f"{total} ms"),
@@ -133,7 +137,7 @@ def report(trial: "Trial", row: "Row", removed: str | None, *, as_json: bool) ->
         say(f"the row stays, and may still be sent: dispatcher retract {trial.id}")
 
 
-def where(row: "Row") -> str:
+def where_it_stopped(row: "Row") -> str:
     """Say where the notification stopped, and what to look at."""
     if row["status"] == "deleted":
         return "somebody deleted the row"

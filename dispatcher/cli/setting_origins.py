@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from dispatcher.config.conninfo import masked
 from dispatcher.config.durations import format_duration
-from dispatcher.config.setting_sources import ACCEPTED_NOT_USED, Found, merged
-from dispatcher.config.settings import Settings, variables
+from dispatcher.config.setting_sources import ACCEPTED_NOT_USED, FoundSetting, merge_sources
+from dispatcher.config.settings import Settings, variable_names
 
 _SECRET = re.compile(r"API_KEY|KEY_DATA|GRPC_META|CODEC_AUTH")  # of Temporal's variables
 
@@ -22,12 +22,12 @@ class Origin(NamedTuple):
     source: str
 
 
-def origins(settings: Settings) -> list[Origin]:
+def setting_origins(settings: Settings) -> list[Origin]:
     """Return every setting, then what else was found of Temporal's and XNovu's."""
     return [_own(settings, field) for field in Settings.model_fields] + _others(settings)
 
 
-def shown(field: str, value: object) -> str:
+def display_value(field: str, value: object) -> str:
     """Write the value of `field` as one would set it; secrets masked."""
     match value:
         case SecretStr():
@@ -44,27 +44,29 @@ def shown(field: str, value: object) -> str:
 
 
 def _own(settings: Settings, field: str) -> Origin:
-    variable = variables(field)[0]
+    variable = variable_names(field)[0]
     found = settings.sources.fields.get(field)
     if found is None:
         source = "default"
     else:
         source = found.source if found.variable == variable else f"{found.source} as {found.variable}"
-    return Origin(variable, shown(field, getattr(settings, field)), source)
+    return Origin(variable, display_value(field, getattr(settings, field)), source)
 
 
 def _others(settings: Settings) -> list[Origin]:
     winners = {
-        name: settings.sources.fields[field].variable for field in settings.sources.fields for name in variables(field)
+        name: settings.sources.fields[field].variable
+        for field in settings.sources.fields
+        for name in variable_names(field)
     }
     return [
         Origin(name, "***" if _SECRET.search(name) else found.value, _source(found, winners))
-        for name, found in sorted(merged(settings.sources.places).items())
+        for name, found in sorted(merge_sources(settings.sources.places).items())
         if winners.get(name) != name and (name in winners or name in ACCEPTED_NOT_USED or name.startswith("TEMPORAL_"))
     ]
 
 
-def _source(found: Found, winners: dict[str, str]) -> str:
+def _source(found: FoundSetting, winners: dict[str, str]) -> str:
     if winner := winners.get(found.variable):
         return f"{found.source}; not used: {winner} comes first"
     if reason := ACCEPTED_NOT_USED.get(found.variable):

@@ -9,7 +9,7 @@ from dispatcher.cli.options import EnvFile
 from dispatcher.cli.row_filters import AsJson
 
 if TYPE_CHECKING:
-    from dispatcher.claim.rescuer import Found
+    from dispatcher.claim.rescuer import SweepResult
     from dispatcher.config.settings import Settings
 
 
@@ -21,23 +21,23 @@ def sweep(
     """Look once for rows that got lost, as every running dispatcher does by itself, and wake the dispatchers."""
     import anyio
 
-    from dispatcher.cli.output import data, pairs
+    from dispatcher.cli.output import print_json, print_pairs
     from dispatcher.config.settings import load
 
     settings = load(env_file)
-    report = anyio.run(would_find if dry_run else look, settings)
+    report = anyio.run(count_findings if dry_run else sweep_once, settings)
     if as_json:
-        data({"dry_run": dry_run, **report})
+        print_json({"dry_run": dry_run, **report})
     else:
-        pairs((name.replace("_", " "), number) for name, number in report.items())
+        print_pairs((name.replace("_", " "), number) for name, number in report.items())
 
 
-async def would_find(settings: "Settings") -> dict[str, int]:
+async def count_findings(settings: "Settings") -> dict[str, int]:
     """Return what a sweep would look after, of all enterprises."""
-    from dispatcher.cli.operator_session import operations
+    from dispatcher.cli.operator_session import open_operator
 
-    async with operations(settings.database_url.get_secret_value(), settings.outbox) as desk:
-        health, counts = await desk.health(), await desk.counts()
+    async with open_operator(settings.database_url.get_secret_value(), settings.outbox) as desk:
+        health, counts = await desk.read_health(), await desk.count_by_status()
     return {
         "leases_run_out": health["leases_run_out"],
         "held_by_nobody": health["unheld"],
@@ -47,26 +47,26 @@ async def would_find(settings: "Settings") -> dict[str, int]:
     }
 
 
-async def look(settings: "Settings") -> dict[str, int]:
+async def sweep_once(settings: "Settings") -> dict[str, int]:
     """Sweep once; what is due is left to the dispatchers, which are woken."""
     import os
     import socket
 
     from dispatcher.app import run
-    from dispatcher.claim.rescuer import Sweep
+    from dispatcher.claim.rescuer import Rescuer
     from dispatcher.telemetry import logs
-    from dispatcher.temporal.client import connect
-    from dispatcher.temporal.starter import Starter
-    from dispatcher.wakeup.listener import Deaf
-    from dispatcher.wakeup.signal import Wake
+    from dispatcher.temporal.client import connect_to_namespace
+    from dispatcher.temporal.starter import WorkflowStarter
+    from dispatcher.wakeup.listener import PollOnly
+    from dispatcher.wakeup.signal import WakeUp
 
     logs.configure(settings.log_format, settings.log_level)
-    wake = Wake()
-    async with run.database(settings) as pool:
-        client = await connect(settings.temporal_environment, create_namespace=False)
+    wake = WakeUp()
+    async with run.open_database(settings) as pool:
+        client = await connect_to_namespace(settings.temporal_environment, create_namespace=False)
         outbox = await run.open_outbox(pool, settings, f"sweep-{socket.gethostname()[:40]}-{os.getpid()}")
-        starter = Starter(client, settings.task_queue)
-        by_hand = Sweep(outbox, starter, wake, Deaf(wake), interval=settings.sweep_interval, lease=settings.lease)
-        found: Found = await by_hand.look()
-        await outbox.ring()
+        starter = WorkflowStarter(client, settings.task_queue)
+        by_hand = Rescuer(outbox, starter, wake, PollOnly(wake), interval=settings.sweep_interval, lease=settings.lease)
+        found: SweepResult = await by_hand.run_rescue()
+        await outbox.notify_all()
     return {"renewed": found.renewed, "rescued": found.rescued, "adopted": found.adopted}

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from dispatcher.cli.pidfile import PidFile
 
 START_SECONDS, STOP_SECONDS = 30.0, 30.0
-TOLD_SECONDS = 5.0
-LOOK_SECONDS = 0.1
-ASK_SECONDS = 5.0
+PROGRESS_SECONDS = 5.0
+POLL_SECONDS = 0.1
+HTTP_TIMEOUT_SECONDS = 5.0
 OPEN_PAGES = ("/health", "/readyz")
 PAGES = (*OPEN_PAGES, "/health/subscriptions", "/health/detailed")
-LAST_WORDS = 2000
+LOG_TAIL_BYTES = 2000
 
 PidPath = Annotated[
     Path | None,
@@ -68,7 +68,7 @@ def start(  # noqa: PLR0917  (Typer's)
     as_json: AsJson = False,
 ) -> None:
     """Start `dispatcher run` in the background, and wait until it stands: 1, 2 or 3 when it ends instead."""
-    from dispatcher.cli.output import data, line
+    from dispatcher.cli.output import print_cells, print_json
     from dispatcher.models.errors import ConfigurationError
 
     given = {
@@ -79,37 +79,37 @@ def start(  # noqa: PLR0917  (Typer's)
     environment = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
     command = [sys.executable, "-m", "dispatcher", "run", "--role", role, "--env-file", str(env_file)]
     file = pid_file_at(pid_file)
-    file.refuse_a_second()
+    file.require_not_running()
     log = log_file or file.path.with_suffix(".log")
-    host, port = where(env_file, health_port)
-    if answers(host, port):
+    host, port = health_port_address(env_file, health_port)
+    if page_is_ok(host, port):
         raise ConfigurationError(f"something answers at {host}:{port} already: choose another --health-port")
     if foreground:
-        file.become(command, environment)
-    logged = size(log)
+        file.exec_as(command, environment)
+    logged = log_size(log)
     process = file.spawn(command, environment, log)
-    ready = stands(process, host, port, log, logged)
+    ready = wait_started(process, host, port, log, logged)
     if as_json:
-        data({"pid": process.pid, "ready": ready, "pid_file": str(file.path), "log_file": str(log)})
+        print_json({"pid": process.pid, "ready": ready, "pid_file": str(file.path), "log_file": str(log)})
     else:
-        line(f"started as process {process.pid}" + ("" if ready else "; it does not say yet that it stands"))
-        line(f"log: {log}")
+        print_cells(f"started as process {process.pid}" + ("" if ready else "; it does not say yet that it stands"))
+        print_cells(f"log: {log}")
 
 
 @app.command()
 def stop(force: Force = False, pid_file: PidPath = None, as_json: AsJson = False) -> None:
     """Stop it: what runs is finished or handed back. Waits 30 s at most; 1 when it still runs then."""
-    from dispatcher.cli.output import data, line
+    from dispatcher.cli.output import print_cells, print_json
 
     file = pid_file_at(pid_file)
     pid = file.pid()
-    seconds = None if pid is None else end(file, pid, force=force)
+    seconds = None if pid is None else stop_process(file, pid, force=force)
     if as_json:
-        data({"pid": pid, "killed": force and pid is not None, "seconds": seconds})
+        print_json({"pid": pid, "killed": force and pid is not None, "seconds": seconds})
     elif pid is None:
-        line(f"not running: {file.path} names no living process")
+        print_cells(f"not running: {file.path} names no living process")
     else:
-        line(f"process {pid} {'was killed' if force else 'stopped'} after {seconds} s")
+        print_cells(f"process {pid} {'was killed' if force else 'stopped'} after {seconds} s")
 
 
 @app.command()
@@ -127,7 +127,7 @@ def restart(  # noqa: PLR0917  (Typer's)
     """Stop it, if it runs, and start it. Options count as they are given now."""
     file = pid_file_at(pid_file)
     if (pid := file.pid()) is not None:
-        end(file, pid, force=force)
+        stop_process(file, pid, force=force)
     start(health_port, log_level, enterprises, role, False, pid_file, log_file, env_file, as_json)
 
 
@@ -139,7 +139,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say whether it runs and how it is, as its health port says: 0 when it answers, 1 when not."""
-    from dispatcher.cli.output import data, pairs
+    from dispatcher.cli.output import print_json, print_pairs
     from dispatcher.models.errors import CheckFailed, Unreachable
 
     file = pid_file_at(pid_file)
@@ -147,17 +147,17 @@ def status(
     health: dict[str, Any] = {}
     wrong = ""
     try:
-        code, text = asked("/health", env_file, health_port)
-        health = document("/health", text)
+        code, text = fetch_page("/health", env_file, health_port)
+        health = parse_document("/health", text)
         wrong = "" if code == 200 else f"it answers HTTP {code}"
     except (CheckFailed, Unreachable) as error:
         wrong = str(error)
     found = {"running": pid is not None, "pid": pid, "pid_file": str(file.path), "health": health or None}
     if as_json:
-        data(found)
+        print_json(found)
     else:
         started = "running" if pid is not None else "not running, as far as the pid file says"
-        pairs([("process", f"{pid}, {started}" if pid else started), ("pid file", file.path), *health.items()])
+        print_pairs([("process", f"{pid}, {started}" if pid else started), ("pid file", file.path), *health.items()])
     if wrong:
         raise CheckFailed(wrong)
 
@@ -165,16 +165,16 @@ def status(
 @app.command()
 def health(health_port: HealthPort = None, env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     """Ask its health port all it knows: 0 when everything works, 1 when not, 3 when nobody answers."""
-    from dispatcher.cli.output import data, line
+    from dispatcher.cli.output import print_cells, print_json
     from dispatcher.models.errors import CheckFailed
 
-    answers = {page: asked(page, env_file, health_port) for page in PAGES}
-    documents = {page: document(page, text) for page, (_, text) in answers.items()}
+    answers = {page: fetch_page(page, env_file, health_port) for page in PAGES}
+    documents = {page: parse_document(page, text) for page, (_, text) in answers.items()}
     if as_json:
-        data(documents)
+        print_json(documents)
     else:
         for page, (code, text) in answers.items():
-            line(page, code, text)
+            print_cells(page, code, text)
     code, text = answers["/readyz"]
     if code != 200:
         raise CheckFailed(f"not ready: {text}")
@@ -189,23 +189,23 @@ def pid_file_at(path: Path | None) -> "PidFile":
     return PidFile(path or folder / "dispatcher" / "worker.pid")
 
 
-def where(env_file: Path, port: int | None) -> tuple[str, int]:
+def health_port_address(env_file: Path, port: int | None) -> tuple[str, int]:
     """Return where the health port is."""
-    from dispatcher.cli.options import address
+    from dispatcher.cli.options import health_address
 
-    host, configured = address(env_file)
+    host, configured = health_address(env_file)
     return host, configured if port is None else port
 
 
-def asked(page: str, env_file: Path, port: int | None) -> tuple[int, str]:
+def fetch_page(page: str, env_file: Path, port: int | None) -> tuple[int, str]:
     """Return what the health port answers, status and text. The token goes only to the pages that need it."""
-    from dispatcher.cli.options import ask, setting
+    from dispatcher.cli.options import fetch, setting
 
     token = None if page in OPEN_PAGES else setting("DISPATCHER_HTTP_TOKEN", env_file)
-    return ask(*where(env_file, port), page, ASK_SECONDS, token)
+    return fetch(*health_port_address(env_file, port), page, HTTP_TIMEOUT_SECONDS, token)
 
 
-def document(page: str, text: str) -> dict[str, Any]:
+def parse_document(page: str, text: str) -> dict[str, Any]:
     """Return the object that a page says; CheckFailed when somebody else answers there."""
     import json
 
@@ -217,23 +217,23 @@ def document(page: str, text: str) -> dict[str, Any]:
     raise CheckFailed(f"{page}: that is no answer of a dispatcher. Is something else at its port?")
 
 
-def answers(host: str, port: int, page: str = "/livez") -> bool:
+def page_is_ok(host: str, port: int, page: str = "/livez") -> bool:
     """Return whether the health port says yes."""
-    from dispatcher.cli.options import ask
+    from dispatcher.cli.options import fetch
     from dispatcher.models.errors import Unreachable
 
     try:
-        return port != 0 and ask(host, port, page, ASK_SECONDS)[0] == 200
+        return port != 0 and fetch(host, port, page, HTTP_TIMEOUT_SECONDS)[0] == 200
     except Unreachable:
         return False
 
 
-def size(log: Path) -> int:
+def log_size(log: Path) -> int:
     """Return how much is logged already, in bytes."""
     return log.stat().st_size if log.exists() else 0
 
 
-def stands(process: "Popen[bytes]", host: str, port: int, log: Path, logged: int) -> bool:
+def wait_started(process: "Popen[bytes]", host: str, port: int, log: Path, logged: int) -> bool:
     """Wait until every part of it has said how it is, and return whether that was in time.
 
     Raises its error when it ended, with the last line of the log after the first `logged` bytes.
@@ -242,17 +242,17 @@ def stands(process: "Popen[bytes]", host: str, port: int, log: Path, logged: int
 
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None:
-        if answers(host, port, "/startupz"):
+        if page_is_ok(host, port, "/startupz"):
             return True
         if time.monotonic() > deadline:
             return False
-        time.sleep(LOOK_SECONDS)
-    lines = log.read_bytes()[logged:].decode(errors="replace")[-LAST_WORDS:].strip().splitlines()
+        time.sleep(POLL_SECONDS)
+    lines = log.read_bytes()[logged:].decode(errors="replace")[-LOG_TAIL_BYTES:].strip().splitlines()
     kind = {2: ConfigurationError, 3: Unreachable}.get(process.returncode, CheckFailed)
     raise kind(f"it ended with exit code {process.returncode}: {lines[-1] if lines else ''} (log: {log})")
 
 
-def end(file: "PidFile", pid: int, *, force: bool) -> float:
+def stop_process(file: "PidFile", pid: int, *, force: bool) -> float:
     """End the process and return how many seconds that took; CheckFailed when it takes too long."""
     import signal
 
@@ -270,8 +270,8 @@ def end(file: "PidFile", pid: int, *, force: bool) -> float:
         now = time.monotonic()
         if now - began > STOP_SECONDS:
             raise CheckFailed(f"process {pid} still runs after {STOP_SECONDS:g} s: dispatcher worker stop --force")
-        if now - told > TOLD_SECONDS:
+        if now - told > PROGRESS_SECONDS:
             told = now
             say(f"process {pid} finishes what it has in work, {now - began:.0f} s so far")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return round(time.monotonic() - began, 1)

@@ -27,7 +27,7 @@ DEFAULTS = {
     "connect_timeout": "5",
     "client_encoding": "UTF8",  # whatever the database says
 }
-SHAPE = "postgres://user:password@host:5432/database"
+URL_EXAMPLE = "postgres://user:password@host:5432/database"
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?", re.IGNORECASE)
 # node-postgres and JDBC say in `ssl`, or with `no-verify`, what libpq says in `sslmode`.
 _SSL = {"true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"}
@@ -81,7 +81,7 @@ def _parameters(text: str, variable: str) -> dict[str, str]:
     parameters = {name: str(value) for name, value in found.items() if value not in {None, ""}}
     if not parameters or not re.fullmatch(r"[0-9,]*", parameters.get("port", "")) or not _resolvable(parameters):
         raise ConfigurationError(
-            f"{variable} is not a Postgres URL: expected {SHAPE}, with special characters of the password"
+            f"{variable} is not a Postgres URL: expected {URL_EXAMPLE}, with special characters of the password"
             " percent-encoded"
         )
     return parameters

@@ -43,14 +43,14 @@ _KUBERNETES = re.compile(
 )
 
 
-class Layer(NamedTuple):
+class SettingSource(NamedTuple):
     """One place that holds variables; empty ones count as unset and are not in it."""
 
     source: str
     values: Mapping[str, str]
 
 
-class Found(NamedTuple):
+class FoundSetting(NamedTuple):
     """A variable, the place that held it, and its value in our units."""
 
     variable: str
@@ -58,9 +58,9 @@ class Found(NamedTuple):
     value: str
 
 
-def layers(env_file: Path | None, environ: Mapping[str, str] | None = None) -> tuple[Layer, ...]:
+def read_sources(env_file: Path | None, environ: Mapping[str, str] | None = None) -> tuple[SettingSource, ...]:
     """Return the places to look in, strongest first. Only the usual `.env` may be missing."""
-    environment = Layer(ENVIRONMENT, _filled(os.environ if environ is None else environ))
+    environment = SettingSource(ENVIRONMENT, _filled(os.environ if environ is None else environ))
     if env_file is None or (env_file == ENV_FILE and not env_file.exists()):
         return (environment,)
     if not env_file.exists():
@@ -72,19 +72,19 @@ def layers(env_file: Path | None, environ: Mapping[str, str] | None = None) -> t
         values = DotEnvSettingsSource(BaseSettings, env_file=env_file, case_sensitive=True).env_vars
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{env_file} cannot be read as an environment file: {type(error).__name__}") from None
-    return environment, Layer(str(env_file), _filled(values))
+    return environment, SettingSource(str(env_file), _filled(values))
 
 
-def find(names: Sequence[str], places: Sequence[Layer]) -> Found | None:
+def find_setting(names: Sequence[str], places: Sequence[SettingSource]) -> FoundSetting | None:
     """Return the first of `names` in the strongest place that has any: the environment beats the file."""
     for place in places:
         for name in names:
             if value := place.values.get(name):
-                return Found(name, place.source, _in_our_units(name, value))
+                return FoundSetting(name, place.source, _convert_units(name, value))
     return None
 
 
-def _in_our_units(name: str, value: str) -> str:
+def _convert_units(name: str, value: str) -> str:
     if name in _MILLISECONDS:
         if not value.isdecimal():
             raise ConfigurationError(f"{name} should be a whole number of milliseconds")
@@ -92,10 +92,12 @@ def _in_our_units(name: str, value: str) -> str:
     return str(min(int(value), 100)) if name == "POLL_BATCH_SIZE" and value.isdecimal() else value
 
 
-def merged(places: Sequence[Layer]) -> dict[str, Found]:
+def merge_sources(places: Sequence[SettingSource]) -> dict[str, FoundSetting]:
     """Return every variable once, as it was written."""
     return {
-        name: Found(name, place.source, value) for place in reversed(places) for name, value in place.values.items()
+        name: FoundSetting(name, place.source, value)
+        for place in reversed(places)
+        for name, value in place.values.items()
     }
 
 
@@ -104,7 +106,7 @@ def names_of(field: FieldInfo) -> list[str]:
     return [str(name) for name in cast(AliasChoices, field.validation_alias).choices]
 
 
-def explained(error: ValidationError, fields: Mapping[str, FieldInfo], found: Mapping[str, Found]) -> str:
+def explain_errors(error: ValidationError, fields: Mapping[str, FieldInfo], found: Mapping[str, FoundSetting]) -> str:
     """Say which variables are wrong, how, what they mean and how they would be right; never what they hold."""
     sentences: dict[str, None] = {}
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
@@ -119,7 +121,7 @@ def explained(error: ValidationError, fields: Mapping[str, FieldInfo], found: Ma
     return " ".join(sentences)
 
 
-def refuse_unknown(present: Collection[str], known: Collection[str]) -> None:
+def refuse_unknown_settings(present: Collection[str], known: Collection[str]) -> None:
     """Raise ConfigurationError for a `DISPATCHER_*` variable that nobody reads: most likely a slip of the finger."""
     for name in sorted(set(present) - set(known)):
         if name.startswith("DISPATCHER_") and not is_of_kubernetes(name, present):

@@ -24,28 +24,28 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dispatcher.config.conninfo import SHAPE, conninfo, pooler_hint
+from dispatcher.config.conninfo import URL_EXAMPLE, conninfo, pooler_hint
 from dispatcher.config.durations import parse_duration
 from dispatcher.config.setting_sources import (
     ENV_FILE,
     ENVIRONMENT,
-    Found,
-    Layer,
-    explained,
-    find,
-    layers,
-    merged,
+    FoundSetting,
+    SettingSource,
+    explain_errors,
+    find_setting,
+    merge_sources,
     names_of,
-    refuse_unknown,
+    read_sources,
+    refuse_unknown_settings,
 )
 from dispatcher.models.errors import ConfigurationError
 
-__all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variables"]
+__all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variable_names"]
 
-MOST_SWEEP_INTERVAL = timedelta(seconds=30)
+MAX_SWEEP_INTERVAL = timedelta(seconds=30)
 """Our promises rest on sweeps, and so does the word of a process that it lives."""
 
-EVERYWHERE = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
+ALL_INTERFACES = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
 
 _LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
 
@@ -68,8 +68,8 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 class Sources(NamedTuple):
     """What `load` found: every place as it was, and which variable filled which field."""
 
-    places: tuple[Layer, ...]
-    fields: Mapping[str, Found]
+    places: tuple[SettingSource, ...]
+    fields: Mapping[str, FoundSetting]
 
 
 class Settings(BaseSettings):
@@ -80,13 +80,13 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         validation_alias=AliasChoices("DATABASE_URL"),
         description="Postgres of the outbox. Remote hosts need TLS unless the URL says sslmode=disable.",
-        examples=[SHAPE],
+        examples=[URL_EXAMPLE],
     )
     listen_database_url: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("DISPATCHER_LISTEN_DATABASE_URL"),
         description="Direct connection for LISTEN, when DATABASE_URL is a pooler. Otherwise DATABASE_URL.",
-        examples=[SHAPE],
+        examples=[URL_EXAMPLE],
     )
     outbox: str = Field(
         default="notify.ent_notification",
@@ -255,7 +255,7 @@ class Settings(BaseSettings):
         description="console, json or logfmt. auto: console on a terminal, json elsewhere.",
     )
 
-    _sources: Sources = PrivateAttr(default_factory=lambda: Sources(layers(None), {}))
+    _sources: Sources = PrivateAttr(default_factory=lambda: Sources(read_sources(None), {}))
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG003
@@ -264,40 +264,40 @@ class Settings(BaseSettings):
 
     @field_validator("database_url", "listen_database_url")
     @classmethod
-    def _is_postgres(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _check_postgres_url(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if url is not None:
-            conninfo(url, variable=variables(str(info.field_name))[0])
+            conninfo(url, variable=variable_names(str(info.field_name))[0])
         return url
 
     @field_validator("sweep_interval")
     @classmethod
-    def _is_often_enough(cls, interval: timedelta) -> timedelta:
-        return min(interval, MOST_SWEEP_INTERVAL)
+    def _check_sweep_interval(cls, interval: timedelta) -> timedelta:
+        return min(interval, MAX_SWEEP_INTERVAL)
 
     @field_validator("http_token")
     @classmethod
-    def _is_long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+    def _check_token_length(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None and len(token.get_secret_value()) < 16:
             raise ValueError("should have 16 characters or more")
         return token
 
     @field_validator("http_api")
     @classmethod
-    def _has_a_token(cls, api: object, info: ValidationInfo) -> object:
+    def _check_api_has_token(cls, api: object, info: ValidationInfo) -> object:
         if api and info.data.get("http_token", "") is None:
             raise ValueError("needs DISPATCHER_HTTP_TOKEN, which is not set")
         return api
 
     @classmethod
-    def found_in(cls, places: tuple[Layer, ...]) -> "Settings":
+    def from_sources(cls, places: tuple[SettingSource, ...]) -> "Settings":
         """Build the settings that `places` hold."""
-        found = {field: hit for field in cls.model_fields if (hit := find(variables(field), places))}
-        if "http_host" not in found and (port := found.get("http_port")) and given_by_platform(port):
-            found["http_host"] = Found(port.variable, port.source, EVERYWHERE)
+        found = {field: hit for field in cls.model_fields if (hit := find_setting(variable_names(field), places))}
+        if "http_host" not in found and (port := found.get("http_port")) and port_from_platform(port):
+            found["http_host"] = FoundSetting(port.variable, port.source, ALL_INTERFACES)
         try:
             settings = cls.model_validate({field: hit.value for field, hit in found.items()})
         except ValidationError as error:
-            raise ConfigurationError(explained(error, cls.model_fields, found)) from None
+            raise ConfigurationError(explain_errors(error, cls.model_fields, found)) from None
         settings._sources = Sources(places, found)  # noqa: SLF001  (frozen for everybody else)
         return settings
 
@@ -315,7 +315,9 @@ class Settings(BaseSettings):
     def temporal_environment(self) -> dict[str, str]:
         """What `temporalio.envconfig` should read (`override_env_vars`): the environment over the `.env` file."""
         return {
-            name: found.value for name, found in merged(self.sources.places).items() if name.startswith("TEMPORAL_")
+            name: found.value
+            for name, found in merge_sources(self.sources.places).items()
+            if name.startswith("TEMPORAL_")
         }
 
     def require_novu_key(self) -> SecretStr:
@@ -325,18 +327,20 @@ class Settings(BaseSettings):
         return self.novu_secret_key
 
 
-def given_by_platform(port: Found) -> bool:
+def port_from_platform(port: FoundSetting) -> bool:
     """Return whether a platform has chosen the port: its router comes from outside, and would not reach loopback."""
     return port.variable == "PORT" and port.source == ENVIRONMENT
 
 
-def variables(field: str) -> list[str]:
+def variable_names(field: str) -> list[str]:
     """Return the names that fill `field`: ours first, then XNovu's."""
     return names_of(Settings.model_fields[field])
 
 
 def load(env_file: Path | None = ENV_FILE, environ: Mapping[str, str] | None = None) -> Settings:
     """Read the environment and `env_file`; ConfigurationError, in one line, when something is not understood."""
-    places = layers(env_file, environ)
-    refuse_unknown(merged(places), {name for field in Settings.model_fields for name in variables(field)})
-    return Settings.found_in(places)
+    places = read_sources(env_file, environ)
+    refuse_unknown_settings(
+        merge_sources(places), {name for field in Settings.model_fields for name in variable_names(field)}
+    )
+    return Settings.from_sources(places)

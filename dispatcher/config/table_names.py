@@ -13,8 +13,8 @@ from psycopg import sql
 from dispatcher.models.errors import ConfigurationError
 
 CHANNEL = "dispatcher"
-LIMIT = 63
-PART = r'(?:"((?:[^"]|"")+)"|([^".]+))'
+MAX_NAME_BYTES = 63
+NAME_PART = r'(?:"((?:[^"]|"")+)"|([^".]+))'
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Outbox(Table):
+class OutboxTable(Table):
     """The user's table and the names of what belongs to it."""
 
     @property
@@ -45,27 +45,28 @@ class Outbox(Table):
     def index(self, purpose: str) -> str:
         """Return the name of one of our indexes on the outbox, cut and marked where it would be too long."""
         full = f"{self.name}_dispatcher_{purpose}"
-        if len(full.encode()) <= LIMIT:
+        if len(full.encode()) <= MAX_NAME_BYTES:
             return full
         mark = hashlib.sha256(self.name.encode()).hexdigest()[:8]
-        room = LIMIT - len(f"_{mark}_dispatcher_{purpose}")
+        room = MAX_NAME_BYTES - len(f"_{mark}_dispatcher_{purpose}")
         start = self.name.encode()[:room].decode(errors="ignore")
         return f"{start}_{mark}_dispatcher_{purpose}"
 
 
-def parse(text: str) -> Outbox:
+def parse_outbox_name(text: str) -> OutboxTable:
     """Return the outbox that `text` names; ConfigurationError when it cannot be one."""
-    match = re.fullmatch(rf"{PART}\.{PART}", text.strip())
+    match = re.fullmatch(rf"{NAME_PART}\.{NAME_PART}", text.strip())
     if match is None or "\0" in text:
         raise ConfigurationError(
             f"the outbox {text!r} is not schema.table: set DISPATCHER_OUTBOX to a name like notify.ent_notification"
         )
     quoted_schema, schema, quoted_name, name = match.groups()
-    outbox = Outbox(schema or quoted_schema.replace('""', '"'), name or quoted_name.replace('""', '"'))
+    outbox = OutboxTable(schema or quoted_schema.replace('""', '"'), name or quoted_name.replace('""', '"'))
     for part in (outbox.schema, outbox.name, outbox.workflow.name):
-        if len(part.encode()) > LIMIT:
+        if len(part.encode()) > MAX_NAME_BYTES:
             raise ConfigurationError(
-                f"the name {part!r} has {len(part.encode())} bytes, PostgreSQL keeps {LIMIT}: shorten the table's name"
+                f"the name {part!r} has {len(part.encode())} bytes, PostgreSQL keeps {MAX_NAME_BYTES}:"
+                " shorten the table's name"
             )
     return outbox
 

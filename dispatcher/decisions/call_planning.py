@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from dispatcher.decisions.identity import bulk_key, single_key
-from dispatcher.models.call_result import Event
-from dispatcher.models.notification import Notification, Recipient, State
+from dispatcher.decisions.identity import bulk_call_key, single_call_key
+from dispatcher.models.call_result import TriggerEvent
+from dispatcher.models.notification import Notification, Recipient, RecipientState
 
-PARALLEL_CALLS = 10
+MAX_PARALLEL_CALLS = 10
 """So many leave together, written down in one statement."""
-SINGLE_CALLS = 10
+MAX_SINGLE_CALLS = 10
 """Up to so many recipients each get a call of their own."""
-BULK_EVENTS = 100
-BULK_BYTES = 5_000_000
+MAX_BULK_EVENTS = 100
+MAX_BULK_BYTES = 5_000_000
 """Novu takes 100 events and about 20 MB a call."""
-BULK_TOKENS = 100
+BULK_COST = 100
 """What a bulk call costs where Novu limits us, however few events it has; a single one costs 1."""
 
 
@@ -31,18 +31,20 @@ class Member:
     recipient: Recipient
 
     @property
-    def event(self) -> Event:
+    def event(self) -> TriggerEvent:
         """Return what goes on the wire."""
         row = self.notification
-        return Event(row.workflow_key, self.recipient.id, self.recipient.transaction_id, row.payload, row.overrides)
+        return TriggerEvent(
+            row.workflow_key, self.recipient.id, self.recipient.transaction_id, row.payload, row.overrides
+        )
 
     @property
-    def unsure(self) -> bool:
+    def is_unknown(self) -> bool:
         """Whether an earlier call may have had its effect."""
-        return self.recipient.state is not State.PLANNED and self.recipient.call_key is not None
+        return self.recipient.state is not RecipientState.PLANNED and self.recipient.call_key is not None
 
     @property
-    def size(self) -> int:
+    def size_bytes(self) -> int:
         """Return about how many bytes the event takes."""
         row = self.notification
         return len(row.payload.encode()) + len((row.overrides or "").encode()) + 300
@@ -59,39 +61,42 @@ class Call:
         """Return the Idempotency-Key, made from the members alone as they were when the call was planned."""
         if len(self.members) == 1:
             recipient = self.members[0].recipient
-            return single_key(recipient.transaction_id, recipient.epoch)
-        return bulk_key((member.recipient.transaction_id, member.recipient.epoch) for member in self.members)
+            return single_call_key(recipient.transaction_id, recipient.epoch)
+        return bulk_call_key((member.recipient.transaction_id, member.recipient.epoch) for member in self.members)
 
     @property
-    def tokens(self) -> int:
+    def cost(self) -> int:
         """Return what the call costs where Novu limits us."""
-        return BULK_TOKENS if len(self.members) > 1 else 1
+        return BULK_COST if len(self.members) > 1 else 1
 
 
-def plan(notifications: Iterable[Notification], most_tokens: int | None = None) -> list[Call]:
+def plan_calls(notifications: Iterable[Notification], max_cost: int | None = None) -> list[Call]:
     """Return the calls for every recipient that is not settled: repetitions first, each as it was.
 
     `most_tokens` is what Novu's limit allows at once, None where there is none: a bulk call has to be worth its tokens.
     """
-    unsettled = list(callable_now(notifications))
-    fresh = [member for member in unsettled if not member.unsure]
-    groups = cut(fresh, singles(most_tokens))
-    return [*regrouped(member for member in unsettled if member.unsure), *(Call(tuple(group)) for group in groups)]
+    unsettled = list(sendable(notifications))
+    fresh = [member for member in unsettled if not member.is_unknown]
+    groups = split(fresh, max_single_calls(max_cost))
+    return [
+        *repeat_as_before(member for member in unsettled if member.is_unknown),
+        *(Call(tuple(group)) for group in groups),
+    ]
 
 
-def singles(most_tokens: int | None) -> int:
+def max_single_calls(max_cost: int | None) -> int:
     """Return how many recipients at most get a call each instead of sharing one."""
-    if most_tokens is None:
-        return SINGLE_CALLS
-    return BULK_TOKENS - 1 if most_tokens >= BULK_TOKENS else sys.maxsize
+    if max_cost is None:
+        return MAX_SINGLE_CALLS
+    return BULK_COST - 1 if max_cost >= BULK_COST else sys.maxsize
 
 
-def chunks(calls: Iterable[Call], most_tokens: int | None) -> Iterator[list[Call]]:
+def parallel_groups(calls: Iterable[Call], max_cost: int | None) -> Iterator[list[Call]]:
     """Yield calls that go out together: not too many, and no more than Novu's limit allows at once."""
     chunk: list[Call] = []
     for call in calls:
-        too_dear = most_tokens is not None and sum(each.tokens for each in (*chunk, call)) > most_tokens
-        if chunk and (len(chunk) == PARALLEL_CALLS or too_dear):
+        too_dear = max_cost is not None and sum(each.cost for each in (*chunk, call)) > max_cost
+        if chunk and (len(chunk) == MAX_PARALLEL_CALLS or too_dear):
             yield chunk
             chunk = []
         chunk.append(call)
@@ -99,20 +104,20 @@ def chunks(calls: Iterable[Call], most_tokens: int | None) -> Iterator[list[Call
         yield chunk
 
 
-def unsure_calls(notifications: Iterable[Notification]) -> list[Call]:
+def unknown_calls(notifications: Iterable[Notification]) -> list[Call]:
     """Return the calls whose outcome is unknown, as a repetition would make them now."""
-    return regrouped(member for member in callable_now(notifications) if member.unsure)
+    return repeat_as_before(member for member in sendable(notifications) if member.is_unknown)
 
 
-def callable_now(notifications: Iterable[Notification]) -> Iterator[Member]:
+def sendable(notifications: Iterable[Notification]) -> Iterator[Member]:
     """Yield every recipient that is not settled and has not to wait."""
     for notification in notifications:
         for recipient in notification.recipients:
-            if not recipient.settled and not recipient.retry_after:
+            if not recipient.is_final and not recipient.retry_after:
                 yield Member(notification, recipient)
 
 
-def regrouped(members: Iterable[Member]) -> list[Call]:
+def repeat_as_before(members: Iterable[Member]) -> list[Call]:
     """Return calls as they were."""
     groups: dict[str | None, list[Member]] = {}
     for member in members:
@@ -122,24 +127,24 @@ def regrouped(members: Iterable[Member]) -> list[Call]:
     return [Call(tuple(group)) for group in groups.values()]
 
 
-def cut(members: list[Member], most_singles: int) -> Iterator[list[Member]]:
+def split(members: list[Member], max_singles: int) -> Iterator[list[Member]]:
     """Yield groups that fit into one request each; what is too few to share one is sent one by one."""
-    for group in full(members):
-        if len(group) <= most_singles:
+    for group in fill_batches(members):
+        if len(group) <= max_singles:
             yield from ([member] for member in group)
         else:
             yield group
 
 
-def full(members: list[Member]) -> Iterator[list[Member]]:
+def fill_batches(members: list[Member]) -> Iterator[list[Member]]:
     """Yield groups as large as a bulk call takes them."""
     group: list[Member] = []
     size = 0
     for member in members:
-        if group and (len(group) == BULK_EVENTS or size + member.size > BULK_BYTES):
+        if group and (len(group) == MAX_BULK_EVENTS or size + member.size_bytes > MAX_BULK_BYTES):
             yield group
             group, size = [], 0
         group.append(member)
-        size += member.size
+        size += member.size_bytes
     if group:
         yield group

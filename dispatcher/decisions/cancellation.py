@@ -7,45 +7,45 @@ some time after the call. A 404 is no error here: there is nothing to take back.
 from collections.abc import Mapping
 from datetime import timedelta
 
-from dispatcher.decisions.backoff import CANCELS
-from dispatcher.decisions.classification import failure, parse
-from dispatcher.models.call_result import Outcome, Verdict
-from dispatcher.models.notification import Cancel, State
+from dispatcher.decisions.backoff import CANCEL_BACKOFF
+from dispatcher.decisions.classification import classify_failure, parse_json
+from dispatcher.models.call_result import AnswerClass, CallResult
+from dispatcher.models.notification import PendingCancel, RecipientState
 
 STOPPED = "stopped"
 REMOVED = "removed"
-NOTHING = "nothing_there"
+NOTHING_THERE = "nothing_there"
 GIVEN_UP = "cancel_given_up"
-YOUNG = timedelta(seconds=60)
+MIN_CALL_AGE = timedelta(seconds=60)
 """Longer than a call of ours lives (40 s) and Novu's queue usually lags (15 s)."""
-GATE_WAIT = timedelta(seconds=5)
+BREAKER_WAIT = timedelta(seconds=5)
 
 
-def answered(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+def classify_cancel(status: int, headers: Mapping[str, str], body: bytes) -> CallResult:
     """Return what the answer to either DELETE says; ACCEPTED: Novu did it, or had nothing to do."""
     if status == 404:
-        return Outcome(Verdict.ACCEPTED, NOTHING)
+        return CallResult(AnswerClass.ACCEPTED, NOTHING_THERE)
     if status == 204:
-        return Outcome(Verdict.ACCEPTED, REMOVED)
-    parsed = parse(body)
+        return CallResult(AnswerClass.ACCEPTED, REMOVED)
+    parsed = parse_json(body)
     if status != 200:
-        return failure(status, headers, parsed, body, replayed=False)
+        return classify_failure(status, headers, parsed, body, replayed=False)
     done = parsed.get("data") if isinstance(parsed, dict) else None
     if not isinstance(done, bool):
-        return Outcome(Verdict.AMBIGUOUS, "unreadable_answer", "Novu's answer to a cancel could not be read")
-    return Outcome(Verdict.ACCEPTED, STOPPED if done else NOTHING)
+        return CallResult(AnswerClass.UNKNOWN, "unreadable_answer", "Novu's answer to a cancel could not be read")
+    return CallResult(AnswerClass.ACCEPTED, STOPPED if done else NOTHING_THERE)
 
 
-def judge(cancel: Cancel, outcome: Outcome, horizon: timedelta) -> None:
+def apply_cancel_result(cancel: PendingCancel, outcome: CallResult, horizon: timedelta) -> None:
     """Change a cancel by what its try taught us; `horizon` is how long to go on."""
-    cancel.outcome, cancel.error, cancel.wait = outcome.code, outcome.detail or None, None
-    too_early = outcome.code == NOTHING and cancel.call_age < YOUNG
-    if outcome.verdict is Verdict.SYSTEMIC:  # not a try: the gate is shut
-        cancel.wait = GATE_WAIT
-    elif outcome.verdict is Verdict.ACCEPTED and not too_early:
-        cancel.state = State.CANCELLED
-    elif CANCELS.spent(cancel.tries) < horizon:
-        cancel.tries += 1
-        cancel.wait = max(CANCELS.delay(cancel.tries), timedelta(seconds=outcome.retry_after or 0))
+    cancel.outcome, cancel.error, cancel.retry_in = outcome.code, outcome.detail or None, None
+    too_early = outcome.code == NOTHING_THERE and cancel.call_age < MIN_CALL_AGE
+    if outcome.answer_class is AnswerClass.ACCOUNT_ERROR:  # not a try: the gate is shut
+        cancel.retry_in = BREAKER_WAIT
+    elif outcome.answer_class is AnswerClass.ACCEPTED and not too_early:
+        cancel.state = RecipientState.CANCELLED
+    elif CANCEL_BACKOFF.total_wait(cancel.attempts) < horizon:
+        cancel.attempts += 1
+        cancel.retry_in = max(CANCEL_BACKOFF.delay(cancel.attempts), timedelta(seconds=outcome.retry_after or 0))
     else:
         cancel.outcome = GIVEN_UP

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.models.notification import Conclusion, Notification, Recipient, State
+from dispatcher.models.notification import FinalStatus, Notification, Recipient, RecipientState
 
 MAX_RESULTS = 1000
 """`error_details` lists so many recipients one by one; the ledger has them all."""
 
 
-def conclude(row: Notification, wait: timedelta | None) -> Conclusion:
+def decide_status(row: Notification, retry_in: timedelta | None) -> FinalStatus:
     """Return how this run ends for `row`; `wait` is the time until its next automatic run, None when there is none."""
     status = status_of(row.recipients)
-    accepted = [recipient.transaction_id for recipient in row.recipients if recipient.state is State.ACCEPTED]
-    reason = None if status == "SENT" else row.refusal or why(row.recipients)
+    accepted = [recipient.transaction_id for recipient in row.recipients if recipient.state is RecipientState.ACCEPTED]
+    reason = None if status == "SENT" else row.validation_error or failure_text(row.recipients)
     details = {
         "novu_transaction_ids": accepted[:MAX_RESULTS],
-        "results": [result(recipient) for recipient in row.recipients[:MAX_RESULTS]],
+        "results": [result_entry(recipient) for recipient in row.recipients[:MAX_RESULTS]],
         "successCount": len(accepted),
         "totalRecipients": len(row.recipients),
         "outcome": status,
@@ -26,38 +26,38 @@ def conclude(row: Notification, wait: timedelta | None) -> Conclusion:
         "attempts": row.attempts,
     }
     if reason is not None:
-        details |= {"error": reason, "dead_letter": wait is None}
-    return Conclusion(status, json.dumps(details), accepted[0] if accepted else None, wait, reason)
+        details |= {"error": reason, "dead_letter": retry_in is None}
+    return FinalStatus(status, json.dumps(details), accepted[0] if accepted else None, retry_in, reason)
 
 
 def status_of(recipients: Sequence[Recipient]) -> str:
     """Return the status that these recipients add up to: SENT only when every one was accepted."""
-    accepted = sum(recipient.state is State.ACCEPTED for recipient in recipients)
+    accepted = sum(recipient.state is RecipientState.ACCEPTED for recipient in recipients)
     if accepted == 0:
         return "FAILED"
     return "SENT" if accepted == len(recipients) else "PARTIAL"
 
 
-def why(recipients: Sequence[Recipient]) -> str:
+def failure_text(recipients: Sequence[Recipient]) -> str:
     """Return in words why not every recipient was accepted: the first error, and how many there are."""
-    failed = [recipient for recipient in recipients if recipient.state is not State.ACCEPTED]
+    failed = [recipient for recipient in recipients if recipient.state is not RecipientState.ACCEPTED]
     errors = [recipient.error for recipient in failed if recipient.error]
     first = errors[0] if errors else "the run ended without an answer from Novu"
     return first if len(failed) == 1 else f"{first} ({len(failed)} of {len(recipients)} recipients not accepted)"
 
 
-def cause(row: Notification) -> str:
+def failure_code(row: Notification) -> str:
     """Return why not every recipient was accepted, in our own words: what Novu says can repeat a payload."""
-    failed = [recipient.outcome for recipient in row.recipients if recipient.state is not State.ACCEPTED]
-    return row.refusal or next((outcome for outcome in failed if outcome), "no answer")
+    failed = [recipient.outcome for recipient in row.recipients if recipient.state is not RecipientState.ACCEPTED]
+    return row.validation_error or next((outcome for outcome in failed if outcome), "no answer")
 
 
-def result(recipient: Recipient) -> dict[str, Any]:
+def result_entry(recipient: Recipient) -> dict[str, Any]:
     """Return one recipient's entry in `error_details.results`, in XNovu's shape."""
-    if recipient.state is State.ACCEPTED:
+    if recipient.state is RecipientState.ACCEPTED:
         return {"recipientId": recipient.id, "success": True, "transactionId": recipient.transaction_id}
     error = recipient.error or "not sent"
     entry = {"recipientId": recipient.id, "success": False, "error": error}
-    if recipient.state in (State.UNKNOWN, State.SENDING):
+    if recipient.state in (RecipientState.UNKNOWN, RecipientState.SENDING):
         entry["outcome"] = "unknown"  # Novu may have taken it; it does not count as sent
     return entry

@@ -13,14 +13,14 @@ def transaction_id(birth: str, notification_id: int, generation: int, recipient:
     return "n1-" + digest(birth, str(notification_id), str(generation), recipient)
 
 
-def single_key(transaction: str, epoch: int) -> str:
+def single_call_key(transaction: str, epoch: int) -> str:
     """Return the Idempotency-Key of a call with one recipient."""
     return f"{transaction}:{epoch}"
 
 
-def bulk_key(members: Iterable[tuple[str, int]]) -> str:
+def bulk_call_key(members: Iterable[tuple[str, int]]) -> str:
     """Return the Idempotency-Key of a bulk call; it changes with its members' ids and epochs and their order."""
-    return "b1-" + digest(*(single_key(transaction, epoch) for transaction, epoch in members))
+    return "b1-" + digest(*(single_call_key(transaction, epoch) for transaction, epoch in members))
 
 
 def body_hash(workflow_key: str, payload: str, overrides: str | None) -> str:

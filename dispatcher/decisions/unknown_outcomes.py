@@ -8,21 +8,21 @@ while the last call may still be worked on: never are two in flight.
 from collections.abc import Iterable
 from enum import StrEnum
 
-from dispatcher.decisions.call_planning import Call, Member, unsure_calls
-from dispatcher.decisions.classification import apply
-from dispatcher.models.call_result import Outcome, Verdict
-from dispatcher.models.notification import Notification, Recipient, State
+from dispatcher.decisions.call_planning import Call, Member, unknown_calls
+from dispatcher.decisions.classification import apply_result
+from dispatcher.models.call_result import AnswerClass, CallResult
+from dispatcher.models.notification import Notification, Recipient, RecipientState
 
-SETTLE_SECONDS = 15.0
+NOVU_VISIBILITY_SECONDS = 15.0
 """Longer than Novu's queue usually lags: before that, no run proves nothing."""
-CALL_SECONDS = 40.0
+CALL_TIMEOUT_SECONDS = 40.0
 """Novu may take 30 s for an answer; so long we wait for one, and so long an unanswered call may be worked on."""
-KEY_SECONDS = 22 * 3600.0
+KEY_TTL_SECONDS = 22 * 3600.0
 """Novu forgets a key after 24 h, give or take 5 %."""
-ASK_AGAIN_SECONDS = 5.0
+LOOKUP_RETRY_SECONDS = 5.0
 
 
-class Step(StrEnum):
+class NextStep(StrEnum):
     """What comes next for a call whose outcome is unknown."""
 
     REPEAT = "repeat"
@@ -30,52 +30,58 @@ class Step(StrEnum):
     WAIT = "wait"
 
 
-def doubtful(rows: Iterable[Notification], *, honoured: bool) -> list[Call]:
+def calls_needing_lookup(rows: Iterable[Notification], *, idempotency_on: bool) -> list[Call]:
     """Return the calls with an unknown outcome that cannot simply be repeated; `honoured`: Novu minds our keys."""
-    return [call for call in unsure_calls(rows) if next_step(call, honoured=honoured) is not Step.REPEAT]
+    return [
+        call for call in unknown_calls(rows) if next_step(call, idempotency_on=idempotency_on) is not NextStep.REPEAT
+    ]
 
 
-def next_step(call: Call, *, honoured: bool) -> Step:
+def next_step(call: Call, *, idempotency_on: bool) -> NextStep:
     """Return what to do about a call of which `call` is what a repetition would be now."""
-    if wait(call, honoured=honoured) > 0:
-        return Step.WAIT
-    return Step.REPEAT if repeatable(call, honoured=honoured) else Step.LOOK_UP
+    if seconds_until_safe(call, idempotency_on=idempotency_on) > 0:
+        return NextStep.WAIT
+    return NextStep.REPEAT if can_repeat(call, idempotency_on=idempotency_on) else NextStep.LOOK_UP
 
 
-def repeatable(call: Call, *, honoured: bool) -> bool:
+def can_repeat(call: Call, *, idempotency_on: bool) -> bool:
     """Whether Novu would take the repetition for the same call."""
-    return honoured and all(call.key == member.recipient.call_key and not key_spent(member) for member in call.members)
+    return idempotency_on and all(
+        call.key == member.recipient.call_key and not key_unusable(member) for member in call.members
+    )
 
 
-def wait(call: Call, *, honoured: bool) -> float:
+def seconds_until_safe(call: Call, *, idempotency_on: bool) -> float:
     """Return the seconds until the last call is surely over, and until a missing run means something where we look."""
-    settling = 0.0 if repeatable(call, honoured=honoured) else SETTLE_SECONDS
+    settling = 0.0 if can_repeat(call, idempotency_on=idempotency_on) else NOVU_VISIBILITY_SECONDS
     people = [member.recipient for member in call.members]
-    return max(0.0, *(settling + CALL_SECONDS * unanswered(person) - person.call_age for person in people))
+    return max(
+        0.0, *(settling + CALL_TIMEOUT_SECONDS * may_be_in_flight(person) - person.call_age for person in people)
+    )
 
 
-def unanswered(recipient: Recipient) -> bool:
+def may_be_in_flight(recipient: Recipient) -> bool:
     """Whether Novu may still be at work on the last call."""
-    return recipient.state is State.SENDING or recipient.outcome == "timeout"
+    return recipient.state is RecipientState.SENDING or recipient.outcome == "timeout"
 
 
-def key_spent(member: Member) -> bool:
+def key_unusable(member: Member) -> bool:
     """Whether the key of the last call can no longer carry this recipient: too old, or used for other bytes."""
     recipient = member.recipient
     return (
-        recipient.first_call_age >= KEY_SECONDS
+        recipient.first_call_age >= KEY_TTL_SECONDS
         or recipient.outcome == "key_reused"
         or recipient.call_hash != member.notification.body_hash
     )
 
 
-def resolve(member: Member, answer: Outcome) -> None:
+def apply_lookup(member: Member, answer: CallResult) -> None:
     """Change a recipient by what the look-up of its run told us."""
     recipient = member.recipient
-    if answer.verdict is Verdict.RETRY:  # surely without effect
-        recipient.state = State.PLANNED
-        recipient.epoch += key_spent(member)
+    if answer.answer_class is AnswerClass.RETRY:  # surely without effect
+        recipient.state = RecipientState.PLANNED
+        recipient.epoch += key_unusable(member)
         return
-    apply(recipient, answer)
-    if not recipient.settled:
-        recipient.retry_after = max(recipient.retry_after, ASK_AGAIN_SECONDS)
+    apply_result(recipient, answer)
+    if not recipient.is_final:
+        recipient.retry_after = max(recipient.retry_after, LOOKUP_RETRY_SECONDS)

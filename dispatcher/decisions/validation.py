@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dispatcher.decisions.identity import body_hash, transaction_id
-from dispatcher.models.notification import Notification, Recipient, State
+from dispatcher.models.notification import Notification, Recipient, RecipientState
 
 MAX_BYTES = 512 * 1024
 """Novu refuses a trigger whose payload is larger."""
@@ -17,36 +17,36 @@ MAX_RECIPIENTS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AcquiredRow:
     """A row this run holds. `open`: its gates are open now, so it may be sent."""
 
     notification: Notification
-    open: bool
+    eligible: bool
 
 
-def read(row: dict[str, Any]) -> Taken:
+def parse_row(row: dict[str, Any]) -> AcquiredRow:
     """Return the row of queries/take.sql as a notification."""
     notification = Notification(
         id=row["notification_id"],
         generation=row["generation"],
         fence=row["fence"],
         attempts=row["attempts"],
-        age=row["age"],
-        waited=row["waited"],
-        fresh=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
-        refusal=refusal(row),
+        since_first_claim=row["since_first_claim"],
+        age_seconds=row["age_seconds"],
+        first_attempt=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
+        validation_error=validation_error(row),
     )
-    if notification.refusal is None:
+    if notification.validation_error is None:
         notification.workflow_key = row["workflow_key"]
         notification.payload = row["payload"]
-        notification.overrides = overrides(row)
+        notification.overrides = overrides_text(row)
         notification.body_hash = body_hash(row["workflow_key"], row["payload"], notification.overrides)
-    if notification.refusal is None or row["ledger"]:
-        notification.recipients = recipients(row)
-    return Taken(notification, row["open"])
+    if notification.validation_error is None or row["ledger"]:
+        notification.recipients = parse_recipients(row)
+    return AcquiredRow(notification, row["eligible"])
 
 
-def recipients(row: dict[str, Any]) -> list[Recipient]:
+def parse_recipients(row: dict[str, Any]) -> list[Recipient]:
     """Return the distinct recipients in the row's order, each with what the ledger knows about it.
 
     A recipient the ledger knows but the row no longer names belongs to this generation all the same.
@@ -58,25 +58,27 @@ def recipients(row: dict[str, Any]) -> list[Recipient]:
         transaction = transaction_id(row["birth"], row["notification_id"], row["generation"], name)
         recipient = Recipient(name, ordinal, transaction)
         if name in known:
-            recall(recipient, *known[name][1:])
+            restore_state(recipient, *known[name][1:])
         result.append(recipient)
     return result
 
 
-def recall(recipient: Recipient, state: str, epoch: int, last: list[Any], ages: list[float], *outcome: Any) -> None:
+def restore_state(
+    recipient: Recipient, state: str, epoch: int, last: list[Any], ages: list[float], *outcome: Any
+) -> None:
     """Put what the ledger knows into a recipient."""
-    recipient.state, recipient.epoch = State(state), epoch
+    recipient.state, recipient.epoch = RecipientState(state), epoch
     recipient.call_key, recipient.call_ordinal, recipient.call_hash = last
     recipient.call_age, recipient.first_call_age = (age or 0 for age in ages)
     recipient.outcome, recipient.error = outcome
 
 
-def refusal(row: dict[str, Any]) -> str | None:
+def validation_error(row: dict[str, Any]) -> str | None:
     """Return why this row can never be sent as it is, or None."""
-    return workflow_refusal(row) or recipients_refusal(row["recipients"]) or json_refusals(row)
+    return workflow_error(row) or recipients_error(row["recipients"]) or json_errors(row)
 
 
-def workflow_refusal(row: dict[str, Any]) -> str | None:
+def workflow_error(row: dict[str, Any]) -> str | None:
     """Return what is wrong with the row's Novu workflow."""
     if not row["has_workflow"]:
         return "notification_workflow_id is not set"
@@ -89,7 +91,7 @@ def workflow_refusal(row: dict[str, Any]) -> str | None:
     return None
 
 
-def recipients_refusal(names: list[str | None] | None) -> str | None:
+def recipients_error(names: list[str | None] | None) -> str | None:
     """Return what is wrong with the row's recipients."""
     if not names:
         return "recipients are empty"
@@ -100,23 +102,23 @@ def recipients_refusal(names: list[str | None] | None) -> str | None:
     return None
 
 
-def json_refusals(row: dict[str, Any]) -> str | None:
+def json_errors(row: dict[str, Any]) -> str | None:
     """Return what is wrong with payload or overrides."""
     size = row["payload_bytes"] + row["overrides_bytes"]
     if size > MAX_BYTES:
         return f"payload and overrides take {size} bytes; Novu takes at most {MAX_BYTES}"
-    wrong = json_refusal("payload", row["payload"])
-    if wrong is None and overrides(row) is not None:
-        wrong = json_refusal("overrides", row["overrides"])
+    wrong = json_error("payload", row["payload"])
+    if wrong is None and overrides_text(row) is not None:
+        wrong = json_error("overrides", row["overrides"])
     return wrong
 
 
-def overrides(row: dict[str, Any]) -> str | None:
+def overrides_text(row: dict[str, Any]) -> str | None:
     """Return the overrides' JSON text; SQL's NULL and JSON's null are both none."""
     return None if row["overrides"] == "null" else row["overrides"]
 
 
-def json_refusal(column: str, text: str) -> str | None:
+def json_error(column: str, text: str) -> str | None:
     """Return why `text` is no JSON object that every reader can take."""
     try:
         value = json.loads(text)

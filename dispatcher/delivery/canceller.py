@@ -11,30 +11,30 @@ from datetime import timedelta
 
 import anyio
 
-from dispatcher.decisions.cancellation import GIVEN_UP, judge
-from dispatcher.models.notification import Cancel, State
-from dispatcher.novu.client import NovuGateway
-from dispatcher.postgres.outbox import Outbox
-from dispatcher.postgres.pool import LOST
+from dispatcher.decisions.cancellation import GIVEN_UP, apply_cancel_result
+from dispatcher.models.notification import PendingCancel, RecipientState
+from dispatcher.novu.client import NovuClient
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
 
-LOOK_SECONDS = 2.0
-NOTICED_ROWS = 1000
-CANCEL_ROWS = 8
+RETRACTION_POLL_SECONDS = 2.0
+DETECT_LIMIT = 1000
+CANCELS_PER_BATCH = 8
 """At once, so that they are done within a lease even when every answer is as slow as it may be."""
-PARALLEL_CANCELS = 4
+MAX_PARALLEL_CANCELS = 4
 """Few beside the calls that send, which matter more."""
-CANCEL_SECONDS = 10.0
-LOGGED_ROWS = 20
+CANCEL_TIMEOUT_SECONDS = 10.0
+MAX_LOGGED_ROWS = 20
 
 log = get_logger("retraction")
 
 
-class Retraction:
+class Canceller:
     """Takes back, for one node."""
 
-    def __init__(self, outbox: Outbox, novu: NovuGateway, *, lease: timedelta, horizon: timedelta) -> None:
+    def __init__(self, outbox: OutboxStore, novu: NovuClient, *, lease: timedelta, horizon: timedelta) -> None:
         self._outbox = outbox
         self._novu = novu
         self._lease = lease
@@ -45,38 +45,42 @@ class Retraction:
         while True:
             try:
                 await self.run_once()
-            except LOST as error:
+            except CONNECTION_ERRORS as error:
                 log.warning("database_unreachable", error=str(error))
             except Exception:  # a bug must not end it: nobody else looks after retractions
                 log.exception("retraction_failed")
-            await anyio.sleep(LOOK_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311
+            await anyio.sleep(RETRACTION_POLL_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311
 
     async def run_once(self) -> int:
         """Notice what was retracted and take back all that is due; return how many recipients that were."""
-        if noticed := await self._outbox.notice(NOTICED_ROWS):
+        if noticed := await self._outbox.detect_retracted(DETECT_LIMIT):
             log.info("retracted", rows=len(noticed), to_cancel=sum(noticed.values()))
         done = 0
-        while self._novu.gate.open and (cancels := await self._outbox.cancelling(CANCEL_ROWS, self._lease)):
-            limiter = anyio.CapacityLimiter(PARALLEL_CANCELS)
+        while self._novu.breaker.allows_calls and (
+            cancels := await self._outbox.acquire_cancels(CANCELS_PER_BATCH, self._lease)
+        ):
+            limiter = anyio.CapacityLimiter(MAX_PARALLEL_CANCELS)
             await asyncio.gather(*(self._cancel(cancel, limiter) for cancel in cancels))
-            await self._outbox.cancelled(cancels)
-            tell(cancels)
+            await self._outbox.record_cancels(cancels)
+            log_cancels(cancels)
             done += len(cancels)
         return done
 
-    async def _cancel(self, cancel: Cancel, limiter: anyio.CapacityLimiter) -> None:
+    async def _cancel(self, cancel: PendingCancel, limiter: anyio.CapacityLimiter) -> None:
         async with limiter:
-            judge(cancel, await self._novu.cancel(cancel.transaction_id, CANCEL_SECONDS), self._horizon)
+            apply_cancel_result(
+                cancel, await self._novu.cancel(cancel.transaction_id, CANCEL_TIMEOUT_SECONDS), self._horizon
+            )
 
 
-def tell(cancels: Sequence[Cancel]) -> None:
+def log_cancels(cancels: Sequence[PendingCancel]) -> None:
     """Log what was taken back, and by name what was given up."""
-    if cancelled := sum(cancel.state == State.CANCELLED for cancel in cancels):
+    if cancelled := sum(cancel.state == RecipientState.CANCELLED for cancel in cancels):
         log.info("cancelled", recipients=cancelled)
         metrics.CANCELS.labels("cancelled").inc(cancelled)
     given_up = [cancel for cancel in cancels if cancel.outcome == GIVEN_UP]
     metrics.CANCELS.labels("given_up").inc(len(given_up))
-    for cancel in given_up[:LOGGED_ROWS]:
+    for cancel in given_up[:MAX_LOGGED_ROWS]:
         log.error(
             "cancel_given_up",
             notification_id=cancel.notification_id,

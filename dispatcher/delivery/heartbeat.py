@@ -6,31 +6,33 @@ import anyio
 import psycopg
 
 from dispatcher import __version__
-from dispatcher.novu.circuit_breaker import Gate
-from dispatcher.postgres.outbox import Outbox
+from dispatcher.novu.circuit_breaker import CircuitBreaker
+from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.telemetry import health
 
-BEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 2.0
 
 
-class Presence:
+class WorkerHeartbeat:
     """What a worker says of itself: it lives, and Novu lets it in."""
 
-    def __init__(self, outbox: Outbox, gate: Gate) -> None:
+    def __init__(self, outbox: OutboxStore, breaker: CircuitBreaker) -> None:
         self._outbox = outbox
-        self._gate = gate
+        self._breaker = breaker
 
     async def run(self) -> None:
         """Say so again and again; once it is no longer true take it back at once, or rows come that have to go back."""
         while True:
-            let_in = self._gate.open
+            let_in = self._breaker.allows_calls
             try:
                 if let_in:
-                    await self._outbox.beat(role="worker", host=socket.gethostname(), version=__version__, mode="EVENT")
+                    await self._outbox.heartbeat(
+                        role="worker", host=socket.gethostname(), version=__version__, mode="EVENT"
+                    )
                 else:
-                    await self._outbox.fall_silent()
-                health.whole("postgres")
+                    await self._outbox.withdraw_heartbeat()
+                health.report_ok("postgres")
             except psycopg.Error as error:  # a right may be missing as well
-                health.broken("postgres", f"{type(error).__name__}: {error}")
-            with anyio.move_on_after(BEAT_SECONDS):
-                await (self._gate.until_shut() if let_in else anyio.sleep_forever())
+                health.report_failure("postgres", f"{type(error).__name__}: {error}")
+            with anyio.move_on_after(HEARTBEAT_SECONDS):
+                await (self._breaker.wait_tripped() if let_in else anyio.sleep_forever())

@@ -15,17 +15,25 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from dispatcher.decisions.backoff import Backoff
-    from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, HELD, WORKFLOW, Batch, Tally, lane_of
+    from dispatcher.models.workflow_contract import (
+        DELIVER,
+        GIVE_UP,
+        THROTTLED,
+        WORKFLOW,
+        Batch,
+        ResultCounts,
+        batch_queue,
+    )
 
-TRIES = 5
+MAX_ATTEMPTS = 5
 FIRST_RETRY = timedelta(seconds=1)
-HOT_SECONDS = timedelta(seconds=8)
+LOCAL_ACTIVITY_TIMEOUT = timedelta(seconds=8)
 """A local activity keeps its workflow task open: short, and never repeated in place."""
-LANE_SECONDS = timedelta(minutes=10)
-HEARTBEAT = timedelta(seconds=15)
-PATIENCE = timedelta(hours=1)
+ACTIVITY_TIMEOUT = timedelta(minutes=10)
+HEARTBEAT_TIMEOUT = timedelta(seconds=15)
+MAX_THROTTLED_TIME = timedelta(hours=1)
 """How long a run lets Novu hold it up: a lock on a key lasts six minutes, a spent limit as long as others spend it."""
-HOLDS = Backoff(timedelta(seconds=1), timedelta(seconds=15))
+THROTTLE_BACKOFF = Backoff(timedelta(seconds=1), timedelta(seconds=15))
 
 
 @workflow.defn(name=WORKFLOW)
@@ -33,60 +41,62 @@ class NotificationDelivery:
     """Delivers what one claim gave it."""
 
     @workflow.run
-    async def run(self, given: Any = None) -> Tally:
+    async def run(self, given: Any = None) -> ResultCounts:
         """Return how the notifications ended; what is still unsettled after all tries is given up for a later run.
 
         Takes anything: an input that the library could not decode would be tried again for ever.
         """
-        batch = Batch.read(given)
+        batch = Batch.parse(given)
         queue = workflow.info().task_queue
-        lane = lane_of(queue)
-        tries = TRIES
+        lane = batch_queue(queue)
+        tries = MAX_ATTEMPTS
         if queue != lane:
             try:
                 return await workflow.execute_local_activity(
                     DELIVER,
                     batch,
-                    result_type=Tally,
-                    start_to_close_timeout=HOT_SECONDS,
+                    result_type=ResultCounts,
+                    start_to_close_timeout=LOCAL_ACTIVITY_TIMEOUT,
                     retry_policy=RetryPolicy(maximum_attempts=1),
                 )
             except FailureError as failure:
-                tries -= not held(failure)
-                await asyncio.sleep(wanted_delay(failure).total_seconds())
-        return await self.on_the_lane(batch, lane, tries)
+                tries -= not is_throttled(failure)
+                await asyncio.sleep(retry_delay(failure).total_seconds())
+        return await self.run_on_batch_queue(batch, lane, tries)
 
-    async def on_the_lane(self, batch: Batch, lane: str, tries: int) -> Tally:
+    async def run_on_batch_queue(self, batch: Batch, queue: str, max_attempts: int) -> ResultCounts:
         """Deliver with Temporal's retries, as often as Novu holds us up, then give up."""
-        patient_until = workflow.now() + PATIENCE
+        patient_until = workflow.now() + MAX_THROTTLED_TIME
         for holds in itertools.count():
             try:
                 return await workflow.execute_activity(
                     DELIVER,
                     batch,
-                    result_type=Tally,
-                    task_queue=lane,
-                    start_to_close_timeout=LANE_SECONDS,
-                    heartbeat_timeout=HEARTBEAT,
+                    result_type=ResultCounts,
+                    task_queue=queue,
+                    start_to_close_timeout=ACTIVITY_TIMEOUT,
+                    heartbeat_timeout=HEARTBEAT_TIMEOUT,
                     retry_policy=RetryPolicy(
-                        initial_interval=FIRST_RETRY, maximum_attempts=tries, non_retryable_error_types=[HELD]
+                        initial_interval=FIRST_RETRY,
+                        maximum_attempts=max_attempts,
+                        non_retryable_error_types=[THROTTLED],
                     ),
                 )
             except FailureError as failure:
-                if not held(failure) or workflow.now() > patient_until:
+                if not is_throttled(failure) or workflow.now() > patient_until:
                     break
-                await asyncio.sleep(max(wanted_delay(failure), HOLDS.delay(holds + 1)).total_seconds())
+                await asyncio.sleep(max(retry_delay(failure), THROTTLE_BACKOFF.delay(holds + 1)).total_seconds())
         return await workflow.execute_activity(
             GIVE_UP,
             batch,
-            result_type=Tally,
-            task_queue=lane,
+            result_type=ResultCounts,
+            task_queue=queue,
             start_to_close_timeout=timedelta(minutes=1),
             retry_policy=RetryPolicy(initial_interval=FIRST_RETRY, maximum_attempts=20),
         )
 
 
-def wanted_delay(failure: FailureError) -> timedelta:
+def retry_delay(failure: FailureError) -> timedelta:
     """Return the wait Novu asked for. A local activity's error arrives bare, its time-out inside an ActivityError."""
     cause = failure.cause if isinstance(failure, ActivityError) else failure
     if isinstance(cause, ApplicationError) and cause.next_retry_delay is not None:
@@ -94,7 +104,7 @@ def wanted_delay(failure: FailureError) -> timedelta:
     return FIRST_RETRY
 
 
-def held(failure: FailureError) -> bool:
+def is_throttled(failure: FailureError) -> bool:
     """Whether nothing failed: Novu is still busy with the same call, or limits us."""
     cause = failure.cause if isinstance(failure, ActivityError) else failure
-    return isinstance(cause, ApplicationError) and cause.type == HELD
+    return isinstance(cause, ApplicationError) and cause.type == THROTTLED

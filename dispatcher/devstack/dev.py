@@ -15,8 +15,8 @@ from dispatcher.devstack import processes, stack, stale_processes, variables
 from dispatcher.install.options import Say
 from dispatcher.models.errors import ConfigurationError, DispatcherError
 
-USUAL = stack.Ports(postgres=5433, temporal=7233, ui=8233, novu=3999)
-LOOK_SECONDS = 0.2
+USUAL_PORTS = stack.Ports(postgres=5433, temporal=7233, ui=8233, novu=3999)
+LOG_POLL_SECONDS = 0.2
 
 
 async def dev(
@@ -26,19 +26,19 @@ async def dev(
     if env_file is not None:
         variables.refuse_foreign(env_file)
     folder = data_folder(data)
-    with stale_processes.only_one(folder):
-        stale_processes.end_all(folder, say)
-        async with stack.stoppable(), stack.running(folder, ports=ports(), keep=True, say=say) as local:
+    with stale_processes.lock_folder(folder):
+        stale_processes.end_stale(folder, say)
+        async with stack.until_signal(), stack.run_stack(folder, ports=choose_ports(), keep=True, say=say) as local:
             with ExitStack() as children:
                 pids = local.pids
                 if dispatcher:
                     say("starting the dispatcher")
-                    pids["dispatcher"] = children.enter_context(stack.dispatching(local)).pid
+                    pids["dispatcher"] = children.enter_context(stack.run_dispatcher(local)).pid
                 if env_file is not None:
                     variables.write(env_file, local.variables)
                 show(local)
                 say("ready; Ctrl-C stops everything")
-                await watch(local, pids, say)
+                await follow_log(local, pids, say)
     say(f"stopped; the data stays in {folder}")
 
 
@@ -48,7 +48,7 @@ def data_folder(data: Path) -> Path:
     try:
         if not folder.exists():
             folder.mkdir(parents=True)
-            stack.let_postgres_pass(folder)
+            stack.open_path_to_postgres(folder)
         if any(folder.iterdir()) and not (folder / stale_processes.LOCK).exists():
             raise ConfigurationError(f"--data {data} holds files of others: name an empty folder or a new one")
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -57,14 +57,19 @@ def data_folder(data: Path) -> Path:
     return folder
 
 
-def ports() -> stack.Ports:
+def choose_ports() -> stack.Ports:
     """Return the usual ports, each replaced by a free one where it is taken."""
-    return stack.Ports(*(free(port) for port in (USUAL.postgres, USUAL.temporal, USUAL.ui, USUAL.novu)))
+    return stack.Ports(
+        *(
+            free_or_other(port)
+            for port in (USUAL_PORTS.postgres, USUAL_PORTS.temporal, USUAL_PORTS.ui, USUAL_PORTS.novu)
+        )
+    )
 
 
-def free(port: int | None) -> int:
+def free_or_other(port: int | None) -> int:
     """Return `port` when nobody listens there, else another one."""
-    if port is None or processes.answers(port):
+    if port is None or processes.accepts_connections(port):
         return processes.free_port()
     try:
         with socket.socket() as probe:
@@ -76,7 +81,7 @@ def free(port: int | None) -> int:
     return port
 
 
-async def watch(local: stack.Stack, pids: dict[str, int], say: Say) -> None:
+async def follow_log(local: stack.Stack, pids: dict[str, int], say: Say) -> None:
     """Repeat the dispatcher's log for the person in front of it; raise when a child ends by itself."""
     local.log.touch()
     with local.log.open(encoding="utf-8", errors="replace") as log:
@@ -85,6 +90,6 @@ async def watch(local: stack.Stack, pids: dict[str, int], say: Say) -> None:
             for line in log:
                 say(line.rstrip("\n"))
             for name, pid in pids.items():
-                if stale_processes.gone(pid):
+                if stale_processes.has_exited(pid):
                     raise DispatcherError(f"{name} (pid {pid}) ended by itself: see its log below {local.folder}")
-            await anyio.sleep(LOOK_SECONDS)
+            await anyio.sleep(LOG_POLL_SECONDS)

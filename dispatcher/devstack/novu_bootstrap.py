@@ -19,7 +19,7 @@ BY_HAND = (
 )
 
 
-class NoKey(Exception):
+class KeyNotCreated(Exception):
     """Novu did not give a key; the message says at which step."""
 
 
@@ -29,9 +29,9 @@ def main() -> None:
     url = options.url.rstrip("/")
     try:
         with httpx.Client(base_url=url, timeout=15, trust_env=False) as novu:
-            wait(novu, options.wait)
-            key = first_key(novu, options.email, options.password, options.environment)
-    except NoKey as error:
+            wait_healthy(novu, options.wait)
+            key = create_key(novu, options.email, options.password, options.environment)
+    except KeyNotCreated as error:
         print(f"first_key: {error}. {BY_HAND}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except httpx.TransportError as error:
@@ -40,14 +40,14 @@ def main() -> None:
     print(f"NOVU_API_URL={url}\nNOVU_SECRET_KEY={key}")  # noqa: T201
 
 
-def wait(novu: httpx.Client, seconds: float) -> None:
+def wait_healthy(novu: httpx.Client, seconds: float) -> None:
     """Return when Novu says that it is healthy; raise as the last try did once `seconds` are over."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             if novu.get("/v1/health-check").is_success:
                 return
-            problem: Exception = NoKey("Novu answers, but is not healthy")
+            problem: Exception = KeyNotCreated("Novu answers, but is not healthy")
         except httpx.TransportError as error:
             problem = error
         if time.monotonic() > deadline:
@@ -55,7 +55,7 @@ def wait(novu: httpx.Client, seconds: float) -> None:
         time.sleep(0.5)
 
 
-def first_key(novu: httpx.Client, email: str, password: str, environment: str) -> str:
+def create_key(novu: httpx.Client, email: str, password: str, environment: str) -> str:
     """Return the key of the account's environment, after making the account where there is none."""
     account = {"email": email, "password": password}
     person = {"firstName": "Local", "lastName": "Admin", "organizationName": "Local"}
@@ -64,13 +64,17 @@ def first_key(novu: httpx.Client, email: str, password: str, environment: str) -
     login = novu.post("/v1/auth/login", json=account)
     token = field(login, "token")
     if not token:
-        raise NoKey(f"no account: registering answered {registered.status_code}, logging in {login.status_code}")
+        raise KeyNotCreated(
+            f"no account: registering answered {registered.status_code}, logging in {login.status_code}"
+        )
     answer = novu.get("/v1/environments", headers={"Authorization": f"Bearer {token}"})
     environments = field(answer)
     for each in environments if isinstance(environments, list) else []:
         if each.get("name") == environment and each.get("apiKeys"):
             return str(each["apiKeys"][0]["key"])
-    raise NoKey(f"no environment {environment!r} with a key in the answer to /v1/environments ({answer.status_code})")
+    raise KeyNotCreated(
+        f"no environment {environment!r} with a key in the answer to /v1/environments ({answer.status_code})"
+    )
 
 
 def field(answer: httpx.Response, name: str | None = None) -> Any:

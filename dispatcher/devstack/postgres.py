@@ -39,7 +39,7 @@ class PostgresServer:
 
 
 @contextmanager
-def running(
+def run_postgres(
     folder: Path, *, port: int | None = None, settings: dict[str, str] | None = None
 ) -> Generator[PostgresServer]:
     """Run a server with its data in `folder`/data until the block ends; the data stays."""
@@ -59,13 +59,13 @@ def running(
     for name, value in options.items():
         args += ["-c", f"{name}={value}"]
     server = PostgresServer(port, 0, binaries)
-    with processes.running(
-        args, log=folder / "postgres.log", ready=lambda: accepts(server.url()), user=user, stop=signal.SIGINT
+    with processes.run_server(
+        args, log=folder / "postgres.log", ready=lambda: accepts_sessions(server.url()), user=user, stop=signal.SIGINT
     ) as process:
         yield PostgresServer(port, process.pid, binaries)
 
 
-def accepts(url: str) -> bool:
+def accepts_sessions(url: str) -> bool:
     """Return whether the server at `url` answers a session."""
     try:
         psycopg.connect(url, connect_timeout=2).close()
@@ -96,10 +96,10 @@ def reachable_binaries(user: int | None) -> Path:
     package = Path(spec.origin).resolve().parent
     if user is None or all(parent.stat().st_mode & 0o001 for parent in (package, *package.parents)):
         return package / BINARIES
-    return copied(package) / PACKAGE / BINARIES
+    return copy_server(package) / PACKAGE / BINARIES
 
 
-def copied(package: Path) -> Path:
+def copy_server(package: Path) -> Path:
     """Return a folder in the temporary one with a copy of the server, its libraries beside it as they were."""
     copy = Path(tempfile.gettempdir()) / f"dispatcher-postgres-{package.stat().st_mtime_ns}"
     if not copy.exists():

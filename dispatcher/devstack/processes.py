@@ -28,7 +28,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def answers(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     """Return whether something accepts connections on 127.0.0.1:`port`."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -38,7 +38,7 @@ def answers(port: int) -> bool:
 
 
 @contextmanager
-def running(
+def run_server(
     args: list[str],
     *,
     log: Path,
@@ -65,7 +65,7 @@ def running(
         wait_until(ready, process, log, timeout)
         yield process
     finally:
-        end(process, stop)
+        end_process(process, stop)
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout: float) -> None:
@@ -78,7 +78,7 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
         time.sleep(0.02)
 
 
-def end(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
+def end_process(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
     """Ask the process to stop, and kill it when it does not within `STOP_SECONDS`."""
     if process.poll() is not None:
         return

@@ -20,7 +20,7 @@ import psycopg
 from dispatcher import install
 from dispatcher.devstack import postgres, processes, stale_processes, temporal, variables
 from dispatcher.devstack.fake_novu import process as standin
-from dispatcher.install.options import Say, ignore
+from dispatcher.install.options import Say, say_nothing
 
 LISTENING = (
     "select exists (select from pg_stat_activity where query like 'listen \"dispatcher_canary_%' and state = 'idle')"
@@ -44,7 +44,7 @@ class Stack:
     folder: Path
     postgres: postgres.PostgresServer
     temporal: temporal.TemporalServer
-    novu: standin.Standin
+    novu: standin.FakeNovu
 
     @property
     def variables(self) -> dict[str, str]:
@@ -68,22 +68,22 @@ class Stack:
 
 
 @asynccontextmanager
-async def running(
+async def run_stack(
     folder: Path,
     *,
     ports: Ports = Ports(),
     keep: bool = False,
     settings: dict[str, str] | None = None,
-    say: Say = ignore,
+    say: Say = say_nothing,
 ) -> AsyncGenerator[Stack]:
     """Bring everything up in `folder` for the block; with `keep` Temporal's state stays there too."""
     say("starting PostgreSQL")
-    with postgres.running(folder / "postgres", port=ports.postgres, settings=settings) as database:
+    with postgres.run_postgres(folder / "postgres", port=ports.postgres, settings=settings) as database:
         say("starting Temporal")
-        with temporal.running(folder / "temporal", port=ports.temporal, ui_port=ports.ui, keep=keep) as server:
-            stale_processes.remember(folder, temporal=server.pid)
+        with temporal.run_temporal(folder / "temporal", port=ports.temporal, ui_port=ports.ui, keep=keep) as server:
+            stale_processes.record_pids(folder, temporal=server.pid)
             say("starting the Novu stand-in")
-            async with standin.running(port=ports.novu) as novu:
+            async with standin.run_fake_novu(port=ports.novu) as novu:
                 await prepare(database.url(), say)
                 yield Stack(folder, database, server, novu)
 
@@ -98,7 +98,7 @@ async def prepare(url: str, say: Say) -> None:
 
 
 @contextmanager
-def dispatching(local: Stack) -> Generator[subprocess.Popen[bytes]]:
+def run_dispatcher(local: Stack) -> Generator[subprocess.Popen[bytes]]:
     """Run `dispatcher run` for the block, from the moment it hears the triggers."""
     # The file tells the child nothing its environment does not; it puts our folder on its command line, by which it is
     # recognised should it outlive us.
@@ -115,22 +115,22 @@ def dispatching(local: Stack) -> Generator[subprocess.Popen[bytes]]:
             start_new_session=True,
         )
     try:
-        stale_processes.remember(local.folder, dispatcher=process.pid)
+        stale_processes.record_pids(local.folder, dispatcher=process.pid)
         with psycopg.connect(local.postgres.url(), autocommit=True) as connection:
-            processes.wait_until(lambda: listens(connection), process, local.log, timeout=30)
+            processes.wait_until(lambda: has_listener(connection), process, local.log, timeout=30)
         yield process
     finally:
-        processes.end(process, signal.SIGTERM)
+        processes.end_process(process, signal.SIGTERM)
 
 
-def listens(connection: psycopg.Connection) -> bool:
+def has_listener(connection: psycopg.Connection) -> bool:
     """Return whether a dispatcher's LISTEN is in force."""
     row = connection.execute(LISTENING).fetchone()
     return row is not None and bool(row[0])
 
 
 @asynccontextmanager
-async def stoppable() -> AsyncGenerator[None]:
+async def until_signal() -> AsyncGenerator[None]:
     """Leave the block at Ctrl-C, SIGTERM or a closed terminal; further signals do not cut the cleaning up short."""
     with anyio.CancelScope() as scope:
         # nohup has the terminal's farewell ignored; Ctrl-C and SIGTERM mean us even where a shell had them ignored.
@@ -140,7 +140,7 @@ async def stoppable() -> AsyncGenerator[None]:
         yield
 
 
-def let_postgres_pass(folder: Path) -> None:
+def open_path_to_postgres(folder: Path) -> None:
     """Let PostgreSQL's user pass through a folder of ours when we are root."""
     if os.geteuid() == 0:
         folder.chmod(0o755)

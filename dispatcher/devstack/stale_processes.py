@@ -22,7 +22,7 @@ GONE_SECONDS = 10
 
 
 @contextmanager
-def only_one(folder: Path) -> Generator[None]:
+def lock_folder(folder: Path) -> Generator[None]:
     """Hold the folder for the block; ConfigurationError when another process does. The lock ends with its process."""
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         try:
@@ -39,12 +39,12 @@ def only_one(folder: Path) -> Generator[None]:
         yield
 
 
-def remember(folder: Path, **children: int) -> None:
+def record_pids(folder: Path, **children: int) -> None:
     """Note the pids of children, beside those noted before."""
-    (folder / CHILDREN).write_text(json.dumps(noted(folder) | children), encoding="utf-8")
+    (folder / CHILDREN).write_text(json.dumps(recorded_pids(folder) | children), encoding="utf-8")
 
 
-def noted(folder: Path) -> dict[str, int]:
+def recorded_pids(folder: Path) -> dict[str, int]:
     """Return the pids noted in the folder; a file cut short by a crash holds none."""
     try:
         return json.loads((folder / CHILDREN).read_text(encoding="utf-8"))
@@ -52,27 +52,27 @@ def noted(folder: Path) -> dict[str, int]:
         return {}
 
 
-def end_all(folder: Path, say: Callable[[str], None]) -> None:
+def end_stale(folder: Path, say: Callable[[str], None]) -> None:
     """End what runs here without an owner. The folder must be held, so whatever runs has none."""
-    for name, pid in reversed(noted(folder).items()):  # last started, first ended
-        end(name, pid, folder, signal.SIGTERM, say)
+    for name, pid in reversed(recorded_pids(folder).items()):  # last started, first ended
+        end_process(name, pid, folder, signal.SIGTERM, say)
     (folder / CHILDREN).unlink(missing_ok=True)
     note = folder / "postgres" / "data" / "postmaster.pid"
     with suppress(OSError, ValueError, IndexError):
-        end("postgres", int(note.read_text(encoding="utf-8").split("\n")[0]), folder, signal.SIGINT, say)
+        end_process("postgres", int(note.read_text(encoding="utf-8").split("\n")[0]), folder, signal.SIGINT, say)
         # PostgreSQL would take the note for a live server's whenever its pid now belongs to anybody of the same user.
         note.unlink(missing_ok=True)
 
 
-def end(name: str, pid: int, folder: Path, stop: signal.Signals, say: Callable[[str], None]) -> None:
+def end_process(name: str, pid: int, folder: Path, stop: signal.Signals, say: Callable[[str], None]) -> None:
     """End `pid` if it is a process of this folder; ConfigurationError when it does not go."""
-    if not is_ours(pid, folder):
+    if not belongs_to(pid, folder):
         return
     say(f"ending {name} (pid {pid}), left over in {folder}")
     with suppress(ProcessLookupError):
         os.kill(pid, stop)
     deadline = time.monotonic() + GONE_SECONDS
-    while is_ours(pid, folder):
+    while belongs_to(pid, folder):
         if time.monotonic() > deadline:
             raise ConfigurationError(
                 f"{name} (pid {pid}) is left over in {folder} and does not end: end it, then start again"
@@ -80,7 +80,7 @@ def end(name: str, pid: int, folder: Path, stop: signal.Signals, say: Callable[[
         time.sleep(0.02)
 
 
-def is_ours(pid: int, folder: Path) -> bool:
+def belongs_to(pid: int, folder: Path) -> bool:
     """Return whether the process was started on this very folder."""
     return f"{folder}{os.sep}" in command_line(pid)
 
@@ -96,7 +96,7 @@ def command_line(pid: int) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def gone(pid: int) -> bool:
+def has_exited(pid: int) -> bool:
     """Return whether a child has ended; it is left to its owner to reap."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

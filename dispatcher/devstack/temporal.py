@@ -40,7 +40,7 @@ class TemporalServer:
 
 
 @contextmanager
-def running(
+def run_temporal(
     folder: Path,
     *,
     port: int | None = None,
@@ -62,7 +62,9 @@ def running(
         args += ["--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL"]
     for key, value in {**DYNAMIC_CONFIG, **(settings or {})}.items():
         args += ["--dynamic-config-value", f"{key}={json.dumps(value)}"]
-    with processes.running(args, log=folder / "temporal.log", ready=lambda: processes.answers(port)) as process:
+    with processes.run_server(
+        args, log=folder / "temporal.log", ready=lambda: processes.accepts_connections(port)
+    ) as process:
         yield TemporalServer(port, ui_port, process.pid)
 
 

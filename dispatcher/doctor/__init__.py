@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from dispatcher.config.settings import Settings
 from dispatcher.doctor import postgres_connection, postgres_schema, services, settings_checks
-from dispatcher.doctor.runner import Check, Context, Examination, Tell
+from dispatcher.doctor.runner import Check, Context, OnFinding, Runner
 
 OURS = (
     Check("http port", settings_checks.http_port),
@@ -43,15 +43,15 @@ NOVU = (
     Check("idempotency", services.idempotency, ("novu key",)),
     Check("workflow keys", services.workflow_keys, ("novu key", "outbox")),
 )
-LEGS = (OURS, POSTGRES, TEMPORAL, NOVU)
+GROUPS = (OURS, POSTGRES, TEMPORAL, NOVU)
 
 
-def names() -> list[str]:
+def check_names() -> list[str]:
     """Return the checks in the order in which they are told."""
-    return [check.name for leg in LEGS for check in leg]
+    return [check.name for leg in GROUPS for check in leg]
 
 
-async def examine(settings: Settings, tell: Tell) -> None:
+async def run_checks(settings: Settings, tell: OnFinding) -> None:
     """Carry all checks out; `tell` hears of each in the order of the list."""
     async with AsyncExitStack() as exits:
-        await Examination(Context(settings, exits), LEGS).run(tell)
+        await Runner(Context(settings, exits), GROUPS).run(tell)

@@ -18,19 +18,19 @@ from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
 from dispatcher.config.conninfo import conninfo
-from dispatcher.config.settings import variables
+from dispatcher.config.settings import variable_names
 from dispatcher.doctor.runner import Context, Finding, failed, passed, skipped, unanswered, warned
 from dispatcher.install import preflight
 from dispatcher.install.session import is_shared
-from dispatcher.postgres.pool import PIN, patience
+from dispatcher.postgres.pool import SET_CONFIG, deadline
 
-ANSWER_SECONDS = 4.0
-HEARD_SECONDS = 2.0
+ANSWER_TIMEOUT_SECONDS = 4.0
+NOTIFY_TIMEOUT_SECONDS = 2.0
 SETTINGS = {
     "search_path": "pg_catalog, pg_temp",
     "row_security": "off",
-    "statement_timeout": f"{ANSWER_SECONDS:g}s",
-    "lock_timeout": f"{HEARD_SECONDS:g}s",
+    "statement_timeout": f"{ANSWER_TIMEOUT_SECONDS:g}s",
+    "lock_timeout": f"{NOTIFY_TIMEOUT_SECONDS:g}s",
 }
 OF_TLS = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
 WHERE = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
@@ -38,20 +38,20 @@ DIRECT = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
 
 
 @asynccontextmanager
-async def asking(context: Context) -> AsyncGenerator[AsyncConnection[Any]]:
+async def transaction(context: Context) -> AsyncGenerator[AsyncConnection[Any]]:
     """Lend the connection for one transaction; nothing of ours stays in the session, which may be a pooler's."""
-    async with context.turn, patience(context.connection, ANSWER_SECONDS), context.connection.transaction():
-        await context.connection.execute(PIN, [True, list(SETTINGS.keys()), list(SETTINGS.values())])
+    async with context.lock, deadline(context.connection, ANSWER_TIMEOUT_SECONDS), context.connection.transaction():
+        await context.connection.execute(SET_CONFIG, [True, list(SETTINGS.keys()), list(SETTINGS.values())])
         yield context.connection
 
 
-async def rows(context: Context, statement: str, **parameters: Any) -> list[Any]:
+async def fetch_rows(context: Context, statement: str, **parameters: Any) -> list[Any]:
     """Return what the database answers."""
-    async with asking(context) as connection:
+    async with transaction(context) as connection:
         return await (await connection.execute(statement.encode(), parameters or None)).fetchall()
 
 
-def places(url: SecretStr) -> Iterator[tuple[str, int]]:
+def addresses_of(url: SecretStr) -> Iterator[tuple[str, int]]:
     """Yield every host, or folder of a socket, that libpq would try, with its port; nothing where it decides itself."""
     parameters = conninfo_to_dict(conninfo(url))
     hosts = str(parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST", ""))
@@ -63,7 +63,7 @@ def places(url: SecretStr) -> Iterator[tuple[str, int]]:
 async def dns(context: Context) -> Finding:
     """Resolve the names of DATABASE_URL."""
     found, wrong = list[str](), list[str]()
-    for host, port in places(context.settings.database_url):
+    for host, port in addresses_of(context.settings.database_url):
         if host.startswith(("/", "@")):
             found.append(f"{host}, a socket of this machine")
             continue
@@ -85,16 +85,16 @@ async def dns(context: Context) -> Finding:
 async def tcp(context: Context) -> Finding:
     """Open and close a connection to the server's port."""
     wrong = list[str]()
-    for host, port in places(context.settings.database_url):
+    for host, port in addresses_of(context.settings.database_url):
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
                 if host.startswith("/"):
                     _, writer = await asyncio.open_unix_connection(Path(host) / f".s.PGSQL.{port}")
                 else:
                     _, writer = await asyncio.open_connection(host, port)
         except OSError as error:  # a TimeoutError too
-            wrong.append(f"{host}:{port} {error or f'does not answer within {ANSWER_SECONDS:g} s'}")
+            wrong.append(f"{host}:{port} {error or f'does not answer within {ANSWER_TIMEOUT_SECONDS:g} s'}")
         else:
             writer.close()
             return passed(f"{host}:{port} answers in {(time.perf_counter() - began) * 1000:.1f} ms")
@@ -126,13 +126,13 @@ async def tls(context: Context) -> Finding:
             "the port is open, but nobody says a word there", "look whether that is PostgreSQL, and whether it hangs"
         )
     except psycopg.OperationalError as error:
-        if OF_TLS.search(said(error)):
+        if OF_TLS.search(libpq_message(error)):
             return failed(
-                f"sslmode={mode}: {said(error)}",
+                f"sslmode={mode}: {libpq_message(error)}",
                 "give DATABASE_URL the sslmode and sslrootcert that fit the server; sslmode=disable where the way is"
                 " private",
             )
-        context.refusal = said(error)
+        context.refusal = libpq_message(error)
         return passed(f"sslmode={mode}")
     encrypted = context.connection.pgconn.ssl_in_use
     return passed(f"sslmode={mode}: {'encrypted' if encrypted else 'not encrypted'}")
@@ -146,7 +146,7 @@ async def auth(context: Context) -> Finding:
     return passed(f"role {info.user} in database {info.dbname}")
 
 
-def said(error: psycopg.Error) -> str:
+def libpq_message(error: psycopg.Error) -> str:
     """Return libpq's words in one line, without those on where it tried, which come with every one."""
     words = re.sub(WHERE, "", " ".join(str(error).split()))
     return words.removeprefix("FATAL: ")
@@ -154,7 +154,7 @@ def said(error: psycopg.Error) -> str:
 
 async def server(context: Context) -> Finding:
     """Look whether the server is new enough and takes writes."""
-    async with asking(context) as connection:
+    async with transaction(context) as connection:
         await preflight.check_server(connection)
         cursor = await connection.execute("select current_setting('transaction_read_only')")
         [read_only] = await cursor.fetchone() or ["off"]
@@ -168,7 +168,7 @@ async def server(context: Context) -> Finding:
 
 async def pooler(context: Context) -> Finding:
     """Compare the backend we were told at login with the one we talk to: a pooler makes the former up."""
-    [[backend]] = await rows(context, "select pg_backend_pid()")
+    [[backend]] = await fetch_rows(context, "select pg_backend_pid()")
     if backend == context.connection.info.backend_pid:
         return passed("none: a direct connection")
     shared = await shares(context, context.connection, context.settings.database_url)
@@ -180,7 +180,7 @@ async def pooler(context: Context) -> Finding:
 
 async def shares(context: Context, connection: AsyncConnection[Any], url: SecretStr) -> bool:
     """Return whether a pooler gives the session to others between two statements."""
-    async with context.turn, patience(connection, ANSWER_SECONDS):
+    async with context.lock, deadline(connection, ANSWER_TIMEOUT_SECONDS):
         return await is_shared(connection, url.get_secret_value())
 
 
@@ -192,16 +192,16 @@ async def notify(context: Context) -> Finding:
     try:
         listener = await connect(context, settings.listen_url)
     except psycopg.OperationalError as error:
-        name = variables("listen_database_url" if settings.listen_database_url else "database_url")[0]
-        return unanswered(f"{name}: {said(error)}", f"give {name} a direct connection that lets us in")
+        name = variable_names("listen_database_url" if settings.listen_database_url else "database_url")[0]
+        return unanswered(f"{name}: {libpq_message(error)}", f"give {name} a direct connection that lets us in")
     if await shares(context, listener, settings.listen_url):  # a LISTEN would stay with a session that is not ours
         return failed("a pooler in transaction mode forgets LISTEN, so commits wake nobody and run polls", DIRECT)
     channel = f"dispatcher_doctor_{uuid4().hex}"
-    async with patience(listener, ANSWER_SECONDS):
+    async with deadline(listener, ANSWER_TIMEOUT_SECONDS):
         await listener.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
     began = time.perf_counter()
-    await rows(context, "select pg_notify(%(channel)s, '')", channel=channel)
+    await fetch_rows(context, "select pg_notify(%(channel)s, '')", channel=channel)
     with contextlib.suppress(psycopg.OperationalError):  # a pooler hangs up on us when it meets a NOTIFY
-        async for _ in listener.notifies(timeout=HEARD_SECONDS, stop_after=1):
+        async for _ in listener.notifies(timeout=NOTIFY_TIMEOUT_SECONDS, stop_after=1):
             return passed(f"heard after {(time.perf_counter() - began) * 1000:.1f} ms")
-    return failed(f"not heard within {HEARD_SECONDS:g} s, so commits wake nobody and run polls", DIRECT)
+    return failed(f"not heard within {NOTIFY_TIMEOUT_SECONDS:g} s, so commits wake nobody and run polls", DIRECT)

@@ -4,19 +4,19 @@ import time
 
 from psycopg import errors
 
-from dispatcher.config.table_names import Outbox, parse
-from dispatcher.doctor.postgres_connection import asking, rows
-from dispatcher.doctor.runner import Context, Finding, failed, few, passed, skipped, warned
+from dispatcher.config.table_names import OutboxTable, parse_outbox_name
+from dispatcher.doctor.postgres_connection import fetch_rows, transaction
+from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, warned
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
 from dispatcher.install.rights import lacking_rights
-from dispatcher.postgres.notify_queue import CROWDED, QUEUE
-from dispatcher.postgres.operator_queries import ALIVE
-from dispatcher.postgres.pool import LEDGER
+from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
+from dispatcher.postgres.operator_queries import NODE_TTL
+from dispatcher.postgres.pool import RUNTIME_TABLES
 
 INSTALL = "as the tables' owner run dispatcher db install"
 UPGRADE = "as the tables' owner run dispatcher db upgrade"
-SKEW_SECONDS = 5.0
+MAX_CLOCK_SKEW_SECONDS = 5.0
 
 NODES = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
@@ -27,15 +27,15 @@ select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatche
 """
 
 
-def table_of(context: Context) -> Outbox:
+def table_of(context: Context) -> OutboxTable:
     """Return the outbox; ConfigurationError when its name cannot be one."""
-    return parse(context.settings.outbox)
+    return parse_outbox_name(context.settings.outbox)
 
 
 async def outbox(context: Context) -> Finding:
     """Look whether the table is there and has the columns that we use, and the one of Novu workflows beside it."""
     table = table_of(context)
-    async with asking(context) as connection:
+    async with transaction(context) as connection:
         context.outbox_oid = await preflight.check_table(connection, table, "set DISPATCHER_OUTBOX, or create it")
         preflight.check_columns(
             table, await preflight.columns(connection, context.outbox_oid), preflight.OUTBOX_COLUMNS
@@ -47,24 +47,24 @@ async def outbox(context: Context) -> Finding:
 
 async def row_security(context: Context) -> Finding:
     """Look whether a policy hides rows from us."""
-    async with asking(context) as connection:
+    async with transaction(context) as connection:
         await preflight.check_row_security(connection, table_of(context))
     return passed("every row is visible")
 
 
 async def rights(context: Context) -> Finding:
     """Look whether our role may do what `dispatcher run` does."""
-    async with asking(context) as connection:
-        await grants.require(connection, table_of(context), context.outbox_oid)
+    async with transaction(context) as connection:
+        await grants.require_rights(connection, table_of(context), context.outbox_oid)
     return passed(f"role {context.connection.info.user} may do what dispatcher run does")
 
 
 async def ledger(context: Context) -> Finding:
     """Look for our own tables."""
-    missing = [name for (name,) in await rows(context, MISSING, ledger=list(LEDGER))]
+    missing = [name for (name,) in await fetch_rows(context, MISSING, ledger=list(RUNTIME_TABLES))]
     if missing:
         return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
-    return passed(f"tables {', '.join(LEDGER)}")
+    return passed(f"tables {', '.join(RUNTIME_TABLES)}")
 
 
 async def definitions(context: Context) -> Finding:
@@ -72,7 +72,7 @@ async def definitions(context: Context) -> Finding:
     table = table_of(context)
     remedy = "run dispatcher db status as the tables' owner"
     try:
-        async with asking(context) as connection:
+        async with transaction(context) as connection:
             lacking = await lacking_rights(connection, table, context.outbox_oid, indexes=True)
             if lacking.to_look:
                 return skipped(f"because role {lacking.role} lacks {', '.join(lacking.to_look)}", remedy)
@@ -83,14 +83,14 @@ async def definitions(context: Context) -> Finding:
     # Whether triggers and indexes are there is looked at with fewer rights, next.
     changed = [each for each in found if each.kind not in catalogue.OF_OUTBOX or each.problem == "changed"]
     if newer:
-        return warned(f"a newer version has installed this: {few(changed)}", "update this one")
-    return failed(few(changed), UPGRADE) if changed else passed("as this version has them")
+        return warned(f"a newer version has installed this: {abbreviated(changed)}", "update this one")
+    return failed(abbreviated(changed), UPGRADE) if changed else passed("as this version has them")
 
 
 async def triggers(context: Context) -> Finding:
     """Look whether commits can wake us."""
-    async with asking(context) as connection:
-        silent = await catalogue.silent_triggers(connection, context.outbox_oid)
+    async with transaction(context) as connection:
+        silent = await catalogue.missing_triggers(connection, context.outbox_oid)
     wrong = [f"{name} is {state}" for name, state in silent.items()]
     if wrong and context.settings.notify_mode == "off":
         return passed(f"{', '.join(wrong)}, as DISPATCHER_NOTIFY_MODE=off may have it")
@@ -102,7 +102,9 @@ async def triggers(context: Context) -> Finding:
 
 async def indexes(context: Context) -> Finding:
     """Look whether sweeps and claims have their indexes."""
-    states = {name: state for (kind, name), (_, state) in (await live(context)).items() if kind.endswith("index")}
+    states = {
+        name: state for (kind, name), (_, state) in (await live_objects(context)).items() if kind.endswith("index")
+    }
     broken = [name for name, state in states.items() if state]
     if broken:
         return failed(f"not valid: {', '.join(broken)}", f"{UPGRADE}, which builds them anew and blocks nobody")
@@ -115,17 +117,17 @@ async def indexes(context: Context) -> Finding:
     return passed(f"{len(wanted)} on the outbox, all valid")
 
 
-async def live(context: Context) -> catalogue.Objects:
+async def live_objects(context: Context) -> catalogue.Objects:
     """Return what the catalogue, which every role may read, knows of ours."""
-    [[schema]] = await rows(context, "select to_regnamespace('dispatcher')::oid::bigint")
-    async with asking(context) as connection:
+    [[schema]] = await fetch_rows(context, "select to_regnamespace('dispatcher')::oid::bigint")
+    async with transaction(context) as connection:
         return await catalogue.objects(connection, context.outbox_oid, schema)
 
 
 async def queue(context: Context) -> Finding:
     """Look how full PostgreSQL's queue of notifications is: nobody who notifies could commit while it is full."""
-    [[usage, blocking]] = await rows(context, QUEUE)
-    if usage < CROWDED:
+    [[usage, blocking]] = await fetch_rows(context, QUEUE_USAGE)
+    if usage < QUEUE_USAGE_LIMIT:
         return passed(f"{usage:.1%} full")
     return warned(
         f"{usage:.1%} full", f"end the session that listens and keeps its transaction open: perhaps pid {blocking}"
@@ -135,18 +137,18 @@ async def queue(context: Context) -> Finding:
 async def clock(context: Context) -> Finding:
     """Compare the clocks. Ours decides nothing, but logs and Novu's times are read side by side with the database's."""
     before = time.time()
-    [[theirs]] = await rows(context, "select extract(epoch from clock_timestamp())::float8")
+    [[theirs]] = await fetch_rows(context, "select extract(epoch from clock_timestamp())::float8")
     after = time.time()
     ahead = theirs - (before + after) / 2
     value = f"PostgreSQL's is {abs(ahead):.3f} s {'ahead of' if ahead >= 0 else 'behind'} ours"
-    if abs(ahead) > SKEW_SECONDS + (after - before):
+    if abs(ahead) > MAX_CLOCK_SKEW_SECONDS + (after - before):
         return warned(value, "let both machines follow a time server (NTP)")
     return passed(value)
 
 
 async def nodes(context: Context) -> Finding:
     """Look who is at work, by what they write down at every sweep."""
-    [[count, polling, versions]] = await rows(context, NODES, alive=ALIVE)
+    [[count, polling, versions]] = await fetch_rows(context, NODES, alive=NODE_TTL)
     if not count:
         return warned("no dispatcher is running", "start one: dispatcher run")
     if polling and context.settings.notify_mode != "off":

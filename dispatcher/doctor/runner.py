@@ -21,15 +21,15 @@ from temporalio.service import RPCError
 from dispatcher.config.settings import Settings
 from dispatcher.install.session import first_line
 from dispatcher.models.errors import DispatcherError, Unreachable
-from dispatcher.novu.client import Wire
+from dispatcher.novu.client import RawJsonClient
 
-CHECK_SECONDS = 6.0
-ALL_SECONDS = 18.0
+CHECK_TIMEOUT_SECONDS = 6.0
+TOTAL_TIMEOUT_SECONDS = 18.0
 """For everything together: what is still to be done then is not asked any more."""
-AGAIN = "see that it runs, and that nothing on the way to it is overloaded; then run this again"
+RETRY_ADVICE = "see that it runs, and that nothing on the way to it is overloaded; then run this again"
 
 
-class Verdict(StrEnum):
+class CheckResult(StrEnum):
     """How a check ended."""
 
     PASS = "pass"  # noqa: S105  (no password)
@@ -42,7 +42,7 @@ class Verdict(StrEnum):
 class Finding:
     """What was measured, and one line on what to do about it. `unreachable`: something outside did not answer."""
 
-    verdict: Verdict
+    result: CheckResult
     value: str
     remedy: str | None = None
     unreachable: bool = False
@@ -50,27 +50,27 @@ class Finding:
 
 def passed(value: str) -> Finding:
     """Return that all is well."""
-    return Finding(Verdict.PASS, value)
+    return Finding(CheckResult.PASS, value)
 
 
 def warned(value: str, remedy: str) -> Finding:
     """Return that it works, but not as well as it could, or not for much longer."""
-    return Finding(Verdict.WARN, value, remedy)
+    return Finding(CheckResult.WARN, value, remedy)
 
 
 def failed(value: str, remedy: str) -> Finding:
     """Return that it does not work."""
-    return Finding(Verdict.FAIL, value, remedy)
+    return Finding(CheckResult.FAIL, value, remedy)
 
 
 def unanswered(value: str, remedy: str) -> Finding:
     """Return that it does not work because somebody does not answer."""
-    return Finding(Verdict.FAIL, value, remedy, unreachable=True)
+    return Finding(CheckResult.FAIL, value, remedy, unreachable=True)
 
 
 def skipped(reason: str, remedy: str | None = None) -> Finding:
     """Return why it could not be looked at."""
-    return Finding(Verdict.SKIPPED, reason, remedy)
+    return Finding(CheckResult.SKIPPED, reason, remedy)
 
 
 @dataclass
@@ -80,12 +80,12 @@ class Context:
     settings: Settings
     exits: AsyncExitStack
     refusal: str | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """For the connection, which another leg uses too."""
     connection: AsyncConnection[TupleRow] = field(init=False)
     outbox_oid: int = field(init=False)
     temporal: Client = field(init=False)
-    novu: Wire = field(init=False)
+    novu: RawJsonClient = field(init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,80 +97,80 @@ class Check:
     needs: tuple[str, ...] = ()
 
 
-Legs = Sequence[Sequence[Check]]
-Tell = Callable[[str, Finding], None]
+Groups = Sequence[Sequence[Check]]
+OnFinding = Callable[[str, Finding], None]
 """Takes the next check's name and what it found."""
 
 
-class Examination:
+class Runner:
     """All checks, once."""
 
-    def __init__(self, context: Context, legs: Legs) -> None:
+    def __init__(self, context: Context, legs: Groups) -> None:
         self._context = context
         self._legs = legs
         loop = asyncio.get_running_loop()
         self._found: dict[str, asyncio.Future[Finding]] = {
             check.name: loop.create_future() for leg in legs for check in leg
         }
-        self._end = loop.time() + ALL_SECONDS
+        self._end = loop.time() + TOTAL_TIMEOUT_SECONDS
 
-    async def run(self, tell: Tell) -> None:
+    async def run(self, on_finding: OnFinding) -> None:
         """Carry all checks out; `tell` hears of each as soon as those before it have been told."""
-        asyncio.get_running_loop().set_default_executor(Impatient())
+        asyncio.get_running_loop().set_default_executor(NonBlockingThreadPool())
         async with asyncio.TaskGroup() as tasks:
             for leg in self._legs:
-                tasks.create_task(self._walk(leg))
+                tasks.create_task(self._run_group(leg))
             for name, finding in self._found.items():
-                tell(name, await finding)
+                on_finding(name, await finding)
 
-    async def _walk(self, leg: Sequence[Check]) -> None:
+    async def _run_group(self, leg: Sequence[Check]) -> None:
         for check in leg:
             self._found[check.name].set_result(await self._finding(check))
 
     async def _finding(self, check: Check) -> Finding:
         for need in check.needs:
             before = await self._found[need]
-            if before.verdict is Verdict.FAIL:
+            if before.result is CheckResult.FAIL:
                 return skipped(f"because {need} failed")
-            if before.verdict is Verdict.SKIPPED:
+            if before.result is CheckResult.SKIPPED:
                 return skipped(before.value)
-        return await bounded(check, self._context, self._end)
+        return await run_bounded(check, self._context, self._end)
 
 
-async def bounded(check: Check, context: Context, end: float) -> Finding:
+async def run_bounded(check: Check, context: Context, end: float) -> Finding:
     """Return what the check finds in its time."""
-    seconds = min(CHECK_SECONDS, end - asyncio.get_running_loop().time())
+    seconds = min(CHECK_TIMEOUT_SECONDS, end - asyncio.get_running_loop().time())
     if seconds <= 0:
-        return unanswered(f"not asked any more: the others took {ALL_SECONDS:g} s", AGAIN)
+        return unanswered(f"not asked any more: the others took {TOTAL_TIMEOUT_SECONDS:g} s", RETRY_ADVICE)
     try:
         async with asyncio.timeout(seconds):
             return await check.find(context)
     except TimeoutError:
-        return unanswered(f"no answer within {seconds:.0f} s", AGAIN)
+        return unanswered(f"no answer within {seconds:.0f} s", RETRY_ADVICE)
     except (DispatcherError, psycopg.Error, httpx.HTTPError, RPCError, RuntimeError, OSError) as error:
-        return in_words(error)
+        return from_error(error)
 
 
-def in_words(error: Exception) -> Finding:
+def from_error(error: Exception) -> Finding:
     """Return an error that is nobody's bug as a finding."""
     if isinstance(error, DispatcherError):  # its sentence says what is wrong, a colon, and what to do
         value, _, remedy = str(error).partition(": ")
-        return Finding(Verdict.FAIL, value, remedy or AGAIN, isinstance(error, Unreachable))
+        return Finding(CheckResult.FAIL, value, remedy or RETRY_ADVICE, isinstance(error, Unreachable))
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return failed(first_line(error), "as the tables' owner run what dispatcher db sql grants --role NAME prints")
     if isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError):
         return failed(first_line(error), "see dispatcher db status")
     words = first_line(error) if isinstance(error, psycopg.Error) else f"{type(error).__name__}: {error}"
-    return unanswered(words, AGAIN)
+    return unanswered(words, RETRY_ADVICE)
 
 
-def few(things: Sequence[object], named: int = 4) -> str:
+def abbreviated(things: Sequence[object], named: int = 4) -> str:
     """Return the first of many for a sentence."""
     more = f" and {len(things) - named} more" if len(things) > named else ""
     return ", ".join(map(str, things[:named])) + more
 
 
-class Impatient(ThreadPoolExecutor):
+class NonBlockingThreadPool(ThreadPoolExecutor):
     """Threads that nobody waits for at the end: one may still be asking for a name that nobody resolves."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
@@ -180,7 +180,7 @@ class Impatient(ThreadPoolExecutor):
 
 def exit_code(findings: Iterable[Finding]) -> int:
     """Return what the shell is told: 0 nothing failed, 3 only what does not answer did, 1 something else did."""
-    failures = [each for each in findings if each.verdict is Verdict.FAIL]
+    failures = [each for each in findings if each.result is CheckResult.FAIL]
     if not failures:
         return 0
     return 3 if all(each.unreachable for each in failures) else 1

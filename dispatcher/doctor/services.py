@@ -12,20 +12,20 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
-from dispatcher.decisions.classification import cleaned
-from dispatcher.doctor.postgres_connection import rows
+from dispatcher.decisions.classification import sanitized
+from dispatcher.doctor.postgres_connection import fetch_rows
 from dispatcher.doctor.postgres_schema import table_of
-from dispatcher.doctor.runner import Context, Finding, failed, few, passed, skipped, unanswered, warned
+from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, unanswered, warned
 from dispatcher.models.errors import ConfigurationError, Unreachable
-from dispatcher.models.workflow_contract import lane_of
-from dispatcher.novu.client import Wire, words
+from dispatcher.models.workflow_contract import batch_queue
+from dispatcher.novu.client import RawJsonClient, error_text
 from dispatcher.temporal import client as our_temporal
 
 POLLED_SECONDS = 120
 """A poll takes a minute at most; the server remembers who polled for longer."""
 REFUSED = re.compile(r"Unauthenticated|PermissionDenied|Unauthorized", re.IGNORECASE)
 PAGE = 100
-MOST_PAGES = 20
+MAX_PAGES = 20
 NO_HEADERS: Mapping[str, str] = {}
 KEYS = """
 select distinct workflow_key from {} where publish_status = 'PUBLISH' and not deactivated order by 1 limit 2000
@@ -36,7 +36,7 @@ async def temporal(context: Context) -> Finding:
     """Connect to Temporal."""
     began = time.perf_counter()
     try:
-        context.temporal = await our_temporal.reach(context.settings.temporal_environment)
+        context.temporal = await our_temporal.connect_client(context.settings.temporal_environment)
     except ConfigurationError as error:
         return failed(str(error), "look at the TEMPORAL_* variables, and at the profile that they name")
     except Unreachable as error:
@@ -65,7 +65,7 @@ async def pollers(context: Context) -> Finding:
     if not await our_temporal.namespace_exists(context.temporal, context.temporal.namespace):
         return skipped("because the namespace does not exist yet")
     hot = context.settings.task_queue
-    lane = lane_of(hot)
+    lane = batch_queue(hot)
     workflows, activities = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
     found = {
         f"{hot} (workflows)": await polled(context, hot, workflows),
@@ -93,17 +93,17 @@ async def polled(context: Context, queue: str, kind: TaskQueueType.ValueType) ->
 async def novu(context: Context) -> Finding:
     """Ask Novu's health check, which needs no key."""
     try:
-        context.novu = Wire()
+        context.novu = RawJsonClient()
     except OSError as error:
         return failed(f"certificates cannot be read: {error.strerror}", "look at SSL_CERT_FILE and SSL_CERT_DIR")
     context.exits.push_async_callback(context.novu.aclose)
     url = context.settings.novu_api_url
     began = time.perf_counter()
     try:
-        answer = await ask(context, "GET", "/v1/health-check")
+        answer = await request(context, "GET", "/v1/health-check")
     except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # the last: a port past 65535
         return unanswered(
-            f"{url} does not answer ({words(error)})", "look at NOVU_API_URL, and whether Novu runs there"
+            f"{url} does not answer ({error_text(error)})", "look at NOVU_API_URL, and whether Novu runs there"
         )
     if answer.status_code != 200:
         return unanswered(
@@ -114,49 +114,55 @@ async def novu(context: Context) -> Finding:
 
 async def novu_key(context: Context) -> Finding:
     """Ask Novu whose the key is."""
-    answer = await ask(context, "GET", "/v1/environments/me", context.settings.require_novu_key().get_secret_value())
+    answer = await request(
+        context, "GET", "/v1/environments/me", context.settings.require_novu_key().get_secret_value()
+    )
     if answer.status_code >= 500 or answer.status_code == 429:
-        return unanswered(f"Novu cannot say: HTTP {answer.status_code} {message(answer)}", "run this again later")
+        return unanswered(f"Novu cannot say: HTTP {answer.status_code} {error_message(answer)}", "run this again later")
     if answer.status_code != 200:
         return failed(
-            f"Novu refuses it: HTTP {answer.status_code} {message(answer)}",
+            f"Novu refuses it: HTTP {answer.status_code} {error_message(answer)}",
             "copy the environment's API key from Novu's dashboard into NOVU_SECRET_KEY; NOVU_API_URL has to be of the"
             " same region",
         )
-    environment = body(answer)
+    environment = response_data(answer)
     return passed(f"of the environment {environment.get('name')} ({environment.get('_id')})")
 
 
 async def workflow_keys(context: Context) -> Finding:
     """Look whether Novu has the workflows that the outbox's table of them publishes."""
     statement = sql.SQL(KEYS).format(table_of(context).workflow.identifier).as_string()
-    ours = [key for (key,) in await rows(context, statement)]
+    ours = [key for (key,) in await fetch_rows(context, statement)]
     theirs = await workflows_at_novu(context)
     if theirs is None:
-        return warned("not known: this Novu does not list its workflows", f"look there whether it has {few(ours)}")
+        return warned(
+            "not known: this Novu does not list its workflows", f"look there whether it has {abbreviated(ours)}"
+        )
     missing = [key for key in ours if key not in theirs]
     inactive = [key for key in ours if theirs.get(key) == "INACTIVE"]
     if missing:
         return failed(
-            f"Novu has no {few(missing)}",
+            f"Novu has no {abbreviated(missing)}",
             "create it in the key's environment, or deactivate it in the table of workflows; its rows end as FAILED",
         )
     if inactive:
-        return warned(f"not active at Novu: {few(inactive)}", "switch it on there; its rows end as FAILED until then")
+        return warned(
+            f"not active at Novu: {abbreviated(inactive)}", "switch it on there; its rows end as FAILED until then"
+        )
     return passed(f"all {len(ours)} of the table exist at Novu")
 
 
 async def workflows_at_novu(context: Context) -> Mapping[str, str] | None:
     """Return the workflows of the key's environment with their states; None when this Novu does not list them."""
     found = dict[str, str]()
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_PAGES):
         path = f"/v2/workflows?limit={PAGE}&offset={len(found)}"
-        answer = await ask(context, "GET", path, context.settings.require_novu_key().get_secret_value())
+        answer = await request(context, "GET", path, context.settings.require_novu_key().get_secret_value())
         if answer.status_code != 200:
             return None
-        listed = body(answer).get("workflows") or []
+        listed = response_data(answer).get("workflows") or []
         found |= {str(each.get("workflowId")): str(each.get("status")) for each in listed}
-        if not listed or len(found) >= int(body(answer).get("totalCount", 0)):
+        if not listed or len(found) >= int(response_data(answer).get("totalCount", 0)):
             break
     return found
 
@@ -165,7 +171,7 @@ async def idempotency(context: Context) -> Finding:
     """Look whether Novu minds our keys: it echoes them then. Asked with a trigger of nothing, which it refuses."""
     key = context.settings.require_novu_key().get_secret_value()
     echo = f"dispatcher-doctor-{uuid4()}"
-    answer = await ask(context, "POST", "/v1/events/trigger", key, json={}, headers={"idempotency-key": echo})
+    answer = await request(context, "POST", "/v1/events/trigger", key, json={}, headers={"idempotency-key": echo})
     if answer.headers.get("idempotency-key") == echo:
         return passed("on: Novu echoes our key")
     if answer.status_code == 400:
@@ -173,10 +179,10 @@ async def idempotency(context: Context) -> Finding:
             "off: calls with an unknown outcome are looked up before they are repeated, a weaker promise",
             "on Novu cloud ask its support for it; on your own Novu set IS_API_IDEMPOTENCY_ENABLED=true",
         )
-    return warned(f"not known: HTTP {answer.status_code} {message(answer)}", "run this again")
+    return warned(f"not known: HTTP {answer.status_code} {error_message(answer)}", "run this again")
 
 
-async def ask(
+async def request(
     context: Context, method: str, path: str, key: str = "", *, headers: Mapping[str, str] = NO_HEADERS, **more: Any
 ) -> httpx.Response:
     """Return Novu's answer."""
@@ -186,7 +192,7 @@ async def ask(
         return await context.novu.request(method, url, headers={**headers, **authorized}, **more)
 
 
-def body(answer: httpx.Response) -> Mapping[str, Any]:
+def response_data(answer: httpx.Response) -> Mapping[str, Any]:
     """Return what an answer holds; empty when it is nothing of Novu's."""
     try:
         data = answer.json()["data"]
@@ -195,9 +201,9 @@ def body(answer: httpx.Response) -> Mapping[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def message(answer: httpx.Response) -> str:
+def error_message(answer: httpx.Response) -> str:
     """Return what Novu says about a refusal."""
     try:
-        return cleaned(str(answer.json()["message"]))
+        return sanitized(str(answer.json()["message"]))
     except (ValueError, KeyError, TypeError):
         return ""

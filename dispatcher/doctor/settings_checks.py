@@ -4,7 +4,7 @@ import asyncio
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from dispatcher.config.setting_sources import merged
+from dispatcher.config.setting_sources import merge_sources
 from dispatcher.doctor.runner import Context, Finding, failed, passed, warned
 
 ANSWER_SECONDS = 3.0
@@ -31,7 +31,7 @@ async def http_port(context: Context) -> Finding:
 
 async def sentry(context: Context) -> Finding:
     """Look whether errors can be reported, without reporting one."""
-    found = merged(context.settings.sources.places).get("SENTRY_DSN")
+    found = merge_sources(context.settings.sources.places).get("SENTRY_DSN")
     if found is None:
         return passed("off: SENTRY_DSN is not set")
     remedy = "copy SENTRY_DSN anew from the project's settings at Sentry, under client keys"

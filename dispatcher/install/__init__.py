@@ -5,10 +5,10 @@ from dispatcher.install.devschema import create_dev_schema
 from dispatcher.install.grants import render_grants
 from dispatcher.install.installer import inspect, install, plan
 from dispatcher.install.options import Difference, Options, Report
-from dispatcher.install.probe import doorbell
+from dispatcher.install.probe import verify_notify
 from dispatcher.install.removal import uninstall
 from dispatcher.install.rendering import render
-from dispatcher.install.session import wait
+from dispatcher.install.session import wait_until_ready
 
 __all__ = [
     "CHANNEL",
@@ -16,12 +16,12 @@ __all__ = [
     "Options",
     "Report",
     "create_dev_schema",
-    "doorbell",
     "inspect",
     "install",
     "plan",
     "render",
     "render_grants",
     "uninstall",
-    "wait",
+    "verify_notify",
+    "wait_until_ready",
 ]

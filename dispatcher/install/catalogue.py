@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from dispatcher.config.table_names import Outbox, Table
-from dispatcher.install.files import File, Part, literal, ours
+from dispatcher.config.table_names import OutboxTable, Table
+from dispatcher.install.files import File, Part, as_sql, installer_files
 from dispatcher.install.options import Difference
 from dispatcher.install.session import Connection, one_value, run
 
@@ -62,31 +62,31 @@ ORDER = ("schema", "table", "column", "constraint", "index", "function", "trigge
 Objects = dict[tuple[str, str], Definition]
 
 
-async def silent_triggers(connection: Connection, oid: int) -> dict[str, str]:
+async def missing_triggers(connection: Connection, oid: int) -> dict[str, str]:
     """Return the triggers on the outbox that do not fire, and why: missing or disabled. Any role may ask."""
     live = await objects(connection, oid, None)
     states = {name: definition.state for (kind, name), definition in live.items() if kind == "trigger"}
     return {name: state for name in TRIGGERS if (state := states.get(name, "missing"))}
 
 
-async def differences(connection: Connection, outbox: Outbox, oid: int, *, indexes: bool) -> list[Difference]:
+async def differences(connection: Connection, outbox: OutboxTable, oid: int, *, indexes: bool) -> list[Difference]:
     """Return what is missing, disabled, invalid, changed or newer."""
     schema = await one_value(connection, "select oid::bigint from pg_namespace where nspname = 'dispatcher'")
     live = await objects(connection, oid, schema)
-    expected = await shadow(connection, outbox, indexes=indexes)
+    expected = await expected_objects(connection, outbox, indexes=indexes)
     found: list[Difference] = []
     if schema is None:
         found.append(Difference("schema", "dispatcher", "missing"))
         expected = {key: definition for key, definition in expected.items() if key[0] in OF_OUTBOX}
-    found += [problem for key, wanted in expected.items() if (problem := compared(key, wanted, live))]
-    found += await unlike_recorded(connection, live, indexes=indexes)
+    found += [problem for key, wanted in expected.items() if (problem := difference_of(key, wanted, live))]
+    found += await unapplied_files(connection, live, indexes=indexes)
     newer = any(each.problem == "newer" for each in found)
     # What a newer version changed is not ours to judge; what is gone or switched off is.
     mine = [each for each in found if not (newer and each.problem == "changed")]
     return sorted(mine, key=lambda each: (ORDER.index(each.kind), each.name))
 
 
-def compared(key: tuple[str, str], wanted: Definition, live: Objects) -> Difference | None:
+def difference_of(key: tuple[str, str], wanted: Definition, live: Objects) -> Difference | None:
     """Return the difference of one object, or None."""
     kind, name = key
     there = live.get(key)
@@ -123,40 +123,40 @@ def comparable(text: str, outbox: str) -> str:
     return re.sub(r"\bpg_temp(_\d+)?\.", "dispatcher.", text)
 
 
-async def shadow(connection: Connection, outbox: Outbox, *, indexes: bool) -> Objects:
+async def expected_objects(connection: Connection, outbox: OutboxTable, *, indexes: bool) -> Objects:
     """Return what an installation would make, as the server describes it."""
     async with connection.transaction(force_rollback=True):
         await run(
             connection,
             sql.SQL("create temporary table {} (like {})").format(sql.Identifier(COPY.name), outbox.identifier),
         )
-        for file in ours()[1:]:  # the first one makes the schema, whose place is taken by pg_temp
+        for file in installer_files()[1:]:  # the first one makes the schema, whose place is taken by pg_temp
             if indexes or file.part is not Part.INDEXES:
-                await run(connection, in_shadow(file).render(outbox, table=COPY, concurrently=False))
+                await run(connection, in_expected_schema(file).render(outbox, table=COPY, concurrently=False))
         oid = await one_value(connection, "select 'pg_temp.dispatcher_outbox_copy'::regclass::oid::bigint")
         schema = await one_value(connection, "select pg_my_temp_schema()::bigint")
         return await objects(connection, int(str(oid)), schema)
 
 
-def in_shadow(file: File) -> File:
+def in_expected_schema(file: File) -> File:
     """Return the file with our schema's name replaced, settings' names (in quotes) left alone."""
     return File(file.name, re.sub(r"(?<!['\w.])dispatcher\.", "pg_temp.", file.text))
 
 
-async def recorded(connection: Connection) -> dict[str, str]:
+async def applied_files(connection: Connection) -> dict[str, str]:
     """Return the applied files with their checksums."""
     if await one_value(connection, "select to_regclass('dispatcher.migration')::text") is None:
         return {}
-    rows = await (await connection.execute(literal("select name, checksum from dispatcher.migration"))).fetchall()
+    rows = await (await connection.execute(as_sql("select name, checksum from dispatcher.migration"))).fetchall()
     return {str(name): str(checksum) for name, checksum in rows}
 
 
-async def unlike_recorded(connection: Connection, live: Objects, *, indexes: bool) -> list[Difference]:
+async def unapplied_files(connection: Connection, live: Objects, *, indexes: bool) -> list[Difference]:
     """Return the files that were not applied, were applied in another version, or are not known here."""
     if ("table", "dispatcher.migration") not in live:
         return []
-    known = {file.name: file for file in ours()}
-    there = await recorded(connection)
+    known = {file.name: file for file in installer_files()}
+    there = await applied_files(connection)
     found = [Difference("file", name, "newer", "not known to this version") for name in there if name not in known]
     for name, file in known.items():
         if name not in there:

@@ -14,7 +14,7 @@ from typing import LiteralString, cast
 
 from psycopg import sql
 
-from dispatcher.config.table_names import Outbox, Table
+from dispatcher.config.table_names import OutboxTable, Table
 
 INDEXES = ("immediate", "scheduled", "processing", "retracted")
 
@@ -44,9 +44,9 @@ class File:
             return Part.INDEXES
         return Part.TRIGGERS if "{outbox}" in self.text else Part.LEDGER
 
-    def render(self, outbox: Outbox, *, table: Table | None = None, concurrently: bool = True) -> sql.Composed:
+    def render(self, outbox: OutboxTable, *, table: Table | None = None, concurrently: bool = True) -> sql.Composed:
         """Return the file for `outbox`; `table` stands in for it where only the names are wanted."""
-        return literal(self.text).format(
+        return as_sql(self.text).format(
             outbox=(table or outbox).identifier,
             concurrently=sql.SQL("concurrently" if concurrently else ""),
             **{purpose: sql.Identifier(outbox.index(purpose)) for purpose in INDEXES},
@@ -54,18 +54,18 @@ class File:
 
 
 @cache
-def ours() -> tuple[File, ...]:
+def installer_files() -> tuple[File, ...]:
     """Return the files of an installation in their order."""
-    return tuple(read("sql"))
+    return tuple(read_folder("sql"))
 
 
 @cache
-def dev() -> tuple[File, ...]:
+def dev_schema_files() -> tuple[File, ...]:
     """Return the files that make XNovu's schema for local use."""
-    return tuple(read("sql", "dev"))
+    return tuple(read_folder("sql", "dev"))
 
 
-def read(*folder: str) -> Iterator[File]:
+def read_folder(*folder: str) -> Iterator[File]:
     """Yield the numbered files of a folder of this package."""
     place = resources.files("dispatcher.install").joinpath(*folder)
     for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
@@ -73,10 +73,10 @@ def read(*folder: str) -> Iterator[File]:
             yield File(entry.name, entry.read_text(encoding="utf-8"))
 
 
-def index_statements(outbox: Outbox) -> dict[str, sql.Composed]:
+def index_statements(outbox: OutboxTable) -> dict[str, sql.Composed]:
     """Return each index of the outbox with the statement that builds it."""
     found: dict[str, sql.Composed] = {}
-    for file in ours():
+    for file in installer_files():
         if file.part is Part.INDEXES:
             statements = [File(file.name, f"{text};") for text in file.text.split(";\n") if text.strip()]
             for purpose in INDEXES:
@@ -85,6 +85,6 @@ def index_statements(outbox: Outbox) -> dict[str, sql.Composed]:
     return found
 
 
-def literal(text: str) -> sql.SQL:
+def as_sql(text: str) -> sql.SQL:
     """Return our own file as SQL: it is part of the package, nobody else's text gets here."""
     return sql.SQL(cast("LiteralString", text))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from dispatcher.config.table_names import LIMIT, Outbox, Table, parse
-from dispatcher.install.files import literal
+from dispatcher.config.table_names import MAX_NAME_BYTES, OutboxTable, Table, parse_outbox_name
+from dispatcher.install.files import as_sql
 from dispatcher.install.preflight import OUTBOX_COLUMNS, WORKFLOW_COLUMNS
 from dispatcher.install.session import Connection
 from dispatcher.models.errors import ConfigurationError
@@ -19,7 +19,7 @@ from dispatcher.models.errors import ConfigurationError
 UNREAD = ("channels", "processed_at", "updated_at")
 WRITTEN = ("notification_status", "transaction_id", "error_details", "retracted_at", *UNREAD)
 READ = tuple(column for column in OUTBOX_COLUMNS if column not in UNREAD)
-LEDGER = {
+LEDGER_PRIVILEGES = {
     "installation": ("SELECT",),
     "delivery": ("SELECT", "INSERT", "UPDATE"),
     "recipient": ("SELECT", "INSERT", "UPDATE"),
@@ -37,7 +37,7 @@ set search_path = pg_catalog, pg_temp;
 
 -- To come in, and to find the tables. The type of notification_status may live in another schema.
 """
-PLACES = """
+CONNECT_GRANTS = """
 declare
   place text;
 begin
@@ -59,11 +59,11 @@ SCHEMAS = "grant usage on schema {}, dispatcher to {};\n"
 CLAIM = """
 -- To read a notification and its Novu workflow, and to write what became of it.
 """
-BOOKS = """
+LEDGER_GRANTS = """
 -- To keep the ledger. Only nodes that are gone are ever deleted.
 """
 
-DESK = """
+OPERATOR_GRANTS = """
 -- For the person who operates it: to note every action, to write a test, to name rows and give reasons.
 """
 NAMES = """
@@ -117,7 +117,7 @@ class Right:
     def grant(self, role: str) -> sql.Composed:
         """Return the statement that grants it."""
         columns = sql.SQL(" ({})").format(listed(self.columns)) if self.columns else sql.SQL("")
-        privileges = literal(", ".join(self.privileges).lower())
+        privileges = as_sql(", ".join(self.privileges).lower())
         return sql.SQL("grant {}{} on {} to {};\n").format(
             privileges, columns, self.table.identifier, sql.Identifier(role)
         )
@@ -127,7 +127,7 @@ def listed(names: tuple[str, ...]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
-def on_outbox(outbox: Outbox) -> list[Right]:
+def on_outbox(outbox: OutboxTable) -> list[Right]:
     """Return what is needed on the user's tables."""
     return [
         Right(outbox, ("SELECT",), READ),
@@ -138,21 +138,21 @@ def on_outbox(outbox: Outbox) -> list[Right]:
 
 def on_ledger() -> list[Right]:
     """Return what is needed on our own tables."""
-    return [Right(Table("dispatcher", name), privileges) for name, privileges in LEDGER.items()]
+    return [Right(Table("dispatcher", name), privileges) for name, privileges in LEDGER_PRIVILEGES.items()]
 
 
-def for_operator(outbox: Outbox) -> list[Right]:
+def for_operator(outbox: OutboxTable) -> list[Right]:
     """Return what the commands of an operator need besides."""
     return [Right(outbox, ("INSERT",), TESTED), Right(Table("dispatcher", "action"), ("SELECT", "INSERT"))]
 
 
-def render_names(outbox: Outbox, role: str) -> Iterator[sql.Composed]:
+def render_names(outbox: OutboxTable, role: str) -> Iterator[sql.Composed]:
     """Yield the statements that grant what is needed on columns that need not be there."""
     for column, privileges in NAMED.items():
-        block = literal(NAMES).format(
+        block = as_sql(NAMES).format(
             outbox=sql.Literal(outbox.identifier.as_string()),
             column=sql.Literal(column),
-            privileges=literal(", ".join(f"{each} ({column})" for each in privileges.split(", "))),
+            privileges=as_sql(", ".join(f"{each} ({column})" for each in privileges.split(", "))),
             table=outbox.identifier,
             role=sql.Identifier(role),
         )
@@ -161,33 +161,33 @@ def render_names(outbox: Outbox, role: str) -> Iterator[sql.Composed]:
 
 def render_grants(table_name: str, role: str, *, operator: bool = False) -> str:
     """Return the SQL that gives `role` what it needs, and nothing else; for an operator what commands need too."""
-    outbox, name = parse(table_name), sql.Identifier(named(role))
+    outbox, name = parse_outbox_name(table_name), sql.Identifier(quoted_role(role))
     table = sql.Literal(outbox.identifier.as_string())
-    places = literal(PLACES).format(role=sql.Literal(role), outbox=table)
+    places = as_sql(CONNECT_GRANTS).format(role=sql.Literal(role), outbox=table)
     parts = [
-        literal(OPENING).format(),
+        as_sql(OPENING).format(),
         # A string and not $$: no name can end it.
         sql.SQL("do {};\n").format(sql.Literal(places.as_string())),
-        literal(SCHEMAS).format(sql.Identifier(outbox.schema), name),
-        literal(CLAIM).format(),
+        as_sql(SCHEMAS).format(sql.Identifier(outbox.schema), name),
+        as_sql(CLAIM).format(),
         *(right.grant(role) for right in on_outbox(outbox)),
-        literal(BOOKS).format(),
+        as_sql(LEDGER_GRANTS).format(),
         *(right.grant(role) for right in on_ledger()),
     ]
     if operator:
-        parts += [literal(DESK).format(), *(right.grant(role) for right in for_operator(outbox))]
+        parts += [as_sql(OPERATOR_GRANTS).format(), *(right.grant(role) for right in for_operator(outbox))]
         parts += render_names(outbox, role)
     return "".join(part.as_string() for part in parts)
 
 
-def named(role: str) -> str:
+def quoted_role(role: str) -> str:
     """Return the role's name; ConfigurationError when PostgreSQL would cut it, and so mean another role."""
-    if not role or "\0" in role or len(role.encode()) > LIMIT:
-        raise ConfigurationError(f"{role!r} cannot be a role: PostgreSQL keeps 1 to {LIMIT} bytes")
+    if not role or "\0" in role or len(role.encode()) > MAX_NAME_BYTES:
+        raise ConfigurationError(f"{role!r} cannot be a role: PostgreSQL keeps 1 to {MAX_NAME_BYTES} bytes")
     return role
 
 
-async def require(connection: Connection, outbox: Outbox, oid: int) -> None:
+async def require_rights(connection: Connection, outbox: OutboxTable, oid: int) -> None:
     """Raise `ConfigurationError` naming every right that this session's role lacks."""
     wanted = [each for right in (*on_outbox(outbox), *on_ledger()) for each in right.each()]
     schemas, tables, privileges, columns = map(list, zip(*wanted, strict=True))
@@ -199,12 +199,12 @@ async def require(connection: Connection, outbox: Outbox, oid: int) -> None:
     if rows:
         role = str(rows[0][0])
         raise ConfigurationError(
-            f"role {role} needs {', '.join(needs(rows))}: as the tables' owner run what"
+            f"role {role} needs {', '.join(describe_missing(rows))}: as the tables' owner run what"
             f" dispatcher db sql grants --role {role} prints"
         )
 
 
-def needs(rows: Iterable[Sequence[object]]) -> list[str]:
+def describe_missing(rows: Iterable[Sequence[object]]) -> list[str]:
     """Return the rights of LACKING for a sentence, a table's columns together."""
     found: dict[tuple[str, str], list[str]] = {}
     for _, privilege, column, place in rows:

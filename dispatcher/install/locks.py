@@ -31,7 +31,7 @@ limit 1
 """
 
 
-async def patiently(
+async def retry_on_lock(
     connection: Connection, outbox: int | None, options: Options, say: Say, work: Callable[[], Awaitable[None]]
 ) -> None:
     """Do `work` again until it gets its locks; Unreachable naming who holds them after the last attempt."""

@@ -20,7 +20,7 @@ class Options:
     lock_timeout: timedelta = timedelta(seconds=3)
     attempts: int = 10
     index_timeout: timedelta = timedelta(minutes=10)  # building waits for older transactions but blocks nobody
-    turn_timeout: timedelta = timedelta(minutes=15)  # for another installer, which may be building indexes
+    exclusive_timeout: timedelta = timedelta(minutes=15)  # for another installer, which may be building indexes
 
     def __post_init__(self) -> None:
         if min(self.lock_timeout, self.index_timeout) < timedelta(milliseconds=1):
@@ -49,7 +49,7 @@ class Report:
     warnings: list[str] = field(default_factory=list[str])
 
 
-def ignore(_: str) -> None:
+def say_nothing(_: str) -> None:
     """Say nothing."""
 
 

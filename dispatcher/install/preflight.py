@@ -5,11 +5,11 @@ Reads catalogues only, which every role may, so a missing right shows here and n
 
 from dataclasses import dataclass
 
-from dispatcher.config.table_names import Outbox, Table
+from dispatcher.config.table_names import OutboxTable, Table
 from dispatcher.install.session import Connection, one_value
 from dispatcher.models.errors import ConfigurationError
 
-OLDEST = 15
+MIN_SERVER_VERSION = 15
 STATUSES = ("PENDING", "PROCESSING", "SENT", "FAILED", "RETRACTED")
 INTEGER = ("bigint", "integer")
 TEXT = ("text", "character varying")
@@ -84,13 +84,13 @@ class Column:
     labels: list[str]
 
 
-async def check(connection: Connection, outbox: Outbox) -> int:
+async def check(connection: Connection, outbox: OutboxTable) -> int:
     """Refuse what can never work; return the outbox's oid."""
     await check_server(connection)
     return await check_outbox(connection, outbox)
 
 
-async def check_outbox(connection: Connection, outbox: Outbox) -> int:
+async def check_outbox(connection: Connection, outbox: OutboxTable) -> int:
     """Refuse tables that lack what we use, or whose rows we would not see; return the outbox's oid."""
     found = await check_table(connection, outbox, "set DISPATCHER_OUTBOX, or create it (db install --dev-schema)")
     check_columns(outbox, await columns(connection, found), OUTBOX_COLUMNS)
@@ -103,8 +103,8 @@ async def check_outbox(connection: Connection, outbox: Outbox) -> int:
 async def check_server(connection: Connection) -> None:
     """Refuse a server that is too old or does not take writes."""
     version = connection.info.server_version // 10000
-    if version < OLDEST:
-        raise ConfigurationError(f"PostgreSQL {version} is too old: Dispatcher needs {OLDEST} or newer")
+    if version < MIN_SERVER_VERSION:
+        raise ConfigurationError(f"PostgreSQL {version} is too old: Dispatcher needs {MIN_SERVER_VERSION} or newer")
     if await one_value(connection, "select pg_is_in_recovery()"):
         raise ConfigurationError("this server is a standby, which takes no changes: give the primary's URL")
 
@@ -121,7 +121,7 @@ async def check_table(connection: Connection, table: Table, remedy: str) -> int:
     return int(str(oid))
 
 
-async def check_row_security(connection: Connection, outbox: Outbox) -> None:
+async def check_row_security(connection: Connection, outbox: OutboxTable) -> None:
     """Refuse a role from which a policy would hide rows: they would never be sent, and nobody would know."""
     hidden = [
         str(Table(str(schema), str(name)))

@@ -11,10 +11,10 @@ from datetime import timedelta
 
 from psycopg import errors, sql
 
-from dispatcher.config.table_names import CHANNEL, Outbox, parse
-from dispatcher.install.files import literal
+from dispatcher.config.table_names import CHANNEL, OutboxTable, parse_outbox_name
+from dispatcher.install.files import as_sql
 from dispatcher.install.options import DEFAULT, Options
-from dispatcher.install.session import BACKEND, Connection, is_shared, limit_locks, one_value, opened, pin, run
+from dispatcher.install.session import BACKEND, Connection, is_shared, limit_locks, one_value, open_session, pin, run
 from dispatcher.models.errors import CheckFailed, ConfigurationError
 
 TABLE = """
@@ -26,30 +26,30 @@ insert into pg_temp.dispatcher_probe values ('PENDING', 'PUBLISH', false, null);
 """
 
 
-UNHEARD = (
+NOT_RECEIVED = (
     "the doorbell is not heard: give DISPATCHER_LISTEN_DATABASE_URL a direct connection, a pooler in transaction mode"
     " forgets LISTEN"
 )
 
 
-async def doorbell(
+async def verify_notify(
     url: str, options: Options = DEFAULT, *, listen_url: str | None = None, patience: timedelta = timedelta(seconds=5)
 ) -> timedelta:
     """Return how long a ring took from before its commit to the listener; CheckFailed when none is heard."""
-    outbox = parse(options.outbox)
-    async with opened(listen_url or url) as listener, opened(url) as producer:
+    outbox = parse_outbox_name(options.outbox)
+    async with open_session(listen_url or url) as listener, open_session(url) as producer:
         if await is_shared(listener, listen_url or url):  # a LISTEN would stay with a session that is not ours
-            raise CheckFailed(UNHEARD)
+            raise CheckFailed(NOT_RECEIVED)
         await run(listener, sql.SQL("listen {}").format(sql.Identifier(CHANNEL)))
         began = time.monotonic()
-        backend = await ring(producer, outbox, options)
+        backend = await commit_probe_row(producer, outbox, options)
         async for heard in listener.notifies(timeout=patience.total_seconds()):
             if heard.pid == backend:
                 return timedelta(seconds=time.monotonic() - began)
-    raise CheckFailed(UNHEARD)
+    raise CheckFailed(NOT_RECEIVED)
 
 
-async def ring(producer: Connection, outbox: Outbox, options: Options) -> object:
+async def commit_probe_row(producer: Connection, outbox: OutboxTable, options: Options) -> object:
     """Commit an eligible row into a table that is gone with the commit; return whose commit that was."""
     try:
         async with producer.transaction():
@@ -58,7 +58,7 @@ async def ring(producer: Connection, outbox: Outbox, options: Options) -> object
             await pin(producer, local=True)
             await limit_locks(producer, options.lock_timeout, local=True)
             await run(producer, sql.SQL("set local dispatcher.quiet = off"))
-            await run(producer, literal(TABLE).format(outbox.identifier))
+            await run(producer, as_sql(TABLE).format(outbox.identifier))
             return await one_value(producer, BACKEND)
     except (errors.UndefinedFunction, errors.InvalidSchemaName) as error:
         raise CheckFailed("the doorbell is not installed: run dispatcher db install") from error

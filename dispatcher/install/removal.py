@@ -6,27 +6,27 @@ send anything twice.
 
 from psycopg import errors
 
-from dispatcher.config.table_names import Outbox, parse
+from dispatcher.config.table_names import OutboxTable, parse_outbox_name
 from dispatcher.install import preflight, steps
-from dispatcher.install.locks import patiently
-from dispatcher.install.options import DEFAULT, Options, Say, ignore
-from dispatcher.install.session import Connection, connected, limit_locks, one_value, own_turn, run
+from dispatcher.install.locks import retry_on_lock
+from dispatcher.install.options import DEFAULT, Options, Say, say_nothing
+from dispatcher.install.session import Connection, connect_exclusive_session, exclusive, limit_locks, one_value, run
 from dispatcher.models.errors import ConfigurationError
 
 
-async def uninstall(url: str, options: Options = DEFAULT, say: Say = ignore) -> None:
+async def uninstall(url: str, options: Options = DEFAULT, say: Say = say_nothing) -> None:
     """Remove what `install` added to the outbox, and with `options.ledger` our schema too. Gone already is fine."""
-    outbox = parse(options.outbox)
-    async with connected(url) as connection:
+    outbox = parse_outbox_name(options.outbox)
+    async with connect_exclusive_session(url) as connection:
         await preflight.check_server(connection)
-        async with own_turn(connection, options, say):
+        async with exclusive(connection, options, say):
             oid = await one_value(connection, "select to_regclass(%s)::oid::bigint", (str(outbox),))
             locked = None if oid is None else int(str(oid))
-            await patiently(connection, locked, options, say, lambda: take_out(connection, outbox, options))
-            await patiently(connection, locked, options, say, lambda: drop_indexes(connection, outbox, options))
+            await retry_on_lock(connection, locked, options, say, lambda: drop_triggers(connection, outbox, options))
+            await retry_on_lock(connection, locked, options, say, lambda: drop_indexes(connection, outbox, options))
 
 
-async def take_out(connection: Connection, outbox: Outbox, options: Options) -> None:
+async def drop_triggers(connection: Connection, outbox: OutboxTable, options: Options) -> None:
     """Drop the triggers and what they call."""
     await limit_locks(connection, options.lock_timeout)
     try:
@@ -40,7 +40,7 @@ async def take_out(connection: Connection, outbox: Outbox, options: Options) -> 
         ) from error
 
 
-async def drop_indexes(connection: Connection, outbox: Outbox, options: Options) -> None:
+async def drop_indexes(connection: Connection, outbox: OutboxTable, options: Options) -> None:
     """Drop the sweep indexes without blocking writers."""
     await limit_locks(connection, options.index_timeout)
     for statement in steps.index_removal(outbox):

@@ -8,11 +8,11 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from dispatcher.config.table_names import Outbox, parse
+from dispatcher.config.table_names import OutboxTable, parse_outbox_name
 from dispatcher.install import steps
-from dispatcher.install.files import literal
+from dispatcher.install.files import as_sql
 from dispatcher.install.options import DEFAULT, Options
-from dispatcher.install.session import LOCK
+from dispatcher.install.session import ADVISORY_LOCK
 
 Statements = list[sql.Composed]
 OPENING = """-- One transaction. Writers of the outbox wait for it at most as long as lock_timeout says.
@@ -52,14 +52,14 @@ class Piece(StrEnum):
 
 def render(action: str, options: Options = DEFAULT, piece: str = Piece.ALL) -> str:
     """Return the SQL of `action`; deterministic."""
-    outbox = parse(options.outbox)
+    outbox = parse_outbox_name(options.outbox)
     if Action(action) is Action.UNINSTALL:
         inside = [*steps.trigger_removal(outbox), *steps.ledger_removal(ledger=options.ledger)]
         return assembled(inside, steps.index_removal(outbox), options, piece)
     return rendered(outbox, None, options, piece)
 
 
-def rendered(outbox: Outbox, found: steps.Found | None, options: Options, piece: str = Piece.ALL) -> str:
+def rendered(outbox: OutboxTable, found: steps.Differences | None, options: Options, piece: str = Piece.ALL) -> str:
     """Return the SQL that puts `found` right, or that installs everything."""
     indexes = list(steps.index_work(outbox, found).values()) if options.indexes else []
     return assembled(steps.transaction(outbox, found), indexes, options, piece)
@@ -68,9 +68,9 @@ def rendered(outbox: Outbox, found: steps.Found | None, options: Options, piece:
 def assembled(inside: Statements, outside: Statements, options: Options, piece: str) -> str:
     """Return both parts, or one of them, as one text."""
     milliseconds = f"{int(options.lock_timeout.total_seconds() * 1000)}ms"
-    opening = literal(OPENING).format(sql.Literal(milliseconds), sql.Literal(LOCK))
+    opening = as_sql(OPENING).format(sql.Literal(milliseconds), sql.Literal(ADVISORY_LOCK))
     transaction = [opening, *inside] if inside else []
-    beside = [literal(OUTSIDE).format(), *outside] if outside else []
+    beside = [as_sql(OUTSIDE).format(), *outside] if outside else []
     if piece == Piece.ALL and transaction:
         transaction = [plain("begin;\n"), *transaction, plain("commit;\n")]
     chosen = {Piece.ALL: [*transaction, *beside], Piece.TRANSACTION: transaction, Piece.INDEXES: beside}

@@ -5,7 +5,7 @@ Looking needs less than changing, so a role that may only look can still find ou
 
 from dataclasses import dataclass
 
-from dispatcher.config.table_names import Outbox
+from dispatcher.config.table_names import OutboxTable
 from dispatcher.install.session import Connection
 from dispatcher.models.errors import ConfigurationError
 
@@ -26,7 +26,7 @@ from pg_class as c where c.oid = %s
 
 
 @dataclass(frozen=True)
-class Lacking:
+class MissingRights:
     """The rights that a role would still need."""
 
     role: str
@@ -45,7 +45,7 @@ class Lacking:
         raise ConfigurationError(f"role {self.role} needs {', '.join(needs)}: grant that, or use the outbox's owner")
 
 
-async def lacking_rights(connection: Connection, outbox: Outbox, oid: int, *, indexes: bool) -> Lacking:
+async def lacking_rights(connection: Connection, outbox: OutboxTable, oid: int, *, indexes: bool) -> MissingRights:
     """Return what the role of this session lacks."""
     row = await (await connection.execute(RIGHTS, (oid,))).fetchone()
     if row is None:
@@ -64,7 +64,7 @@ async def lacking_rights(connection: Connection, outbox: Outbox, oid: int, *, in
         f"to own {outbox} (or --no-index)": own_outbox or not indexes,
         f"CREATE on schema {outbox.schema} (or --no-index)": create or not indexes,
     }
-    return Lacking(str(role), not_given(to_look), not_given(to_change))
+    return MissingRights(str(role), not_given(to_look), not_given(to_change))
 
 
 def not_given(rights: dict[str, object]) -> list[str]:

@@ -18,7 +18,7 @@ from dispatcher.models.errors import ConfigurationError, Unreachable
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
-LOCK = 0x0D15_9A7C_4E50  # advisory, one per database
+ADVISORY_LOCK = 0x0D15_9A7C_4E50  # advisory, one per database
 BACKEND = "select pg_catalog.pg_backend_pid()"
 # Quiet: an installer must not wake anybody. The connection check ends our backend when we are killed while it waits, so
 # that the next installer gets its turn.
@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncGenerator[Connection]:
+async def open_session(url: str) -> AsyncGenerator[Connection]:
     """Open a session as it comes; every error a person can act on leaves it as one of ours."""
     try:
         connection = await psycopg.AsyncConnection.connect(
@@ -41,23 +41,23 @@ async def opened(url: str) -> AsyncGenerator[Connection]:
         )
     except psycopg.OperationalError as error:
         raise Unreachable(f"cannot connect to {masked(url)}: {first_line(error)}") from error
-    async with connection, explained(url):
+    async with connection, explain_errors(url):
         yield connection
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncGenerator[Connection]:
+async def connect_exclusive_session(url: str) -> AsyncGenerator[Connection]:
     """Open a session that has our settings and is nobody else's; ConfigurationError where it is shared."""
-    async with opened(url) as connection:
+    async with open_session(url) as connection:
         await refuse_shared(connection, url)
         await pin(connection)
         yield connection
 
 
 @asynccontextmanager
-async def looking(url: str, limit: timedelta) -> AsyncGenerator[Connection]:
+async def read_only_session(url: str, limit: timedelta) -> AsyncGenerator[Connection]:
     """Open a session for one look, which waits at most `limit` for a lock and leaves nothing behind."""
-    async with opened(url) as connection, connection.transaction(force_rollback=True):
+    async with open_session(url) as connection, connection.transaction(force_rollback=True):
         await pin(connection, local=True)
         await limit_locks(connection, limit, local=True)
         yield connection
@@ -86,7 +86,7 @@ async def is_shared(connection: Connection, url: str) -> bool:
     ours = await one_value(connection, BACKEND)
     if ours == connection.info.backend_pid:  # a pooler makes up the one we were told
         return False
-    async with opened(url) as other:
+    async with open_session(url) as other:
         for _ in range(10):
             async with other.transaction():
                 theirs = await one_value(other, BACKEND)
@@ -96,7 +96,7 @@ async def is_shared(connection: Connection, url: str) -> bool:
 
 
 @asynccontextmanager
-async def explained(url: str) -> AsyncGenerator[None]:
+async def explain_errors(url: str) -> AsyncGenerator[None]:
     """Turn the server's refusals into sentences with a remedy."""
     try:
         yield
@@ -109,15 +109,15 @@ async def explained(url: str) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def own_turn(connection: Connection, options: Options, say: Say) -> AsyncGenerator[None]:
+async def exclusive(connection: Connection, options: Options, say: Say) -> AsyncGenerator[None]:
     """Keep every other installer out.
 
     Asked for again and again instead of waited for: a waiting statement would hold a snapshot, and the other's
     CREATE INDEX CONCURRENTLY would wait for that.
     """
-    deadline = time.monotonic() + options.turn_timeout.total_seconds()
+    deadline = time.monotonic() + options.exclusive_timeout.total_seconds()
     told = False
-    while not await one_value(connection, "select pg_catalog.pg_try_advisory_lock(%s)", (LOCK,)):
+    while not await one_value(connection, "select pg_catalog.pg_try_advisory_lock(%s)", (ADVISORY_LOCK,)):
         holder = await lock_holder(connection)
         if time.monotonic() > deadline:
             raise Unreachable(f"another installer (pid {holder}) does not finish: end it and run this again")
@@ -130,7 +130,7 @@ async def own_turn(connection: Connection, options: Options, say: Say) -> AsyncG
     finally:
         if not connection.closed:
             with anyio.CancelScope(shield=True):
-                await connection.execute("select pg_catalog.pg_advisory_unlock(%s)", (LOCK,))
+                await connection.execute("select pg_catalog.pg_advisory_unlock(%s)", (ADVISORY_LOCK,))
 
 
 async def lock_holder(connection: Connection) -> object:
@@ -140,7 +140,7 @@ async def lock_holder(connection: Connection) -> object:
         "select min(pid) from pg_catalog.pg_locks where locktype = 'advisory' and granted and objsubid = 1"
         " and (classid::bigint << 32) | objid::bigint = %s"
         " and database = (select oid from pg_catalog.pg_database where datname = current_database())",
-        (LOCK,),
+        (ADVISORY_LOCK,),
     )
 
 
@@ -162,13 +162,13 @@ async def run(connection: Connection, statement: sql.SQL | sql.Composed) -> None
     await connection.execute(statement)
 
 
-async def wait(url: str, limit: timedelta) -> None:
+async def wait_until_ready(url: str, limit: timedelta) -> None:
     """Return when the database answers a query; Unreachable with the last reason after `limit`."""
     deadline = time.monotonic() + limit.total_seconds()
     pause = 0.1
     while True:
         try:
-            async with opened(url) as connection:
+            async with open_session(url) as connection:
                 await connection.execute("select 1")
                 return
         except Unreachable:

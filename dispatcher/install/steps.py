@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from dispatcher.config.table_names import Outbox
-from dispatcher.install.files import File, Part, index_statements, literal, ours
+from dispatcher.config.table_names import OutboxTable
+from dispatcher.install.files import File, Part, as_sql, index_statements, installer_files
 from dispatcher.install.options import Difference
 
-Found = Sequence[Difference]
+Differences = Sequence[Difference]
 
 RECORD = """
 insert into dispatcher.migration (name, checksum) values ({name}, {checksum})
@@ -27,10 +27,10 @@ $$;
 
 def files(part: Part) -> list[File]:
     """Return the files of a part in their order."""
-    return [file for file in ours() if file.part is part]
+    return [file for file in installer_files() if file.part is part]
 
 
-def transaction(outbox: Outbox, found: Found | None = None) -> list[sql.Composed]:
+def transaction(outbox: OutboxTable, found: Differences | None = None) -> list[sql.Composed]:
     """Return what has to run in one transaction, everything if no differences are given.
 
     Ledger files run together, they are cheap and build on one another; triggers only when they differ, because
@@ -48,7 +48,7 @@ def transaction(outbox: Outbox, found: Found | None = None) -> list[sql.Composed
     return statements
 
 
-def index_work(outbox: Outbox, found: Found | None = None) -> dict[str, sql.Composed]:
+def index_work(outbox: OutboxTable, found: Differences | None = None) -> dict[str, sql.Composed]:
     """Return what has to run one by one outside a transaction, with words for it: drop what is wrong, then build.
 
     Without differences everything is built, and what is there is kept.
@@ -68,33 +68,37 @@ def index_work(outbox: Outbox, found: Found | None = None) -> dict[str, sql.Comp
 def part_of(difference: Difference) -> Part:
     """Return the part of an installation that puts `difference` right."""
     if difference.kind == "file":
-        return next(file.part for file in ours() if file.name == difference.name)
+        return next(file.part for file in installer_files() if file.name == difference.name)
     return {"trigger": Part.TRIGGERS, "outbox index": Part.INDEXES}.get(difference.kind, Part.LEDGER)
 
 
-def dropping(outbox: Outbox, index: str) -> sql.Composed:
+def dropping(outbox: OutboxTable, index: str) -> sql.Composed:
     return sql.SQL("drop index concurrently if exists {};").format(sql.Identifier(outbox.schema, index))
 
 
 def recording(file: File) -> sql.Composed:
-    return literal(RECORD).format(name=sql.Literal(file.name), checksum=sql.Literal(file.checksum))
+    return as_sql(RECORD).format(name=sql.Literal(file.name), checksum=sql.Literal(file.checksum))
 
 
-def trigger_removal(outbox: Outbox) -> list[sql.Composed]:
+def trigger_removal(outbox: OutboxTable) -> list[sql.Composed]:
     """Return what silences the outbox: the triggers, then the function that both call."""
     drop = sql.SQL("drop trigger if exists {} on {};")
     names = (sql.Identifier("dispatcher_insert"), sql.Identifier("dispatcher_update"))
     statements = [drop.format(name, outbox.identifier) for name in names]
-    return [*statements, literal("drop function if exists dispatcher.ring_v1();").format()]
+    return [*statements, as_sql("drop function if exists dispatcher.ring_v1();").format()]
 
 
 def ledger_removal(*, ledger: bool) -> list[sql.Composed]:
     """Return what drops the ledger, or what makes it say that only tables are left."""
     if ledger:
-        return [literal("drop schema if exists dispatcher cascade;").format()]
-    gone = [sql.Literal(file.name) for file in ours() if "dispatcher.ring" in file.text or file.part is Part.INDEXES]
-    return [literal(FORGET).format(sql.SQL(", ").join(gone))]
+        return [as_sql("drop schema if exists dispatcher cascade;").format()]
+    gone = [
+        sql.Literal(file.name)
+        for file in installer_files()
+        if "dispatcher.ring" in file.text or file.part is Part.INDEXES
+    ]
+    return [as_sql(FORGET).format(sql.SQL(", ").join(gone))]
 
 
-def index_removal(outbox: Outbox) -> list[sql.Composed]:
+def index_removal(outbox: OutboxTable) -> list[sql.Composed]:
     return [dropping(outbox, name) for name in index_statements(outbox)]

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TriggerEvent:
     """One trigger for one recipient, ready for the wire: `payload` and `overrides` are JSON text, sent as they are."""
 
     workflow_key: str
@@ -15,22 +15,22 @@ class Event:
     overrides: str | None
 
 
-class Verdict(StrEnum):
+class AnswerClass(StrEnum):
     """What a call's answer means for one recipient."""
 
     ACCEPTED = "accepted"  # Novu answered `processed`
     REFUSED = "refused"  # no repetition can help
     RETRY = "retry"  # surely without effect
-    HELD = "held"  # surely without effect, and no failure: Novu is busy with the same call, or limits us
-    AMBIGUOUS = "ambiguous"  # may have had its effect
-    SYSTEMIC = "systemic"  # not this row's fault: key, quota, base URL
+    THROTTLED = "held"  # surely without effect, and no failure: Novu is busy with the same call, or limits us
+    UNKNOWN = "ambiguous"  # may have had its effect
+    ACCOUNT_ERROR = "systemic"  # not this row's fault: key, quota, base URL
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallResult:
     """What we learned about one recipient. `new_epoch`: Novu stored this error under the key for 24 hours."""
 
-    verdict: Verdict
+    answer_class: AnswerClass
     code: str
     detail: str = ""
     retry_after: float | None = None

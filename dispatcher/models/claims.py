@@ -4,23 +4,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class WorkflowStart:
     """One workflow to start for what a claim took."""
 
     workflow_id: str
     notification_ids: list[int]
-    solo: bool
+    single: bool
     enterprise: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimSizes:
+class ClaimLimits:
     """How much one claim takes: `limit` rows, never more than `capacity` in flight for the node; up to `solo_max` rows
     in all get a workflow each, more are cut into batches of `batch_size`."""
 
     limit: int
     capacity: int
-    solo_max: int
+    max_single_workflows: int
     batch_size: int
 
 
@@ -28,8 +28,8 @@ class ClaimSizes:
 class Claim:
     """What a claim took, as workflows to start, and how many rows there was room for."""
 
-    room: int
-    starts: list[Start]
+    free_capacity: int
+    starts: list[WorkflowStart]
 
     @property
     def rows(self) -> int:
@@ -38,10 +38,10 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class ExpiredLease:
     """Rows whose lease ran out, with the workflow that carried them."""
 
     workflow_id: str
-    solo: bool
+    single: bool
     ids: list[int]
     fences: list[int]

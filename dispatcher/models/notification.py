@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import inf
 
 
-class State(StrEnum):
+class RecipientState(StrEnum):
     """A recipient's state in the ledger."""
 
     PLANNED = "planned"
@@ -25,7 +25,7 @@ class Recipient:
     id: str
     ordinal: int
     transaction_id: str
-    state: State = State.PLANNED
+    state: RecipientState = RecipientState.PLANNED
     epoch: int = 0
     call_key: str | None = None
     call_ordinal: int | None = None
@@ -33,9 +33,9 @@ class Recipient:
     error: str | None = None
     retry_after: float = 0
     """Seconds to wait before the next call, as this run learned."""
-    held: bool = False
+    throttled: bool = False
     """Whether that wait is nobody's failure, so that it spends no try."""
-    unwritten: bool = False
+    unsaved: bool = False
     """Whether this run heard something of which the ledger does not know yet."""
     call_hash: str | None = None
     call_age: float = 0
@@ -43,19 +43,19 @@ class Recipient:
     """What the last call carried, and how many seconds ago it and the first one left, when the run took the row."""
 
     @property
-    def settled(self) -> bool:
+    def is_final(self) -> bool:
         """Whether no further call is made for this recipient."""
-        return self.state in (State.ACCEPTED, State.REFUSED, State.CANCELLED)
+        return self.state in (RecipientState.ACCEPTED, RecipientState.REFUSED, RecipientState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
-class Conclusion:
+class FinalStatus:
     """The status a notification ends its run with. `wait`: until the automatic retry; None: there is none."""
 
     status: str
-    details: str
-    first_transaction: str | None
-    wait: timedelta | None
+    error_details: str
+    first_transaction_id: str | None
+    retry_in: timedelta | None
     reason: str | None
 
 
@@ -67,30 +67,30 @@ class Notification:
     generation: int
     fence: int
     attempts: int
-    age: timedelta
+    since_first_claim: timedelta
     workflow_key: str = ""
     payload: str = "{}"
     overrides: str | None = None
     body_hash: str = ""
-    refusal: str | None = None
+    validation_error: str | None = None
     recipients: list[Recipient] = field(default_factory=list[Recipient])
-    conclusion: Conclusion | None = None
-    handed_back: bool = False
-    waited: float = inf
+    final_status: FinalStatus | None = None
+    released: bool = False
+    age_seconds: float = inf
     """Seconds from its insert, or the time it was scheduled for, until this run took it."""
-    taken: float = field(default_factory=time.monotonic)
+    acquired_at: float = field(default_factory=time.monotonic)
     """When that was, by this process's clock."""
-    fresh: bool = False
+    first_attempt: bool = False
     """Whether this is the first sending, and no call was made before."""
 
     @property
-    def unsettled(self) -> bool:
+    def has_unsettled_recipients(self) -> bool:
         """Whether another call could still change something."""
-        return any(not recipient.settled for recipient in self.recipients)
+        return any(not recipient.is_final for recipient in self.recipients)
 
 
 @dataclass(slots=True)
-class Cancel:
+class PendingCancel:
     """One recipient of a retracted notification, to be taken back at Novu; nobody else does so until `until`.
 
     `wait`: until the next try; None: it is over.
@@ -101,16 +101,16 @@ class Cancel:
     recipient: str
     transaction_id: str
     state: str
-    until: datetime
-    tries: int
+    lease_until: datetime
+    attempts: int
     call_age: timedelta
     outcome: str = ""
     error: str | None = None
-    wait: timedelta | None = None
+    retry_in: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RunLimits:
     """How patient a run is."""
 
     lease: timedelta

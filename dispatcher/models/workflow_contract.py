@@ -8,16 +8,16 @@ DELIVER = "deliver"
 GIVE_UP = "give_up"
 """Names under which Temporal knows the workflow and its activities."""
 UNSETTLED = "Unsettled"
-HELD = "Held"
+THROTTLED = "Held"
 """The types of what `deliver` raises: another try can settle more; or it only has to wait, which spends no try."""
-LANE_SUFFIX = "-lane"
-MOST_IDS = 1000
+BATCH_QUEUE_SUFFIX = "-lane"
+MAX_IDS = 1000
 """More than any version of ours ever put into one workflow."""
 
 
-def lane_of(task_queue: str) -> str:
+def batch_queue(task_queue: str) -> str:
     """Return the queue of batches and retries that stands beside `task_queue`."""
-    return task_queue if task_queue.endswith(LANE_SUFFIX) else task_queue + LANE_SUFFIX
+    return task_queue if task_queue.endswith(BATCH_QUEUE_SUFFIX) else task_queue + BATCH_QUEUE_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Batch:
     notification_ids: list[int]
 
     @classmethod
-    def read(cls, given: Any) -> "Batch":
+    def parse(cls, value: Any) -> "Batch":
         """Return the batch that `given` is; ValueError for anything else: others may start workflows too."""
-        ids = given.get("notification_ids") if isinstance(given, dict) else None
-        if not isinstance(ids, list) or len(ids) > MOST_IDS:
+        ids = value.get("notification_ids") if isinstance(value, dict) else None
+        if not isinstance(ids, list) or len(ids) > MAX_IDS:
             raise ValueError("the input is no batch of notifications")
         if any(type(each) is not int or not -(2**63) <= each < 2**63 for each in ids):
             raise ValueError("the input holds what cannot be the id of a notification")
@@ -38,12 +38,12 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ResultCounts:
     """A workflow's result: how its notifications ended. What is in none of the counts was handed back."""
 
     sent: int = 0
     partial: int = 0
     failed: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(self.sent + other.sent, self.partial + other.partial, self.failed + other.failed)
+    def __add__(self, other: "ResultCounts") -> "ResultCounts":
+        return ResultCounts(self.sent + other.sent, self.partial + other.partial, self.failed + other.failed)

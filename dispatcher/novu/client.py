@@ -18,59 +18,59 @@ import httpx
 from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
-from dispatcher.decisions.cancellation import STOPPED, answered
-from dispatcher.decisions.classification import classify, cleaned, looked_up
-from dispatcher.models.call_result import Event, Outcome, Verdict
+from dispatcher.decisions.cancellation import STOPPED, classify_cancel
+from dispatcher.decisions.classification import classify, classify_lookup, sanitized
+from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
 from dispatcher.models.errors import Unreachable
-from dispatcher.novu.circuit_breaker import Gate
-from dispatcher.novu.rate_limit import Pace
+from dispatcher.novu.circuit_breaker import CircuitBreaker
+from dispatcher.novu.rate_limit import RateLimiter
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
 
-CONNECTIONS = 100
-CONNECT_SECONDS = 5
-PROBE_SECONDS = 10
+MAX_CONNECTIONS = 100
+CONNECT_TIMEOUT_SECONDS = 5
+PROBE_TIMEOUT_SECONDS = 10
 
 log = get_logger("novu")
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestContext:
     """One request on its way: the JSON texts to put into its body, and the answer that came."""
 
     texts: list[str] = field(default_factory=list[str])
     response: httpx.Response | None = None
 
 
-class Wire(httpx.AsyncClient):
+class RawJsonClient(httpx.AsyncClient):
     """The SDK's HTTP client: fills our JSON texts into the body the SDK made, and keeps the raw answer."""
 
     def __init__(self) -> None:
         super().__init__(
             limits=httpx.Limits(
-                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=30
+                max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=30
             ),
-            timeout=httpx.Timeout(30, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            timeout=httpx.Timeout(30, connect=CONNECT_TIMEOUT_SECONDS, pool=CONNECT_TIMEOUT_SECONDS),
             follow_redirects=False,  # a redirect would carry the key to another host
             trust_env=False,  # no proxy of the environment; a private CA is named by SSL_CERT_FILE or SSL_CERT_DIR
             verify=httpx.create_ssl_context(),
         )
-        self._exchange: ContextVar[Exchange] = ContextVar("exchange")
+        self._exchange: ContextVar[RequestContext] = ContextVar("exchange")
         # Nobody who writes payloads can know the mark, so none of them can contain it.
         self._mark = secrets.token_hex(16)
         self._marked = re.compile(rf'\{{"layoutIdentifier":"{self._mark}-(\d+)"\}}')
 
     @contextmanager
-    def exchange(self) -> Generator[Exchange]:
+    def exchange(self) -> Generator[RequestContext]:
         """Tie the texts and the answer of one SDK call together."""
-        exchange = Exchange()
+        exchange = RequestContext()
         token = self._exchange.set(exchange)
         try:
             yield exchange
         finally:
             self._exchange.reset(token)
 
-    def placeholder(self, exchange: Exchange, text: str) -> dict[str, str]:
+    def placeholder(self, exchange: RequestContext, text: str) -> dict[str, str]:
         """Return an object the SDK's models let pass, in whose place `text` will stand."""
         exchange.texts.append(text)
         return {"layoutIdentifier": f"{self._mark}-{len(exchange.texts) - 1}"}
@@ -96,19 +96,19 @@ class Wire(httpx.AsyncClient):
         return response
 
 
-class NovuGateway:
+class NovuClient:
     """Novu, for one environment. One instance per process. `texts`: whether outcomes may repeat what Novu said, which
     can repeat values of a payload."""
 
-    def __init__(self, secret_key: str, url: str, *, texts: bool = True) -> None:
-        self._texts = texts
-        self.gate = Gate(self.welcomes)
-        self.pace = Pace()
-        self.honours_keys: bool | None = None
+    def __init__(self, secret_key: str, url: str, *, keep_error_texts: bool = True) -> None:
+        self._keep_error_texts = keep_error_texts
+        self.breaker = CircuitBreaker(self.is_available)
+        self.rate_limiter = RateLimiter()
+        self.idempotency_on: bool | None = None
         """Whether Novu's idempotency is on: it echoes our key then. None: no success has told us yet."""
         self._url = url.rstrip("/")
         self._authorized = {"authorization": f"ApiKey {secret_key}"}
-        self._wire = Wire()
+        self._wire = RawJsonClient()
         self._unused = httpx.Client()  # given, so that the SDK makes none of its own
         self._sdk = Novu(secret_key=secret_key, server_url=self._url, async_client=self._wire, client=self._unused)
 
@@ -117,21 +117,21 @@ class NovuGateway:
         await self._wire.aclose()
         self._unused.close()
 
-    async def check(self) -> None:
+    async def check_reachable(self) -> None:
         """Raise `Unreachable` unless something like Novu answers at the address."""
         try:
             with self._wire.exchange():
                 answer = await self._wire.get(f"{self._url}/v1/health-check", timeout=10)
         except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # the last: a port past 65535
             raise Unreachable(
-                f"NOVU_API_URL: {self._url} does not answer ({words(error)}). Is the address right?"
+                f"NOVU_API_URL: {self._url} does not answer ({error_text(error)}). Is the address right?"
             ) from error
         if answer.status_code != 200:
             raise Unreachable(
                 f"NOVU_API_URL: {self._url} answers HTTP {answer.status_code} to a health check; is it Novu?"
             )
 
-    async def trigger(self, events: Sequence[Event], key: str, within: float) -> list[Outcome]:
+    async def trigger(self, events: Sequence[TriggerEvent], key: str, within: float) -> list[CallResult]:
         """Trigger the events in one request `within` seconds and return what became of each, in order."""
         with self._wire.exchange() as exchange:
             requests = [self._request(exchange, event) for event in events]
@@ -140,42 +140,42 @@ class NovuGateway:
                 return [outcome] * len(events)
             response = exchange.response
         if response is None:
-            return [Outcome(Verdict.AMBIGUOUS, "no_answer", "no answer")] * len(events)
-        headers = lowered(response.headers)
-        self.pace.learn(response.status_code, headers)
+            return [CallResult(AnswerClass.UNKNOWN, "no_answer", "no answer")] * len(events)
+        headers = lowercase_names(response.headers)
+        self.rate_limiter.update_from(response.status_code, headers)
         answers = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
-        outcomes = [self._worded(answer) for answer in answers]
+        outcomes = [self._redacted(answer) for answer in answers]
         for outcome in outcomes:
-            metrics.NOVU_TRIGGERS.labels(outcome.verdict).inc()
-        self._learn(outcomes)
-        if any(outcome.verdict is Verdict.ACCEPTED for outcome in outcomes):
-            self._notice(echo="idempotency-key" in headers)
+            metrics.NOVU_TRIGGERS.labels(outcome.answer_class).inc()
+        self._update_breaker(outcomes)
+        if any(outcome.answer_class is AnswerClass.ACCEPTED for outcome in outcomes):
+            self._record_idempotency(echo="idempotency-key" in headers)
         return outcomes
 
-    async def look_up(self, event: Event, within: float) -> Outcome:
+    async def look_up(self, event: TriggerEvent, within: float) -> CallResult:
         """Ask whether a run came of an earlier trigger: ACCEPTED, or RETRY when there is none.
 
         Not through the SDK: its `notifications.list` warns that it is deprecated, and its models fail on what they do
         not know.
         """
         try:
-            answer = await self._ask("/v1/notifications", within, transactionId=event.transaction_id)
+            answer = await self._get("/v1/notifications", within, transactionId=event.transaction_id)
         except (httpx.HTTPError, TimeoutError) as error:
-            return Outcome(Verdict.AMBIGUOUS, "look_up_failed", f"Novu could not be asked: {words(error)}")
-        outcome = looked_up(answer.status_code, lowered(answer.headers), answer.content, event.recipient)
-        outcome = self._worded(outcome)
-        self._learn([outcome])
+            return CallResult(AnswerClass.UNKNOWN, "look_up_failed", f"Novu could not be asked: {error_text(error)}")
+        outcome = classify_lookup(answer.status_code, lowercase_names(answer.headers), answer.content, event.recipient)
+        outcome = self._redacted(outcome)
+        self._update_breaker([outcome])
         return outcome
 
-    async def cancel(self, transaction_id: str, within: float) -> Outcome:
+    async def cancel(self, transaction_id: str, within: float) -> CallResult:
         """Stop what waits at Novu for a transactionId, and remove the messages it shows already."""
         stopped = await self._delete(self._sdk.cancel_async, transaction_id, within)
-        if stopped.verdict is not Verdict.ACCEPTED:
+        if stopped.answer_class is not AnswerClass.ACCEPTED:
             return stopped
         removed = await self._delete(self._sdk.messages.delete_by_transaction_id_async, transaction_id, within)
-        return stopped if removed.verdict is Verdict.ACCEPTED and stopped.code == STOPPED else removed
+        return stopped if removed.answer_class is AnswerClass.ACCEPTED and stopped.code == STOPPED else removed
 
-    async def _delete(self, method: Callable[..., Awaitable[Any]], transaction_id: str, within: float) -> Outcome:
+    async def _delete(self, method: Callable[..., Awaitable[Any]], transaction_id: str, within: float) -> CallResult:
         """Make one of the SDK's DELETEs and read the answer ourselves."""
         with self._wire.exchange() as exchange:
             try:
@@ -186,50 +186,54 @@ class NovuGateway:
                     )
             except (NovuError, NoResponseError, RecursionError, httpx.HTTPError, TimeoutError) as error:
                 if exchange.response is None:
-                    return Outcome(Verdict.RETRY, "cancel_failed", f"Novu could not be asked: {words(error)}")
+                    return CallResult(
+                        AnswerClass.RETRY, "cancel_failed", f"Novu could not be asked: {error_text(error)}"
+                    )
             response = exchange.response
         if response is None:
-            return Outcome(Verdict.RETRY, "cancel_failed", "no answer")
-        outcome = self._worded(answered(response.status_code, lowered(response.headers), response.content))
-        self._learn([outcome])
+            return CallResult(AnswerClass.RETRY, "cancel_failed", "no answer")
+        outcome = self._redacted(
+            classify_cancel(response.status_code, lowercase_names(response.headers), response.content)
+        )
+        self._update_breaker([outcome])
         return outcome
 
-    async def welcomes(self) -> bool:
+    async def is_available(self) -> bool:
         """Return whether Novu is there and takes our key."""
         try:
-            answer = await self._ask("/v1/environments/me", PROBE_SECONDS)
+            answer = await self._get("/v1/environments/me", PROBE_TIMEOUT_SECONDS)
         except (httpx.HTTPError, TimeoutError):
             return False
         return answer.status_code == 200
 
-    async def _ask(self, path: str, within: float, **parameters: str) -> httpx.Response:
+    async def _get(self, path: str, within: float, **parameters: str) -> httpx.Response:
         """Read something with our key."""
         with self._wire.exchange():
             async with asyncio.timeout(within):
                 return await self._wire.get(f"{self._url}{path}", params=parameters, headers=self._authorized)
 
-    def _worded(self, outcome: Outcome) -> Outcome:
+    def _redacted(self, outcome: CallResult) -> CallResult:
         """Return the outcome of an answer as it may be stored and logged."""
-        return outcome if self._texts else replace(outcome, detail=outcome.code)
+        return outcome if self._keep_error_texts else replace(outcome, detail=outcome.code)
 
-    def _learn(self, outcomes: Sequence[Outcome]) -> None:
+    def _update_breaker(self, outcomes: Sequence[CallResult]) -> None:
         """Shut the gate when the answer was meant for all of us."""
         for outcome in outcomes:
-            if outcome.verdict is Verdict.SYSTEMIC:
-                self.gate.shut(outcome.detail)
-            elif outcome.verdict is Verdict.ACCEPTED and outcome.code == "processed":
-                self.gate.prove()
+            if outcome.answer_class is AnswerClass.ACCOUNT_ERROR:
+                self.breaker.trip(outcome.detail)
+            elif outcome.answer_class is AnswerClass.ACCEPTED and outcome.code == "processed":
+                self.breaker.record_success()
 
-    def _notice(self, *, echo: bool) -> None:
+    def _record_idempotency(self, *, echo: bool) -> None:
         """Learn from a success whether Novu minds our keys."""
-        if not echo and self.honours_keys is not False:
+        if not echo and self.idempotency_on is not False:
             log.warning(
                 "novu_idempotency_off",
                 effect="calls with an unknown outcome are looked up before they are repeated: a weaker promise",
             )
-        self.honours_keys = echo
+        self.idempotency_on = echo
 
-    async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> Outcome | None:
+    async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> CallResult | None:
         """Make the SDK's call; return an outcome only when there was no answer to read one from."""
         try:
             # The SDK and httpx bound each phase; this bounds the whole, so a trickling answer ends too.
@@ -245,14 +249,14 @@ class NovuGateway:
         except (NovuError, RecursionError):
             return None  # the SDK could not make sense of the answer; we read it ourselves
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            return Outcome(Verdict.RETRY, "not_sent", f"Novu could not be reached: {words(error)}")
+            return CallResult(AnswerClass.RETRY, "not_sent", f"Novu could not be reached: {error_text(error)}")
         except TimeoutError:
-            return Outcome(Verdict.AMBIGUOUS, "timeout", f"no answer within {within:g} s")
+            return CallResult(AnswerClass.UNKNOWN, "timeout", f"no answer within {within:g} s")
         except (httpx.HTTPError, NoResponseError) as error:
-            return Outcome(Verdict.AMBIGUOUS, "connection_lost", f"the connection broke: {words(error)}")
+            return CallResult(AnswerClass.UNKNOWN, "connection_lost", f"the connection broke: {error_text(error)}")
         return None
 
-    def _request(self, exchange: Exchange, event: Event) -> TriggerEventRequestDto:
+    def _request(self, exchange: RequestContext, event: TriggerEvent) -> TriggerEventRequestDto:
         overrides = None if event.overrides is None else self._wire.placeholder(exchange, event.overrides)
         return TriggerEventRequestDto(
             workflow_id=event.workflow_key,
@@ -270,11 +274,11 @@ def endpoint_of(request: httpx.Request) -> str:
     return "read" if request.method == "GET" else "bulk" if request.url.path.endswith("/bulk") else "trigger"
 
 
-def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+def lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers with lower-case names."""
     return {name.lower(): value for name, value in headers.items()}
 
 
-def words(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return an error of the HTTP client as one line."""
-    return cleaned(f"{type(error).__name__} {error}")
+    return sanitized(f"{type(error).__name__} {error}")

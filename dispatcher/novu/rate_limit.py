@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 
 from dispatcher.decisions.classification import retry_after
 
-UNTOLD_SECONDS = 1.0
+DEFAULT_RETRY_AFTER_SECONDS = 1.0
 """How long a refusal lasts that does not say so."""
 
 
-class Pace:
+class RateLimiter:
     """How fast Novu lets us call, as far as it told."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,43 +28,43 @@ class Pace:
         self._stopped_until = 0.0
 
     @property
-    def most(self) -> int | None:
+    def burst(self) -> int | None:
         """Return the tokens that there can be at once; None: we know of no limit."""
         return self._burst
 
-    def learn(self, status: int, headers: Mapping[str, str]) -> None:
+    def update_from(self, status: int, headers: Mapping[str, str]) -> None:
         """Learn from an answer; `headers` has lower-case names."""
         policy = re.match(r"(\d+);w=(\d+)(?:;burst=(\d+))?", headers.get("ratelimit-policy", ""))
         remaining = headers.get("ratelimit-remaining", "")
         if policy and remaining.isdecimal() and int(policy[2]) > 0:
             limit, window, burst = (int(number or 0) for number in policy.groups())
-            known = self._count() if self._burst is not None else float(remaining)
+            known = self._refill() if self._burst is not None else float(remaining)
             self._rate, self._burst = limit / window, max(burst, limit)
             # The lower of the two: Novu has not seen yet what is on its way, and we do not see what others use.
             self._tokens, self._counted_at = min(known, float(remaining)), self._clock()
         if status == 429:
             wait = retry_after(headers)
-            self._stopped_until = self._clock() + (UNTOLD_SECONDS if wait is None else wait)
+            self._stopped_until = self._clock() + (DEFAULT_RETRY_AFTER_SECONDS if wait is None else wait)
 
-    async def turn(self, price: int, patience: float) -> bool:
+    async def acquire(self, cost: int, max_wait: float) -> bool:
         """Wait until calls of this price may go, and pay; return False when that takes longer than `patience` s."""
         try:
-            async with asyncio.timeout(patience), self._queue:
-                while (wait := self._wait(price)) > 0:  # noqa: ASYNC110  (only time brings tokens)
+            async with asyncio.timeout(max_wait), self._queue:
+                while (wait := self._seconds_until(cost)) > 0:  # noqa: ASYNC110  (only time brings tokens)
                     await asyncio.sleep(wait)
-                self._tokens -= price
+                self._tokens -= cost
         except TimeoutError:
             return False
         return True
 
-    def _wait(self, price: int) -> float:
+    def _seconds_until(self, cost: int) -> float:
         """Return the seconds until there are so many tokens; more than the bucket holds is never asked for."""
         stopped = self._stopped_until - self._clock()
         if self._burst is None or self._rate == 0:
             return stopped
-        return max(stopped, (min(price, self._burst) - self._count()) / self._rate)
+        return max(stopped, (min(cost, self._burst) - self._refill()) / self._rate)
 
-    def _count(self) -> float:
+    def _refill(self) -> float:
         """Return the tokens there are now."""
         now = self._clock()
         self._tokens = min(float(self._burst or 0), self._tokens + (now - self._counted_at) * self._rate)

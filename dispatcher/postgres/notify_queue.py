@@ -1,7 +1,7 @@
 """PostgreSQL's queue of NOTIFYs: how full it is, and which session keeps it from being emptied."""
 
-CROWDED = 0.1
-QUEUE = """
+QUEUE_USAGE_LIMIT = 0.1
+QUEUE_USAGE = """
     select pg_notification_queue_usage(),
       (select pid from pg_stat_activity where state like 'idle in transaction%' order by xact_start limit 1)
 """

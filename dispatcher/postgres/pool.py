@@ -22,7 +22,7 @@ from dispatcher.models.errors import ConfigurationError, Unreachable
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
-SESSION = {
+SESSION_SETTINGS = {
     # Our own status writes must not ring our own bell.
     "dispatcher.quiet": "on",
     # Where row-level security would hide rows, an error is better than silence.
@@ -44,49 +44,56 @@ SESSION = {
     "enable_bitmapscan": "off",  # only plain index scans let later ones skip dead entries
     "jit": "off",
 }
-PIN = "select set_config(name, value, %s) from unnest(%s::text[], %s::text[]) as setting (name, value)"
-CONNECT_SECONDS = 10
-LEDGER = ("installation", "delivery", "recipient", "node")
+SET_CONFIG = "select set_config(name, value, %s) from unnest(%s::text[], %s::text[]) as setting (name, value)"
+CONNECT_TIMEOUT_SECONDS = 10
+RUNTIME_TABLES = ("installation", "delivery", "recipient", "node")
 """The tables of our own that a running dispatcher uses."""
-PATIENCE = 35.0
+STATEMENT_DEADLINE_SECONDS = 35.0
 """The server gives up on a statement after 30 s, so this is silence."""
 
-LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction, PoolTimeout)
+CONNECTION_ERRORS = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+)
 """What a lost or refused connection raises, or one to a server that is no longer the primary: wait and try again."""
 
 
-class SilentError(psycopg.OperationalError):
+class StatementTimeout(psycopg.OperationalError):
     """Nothing was heard from PostgreSQL in time, so we hung up."""
 
 
 @asynccontextmanager
-async def using(pool: Pool, seconds: float = PATIENCE) -> AsyncGenerator[AsyncConnection[TupleRow]]:
+async def borrow_connection(
+    pool: Pool, seconds: float = STATEMENT_DEADLINE_SECONDS
+) -> AsyncGenerator[AsyncConnection[TupleRow]]:
     """Lend a connection for one statement that has to be done in time."""
     async with pool.connection() as connection:
         try:
-            async with patience(connection, seconds), pinned(connection):
+            async with deadline(connection, seconds), with_settings(connection):
                 yield connection
-        except (SilentError, psycopg.errors.ReadOnlySqlTransaction):
+        except (StatementTimeout, psycopg.errors.ReadOnlySqlTransaction):
             await pool.drain()  # the others go the same way: to nobody, or to a server that is no longer the primary
             raise
 
 
 @asynccontextmanager
-async def patience(connection: AsyncConnection[TupleRow], seconds: float) -> AsyncGenerator[None]:
+async def deadline(connection: AsyncConnection[TupleRow], seconds: float) -> AsyncGenerator[None]:
     """Hang up when the block takes longer: a path that is silent while TCP stays up would hold us for ever."""
     loop = asyncio.get_running_loop()
-    limit = loop.call_later(seconds, hang_up, connection)
+    limit = loop.call_later(seconds, abort_socket, connection)
     try:
         yield
     except psycopg.OperationalError as error:
         if loop.time() < limit.when():
             raise
-        raise SilentError(f"PostgreSQL was silent for {seconds:g} s; hung up") from error
+        raise StatementTimeout(f"PostgreSQL was silent for {seconds:g} s; hung up") from error
     finally:
         limit.cancel()
 
 
-def hang_up(connection: AsyncConnection[TupleRow]) -> None:
+def abort_socket(connection: AsyncConnection[TupleRow]) -> None:
     """Shut the socket under a connection: whoever waits for it gets an error at once.
 
     Cancelling would not do: psycopg then asks the server to cancel, over a new connection, and waits for an answer.
@@ -98,31 +105,31 @@ def hang_up(connection: AsyncConnection[TupleRow]) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-async def configure(connection: AsyncConnection[TupleRow]) -> None:
+async def configure_session(connection: AsyncConnection[TupleRow]) -> None:
     """Pin a new session's settings. Where it is shared with others, leave nothing in it."""
-    async with patience(connection, CONNECT_SECONDS):
+    async with deadline(connection, CONNECT_TIMEOUT_SECONDS):
         cursor = await connection.execute("select pg_backend_pid()")
         if await cursor.fetchone() == (connection.info.backend_pid,):
-            await pin(connection, transaction=False)
+            await apply_settings(connection, transaction=False)
         else:  # a pooler made up the one we were told
             connection.prepare_threshold = None
             await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
 
 @asynccontextmanager
-async def pinned(connection: AsyncConnection[TupleRow]) -> AsyncGenerator[None]:
+async def with_settings(connection: AsyncConnection[TupleRow]) -> AsyncGenerator[None]:
     """Pin the settings for the block where the session is not ours alone: it serves the owner's programs next."""
     if connection.prepare_threshold is not None:
         yield
         return
     async with connection.transaction():
-        await pin(connection, transaction=True)
+        await apply_settings(connection, transaction=True)
         yield
 
 
-async def pin(connection: AsyncConnection[TupleRow], *, transaction: bool) -> None:
+async def apply_settings(connection: AsyncConnection[TupleRow], *, transaction: bool) -> None:
     """Pin the settings, to the session or to the present transaction."""
-    await connection.execute(PIN, [transaction, list(SESSION.keys()), list(SESSION.values())])
+    await connection.execute(SET_CONFIG, [transaction, list(SESSION_SETTINGS.keys()), list(SESSION_SETTINGS.values())])
 
 
 async def open_pool(conninfo: str, *, size: int = 8) -> Pool:
@@ -132,17 +139,17 @@ async def open_pool(conninfo: str, *, size: int = 8) -> Pool:
         min_size=2,
         max_size=size,
         kwargs={"autocommit": True},
-        configure=configure,
+        configure=configure_session,
         open=False,
-        timeout=CONNECT_SECONDS,
+        timeout=CONNECT_TIMEOUT_SECONDS,
         reconnect_timeout=0,  # the loops above retry with their own backoff
     )
-    await probe(conninfo)
+    await check_connects(conninfo)
     await pool.open()
     return pool
 
 
-async def probe(conninfo: str) -> None:
+async def check_connects(conninfo: str) -> None:
     """Connect once, because the pool would only say that it waited."""
     try:
         connection = await AsyncConnection.connect(conninfo, autocommit=True)
@@ -172,9 +179,9 @@ async def check_installed(pool: Pool, relation: str) -> StatusColumn:
           array(select enumlabel::text from pg_enum join pg_attribute on enumtypid = atttypid
                 where attrelid = to_regclass(%(relation)s) and attname = 'notification_status')
     """
-    async with using(pool) as connection:
+    async with borrow_connection(pool) as connection:
         row: Any = await (
-            await connection.execute(statement, {"relation": relation, "ledger": list(LEDGER)})
+            await connection.execute(statement, {"relation": relation, "ledger": list(RUNTIME_TABLES)})
         ).fetchone()
     outbox, missing, status_type, labels = row
     if not outbox or status_type is None:

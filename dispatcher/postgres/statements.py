@@ -1,4 +1,4 @@
-"""The statements of outbox.py: the files in queries/, with the user's tables and the common conditions filled in."""
+"""Composes the statements in queries/: fills in the user's tables and the SQL parts that several statements share."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -8,93 +8,173 @@ from psycopg import sql
 
 from dispatcher.postgres.pool import StatusColumn
 
-GATES = sql.SQL(
+ELIGIBLE = sql.SQL(
     "n.publish_status = 'PUBLISH' and not n.deactivated"
     " and (n.scheduled_for is null or n.scheduled_for <= clock_timestamp())"
 )
-"""What has to hold for a row to be sent, at claim and again right before each call."""
+"""The condition under which a row may be sent. It is checked at the claim and again right before each call."""
 
 PENDING = "n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated"
 NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")
 SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")
-"""The conditions of the outbox's indexes, word for word."""
+"""The conditions of the outbox's partial indexes, word for word: the planner only then uses them."""
 
 TENANT = sql.SQL("coalesce(n.enterprise_id::text, '') collate \"C\"")
-"""An enterprise as the index knows it: rows without one are one enterprise's."""
+"""An enterprise as the index holds it. Rows without an enterprise count as rows of one enterprise."""
 
-WAITING = sql.SQL("(select {tenant} as tenant from {outbox} n where {new})")
-WAITING_OF = sql.SQL(
+IN_ALLOW_LIST = sql.SQL("(%(all_enterprises)s or {tenant} = any(%(enterprises)s))")
+
+TENANTS_WITH_NEW_ROWS = sql.SQL("(select {tenant} as tenant from {outbox} n where {new})")
+TENANTS_IN_ALLOW_LIST = sql.SQL(
     '(select t.tenant collate "C" as tenant from unnest(%(enterprises)s::text[]) t (tenant)'
     " where exists (select from {outbox} n where {new} and {tenant} = t.tenant))"
 )
-"""The enterprises of new rows; with an allow-list those of the list, so that nobody else's rows are looked at."""
+"""The enterprises of new rows. With an allow-list only its enterprises are looked up, so no other rows are read."""
 
-FENCED = sql.SQL("(select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v")
-"""The rows a run holds. `offset 0` makes each statement look them up from here: a plan made while the ledger was small
-would scan it when it is large. Sorted, because all lock in this order, so that none waits for another in a circle."""
+TENANT_HAS_QUOTA = sql.SQL("not exists (select from tenant_quota where tenant = {tenant} and rows = 0)")
+
+RETRY_ROWS = sql.SQL(
+    """
+  -- From the few rows that wait for a retry to the outbox, never the other way.
+  select n.id, n.tenant, d.next_attempt_at as due, n.created_at, true as retry, d.batch
+  from (
+    select notification_id, next_attempt_at, batch from dispatcher.delivery
+    where next_attempt_at <= now()
+    order by next_attempt_at
+    offset 0
+  ) d
+  cross join lateral (
+    select n.id, {tenant} as tenant, n.created_at from {outbox} n
+    where n.id = d.notification_id
+      and n.notification_status::text in ('FAILED', 'PARTIAL') and {eligible} and {tenant_condition}
+    offset 0
+    for no key update of n skip locked
+  ) n
+  limit (select size from capacity) + %(batch_size)s
+"""
+)
+
+BIRTH = sql.SQL(
+    "substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from n.created_at)::text, 'UTF8')), 'hex'),"
+    " 1, 12)"
+)
+"""A row's birth token: 12 hex digits made of the installation `i` and the row's creation time. Ids come back after a
+TRUNCATE or a restore; a birth token does not."""
+
+LEASED_ROWS = sql.SQL(
+    "(select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v"
+)
+"""The rows that a run holds. `offset 0` makes each statement look up the ledger from here: a plan made while the ledger
+was small would scan it when it is large. The order is the order in which all statements lock, so no two deadlock."""
 
 SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
-"""An automatic retry and a row handed back go on; PENDING after an outcome is a new sending."""
+"""An automatic retry and a released row keep their generation. PENDING after a final status is a new generation."""
+
+ROW_COLUMNS = sql.SQL(
+    """
+    -- Not the difference of the two times, because they may be infinite.
+    extract(epoch from clock_timestamp())::double precision
+      - coalesce(extract(epoch from greatest(n.created_at, n.scheduled_for)), '-infinity')::double precision
+      as age_seconds,
+    {eligible} as eligible,
+    n.notification_workflow_id is not null as has_workflow,
+    w.workflow_key,
+    -- A workflow without an enterprise serves all, any other only its own. Compared as text: the types may differ.
+    coalesce(w.enterprise_id::text = n.enterprise_id::text, w.enterprise_id is null) as workflow_shared,
+    coalesce(w.publish_status = 'PUBLISH' and not w.deactivated, false) as workflow_usable,
+    x.payload_bytes, x.overrides_bytes,
+    case when x.payload_bytes <= %(max_bytes)s then x.payload end as payload,
+    case when x.overrides_bytes <= %(max_bytes)s then x.overrides end as overrides,
+    array(select r::text from unnest(n.recipients) r) as recipients"""
+)
+ROW_JOINS = sql.SQL(
+    """left join {workflow} w on w.id = n.notification_workflow_id
+  cross join lateral (select n.payload::text as payload, n.overrides::text as overrides offset 0) text
+  cross join lateral (
+    select text.*, octet_length(text.payload) as payload_bytes,
+      coalesce(octet_length(text.overrides), 0) as overrides_bytes
+    offset 0
+  ) x"""
+)
+"""The columns that `validation.parse_row` reads, and the tables beside the outbox `n` that they come from."""
 
 QUERIES = (
-    "take",
-    "sending",
+    "acquire",
+    "record_calls",
     "settle",
     "release",
-    "renew",
-    "expired",
+    "renew_leases",
+    "find_expired",
     "rescue",
-    "adopt",
-    "next_due",
-    "in_flight",
-    "beat",
-    "fall_silent",
-    "has_worker",
-    "farewell",
-    "ring",
-    "say_awake",
-    "say_asleep",
-    "newest_transaction",
-    "ended_before",
-    "notice",
-    "cancelling",
-    "cancelled",
-    "numbers",
+    "adopt_orphans",
+    "seconds_until_due",
+    "count_leased",
+    "heartbeat",
+    "withdraw_heartbeat",
+    "has_live_worker",
+    "release_node",
+    "notify_all",
+    "mark_awake",
+    "mark_asleep",
+    "snapshot_xmax",
+    "all_ended_before",
+    "detect_retracted",
+    "acquire_cancels",
+    "record_cancels",
+    "backlog_stats",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Relations:
+class TableNames:
     """The user's tables."""
 
     outbox: sql.Identifier
     workflow: sql.Identifier
 
 
-def compose(relations: Relations, status: StatusColumn, *, listed: bool) -> dict[str, bytes]:
-    """Return every statement by its name, ready to be prepared; `listed`: only enterprises of a list are served."""
+def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
+    """Return the SQL parts that need nothing but the names of the user's tables, by their placeholder's name."""
     parts: dict[str, sql.Composable] = {
         "outbox": relations.outbox,
         "workflow": relations.workflow,
-        # The catalogue's own, already quoted spelling of a type.
-        "status_type": sql.SQL(cast("LiteralString", status.type)),
-        "gates": GATES,
-        "outbox_name": sql.Literal(relations.outbox.as_string()),
+        "eligible": ELIGIBLE,
         "pending": sql.SQL(PENDING),
         "new": NEW,
         "scheduled": SCHEDULED,
         "tenant": TENANT,
-        "fenced": FENCED,
+        "birth": BIRTH,
+        "leased_rows": LEASED_ROWS,
         "same_generation": SAME_GENERATION,
     }
-    parts["waiting"] = (WAITING_OF if listed else WAITING).format(**parts)
-    statements = {name: query(name, **parts).as_bytes() for name in QUERIES}
-    for name, due in (("claim", "due"), ("claim_in_turn", "due_in_turn")):
-        statements[name] = query("claim", due=query(due, **parts), **parts).as_bytes()
+    for name, part in (
+        ("in_allow_list", IN_ALLOW_LIST),
+        ("tenant_has_quota", TENANT_HAS_QUOTA),
+        ("row_columns", ROW_COLUMNS),
+        ("row_joins", ROW_JOINS),
+    ):
+        parts[name] = part.format(**parts)
+    return parts
+
+
+def compose_statements(relations: TableNames, status: StatusColumn, *, allow_list: bool) -> dict[str, bytes]:
+    """Return every statement by its name, ready to be prepared; `listed`: only enterprises of a list are served."""
+    parts = shared_parts(relations)
+    # The catalogue's own spelling of the type, already quoted.
+    parts["status_type"] = sql.SQL(cast("LiteralString", status.type))
+    parts["outbox_name"] = sql.Literal(relations.outbox.as_string())
+    tenants = TENANTS_IN_ALLOW_LIST if allow_list else TENANTS_WITH_NEW_ROWS
+    parts["tenants_with_new_rows"] = tenants.format(**parts)
+    has_quota = sql.SQL("{in_allow_list} and {tenant_has_quota}").format(**parts)
+    parts["retry_rows"] = RETRY_ROWS.format(**parts, tenant_condition=sql.SQL("true"))
+    parts["retry_rows_fair"] = RETRY_ROWS.format(**parts, tenant_condition=has_quota)
+    statements = {name: load_query(name, **parts).as_bytes() for name in QUERIES}
+    for name, due in (("claim", "due"), ("claim_fair", "due_fair")):
+        statements[name] = load_query("claim", due=load_query(due, **parts), **parts).as_bytes()
     return statements
 
 
-def query(name: str, **parts: sql.Composable) -> sql.Composed:
-    """Return the statement in queries/`name`.sql with its identifiers filled in."""
+def load_query(name: str, **parts: sql.Composable) -> sql.Composed:
+    """Return the statement in queries/`name`.sql with its placeholders filled in."""
     text = resources.files("dispatcher.postgres").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
     return sql.SQL(cast("LiteralString", text)).format(**parts)

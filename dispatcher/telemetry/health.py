@@ -13,10 +13,10 @@ from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.telemetry.redaction import redact_text
 
-Part = Literal["postgres", "outbox", "listener", "temporal", "novu", "sweep"]
-PARTS: tuple[Part, ...] = ("postgres", "outbox", "listener", "temporal", "novu", "sweep")
+Component = Literal["postgres", "outbox", "listener", "temporal", "novu", "sweep"]
+COMPONENTS: tuple[Component, ...] = ("postgres", "outbox", "listener", "temporal", "novu", "sweep")
 
-MOST_REASON = 300
+MAX_REASON_CHARS = 300
 
 log = get_logger("condition")
 
@@ -34,34 +34,34 @@ class Outage:
         return (datetime.now(UTC) - self.since).total_seconds()
 
 
-def one_line(reason: str) -> str:
+def one_line_reason(reason: str) -> str:
     """Return a reason in one line and without secrets."""
-    return redact_text(" ".join(reason.split()))[:MOST_REASON]
+    return redact_text(" ".join(reason.split()))[:MAX_REASON_CHARS]
 
 
-class Condition:
+class ProcessHealth:
     """The condition of one process."""
 
     def __init__(self) -> None:
         self.began = datetime.now(UTC)
-        self.outages: dict[Part, Outage] = {}
-        self.awaited: set[Part] = set(PARTS)
+        self.outages: dict[Component, Outage] = {}
+        self.not_reported_yet: set[Component] = set(COMPONENTS)
         """Parts that are expected and have not been heard of."""
-        self.expected: frozenset[Part] = frozenset(PARTS)
+        self.expected: frozenset[Component] = frozenset(COMPONENTS)
         self.started = False
         self.stopping = False
 
-    def expect(self, parts: Iterable[Part]) -> None:
+    def expect_components(self, parts: Iterable[Component]) -> None:
         """Say which parts this process has."""
         self.expected = frozenset(parts)
-        self.awaited = set(self.expected)
+        self.not_reported_yet = set(self.expected)
         for part in self.expected:
             metrics.BROKEN.labels(part).set(0)
 
-    def broken(self, part: Part, reason: str) -> None:
+    def report_failure(self, part: Component, reason: str) -> None:
         """Say that a part does not work."""
         self._heard_of(part)
-        reason = one_line(reason)
+        reason = one_line_reason(reason)
         if part in self.outages:
             self.outages[part].reason = reason
             return
@@ -69,9 +69,9 @@ class Condition:
         metrics.BROKEN.labels(part).set(1)
         log.warning("outage_began", part=part, reason=reason)
 
-    def whole(self, part: Part) -> None:
+    def report_ok(self, part: Component) -> None:
         """Say that a part works. Cheap enough to be said for every row."""
-        if part in self.awaited:
+        if part in self.not_reported_yet:
             self._heard_of(part)
         if part in self.outages:
             outage = self.outages.pop(part)
@@ -83,18 +83,18 @@ class Condition:
         """Whether every part works."""
         return self.started and not self.outages and not self.stopping
 
-    def state(self, part: Part) -> str:
+    def state(self, part: Component) -> str:
         """Return a part's state in one word."""
         if part in self.outages:
             return "unhealthy"
-        return "not_initialized" if part in self.awaited or part not in self.expected else "healthy"
+        return "not_initialized" if part in self.not_reported_yet or part not in self.expected else "healthy"
 
-    def _heard_of(self, part: Part) -> None:
-        self.awaited.discard(part)
-        self.started = self.started or not self.awaited
+    def _heard_of(self, part: Component) -> None:
+        self.not_reported_yet.discard(part)
+        self.started = self.started or not self.not_reported_yet
 
 
-here = Condition()
+process_health = ProcessHealth()
 """This process's own."""
-broken = here.broken
-whole = here.whole
+report_failure = process_health.report_failure
+report_ok = process_health.report_ok

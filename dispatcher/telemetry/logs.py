@@ -22,8 +22,8 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from dispatcher.telemetry.redaction import escaped, redact, redact_text
 
-LONGEST_LINE = 10_000  # bytes; Heroku's log router splits longer ones
-PATIENCE_MILLISECONDS = 50
+MAX_LINE_CHARS = 10_000  # bytes; Heroku's log router splits longer ones
+WRITE_TIMEOUT_MILLISECONDS = 50
 _FIRST_KEYS = ("timestamp", "level", "component", "event")
 # Chatty at info, and at debug they would print request headers.
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "psycopg.pool", "hpack")
@@ -40,7 +40,7 @@ def configure(format: str, level: str, *, stream: TextIO | None = None) -> None:
     terminal = _is_terminal(target)
     number = logging.getLevelNamesMapping()[level.upper()]
     style = ("console" if terminal else "json") if format == "auto" else format
-    handler = _Lines(_unhurried(target))
+    handler = _SafeHandler(_non_blocking(target))
     handler.setFormatter(_formatter(style, colors=terminal and not os.environ.get("NO_COLOR")))
     logging.basicConfig(handlers=[handler], level=number, force=True)
     for name in _QUIET:
@@ -56,7 +56,7 @@ def configure(format: str, level: str, *, stream: TextIO | None = None) -> None:
     )
 
 
-def overhear(handler: logging.Handler) -> None:
+def add_handler(handler: logging.Handler) -> None:
     """Give every record from info on to `handler` too, whatever level is written; of ours the message is the event."""
     root = logging.getLogger()
     for writer in root.handlers:
@@ -73,14 +73,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()  # None: the descriptor was closed before we started
 
 
-class _Lines(logging.StreamHandler[Any]):
+class _SafeHandler(logging.StreamHandler[Any]):
     """Writes lines; a line that cannot be formatted or written is given up."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the standard library's name)
         """Say nothing: the reader is gone, or a value's own text raised, and printing here could raise again."""
 
 
-class _Unhurried:
+class _NonBlockingStream:
     """A stream for a reader who may stop reading: lines that do not fit into the pipe are lost, never cut, never waited
     for but once."""
 
@@ -101,17 +101,17 @@ class _Unhurried:
     def _push(self, data: bytes) -> bytes:
         """Write what fits; return the rest. A reader who is only slow gets a moment."""
         while data:
-            self._reads = bool(self._ready.poll(PATIENCE_MILLISECONDS if self._reads else 0))
+            self._reads = bool(self._ready.poll(WRITE_TIMEOUT_MILLISECONDS if self._reads else 0))
             if not self._reads:
                 break
             data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
         return data
 
 
-def _unhurried(stream: TextIO) -> TextIO | _Unhurried:
+def _non_blocking(stream: TextIO) -> TextIO | _NonBlockingStream:
     """Return what writes to `stream` without waiting; a stream in memory is one already."""
     try:
-        return _Unhurried(stream)
+        return _NonBlockingStream(stream)
     except (AttributeError, OSError, ValueError):
         return stream
 
@@ -119,7 +119,7 @@ def _unhurried(stream: TextIO) -> TextIO | _Unhurried:
 def _formatter(style: str, *, colors: bool) -> logging.Formatter:
     clean = str if style == "json" else escaped
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, _foreign],
+        foreign_pre_chain=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, _library_record],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -139,7 +139,7 @@ def _renderer(style: str, *, colors: bool) -> Processor:
     return structlog.dev.ConsoleRenderer(colors=colors)
 
 
-def _foreign(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _library_record(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Give a library's record our keys: its sentence is a message, not a word to match."""
     record: logging.LogRecord = event["_record"]
     return {**event, "event": "library", "component": record.name, "message": event["event"]}
@@ -158,24 +158,24 @@ def _exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
     if error is None and given:
         error = sys.exc_info()[1]
-    return event if error is None else {**event, "raised": describe(error)}
+    return event if error is None else {**event, "raised": describe_error(error)}
 
 
-def describe(error: BaseException, depth: int = 0) -> str:
+def describe_error(error: BaseException, depth: int = 0) -> str:
     """Return type, message, innermost frames and causes of `error` in one short text."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     # Redacted piece by piece: what hides the rest of a message must not hide where it happened and why.
-    text = f"{kind(error)}: {redact_text(str(error))[:1_500]}" + (f" [{places}]" if places else "")
+    text = f"{error_code(error)}: {redact_text(str(error))[:1_500]}" + (f" [{places}]" if places else "")
     if depth >= 3:
         return text
     inner = error.exceptions[:3] if isinstance(error, BaseExceptionGroup) else ()
-    text += "".join(f" | {describe(one, depth + 1)}" for one in inner)
+    text += "".join(f" | {describe_error(one, depth + 1)}" for one in inner)
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return f"{text} <- {describe(cause, depth + 1)}" if cause else text
+    return f"{text} <- {describe_error(cause, depth + 1)}" if cause else text
 
 
-def kind(error: BaseException) -> str:
+def error_code(error: BaseException) -> str:
     """Return an error's class, and PostgreSQL's code where it has one: it tells what is wrong and carries no data."""
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__
@@ -195,10 +195,10 @@ def _bounded(render: Processor) -> Processor:
 
     def apply(logger: WrappedLogger, method: str, event: EventDict) -> str:
         line = str(render(logger, method, dict(event)))
-        if len(line.encode(errors="replace")) <= LONGEST_LINE:
+        if len(line.encode(errors="replace")) <= MAX_LINE_CHARS:
             return line
         first = {key: str(event.get(key, ""))[:200] for key in _FIRST_KEYS}
-        rest = json.dumps(event, default=str)[: LONGEST_LINE // 3]  # ASCII; quoting it again at most doubles it
+        rest = json.dumps(event, default=str)[: MAX_LINE_CHARS // 3]  # ASCII; quoting it again at most doubles it
         return str(render(logger, method, first | {"truncated": rest}))
 
     return apply

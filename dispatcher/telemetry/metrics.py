@@ -12,23 +12,23 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from dispatcher import __version__
 from dispatcher.models.notification import Notification
 
-QUICK = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-PATIENT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SLOW_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-SOURCES = ("notify", "sweep", "poll", "other")
+WAKE_SOURCES = ("notify", "sweep", "poll", "other")
 ENDPOINTS = ("trigger", "bulk", "read", "cancel")
 
 disable_created_metrics()  # a series more for each, which nobody reads
 
-about = CollectorRegistry()
+base_registry = CollectorRegistry()
 """What every process has."""
 registry = CollectorRegistry()
 """What `dispatcher run` has besides."""
 
-BUILD = Gauge("dispatcher_build_info", "1; the labels tell what runs.", ["version", "python"], registry=about)
+BUILD = Gauge("dispatcher_build_info", "1; the labels tell what runs.", ["version", "python"], registry=base_registry)
 BUILD.labels(__version__, platform.python_version()).set(1)
-ProcessCollector(registry=about)
-BROKEN = Gauge("dispatcher_part_broken", "1 while this part does not work.", ["part"], registry=about)
+ProcessCollector(registry=base_registry)
+BROKEN = Gauge("dispatcher_part_broken", "1 while this part does not work.", ["part"], registry=base_registry)
 
 LISTENER_CONNECTED = Gauge("dispatcher_listener_connected", "1 while LISTEN is in force.", registry=registry)
 LISTENER_VERIFIED = Gauge(
@@ -54,22 +54,29 @@ DISPATCH = Counter(
 DISPATCH_LATENCY = Histogram(
     "dispatcher_dispatch_latency_seconds",
     "From a row's insert, or the time it is scheduled for, to its run; of first sendings.",
-    buckets=PATIENT,
+    buckets=SLOW_BUCKETS,
     registry=registry,
 )
 ACCEPT_LATENCY = Histogram(
     "dispatcher_accept_latency_seconds",
     "From a row's insert, or the time it is scheduled for, to SENT in its first run; of first sendings.",
-    buckets=PATIENT,
+    buckets=SLOW_BUCKETS,
     registry=registry,
 )
 INFLIGHT = Gauge("dispatcher_inflight_dispatches", "Workflow starts that wait for Temporal.", registry=registry)
 TEMPORAL_START = Histogram(
-    "dispatcher_temporal_start_seconds", "Calls that start a workflow.", ["outcome"], buckets=QUICK, registry=registry
+    "dispatcher_temporal_start_seconds",
+    "Calls that start a workflow.",
+    ["outcome"],
+    buckets=FAST_BUCKETS,
+    registry=registry,
 )
 
 DELIVER = Histogram(
-    "dispatcher_deliver_seconds", "Runs of deliver, each for one row or a batch.", buckets=PATIENT, registry=registry
+    "dispatcher_deliver_seconds",
+    "Runs of deliver, each for one row or a batch.",
+    buckets=SLOW_BUCKETS,
+    registry=registry,
 )
 SETTLED = Counter("dispatcher_settled_rows", "Rows whose run ended, by status.", ["status"], registry=registry)
 DEAD_LETTERS = Counter("dispatcher_dead_lettered_rows", "Rows given up, to wait for a person.", registry=registry)
@@ -80,7 +87,7 @@ NOVU_REQUESTS = Counter(
     "dispatcher_novu_requests", "Requests to Novu, by class of status.", ["endpoint", "status"], registry=registry
 )
 NOVU_SECONDS = Histogram(
-    "dispatcher_novu_request_seconds", "How long Novu takes.", ["endpoint"], buckets=PATIENT, registry=registry
+    "dispatcher_novu_request_seconds", "How long Novu takes.", ["endpoint"], buckets=SLOW_BUCKETS, registry=registry
 )
 CANCELS = Counter(
     "dispatcher_cancels", "Recipients taken back at Novu after a retraction.", ["outcome"], registry=registry
@@ -95,12 +102,12 @@ SWEEP_SUCCESS = Gauge(
     "dispatcher_sweep_last_success_timestamp_seconds", "When the last sweep succeeded.", registry=registry
 )
 
-VALUES: dict[str, dict[str, tuple[str, ...]]] = {
+LABEL_VALUES: dict[str, dict[str, tuple[str, ...]]] = {
     "dispatcher_part_broken": {"part": ("postgres", "outbox", "listener", "temporal", "novu", "sweep")},
     "dispatcher_listener_reconnects": {"reason": ("lost", "unheard")},
     "dispatcher_notifications_received": {"kind": ("wake_up", "canary")},
-    "dispatcher_claimed_rows": {"source": SOURCES},
-    "dispatcher_dispatch": {"source": SOURCES, "outcome": ("started", "handed_back")},
+    "dispatcher_claimed_rows": {"source": WAKE_SOURCES},
+    "dispatcher_dispatch": {"source": WAKE_SOURCES, "outcome": ("started", "handed_back")},
     "dispatcher_temporal_start_seconds": {"outcome": ("started", "already_running", "error")},
     "dispatcher_settled_rows": {"status": ("SENT", "PARTIAL", "FAILED")},
     "dispatcher_novu_triggers": {"outcome": ("accepted", "refused", "retry", "held", "ambiguous", "systemic")},
@@ -112,21 +119,21 @@ VALUES: dict[str, dict[str, tuple[str, ...]]] = {
 """What the labels say. An alert that asks for another word could never fire."""
 
 
-def count_begun(row: Notification) -> None:
+def observe_first_run(row: Notification) -> None:
     """Count how long a row waited, when its first run takes it."""
-    if row.fresh and 0 <= row.waited < inf:  # the owner's times can be anything
-        DISPATCH_LATENCY.observe(row.waited)
+    if row.first_attempt and 0 <= row.age_seconds < inf:  # the owner's times can be anything
+        DISPATCH_LATENCY.observe(row.age_seconds)
 
 
-def count_ended(row: Notification) -> None:
+def count_final(row: Notification) -> None:
     """Count how a row ended, once that is written."""
-    if row.conclusion is None:
+    if row.final_status is None:
         return
-    SETTLED.labels(row.conclusion.status).inc()
-    if row.conclusion.status != "SENT" and row.conclusion.wait is None:
+    SETTLED.labels(row.final_status.status).inc()
+    if row.final_status.status != "SENT" and row.final_status.retry_in is None:
         DEAD_LETTERS.inc()
-    if row.conclusion.status == "SENT" and row.fresh and 0 <= row.waited < inf:
-        ACCEPT_LATENCY.observe(row.waited + time.monotonic() - row.taken)
+    if row.final_status.status == "SENT" and row.first_attempt and 0 <= row.age_seconds < inf:
+        ACCEPT_LATENCY.observe(row.age_seconds + time.monotonic() - row.acquired_at)
 
 
 class Timed:
@@ -144,6 +151,6 @@ class Timed:
         self._histogram.labels(self.outcome).observe(time.perf_counter() - self._began)
 
 
-def value(name: str, **labels: str) -> float:
+def metric_value(name: str, **labels: str) -> float:
     """Return what a metric stands at."""
     return registry.get_sample_value(name, labels) or 0.0

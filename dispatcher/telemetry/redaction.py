@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 HIDDEN = "***"
-LONGEST_TEXT = 4_000
+MAX_TEXT_CHARS = 4_000
 # Control characters, line separators of Unicode, text-direction overrides, halves of surrogate pairs.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_MOST_ITEMS = 50
-_DEEPEST = 5
+_MAX_ITEMS = 50
+_MAX_DEPTH = 5
 
 _SECRET_KEY = re.compile(
     r"secret|passw|pwd|token|api_?key|private_?key|access_?key|credential|authorization|cookie|dsn"
@@ -42,13 +42,13 @@ def redact(value: Any, clean: Callable[[str], str] = str, depth: int = 0) -> Any
     """Return a copy of `value` fit for a log: secrets hidden, sizes bounded, every text passed through `clean`."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    if depth >= _DEEPEST:
+    if depth >= _MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
-        pairs = list(value.items())[:_MOST_ITEMS]
+        pairs = list(value.items())[:_MAX_ITEMS]
         return {clean(str(key)): _entry(str(key), inner, clean, depth) for key, inner in pairs}
     if isinstance(value, list | tuple | set | frozenset):
-        return [redact(inner, clean, depth + 1) for inner in list(value)[:_MOST_ITEMS]]
+        return [redact(inner, clean, depth + 1) for inner in list(value)[:_MAX_ITEMS]]
     return clean(redact_text(str(value)))
 
 
@@ -56,10 +56,10 @@ def redact_text(text: str) -> str:
     """Hide credentials in `text` and cut it where it gets long."""
     # Cut first: the patterns then never see more than one line's worth. A credential cut in two is still hidden
     # because every pattern hides up to the end of what it sees.
-    short = text[:LONGEST_TEXT]
+    short = text[:MAX_TEXT_CHARS]
     for pattern, replacement in _CREDENTIALS:
         short = pattern.sub(replacement, short)
-    return short if len(text) <= LONGEST_TEXT else f"{short}…"
+    return short if len(text) <= MAX_TEXT_CHARS else f"{short}…"
 
 
 def escaped(text: str) -> str:

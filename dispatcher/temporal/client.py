@@ -18,24 +18,26 @@ from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from dispatcher.models.errors import ConfigurationError, Unreachable
 
-RPC_SECONDS = 5
+RPC_TIMEOUT_SECONDS = 5
 """The SDK's own time-out is per attempt; this bounds a call whole."""
-RETENTION = timedelta(days=7)
+NAMESPACE_RETENTION = timedelta(days=7)
 
 
-async def connect(environment: Mapping[str, str], *, create_namespace: bool, metrics_at: str | None = None) -> Client:
+async def connect_to_namespace(
+    environment: Mapping[str, str], *, create_namespace: bool, metrics_at: str | None = None
+) -> Client:
     """Connect as the TEMPORAL_* variables say; create the namespace when it is missing and we may.
 
     `metrics_at`: where the SDK's own metrics are served.
     """
-    client = await reach(environment, metrics_at=metrics_at)
-    with unreachable_at(client.service_client.config.target_host):
-        async with asyncio.timeout(2 * RPC_SECONDS):
+    client = await connect_client(environment, metrics_at=metrics_at)
+    with explain_unreachable(client.service_client.config.target_host):
+        async with asyncio.timeout(2 * RPC_TIMEOUT_SECONDS):
             await ensure_namespace(client, client.namespace, create=create_namespace)
     return client
 
 
-async def reach(environment: Mapping[str, str], *, metrics_at: str | None = None) -> Client:
+async def connect_client(environment: Mapping[str, str], *, metrics_at: str | None = None) -> Client:
     """Connect as the TEMPORAL_* variables say, whether the namespace exists or not."""
     try:
         config = ClientConfig.load_client_connect_config(override_env_vars=environment)
@@ -43,13 +45,15 @@ async def reach(environment: Mapping[str, str], *, metrics_at: str | None = None
         raise ConfigurationError(f"TEMPORAL_*: the configuration cannot be read: {error}") from error
     address = config.setdefault("target_host", "localhost:7233")
     config.setdefault("namespace", "default")
-    with unreachable_at(address):
-        async with asyncio.timeout(2 * RPC_SECONDS):
-            return await Client.connect(**config, runtime=runtime(metrics_at), grpc_compression=GrpcCompression.NONE)
+    with explain_unreachable(address):
+        async with asyncio.timeout(2 * RPC_TIMEOUT_SECONDS):
+            return await Client.connect(
+                **config, runtime=build_runtime(metrics_at), grpc_compression=GrpcCompression.NONE
+            )
 
 
 @contextlib.contextmanager
-def unreachable_at(address: str) -> Generator[None]:
+def explain_unreachable(address: str) -> Generator[None]:
     """Turn what a server that does not answer raises into a sentence."""
     try:
         yield
@@ -61,7 +65,7 @@ def unreachable_at(address: str) -> Generator[None]:
         ) from error
 
 
-def runtime(metrics_at: str | None) -> Runtime:
+def build_runtime(metrics_at: str | None) -> Runtime:
     """Return the SDK's engine, which by default writes coloured lines to stdout, past our logs.
 
     While the server is away each of its pollers warns at every retry; we say it once ourselves.
@@ -81,13 +85,13 @@ def runtime(metrics_at: str | None) -> Runtime:
 
 async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:
     """Create the namespace unless it exists, and wait until the server knows it everywhere."""
-    deadline = asyncio.get_running_loop().time() + RPC_SECONDS
+    deadline = asyncio.get_running_loop().time() + RPC_TIMEOUT_SECONDS
     while not await namespace_exists(client, namespace):
         if not create:
             raise ConfigurationError(
                 f"TEMPORAL_NAMESPACE: {namespace!r} does not exist; create it, or set DISPATCHER_CREATE_NAMESPACE=true"
             )
-        await register(client, namespace)
+        await create_namespace(client, namespace)
         if asyncio.get_running_loop().time() > deadline:
             raise Unreachable(f"TEMPORAL_NAMESPACE: {namespace!r} was created but is not usable yet; start again")
         await asyncio.sleep(0.2)
@@ -106,9 +110,9 @@ async def namespace_exists(client: Client, namespace: str) -> bool:
     return True
 
 
-async def register(client: Client, namespace: str) -> None:
+async def create_namespace(client: Client, namespace: str) -> None:
     """Create the namespace; another process may be faster."""
     request = RegisterNamespaceRequest(namespace=namespace, description="Notification delivery")
-    request.workflow_execution_retention_period.FromTimedelta(RETENTION)
+    request.workflow_execution_retention_period.FromTimedelta(NAMESPACE_RETENTION)
     with contextlib.suppress(RPCError):  # the caller looks again and tells what is wrong
         await client.workflow_service.register_namespace(request)

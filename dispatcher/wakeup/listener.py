@@ -15,59 +15,59 @@ from psycopg import AsyncConnection, sql
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions.backoff import Backoff
 from dispatcher.models.errors import Unreachable
-from dispatcher.postgres.notify_queue import CROWDED, QUEUE
-from dispatcher.postgres.pool import LOST, Pool, configure, patience, using
+from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
+from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection, configure_session, deadline
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.logs import get_logger
-from dispatcher.wakeup.signal import Wake
+from dispatcher.wakeup.signal import WakeUp
 
 EVENT = "EVENT"
 POLLING = "POLLING"
-CANARY_SECONDS = 5.0
-POLL_SECONDS = 0.4
+CANARY_INTERVAL_SECONDS = 5.0
+FALLBACK_POLL_SECONDS = 0.4
 
-HEARD = metrics.NOTIFICATIONS_RECEIVED.labels("wake_up")
-CANARIES = metrics.NOTIFICATIONS_RECEIVED.labels("canary")
+WAKE_UPS_RECEIVED = metrics.NOTIFICATIONS_RECEIVED.labels("wake_up")
+CANARIES_RECEIVED = metrics.NOTIFICATIONS_RECEIVED.labels("canary")
 
 log = get_logger("listener")
 
 
-class UnheardError(Exception):
+class CanaryTimeout(Exception):
     """The canary did not come back: this connection hears nothing."""
 
 
 class Listener:
     """Hears wake-ups for one node. `mode` is EVENT only while the canary comes back."""
 
-    def __init__(self, conninfo: str, pool: Pool, wake: Wake, node: str, pauses: Backoff) -> None:
+    def __init__(self, conninfo: str, pool: Pool, wake: WakeUp, node: str, backoff: Backoff) -> None:
         self.mode = POLLING
         self._conninfo = conninfo
         self._pool = pool
         self._wake = wake
         self._canary = f"{CHANNEL}_canary_{node}"
-        self._heard = asyncio.Event()
+        self._canary_arrived = asyncio.Event()
         self._failures = 0
-        self._crowded = False
-        self._pauses = pauses
+        self._queue_warned = False
+        self._backoff = backoff
 
     async def run(self) -> None:
         """Listen for ever, poll while unheard."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._poll_while_unheard)
+            tasks.start_soon(self._poll_until_verified)
             while True:
                 await self._listen_until_lost()
-                await anyio.sleep(self._pauses.jittered(self._failures, random.random()).total_seconds())  # noqa: S311
+                await anyio.sleep(self._backoff.jittered(self._failures, random.random()).total_seconds())  # noqa: S311
 
     async def _listen_until_lost(self) -> None:
         """Serve one connection; return when it is lost."""
         try:
             connection = await AsyncConnection.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as error:
-            return self._lost(error)
+            return self._log_loss(error)
         try:
             await self._serve(connection)
-        except (UnheardError, *LOST) as error:
-            self._lost(error)
+        except (CanaryTimeout, *CONNECTION_ERRORS) as error:
+            self._log_loss(error)
         finally:
             metrics.LISTENER_CONNECTED.set(0)
             # Closed hard: a polite goodbye could wait for a peer that is gone.
@@ -75,66 +75,68 @@ class Listener:
 
     async def _serve(self, connection: AsyncConnection) -> None:
         """LISTEN first, then wake the door: what was committed before is found by the claim, what comes later rings."""
-        await configure(connection)
-        async with patience(connection, CANARY_SECONDS):
+        await configure_session(connection)
+        async with deadline(connection, CANARY_INTERVAL_SECONDS):
             for channel in (CHANNEL, self._canary):
                 await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
         metrics.LISTENER_CONNECTED.set(1)
         self._wake.set()
-        await first_to_end(lambda: self._hear(connection), self._prove)
+        await wait_for_first(lambda: self._receive(connection), self._run_canary)
 
-    async def _hear(self, connection: AsyncConnection) -> None:
+    async def _receive(self, connection: AsyncConnection) -> None:
         """Turn notifications into events. Nothing else may happen here: leaving this loop loses what it was given."""
         async for notify in connection.notifies():
             if notify.channel == CHANNEL:
-                self._wake.ring("notify")
-                HEARD.inc()
+                self._wake.notify("notify")
+                WAKE_UPS_RECEIVED.inc()
                 metrics.LAST_NOTIFICATION.set_to_current_time()
             else:
-                CANARIES.inc()
+                CANARIES_RECEIVED.inc()
                 metrics.LAST_CANARY.set_to_current_time()
-                self._heard.set()
+                self._canary_arrived.set()
 
-    async def _prove(self) -> None:
+    async def _run_canary(self) -> None:
         """Send canaries from the pool; raise when one does not come back in time."""
         while True:
-            self._heard.clear()
+            self._canary_arrived.clear()
             await self._send_canary()
             try:
-                async with asyncio.timeout(CANARY_SECONDS):
-                    await self._heard.wait()
+                async with asyncio.timeout(CANARY_INTERVAL_SECONDS):
+                    await self._canary_arrived.wait()
             except TimeoutError:
-                raise UnheardError("a NOTIFY sent from another connection did not arrive") from None
-            self._proven()
-            await asyncio.sleep(CANARY_SECONDS)
+                raise CanaryTimeout("a NOTIFY sent from another connection did not arrive") from None
+            self._mark_verified()
+            await asyncio.sleep(CANARY_INTERVAL_SECONDS)
 
     async def _send_canary(self) -> None:
         try:
-            async with using(self._pool, CANARY_SECONDS) as other:
+            async with borrow_connection(self._pool, CANARY_INTERVAL_SECONDS) as other:
                 await self._watch_queue(other)
                 await other.execute("select pg_notify(%s, '')", [self._canary])
-        except LOST as error:  # not our ears: the pool cannot speak
-            health.broken("postgres", f"{type(error).__name__}: {error}")
+        except CONNECTION_ERRORS as error:  # not our ears: the pool cannot speak
+            health.report_failure("postgres", f"{type(error).__name__}: {error}")
             raise
 
     async def _watch_queue(self, connection: AsyncConnection) -> None:
         """Say once that the queue of notifications fills up: while it is full, producers cannot commit."""
-        cursor = await connection.execute(QUEUE)
+        cursor = await connection.execute(QUEUE_USAGE)
         async for usage, pid in cursor:
-            if (usage >= CROWDED) is not self._crowded:
-                self._crowded = not self._crowded
-                tell = log.warning if self._crowded else log.info
-                tell("notify_queue_fills" if self._crowded else "notify_queue_empty", usage=usage, blocking_pid=pid)
+            if (usage >= QUEUE_USAGE_LIMIT) is not self._queue_warned:
+                self._queue_warned = not self._queue_warned
+                tell = log.warning if self._queue_warned else log.info
+                tell(
+                    "notify_queue_fills" if self._queue_warned else "notify_queue_empty", usage=usage, blocking_pid=pid
+                )
 
-    def _proven(self) -> None:
+    def _mark_verified(self) -> None:
         if self.mode is POLLING:
             log.info("listening", after_failures=self._failures)
         self.mode = EVENT
         self._failures = 0
         metrics.LISTENER_VERIFIED.set(1)
-        health.whole("listener")
+        health.report_ok("listener")
 
-    def _lost(self, error: Exception) -> None:
+    def _log_loss(self, error: Exception) -> None:
         """Remember the loss; one log line per loss, not per try."""
         self._failures += 1
         if self.mode is EVENT or self._failures == 1:
@@ -145,33 +147,33 @@ class Listener:
             )
         self.mode = POLLING
         metrics.LISTENER_VERIFIED.set(0)
-        metrics.LISTENER_RECONNECTS.labels("unheard" if isinstance(error, UnheardError) else "lost").inc()
-        health.broken("listener", f"{type(error).__name__}: {error}")
+        metrics.LISTENER_RECONNECTS.labels("unheard" if isinstance(error, CanaryTimeout) else "lost").inc()
+        health.report_failure("listener", f"{type(error).__name__}: {error}")
 
-    async def _poll_while_unheard(self) -> None:
+    async def _poll_until_verified(self) -> None:
         while True:
-            await anyio.sleep(POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
+            await anyio.sleep(FALLBACK_POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
             if self.mode is POLLING:
-                self._wake.ring("poll")
+                self._wake.notify("poll")
 
 
-class Deaf:
+class PollOnly:
     """No listener, by choice: every wake-up is a poll."""
 
     mode = POLLING
 
-    def __init__(self, wake: Wake) -> None:
+    def __init__(self, wake: WakeUp) -> None:
         self._wake = wake
 
     async def run(self) -> None:
         """Poll for ever."""
-        health.whole("listener")
+        health.report_ok("listener")
         while True:
-            self._wake.ring("poll")
-            await anyio.sleep(POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
+            self._wake.notify("poll")
+            await anyio.sleep(FALLBACK_POLL_SECONDS * random.uniform(0.7, 1.2))  # noqa: S311
 
 
-async def first_to_end(*jobs: Callable[[], Awaitable[None]]) -> None:
+async def wait_for_first(*jobs: Callable[[], Awaitable[None]]) -> None:
     """Run jobs side by side until one of them raises; raise that alone.
 
     Plain tasks instead of a task group: the caller wants the error itself, and psycopg needs to be cancelled once.
@@ -187,7 +189,7 @@ async def first_to_end(*jobs: Callable[[], Awaitable[None]]) -> None:
         await asyncio.wait(tasks)
 
 
-async def check_listening(conninfo: str) -> None:
+async def check_listen_address(conninfo: str) -> None:
     """Raise `Unreachable` when the listening address does not let us in."""
     try:
         connection = await AsyncConnection.connect(conninfo, autocommit=True)

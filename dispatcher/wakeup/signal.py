@@ -3,17 +3,17 @@
 import asyncio
 from typing import Literal
 
-Source = Literal["notify", "sweep", "poll", "other"]
+WakeSource = Literal["notify", "sweep", "poll", "other"]
 
 
-class Wake(asyncio.Event):
+class WakeUp(asyncio.Event):
     """Set by everything that has reason to look for due rows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.source: Source = "other"
+        self.source: WakeSource = "other"
 
-    def ring(self, source: Source) -> None:
+    def notify(self, source: WakeSource) -> None:
         """Wake the door. A notification counts before what came at the same time by chance."""
         if not self.is_set() or source == "notify":
             self.source = source

@@ -13,23 +13,23 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from psycopg.errors import QueryCanceled
 
-from dispatcher.postgres.operator_queries import ALIVE
-from dispatcher.postgres.outbox import Outbox
-from dispatcher.postgres.pool import LOST
+from dispatcher.postgres.operator_queries import NODE_TTL
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry import health
-from dispatcher.telemetry.logs import get_logger, kind
+from dispatcher.telemetry.logs import error_code, get_logger
 
-FRESH_SECONDS = 1.0
-COUNT_SECONDS = 15.0
+MIN_QUERY_SECONDS = 1.0
+COUNT_INTERVAL_SECONDS = 15.0
 """How often every row is counted; the backlog's indexes are read more often."""
-COUNT_AGAIN_SECONDS = 3600.0
+MAX_COUNT_INTERVAL_SECONDS = 3600.0
 """When it is tried again after it took too long."""
 SHARE = 20
-PATIENCE_SECONDS = 2.0
+READ_TIMEOUT_SECONDS = 2.0
 """How long a request waits for newer numbers."""
-SILENT_SECONDS = 10.0
+STALE_SECONDS = 10.0
 """A database that lets a question wait for longer is not well; counting a large table may take a while."""
-MOST_COUNTED = 5_000_000
+MAX_COUNTED_ROWS = 5_000_000
 """Rows of a table in which they are all counted."""
 
 log = get_logger("numbers")
@@ -47,11 +47,11 @@ GAUGES = {
 }
 
 
-class Numbers:
+class BacklogMetrics:
     """The latest numbers. `outbox` is where they come from, once there is one."""
 
     def __init__(self) -> None:
-        self.outbox: Outbox | None = None
+        self.outbox: OutboxStore | None = None
         self.error: str | None = None
         self.known: dict[str, Any] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -62,9 +62,9 @@ class Numbers:
         now = time.monotonic()
         if self.outbox is not None and now >= self._again and (self._asking is None or self._asking.done()):
             self._asked = now
-            self._asking = asyncio.create_task(self._ask(self.outbox))
+            self._asking = asyncio.create_task(self._query(self.outbox))
         if self._asking is not None and not self._asking.done():
-            await asyncio.wait([self._asking], timeout=max(0.0, self._asked + PATIENCE_SECONDS - now))
+            await asyncio.wait([self._asking], timeout=max(0.0, self._asked + READ_TIMEOUT_SECONDS - now))
         return self.known
 
     @property
@@ -73,63 +73,63 @@ class Numbers:
         return time.monotonic() - self._answered if self.known else None
 
     @property
-    def silent(self) -> bool:
+    def is_stale(self) -> bool:
         """Whether the database lets the last question wait."""
         asking = self._asking is not None and not self._asking.done()
-        return asking and time.monotonic() - self._asked > SILENT_SECONDS
+        return asking and time.monotonic() - self._asked > STALE_SECONDS
 
     @property
-    def fresh(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the database answers, so that the numbers are worth telling."""
-        return bool(self.known) and self.error is None and not self.silent
+        return bool(self.known) and self.error is None and not self.is_stale
 
-    async def _ask(self, outbox: Outbox) -> None:
+    async def _query(self, outbox: OutboxStore) -> None:
         """Ask once. Not more often than is good for the database, and every row even less often, never at first."""
         all_rows = bool(self.known) and self._asked >= self._count_again
-        pause = FRESH_SECONDS
+        pause = MIN_QUERY_SECONDS
         try:
-            found = await outbox.numbers(all_rows=all_rows, living=ALIVE, most_counted=MOST_COUNTED)
+            found = await outbox.backlog_stats(all_rows=all_rows, living=NODE_TTL, most_counted=MAX_COUNTED_ROWS)
         except QueryCanceled:  # counting took too long, which is an answer too; without it comes another next time
-            self._count_again = time.monotonic() + COUNT_AGAIN_SECONDS
-            health.whole("postgres")
-        except LOST as error:
-            self.error = health.one_line(f"{type(error).__name__}: {error}")
-            health.broken("postgres", self.error)
+            self._count_again = time.monotonic() + MAX_COUNT_INTERVAL_SECONDS
+            health.report_ok("postgres")
+        except CONNECTION_ERRORS as error:
+            self.error = health.one_line_reason(f"{type(error).__name__}: {error}")
+            health.report_failure("postgres", self.error)
         except Exception as error:  # a right may be missing; what else this process does goes on
             if self.error is None:
                 log.exception("numbers_failed")
-            self.error = kind(error)
+            self.error = error_code(error)
         else:
-            self._learn(found, all_rows=all_rows)
-            pause = max(FRESH_SECONDS, SHARE * (self._answered - self._asked))
+            self._store(found, all_rows=all_rows)
+            pause = max(MIN_QUERY_SECONDS, SHARE * (self._answered - self._asked))
         self._again = time.monotonic() + pause
 
-    def _learn(self, found: dict[str, Any], *, all_rows: bool) -> None:
+    def _store(self, found: dict[str, Any], *, all_rows: bool) -> None:
         self._answered = time.monotonic()
         if all_rows:
-            self._count_again = self._answered + COUNT_SECONDS
+            self._count_again = self._answered + COUNT_INTERVAL_SECONDS
         else:
             found["rows"] = self.known.get("rows")
         self.known, self.error = found, None
-        health.whole("postgres")
+        health.report_ok("postgres")
 
     def collect(self) -> Iterator[Metric]:
         """Yield the latest numbers as Prometheus's client wants them; none that an outage has made old."""
         about = "1 while the database answers; without it, it has no other numbers."
-        yield GaugeMetricFamily("dispatcher_database_up", about, value=float(self.fresh))
-        if not self.fresh:
+        yield GaugeMetricFamily("dispatcher_database_up", about, value=float(self.is_current))
+        if not self.is_current:
             return
         for key, (name, about) in GAUGES.items():
             if self.known.get(key) is not None:
                 yield GaugeMetricFamily(name, about, value=float(self.known[key]))
         if self.known.get("rows") is not None:
-            yield labelled("dispatcher_outbox_rows", "Rows, by status.", "status", self.known["rows"].items())
+            yield labelled_gauge("dispatcher_outbox_rows", "Rows, by status.", "status", self.known["rows"].items())
         nodes = [node for node in self.known["nodes"] if node["role"] != "worker"]
         modes = [(mode, sum(node["mode"] == mode for node in nodes)) for mode in ("EVENT", "POLLING")]
-        yield labelled("dispatcher_nodes", "Dispatchers that live, by how they find rows.", "mode", modes)
+        yield labelled_gauge("dispatcher_nodes", "Dispatchers that live, by how they find rows.", "mode", modes)
 
 
-def labelled(name: str, about: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:
+def labelled_gauge(name: str, about: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:
     """Return one gauge with a value per label."""
     family = GaugeMetricFamily(name, about, labels=[label])
     for each, value in values:

@@ -23,9 +23,9 @@ from starlette.routing import Route
 
 from dispatcher import __version__
 from dispatcher.telemetry import metrics
-from dispatcher.telemetry.health import Condition
+from dispatcher.telemetry.health import ProcessHealth
 from dispatcher.web import status_document
-from dispatcher.web.backlog_metrics import Numbers
+from dispatcher.web.backlog_metrics import BacklogMetrics
 
 METHODS = ["GET", "OPTIONS"]
 
@@ -36,16 +36,20 @@ class Health:
     """The health port of one process. `registries`: the metrics it shows beside the database's."""
 
     def __init__(
-        self, condition: Condition, numbers: Numbers, enterprises: Sequence[UUID], *registries: CollectorRegistry
+        self,
+        condition: ProcessHealth,
+        numbers: BacklogMetrics,
+        enterprises: Sequence[UUID],
+        *registries: CollectorRegistry,
     ) -> None:
         self._condition = condition
         self._numbers = numbers
         self._enterprises = [str(each) for each in enterprises]
-        self._registries = (metrics.about, *registries)
+        self._registries = (metrics.base_registry, *registries)
         self._database = CollectorRegistry(auto_describe=False)
         self._database.register(numbers)
-        self._metrics = OnceASecond(self._make_metrics)
-        self._status = OnceASecond(self._make_status)
+        self._metrics = Cached(self._make_metrics)
+        self._status = Cached(self._make_status)
 
     @property
     def routes(self) -> list[Route]:
@@ -72,7 +76,7 @@ class Health:
 
     async def startupz(self, _: Request) -> Response:
         """Say whether every part has said how it is."""
-        awaited = sorted(self._condition.awaited)
+        awaited = sorted(self._condition.not_reported_yet)
         if self._condition.started:
             return JSONResponse({"status": "started"})
         return JSONResponse({"status": "starting", "waiting_for": awaited}, 503)
@@ -84,7 +88,12 @@ class Health:
             return JSONResponse({"status": "ready"})
         status = "stopping" if condition.stopping else "not ready" if condition.started else "starting"
         since = {part: outage.since.isoformat() for part, outage in condition.outages.items()}
-        told = {"status": status, "broken": sorted(since), "since": since, "waiting_for": sorted(condition.awaited)}
+        told = {
+            "status": status,
+            "broken": sorted(since),
+            "since": since,
+            "waiting_for": sorted(condition.not_reported_yet),
+        }
         return JSONResponse(told, 503)
 
     async def status(self, _: Request) -> Response:
@@ -93,12 +102,12 @@ class Health:
 
     async def detailed(self, _: Request) -> Response:
         """Show /status, and what the process costs."""
-        return JSONResponse({**await self._status.get(), "process": process()})
+        return JSONResponse({**await self._status.get(), "process": process_usage()})
 
     async def subscriptions(self, _: Request) -> Response:
         """Show how wake-ups reach us, as XNovu showed its subscriptions."""
         numbers = await self._numbers.read()
-        return JSONResponse({**status_document.subscriptions(self._condition, numbers), "timestamp": timestamp()})
+        return JSONResponse({**status_document.subscriptions(self._condition, numbers), "timestamp": machine_time()})
 
     async def metrics(self, _: Request) -> Response:
         """Show every metric as Prometheus reads it."""
@@ -112,7 +121,9 @@ class Health:
     async def _make_status(self) -> dict[str, Any]:
         numbers = await self._numbers.read()
         database = {
-            "status": "unhealthy" if self._numbers.error or self._numbers.silent else self._condition.state("postgres"),
+            "status": "unhealthy"
+            if self._numbers.error or self._numbers.is_stale
+            else self._condition.state("postgres"),
             "error": self._numbers.error,
             "numbers_seconds_old": self._numbers.age,
         }
@@ -126,7 +137,7 @@ class Health:
         """Return XNovu's four keys."""
         condition = self._condition
         status = "unhealthy" if condition.stopping else "healthy" if condition.ready else "degraded"
-        return {"status": status, "uptime": self._uptime, "timestamp": timestamp(), "version": __version__}
+        return {"status": status, "uptime": self._uptime, "timestamp": machine_time(), "version": __version__}
 
     @property
     def _uptime(self) -> float:
@@ -134,7 +145,7 @@ class Health:
 
     def _xnovu(self) -> bytes:
         """Return the metrics that XNovu's dashboards read."""
-        total, active, reconnecting = status_document.ears(self._condition, self._numbers.known)
+        total, active, reconnecting = status_document.listener_counts(self._condition, self._numbers.known)
         worker = {
             "xnovu_worker_uptime_seconds": self._uptime,
             "xnovu_worker_healthy": float(self._condition.ready),
@@ -151,7 +162,7 @@ class Health:
         )
 
 
-class OnceASecond(Generic[Made]):
+class Cached(Generic[Made]):
     """What is made once a second at most, however many ask for it."""
 
     def __init__(self, make: Callable[[], Awaitable[Made]]) -> None:
@@ -179,12 +190,12 @@ class Families:
         return self._families
 
 
-def timestamp() -> str:
+def machine_time() -> str:
     """Return the time of this machine."""
     return datetime.now(UTC).isoformat()
 
 
-def process() -> Mapping[str, Any]:
+def process_usage() -> Mapping[str, Any]:
     """Return what this process costs, in bytes and seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     try:

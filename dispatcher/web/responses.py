@@ -8,24 +8,24 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dispatcher.postgres.operator_queries import BEING_RETRACTED, ENDED, Seen
+from dispatcher.postgres.operator_queries import BEING_RETRACTED, FINAL_STATUSES, PreviewRow
 
 Row = Mapping[str, Any]
 
 
-def handle(notification_id: int) -> str:
+def workflow_name(notification_id: int) -> str:
     """Return the name of a notification's workflow."""
     return f"notification-{notification_id}"
 
 
-def seen(row: Row) -> Seen:
+def preview_of(row: Row) -> PreviewRow:
     """Return the row as a change expects it: what is no longer so is left alone."""
-    return Seen(
+    return PreviewRow(
         id=row["id"],
         status=row["status"],
         retraction_noticed=row["retraction_noticed"],
         retry_waits=row["next_attempt_at"] is not None,
-        closed=closed(row) is not None,
+        closed=blocked_by(row) is not None,
         recipients=row["recipients"],
         accepted=row["accepted"],
         unknown=row["unknown"],
@@ -33,16 +33,16 @@ def seen(row: Row) -> Seen:
     )
 
 
-def closed(row: Row) -> str | None:
+def blocked_by(row: Row) -> str | None:
     """Return why the row waits for somebody to let it go; its time alone is no such reason."""
     if row["publish_status"] != "PUBLISH":
         return f"is not published: its publish_status is {row['publish_status']}"
     return "is deactivated" if row["deactivated"] else None
 
 
-def refusal(row: Row, *, resend: bool) -> str | None:
+def cannot_send(row: Row, *, resend: bool) -> str | None:
     """Return why the row cannot be sent, in words that follow its id."""
-    if (why := closed(row)) is not None:
+    if (why := blocked_by(row)) is not None:
         return why
     match row["status"]:
         case "RETRACTED" if not resend:
@@ -59,17 +59,17 @@ def refusal(row: Row, *, resend: bool) -> str | None:
             return None
 
 
-def to_be_set_back(row: Row, *, resend: bool) -> bool:
+def needs_reset(row: Row, *, resend: bool) -> bool:
     """Return whether only a change of the row sends it: the others are on their way, or were sent."""
-    return row["status"] in (*ENDED, "RETRACTED") if resend else row["status"] in ("FAILED", "PARTIAL")
+    return row["status"] in (*FINAL_STATUSES, "RETRACTED") if resend else row["status"] in ("FAILED", "PARTIAL")
 
 
-def under_way(row: Row) -> bool:
+def in_progress(row: Row) -> bool:
     """Return whether more is to come by itself, and soon."""
-    return row["status"] == "PROCESSING" or (row["status"] == "PENDING" and row["due"] and closed(row) is None)
+    return row["status"] == "PROCESSING" or (row["status"] == "PENDING" and row["due"] and blocked_by(row) is None)
 
 
-def label(row: Row) -> str:
+def xnovu_status(row: Row) -> str:
     """Return the status in XNovu's words: SCHEDULED and PARTIAL need not be ones that the table can hold."""
     if row["status"] == "PENDING" and not row["due"]:
         return "SCHEDULED"
@@ -78,15 +78,15 @@ def label(row: Row) -> str:
 
 def result(row: Row, error: str | None = None) -> dict[str, Any]:
     """Return what became of a notification. `error`: why nothing did."""
-    ended = row["status"] in ENDED
+    ended = row["status"] in FINAL_STATUSES
     return {
         "success": error is None and row["status"] == "SENT",
         "notificationId": row["id"],
-        "workflowId": handle(row["id"]),
+        "workflowId": workflow_name(row["id"]),
         "temporalWorkflowId": row["temporal_workflow_id"],
         "transactionId": row["transaction_id"],
         "novuTransactionId": row["novu_transaction_id"],
-        "status": label(row),
+        "status": xnovu_status(row),
         "error": error or (row["error"] if row["status"] in ("FAILED", "PARTIAL") else None),
         "nextAttemptAt": row["next_attempt_at"],
         "details": {
@@ -105,14 +105,14 @@ def missing(notification_id: int) -> dict[str, Any]:
 def queued(row: Row, error: str | None = None) -> dict[str, Any]:
     """Return that a notification is on its way, or why it is not."""
     if error is not None:
-        return {"success": False, "notificationId": row["id"], "status": label(row), "error": error}
+        return {"success": False, "notificationId": row["id"], "status": xnovu_status(row), "error": error}
     delay = milliseconds(row["now"], row["scheduled_for"])
     told = {
         "success": True,
         "notificationId": row["id"],
-        "workflowId": handle(row["id"]),
+        "workflowId": workflow_name(row["id"]),
         "runId": None,
-        "status": label(row),
+        "status": xnovu_status(row),
         "message": message(row),
     }
     if delay is not None and delay > 0:
@@ -124,7 +124,7 @@ def queued(row: Row, error: str | None = None) -> dict[str, Any]:
 
 def message(row: Row) -> str:
     """Return where a notification stands that nothing keeps from being sent."""
-    match label(row):
+    match xnovu_status(row):
         case "SCHEDULED":
             return f"Notification scheduled for {row['scheduled_for']}"
         case "PENDING":
@@ -137,11 +137,11 @@ def message(row: Row) -> str:
 
 def retracted(row: Row) -> dict[str, Any]:
     """Return that a notification is taken back, as far as it can be."""
-    told = {"success": True, "notificationId": row["id"], "workflowId": handle(row["id"])}
+    told = {"success": True, "notificationId": row["id"], "workflowId": workflow_name(row["id"])}
     return {**told, "status": "RETRACTED", "message": "Notification retracted"}
 
 
-def many(results: Sequence[Mapping[str, Any]], *, waited: bool) -> dict[str, Any]:
+def batch_result(results: Sequence[Mapping[str, Any]], *, waited: bool) -> dict[str, Any]:
     """Return the results of several notifications."""
     good = sum(each["success"] for each in results)
     told = {"totalCount": len(results), "successCount": good, "results": results}
@@ -151,14 +151,14 @@ def many(results: Sequence[Mapping[str, Any]], *, waited: bool) -> dict[str, Any
     return {"success": good == len(results), "async": True, "workflowId": None, "runId": None, "message": words, **told}
 
 
-def state(row: Row) -> dict[str, Any]:
+def workflow_state(row: Row) -> dict[str, Any]:
     """Return the workflow of a notification as Temporal's states name it. Nobody asks Temporal: the row knows."""
-    scheduled = label(row) == "SCHEDULED" and closed(row) is None
-    running = under_way(row) or scheduled
+    scheduled = xnovu_status(row) == "SCHEDULED" and blocked_by(row) is None
+    running = in_progress(row) or scheduled
     ended = "CANCELLED" if row["status"] == "RETRACTED" else "COMPLETED"
     status = "RUNNING" if running else "NOT_STARTED" if row["status"] == "PENDING" else ended
     return {
-        "workflowId": handle(row["id"]),
+        "workflowId": workflow_name(row["id"]),
         "temporalWorkflowId": row["temporal_workflow_id"],
         "status": status,
         "historyLength": None,

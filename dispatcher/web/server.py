@@ -20,32 +20,32 @@ from uvicorn.server import ServerState
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.telemetry.logs import get_logger
 
-MOST_CONNECTIONS = 64
+MAX_CONNECTIONS = 64
 BACKLOG = 32
 """Whom the queue takes is let in within some 1.3 s: a longer one would be full of those who have given up."""
-MOST_HEADER_BYTES = 8192
-HEAD_SECONDS = 5.0
+MAX_HEADER_BYTES = 8192
+HEADER_TIMEOUT_SECONDS = 5.0
 """For a request's head to arrive, from connecting or from the last answer on."""
-SERVE_SECONDS = 30.0
+RESPONSE_TIMEOUT_SECONDS = 30.0
 """For everything from there to the answer."""
-LAST_SECONDS = 2.0
+SHUTDOWN_SECONDS = 2.0
 """For what is being answered when the port closes."""
-REQUESTS_A_SECOND = 25
+CONNECTIONS_PER_SECOND = 25
 """Together, and as many connections: what comes faster waits. A thirtieth of one core at most, so that no row waits."""
 BURST = 50
 
 log = get_logger("http")
 
 
-class Turns:
+class RateLimiter:
     """Lets so many a second through, after a burst; the others wait for their turn, in their order."""
 
-    def __init__(self, a_second: float = REQUESTS_A_SECOND, burst: int = BURST) -> None:
+    def __init__(self, a_second: float = CONNECTIONS_PER_SECOND, burst: int = BURST) -> None:
         self._interval = 1 / a_second
         self._credit = burst * self._interval
         self._next = 0.0
 
-    async def wait(self) -> None:
+    async def acquire(self) -> None:
         """Return when it is the caller's turn."""
         now = asyncio.get_running_loop().time()
         self._next = max(self._next + self._interval, now - self._credit)
@@ -53,14 +53,14 @@ class Turns:
             await asyncio.sleep(self._next - now)
 
 
-class Visitor(H11Protocol):
+class BoundedConnection(H11Protocol):
     """One connection: uvicorn's, with a deadline for each step."""
 
     _deadline: asyncio.TimerHandle | None = None
     since = 0.0
 
     @property
-    def waiting(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether nothing of its is being served: it may be sent away."""
         return not self.cycle or self.cycle.response_complete
 
@@ -68,10 +68,12 @@ class Visitor(H11Protocol):
         """Come in; where all places are taken, whoever has waited longest without a request has to go."""
         super().connection_made(transport)
         self.since = self.loop.time()
-        self._hurry(HEAD_SECONDS)
-        if len(self.connections) > MOST_CONNECTIONS:
+        self._set_deadline(HEADER_TIMEOUT_SECONDS)
+        if len(self.connections) > MAX_CONNECTIONS:
             idle = [
-                each for each in self.connections if isinstance(each, Visitor) and each.waiting and each is not self
+                each
+                for each in self.connections
+                if isinstance(each, BoundedConnection) and each.is_idle and each is not self
             ]
             min(idle, key=lambda each: each.since, default=self).transport.abort()
 
@@ -86,22 +88,22 @@ class Visitor(H11Protocol):
         served = self.cycle
         super().handle_events()
         if self.cycle is not served:
-            self._hurry(SERVE_SECONDS)
+            self._set_deadline(RESPONSE_TIMEOUT_SECONDS)
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         self.since = self.loop.time()
-        self._hurry(HEAD_SECONDS)
+        self._set_deadline(HEADER_TIMEOUT_SECONDS)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP. In the middle of an answer nothing can be said any more."""
-        if self.waiting:
+        if self.is_idle:
             super().send_400_response(msg)
         else:
             self.transport.abort()
 
-    def _hurry(self, seconds: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self.transport.abort)
@@ -145,31 +147,31 @@ async def serving(listening: socket.socket, app: ASGIApp) -> AsyncGenerator[None
     # What is not HTTP is no news, and there can be much of it.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     state = ServerState()
-    task = asyncio.create_task(accept(listening, app, state))
+    task = asyncio.create_task(accept_connections(listening, app, state))
     try:
         yield
     finally:
         task.cancel()
         await asyncio.wait([task])
         listening.close()
-        await finished(state)
+        await drain_connections(state)
 
 
-async def finished(state: ServerState) -> None:
+async def drain_connections(state: ServerState) -> None:
     """Send away whoever asks nothing, and wait for the others' answers."""
     for each in tuple(state.connections):
         each.shutdown()
     if state.tasks:
-        await asyncio.wait(tuple(state.tasks), timeout=LAST_SECONDS)
+        await asyncio.wait(tuple(state.tasks), timeout=SHUTDOWN_SECONDS)
 
 
-async def accept(listening: socket.socket, app: ASGIApp, state: ServerState) -> None:
+async def accept_connections(listening: socket.socket, app: ASGIApp, state: ServerState) -> None:
     """Let connections in, one by one, and not faster than is good for the others in this process."""
     loop = asyncio.get_running_loop()
-    turns = Turns()
+    turns = RateLimiter()
     config: Any = uvicorn.Config(
         app,
-        http=Visitor,
+        http=BoundedConnection,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -177,15 +179,15 @@ async def accept(listening: socket.socket, app: ASGIApp, state: ServerState) -> 
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=int(HEAD_SECONDS) - 1,
-        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        timeout_keep_alive=int(HEADER_TIMEOUT_SECONDS) - 1,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     config.load()
     while True:
         try:
             connection, _ = await loop.sock_accept(listening)
-            await loop.connect_accepted_socket(lambda: Visitor(config, state, {}), connection)
+            await loop.connect_accepted_socket(lambda: BoundedConnection(config, state, {}), connection)
         except OSError as error:  # no descriptor left, or gone before we looked
             log.debug("not_accepted", error=str(error))
             await asyncio.sleep(0.05)
-        await turns.wait()
+        await turns.acquire()

@@ -15,12 +15,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dispatcher.config.settings import Settings
-from dispatcher.postgres.outbox import Outbox
-from dispatcher.postgres.pool import LOST, Pool
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool
 from dispatcher.telemetry import health as condition
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.web.api import Api
-from dispatcher.web.backlog_metrics import Numbers
+from dispatcher.web.backlog_metrics import BacklogMetrics
 from dispatcher.web.guard import Guard
 from dispatcher.web.health import Health
 from dispatcher.web.server import bind, on_loopback, serving
@@ -29,29 +29,29 @@ log = get_logger("http")
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class ServedPort:
     """What is served. `private`: whether only this machine can reach it."""
 
     settings: Settings
-    numbers: Numbers
+    numbers: BacklogMetrics
     api: Api | None
     private: bool
 
-    def know(self, pool: Pool, outbox: Outbox) -> None:
+    def attach_database(self, pool: Pool, outbox: OutboxStore) -> None:
         """Take the database, once it is there."""
         self.numbers.outbox = outbox
         if self.api is not None:
-            self.api.know(pool, self.settings.outbox)
+            self.api.attach_database(pool, self.settings.outbox)
 
 
 @asynccontextmanager
-async def port(settings: Settings, *registries: CollectorRegistry) -> AsyncGenerator[Port]:
+async def serve_port(settings: Settings, *registries: CollectorRegistry) -> AsyncGenerator[ServedPort]:
     """Serve for the block; `registries`: the metrics that are shown beside the database's."""
-    numbers = Numbers()
-    api = Api(condition.here, settings.enterprise_ids) if settings.http_api else None
+    numbers = BacklogMetrics()
+    api = Api(condition.process_health, settings.enterprise_ids) if settings.http_api else None
     listening = bind(settings.http_host, settings.http_port)
-    here = Port(settings, numbers, api, on_loopback(listening))
-    health = Health(condition.here, numbers, settings.enterprise_ids, *registries)
+    here = ServedPort(settings, numbers, api, on_loopback(listening))
+    health = Health(condition.process_health, numbers, settings.enterprise_ids, *registries)
     routes = health.routes if api is None else [*health.routes, *api.routes]
     async with serving(listening, guarded(routes, settings.http_token, private=here.private)):
         yield here
@@ -59,11 +59,16 @@ async def port(settings: Settings, *registries: CollectorRegistry) -> AsyncGener
 
 def guarded(routes: Sequence[Route], token: SecretStr | None, *, private: bool) -> ASGIApp:
     """Return the routes behind their guard, with JSON for everything that goes wrong."""
-    told = {HTTPException: refused, InsufficientPrivilege: not_granted, **dict.fromkeys(LOST, away), Exception: bug}
+    told = {
+        HTTPException: http_error,
+        InsufficientPrivilege: not_granted,
+        **dict.fromkeys(CONNECTION_ERRORS, database_unavailable),
+        Exception: internal_error,
+    }
     return Guard(Starlette(routes=routes, exception_handlers=told), token, private=private)
 
 
-async def refused(_: Request, error: Exception) -> Response:
+async def http_error(_: Request, error: Exception) -> Response:
     """Say what is wrong with a request."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = getattr(error, "headers", None)
@@ -77,12 +82,12 @@ async def not_granted(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"this process may not do that in the database: {remedy}"}, 503)
 
 
-async def away(_: Request, error: Exception) -> Response:
+async def database_unavailable(_: Request, error: Exception) -> Response:
     """Say that the database is away. What was asked for may have been done."""
     log.warning("api_without_database", error=str(error))
     return JSONResponse({"error": "the database does not answer: look what was done, and ask again"}, 503)
 
 
-async def bug(_: Request, __: Exception) -> Response:
+async def internal_error(_: Request, __: Exception) -> Response:
     """Say that it is our fault; the log has the rest."""
     return JSONResponse({"error": "internal error"}, 500)

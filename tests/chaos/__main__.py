@@ -1,4 +1,7 @@
-"""`python -m chaos`: exit 0 when every promise was kept, 1 when one was not, with what is needed to look into it."""
+"""`python -m tests.chaos`: exit 0 when every promise was kept, 1 when one was not.
+
+Then it says what is needed to look into it.
+"""
 
 import argparse
 import asyncio
@@ -10,12 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from chaos.run import Plan, execute, say, summary
+from tests.chaos.run import Plan, execute, say, summary
 
 
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
-    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", default="", help="repeat a run's rows, faults and times")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--faults", type=int, default=110)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from chaos.world import Slot, World
+from tests.chaos.environment import Slot, World
 
 Injection = Callable[[World, Random], Awaitable[str]]
 KINDS: dict[str, Injection] = {}

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from chaos.world import World
+from tests.chaos.environment import World
 
 TENANTS = 5
 GOOD, POISON, LATER, DRAFT, RETRACTED = "good", "poison", "later", "draft", "retracted"

@@ -9,12 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from chaos import load, on_novu, on_processes, on_roads, on_servers
-from chaos.injections import KINDS, MissedError, deck
-from chaos.judge import Verdict, judge, kinds
-from chaos.world import World, eventually, opened
+from tests.chaos import load, network_faults, novu_faults, process_faults, server_faults
+from tests.chaos.environment import World, opened
+from tests.chaos.injections import KINDS, MissedError, deck
+from tests.chaos.verdict import Verdict, judge, kinds
+from tests.support.waits import last_value
 
-MODULES = (on_novu, on_processes, on_roads, on_servers)  # importing them fills KINDS
+MODULES = (novu_faults, process_faults, network_faults, server_faults)  # importing them fills KINDS
 LOAD_SHARE = 0.95
 """Then only a trickle is left, so that the last faults still meet something."""
 
@@ -74,10 +75,10 @@ async def ready(world: World) -> None:
     """Wait until every dispatcher hears; the run's clock begins then."""
 
     async def hear() -> bool:
-        return await world.house.listening() == len(world.slots)
+        return await world.stack.listening() == len(world.slots)
 
-    if not await eventually(hear, 60):
-        raise RuntimeError(f"the dispatchers did not start: {world.house.last_words()}")
+    if not await last_value(hear, 60, every=0.05):
+        raise RuntimeError(f"the dispatchers did not start: {world.stack.last_words()}")
     world.began = time.monotonic()
 
 

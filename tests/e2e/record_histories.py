@@ -1,4 +1,4 @@
-"""Records workflow histories for `tests/e2e/test_replay.py`: `python tests/e2e/record_histories.py`."""
+"""Records workflow histories for `tests/e2e/test_replay.py`: `python -m tests.e2e.record_histories`."""
 
 import asyncio
 import json
@@ -7,33 +7,33 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from crash_rounds import open_folder, servers
-from house import House, open_house
-from rooms import TEMPLATE, cloned
 from temporalio.client import Client
 
-from dispatcher.devstack.fake_novu.process import running
+from dispatcher.devstack.fake_novu.process import run_fake_novu
+from tests.faults.crash_rounds import open_folder, servers
+from tests.support.databases import STACK_TEMPLATE, cloned
+from tests.support.stack import Stack, open_stack
 
 HISTORIES = Path(__file__).with_name("histories")
 
 
-async def record(house: House) -> dict[str, str]:
+async def record(stack: Stack) -> dict[str, str]:
     """Return the workflow ids of a solo run, a batch, one that was tried again and one that was given up."""
     workflows: dict[str, str] = {}
-    await house.running()
-    await house.final(solo := await house.notify())
+    await stack.running()
+    await stack.final(solo := await stack.notify())
     person = uuid4()
-    await house.novu.add_fault("status", status=503, recipient=str(person), times=1)
-    await house.final(retried := await house.notify(recipients=[person]))
+    await stack.novu.add_fault("status", status=503, recipient=str(person), times=1)
+    await stack.final(retried := await stack.notify(recipients=[person]))
     stranger = uuid4()
-    await house.novu.add_fault("status", status=503, recipient=str(stranger))
-    await house.final(given_up := await house.notify(recipients=[stranger]), within=60)
+    await stack.novu.add_fault("status", status=503, recipient=str(stranger))
+    await stack.final(given_up := await stack.notify(recipients=[stranger]), within=60)
     for name, row in {"solo": solo, "retried": retried, "given-up": given_up}.items():
         statement = "select workflow_id from dispatcher.delivery where notification_id = %s"
-        workflows[name] = await house.value(statement, row)
-    await house.burst(20)
-    await house.all_sent(22)
-    workflows["batch"] = await house.value("select max(workflow_id) from dispatcher.delivery where batch is not null")
+        workflows[name] = await stack.value(statement, row)
+    await stack.burst(20)
+    await stack.all_sent(22)
+    workflows["batch"] = await stack.value("select max(workflow_id) from dispatcher.delivery where batch is not null")
     return workflows
 
 
@@ -42,11 +42,11 @@ async def main() -> None:
     with open_folder() as folder:
         async with (
             servers(folder) as (database, server),
-            running() as novu,
-            cloned(database, TEMPLATE) as url,
-            open_house(url, server.address, novu, folder) as house,
+            run_fake_novu() as novu,
+            cloned(database, STACK_TEMPLATE) as url,
+            open_stack(url, server.address, novu, folder) as stack,
         ):
-            workflows = await record(house)
+            workflows = await record(stack)
             client = await Client.connect(server.address)
             for kind, workflow_id in workflows.items():
                 handle = client.get_workflow_handle(workflow_id)

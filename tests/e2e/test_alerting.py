@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import kent_server
 import pytest
-from house import RUN_ROLE, House, Process, eventually
-from kent_server import Kent, counted
 
 from dispatcher import __version__
 from dispatcher.devstack import temporal
 from dispatcher.devstack.processes import free_port
+from tests.support import kent_server
+from tests.support.kent_server import Kent, counted
+from tests.support.stack import RUN_ROLE, Process, Stack
+from tests.support.waits import eventually
 
 SOON = {"DISPATCHER_SWEEP_INTERVAL": "500ms"}
 PAYLOAD, PASSWORD = "marker-of-the-payload", "marker-of-the-password"
@@ -59,18 +60,18 @@ async def tried_again(process: Process) -> None:
         await eventually(so, "another try")
 
 
-async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(house: House, kent: Kent, tmp_path: Path):
-    with temporal.running(tmp_path / "temporal") as server:
-        process = await house.running(TEMPORAL_ADDRESS=server.address, SENTRY_DSN=kent.dsn, **SOON)
-        await house.final(await house.notify())
+async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(stack: Stack, kent: Kent, tmp_path: Path):
+    with temporal.run_temporal(tmp_path / "temporal") as server:
+        process = await stack.running(TEMPORAL_ADDRESS=server.address, SENTRY_DSN=kent.dsn, **SOON)
+        await stack.final(await stack.notify())
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            rows = [await house.notify() for _ in range(3)]
+            rows = [await stack.notify() for _ in range(3)]
             await told(kent, "outage_began")
             await tried_again(process)
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        assert await house.final(*rows) == ["SENT"] * 3
+        assert await stack.final(*rows) == ["SENT"] * 3
         await told(kent, "outage_over")
         assert await process.stop() == 0
     assert kent.kinds == ["outage_began", "outage_over"]
@@ -81,39 +82,39 @@ async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(house: Hou
     assert f"-{process.popen.pid}-" in began["tags"]["node"]
 
 
-async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(house: House, kent: Kent):
-    process = await house.running(NOVU_SECRET_KEY="marker-of-a-key", SENTRY_DSN=kent.dsn, **SOON)
-    await house.burst(30)
+async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(stack: Stack, kent: Kent):
+    process = await stack.running(NOVU_SECRET_KEY="marker-of-a-key", SENTRY_DSN=kent.dsn, **SOON)
+    await stack.burst(30)
     await told(kent, "outage_began")
     await logged(process, "novu_gate_shut")
     await process.stop()
     [alert] = kent.items("event")
     assert (alert["tags"]["part"], alert["message"]) == ("novu", "novu is broken: HTTP 401")
     assert "marker-of-a-key" not in kent.received
-    await house.running()
+    await stack.running()
 
 
-async def test_dead_letters_are_told_once_each(house: House, kent: Kent):
-    process = await house.running(SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="error", **SOON)
-    alone = await house.notify(recipients=[])
-    assert await house.final(alone) == ["FAILED"]
+async def test_dead_letters_are_told_once_each(stack: Stack, kent: Kent):
+    process = await stack.running(SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="error", **SOON)
+    alone = await stack.notify(recipients=[])
+    assert await stack.final(alone) == ["FAILED"]
     await told(kent, "dead_letter")
     [alert] = kent.told("dead_letter")
     assert alert["contexts"]["dispatcher"]["notification_id"] == alone
     assert alert["message"] == "dead letter: recipients are empty"
     people = [uuid4() for _ in range(150)]
-    await house.novu.add_fault("status", status=400, message=f"title must not be {PAYLOAD}")
-    await house.rows(
+    await stack.novu.add_fault("status", status=400, message=f"title must not be {PAYLOAD}")
+    await stack.rows(
         "insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)"
         " select 'dead ' || gen_random_uuid(), 'PUBLISH', %s, '{}', array[person] from unnest(%s::uuid[]) person",
-        await house.workflow(),
+        await stack.workflow(),
         people,
     )
 
     async def all_dead() -> bool:
-        return (await house.counts()).get("FAILED") == 1 + len(people)
+        return (await stack.counts()).get("FAILED") == 1 + len(people)
 
-    await eventually(all_dead, f"dead letters; {house.last_words()}")
+    await eventually(all_dead, f"dead letters; {stack.last_words()}")
     assert await process.stop() == 0
     alike = [event for event in kent.told("dead_letter") if event["tags"]["cause"] == "http_400"]
     assert len(alike) <= 10
@@ -121,59 +122,59 @@ async def test_dead_letters_are_told_once_each(house: House, kent: Kent):
     assert kent.kinds == ["dead_letter"] * (1 + len(alike))
 
 
-async def test_s09_markers_show_nowhere_in_what_sentry_received(house: House, kent: Kent):
-    url = house.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
-    process = await house.running(DATABASE_URL=url, SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="debug", **SOON)
+async def test_s09_markers_show_nowhere_in_what_sentry_received(stack: Stack, kent: Kent):
+    url = stack.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
+    process = await stack.running(DATABASE_URL=url, SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="debug", **SOON)
     person = str(uuid4())
-    await house.novu.add_fault("status", status=400, message=f"title must not be {PAYLOAD}", recipient=person, times=1)
+    await stack.novu.add_fault("status", status=400, message=f"title must not be {PAYLOAD}", recipient=person, times=1)
     values = {"payload": f'{{"title": "{PAYLOAD}"}}', "recipients": [person]}
-    assert await house.final(await house.notify(**values)) == ["FAILED"]
-    await house.rows(REFUSED_BY_POSTGRES)  # PostgreSQL repeats the row in its DETAIL
-    row = await house.notify(**values | {"payload": f'["{PAYLOAD}"]'})
+    assert await stack.final(await stack.notify(**values)) == ["FAILED"]
+    await stack.rows(REFUSED_BY_POSTGRES)  # PostgreSQL repeats the row in its DETAIL
+    row = await stack.notify(**values | {"payload": f'["{PAYLOAD}"]'})
     await told(kent, "activity_failed")
-    await house.rows("alter table notify.ent_notification drop constraint boom")
-    assert await house.final(row) == ["FAILED"]
-    await house.novu.add_fault("status", status=403, message=f"no {PAYLOAD} for {house.novu.api_key}", times=1)
-    row = await house.notify(**values)
+    await stack.rows("alter table notify.ent_notification drop constraint boom")
+    assert await stack.final(row) == ["FAILED"]
+    await stack.novu.add_fault("status", status=403, message=f"no {PAYLOAD} for {stack.novu.api_key}", times=1)
+    row = await stack.notify(**values)
     await told(kent, "outage_began")
-    assert await house.final(row) == ["SENT"]
+    assert await stack.final(row) == ["SENT"]
     assert await process.stop() == 0
     assert set(kent.kinds) >= {"dead_letter", "activity_failed", "outage_began"}
     [bug, *_] = kent.told("activity_failed")
     assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "Outbox._execute_once"]
-    markers = [PAYLOAD, PASSWORD, house.novu.api_key, person]
+    markers = [PAYLOAD, PASSWORD, stack.novu.api_key, person]
     assert [marker for marker in markers if marker in kent.received] == []
-    assert PAYLOAD in str(await house.rows("select error_details from notify.ent_notification")), "Novu did repeat it"
+    assert PAYLOAD in str(await stack.rows("select error_details from notify.ent_notification")), "Novu did repeat it"
 
 
-async def test_of_all_processes_one_checks_in_and_another_after_it(house: House, kent: Kent):
-    await house.rows(
+async def test_of_all_processes_one_checks_in_and_another_after_it(stack: Stack, kent: Kent):
+    await stack.rows(
         "insert into dispatcher.node (id, role, host, version, mode, seen_at)"
         " values ('', 'all', 'elsewhere', '1', 'EVENT', clock_timestamp() + interval '1 hour')"
     )
-    two = [await house.running(SENTRY_DSN=kent.dsn, SENTRY_ENVIRONMENT="test", **SOON) for _ in range(2)]
-    await swept(house, times=3)
+    two = [await stack.running(SENTRY_DSN=kent.dsn, SENTRY_ENVIRONMENT="test", **SOON) for _ in range(2)]
+    await swept(stack, times=3)
     assert kent.items("check_in") == [], "the one elsewhere is the first"
-    await house.rows("delete from dispatcher.node where id = ''")
+    await stack.rows("delete from dispatcher.node where id = ''")
     await checked_in(kent, 1)
-    await swept(house, times=3)
+    await swept(stack, times=3)
     [check_in] = kent.items("check_in")
     assert (check_in["monitor_slug"], check_in["status"]) == ("dispatcher-sweep", "ok")
     assert (check_in["environment"], check_in["release"]) == ("test", f"dispatcher@{__version__}")
-    first = await house.value("select min(id) from dispatcher.node")
+    first = await stack.value("select min(id) from dispatcher.node")
     [speaker] = [process for process in two if f"-{process.popen.pid}-" in first]
     assert await speaker.stop() == 0
     await checked_in(kent, 2)
 
 
-async def swept(house: House, times: int) -> None:
+async def swept(stack: Stack, times: int) -> None:
     """Wait until every process has swept so often."""
     for _ in range(times):
-        before = await house.value("select max(last_sweep_at) from dispatcher.node")
+        before = await stack.value("select max(last_sweep_at) from dispatcher.node")
 
         async def all_again() -> bool:
             late = "select count(*) from dispatcher.node where id <> '' and last_sweep_at <= %s"
-            return not await house.value(late, before)  # noqa: B023  (waited for at once)
+            return not await stack.value(late, before)  # noqa: B023  (waited for at once)
 
         await eventually(all_again, "another sweep")
 
@@ -187,18 +188,18 @@ async def checked_in(kent: Kent, times: int) -> None:
     await eventually(there, f"{times} check-ins")
 
 
-async def test_what_keeps_a_process_from_starting_is_told(house: House, kent: Kent):
-    process = house.start(TEMPORAL_ADDRESS="127.0.0.1:1", SENTRY_DSN=kent.dsn)
+async def test_what_keeps_a_process_from_starting_is_told(stack: Stack, kent: Kent):
+    process = stack.start(TEMPORAL_ADDRESS="127.0.0.1:1", SENTRY_DSN=kent.dsn)
     assert process.popen.wait(60) == 3
     [alert] = kent.items("event")
     assert alert["level"] == "fatal"
     assert alert["exception"]["values"][-1]["value"].startswith("TEMPORAL_ADDRESS: no Temporal server lets us in")
 
 
-async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(house: House):
+async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(stack: Stack):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"http://public@127.0.0.1:{silent.getsockname()[1]}/1"
-        await unaffected(house, dsn)
+        await unaffected(stack, dsn)
         silent.settimeout(5)
         connection, _ = silent.accept()
         with connection:
@@ -206,19 +207,19 @@ async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(house: 
 
 
 @pytest.mark.parametrize("dsn", ["http://public@127.0.0.1:{port}/1", "nonsense"])
-async def test_f160_a_sentry_that_is_gone_or_none_costs_nothing(house: House, dsn: str):
-    process = await unaffected(house, dsn.format(port=free_port()))
+async def test_f160_a_sentry_that_is_gone_or_none_costs_nothing(stack: Stack, dsn: str):
+    process = await unaffected(stack, dsn.format(port=free_port()))
     assert ("sentry_dsn_not_understood" in process.words()) == (dsn == "nonsense")
     assert "urllib3" not in process.words()
 
 
-async def unaffected(house: House, dsn: str) -> Process:
+async def unaffected(stack: Stack, dsn: str) -> Process:
     """Have a process with much to tell deliver and stop as if nobody had to be told."""
-    process = await house.running(SENTRY_DSN=dsn, **SOON)
-    dead = [await house.notify(recipients=[]) for _ in range(5)]
+    process = await stack.running(SENTRY_DSN=dsn, **SOON)
+    dead = [await stack.notify(recipients=[]) for _ in range(5)]
     began = time.monotonic()
-    sent = [await house.notify() for _ in range(10)]
-    assert sorted(await house.final(*sent, *dead)) == ["FAILED"] * 5 + ["SENT"] * 10
+    sent = [await stack.notify() for _ in range(10)]
+    assert sorted(await stack.final(*sent, *dead)) == ["FAILED"] * 5 + ["SENT"] * 10
     assert time.monotonic() - began < 15
     began = time.monotonic()
     assert await process.stop() == 0

@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,13 @@ import anyio
 import httpx
 import psycopg
 import pytest
-from house import WEB, House, Process, eventually
 from psycopg import conninfo
 
-from dispatcher.config.settings import EVERYWHERE
+from dispatcher.config.settings import ALL_INTERFACES
 from dispatcher.devstack.processes import free_port
+from tests.support.commands import run_dispatcher
+from tests.support.stack import WEB, Process, Stack
+from tests.support.waits import eventually
 
 XNOVU = {"status", "uptime", "components", "enterprise_status", "temporal_status"}
 OURS = {"broken", "listener", "sweep", "database", "backlog", "nodes", "novu"}
@@ -52,25 +52,25 @@ async def subscribed(http: httpx.AsyncClient, so: dict[str, int]) -> bool:
     return (await http.get("/status")).json()["components"]["subscriptions"] == so
 
 
-async def heard(house: House, http: httpx.AsyncClient) -> int:
+async def heard(stack: Stack, http: httpx.AsyncClient) -> int:
     """Send notifications until one was rung for and not found by a poll; return how many."""
     for sent in range(1, 30):
-        await house.final(await house.notify())
+        await stack.final(await stack.notify())
         seen = metrics_of((await http.get("/metrics")).text)
         if seen.get('dispatcher_claimed_rows_total{source="notify"}'):
             return sent
         await anyio.sleep(0.2)
-    raise AssertionError((await http.get("/metrics")).text + house.last_words())
+    raise AssertionError((await http.get("/metrics")).text + stack.last_words())
 
 
-async def test_a_whole_process_says_so_everywhere(house: House):
-    process = await house.running(**SOON)
+async def test_a_whole_process_says_so_everywhere(stack: Stack):
+    process = await stack.running(**SOON)
     async with await process.http() as http:
         await answers(http, "/readyz", 200, status="ready")
         for path, status in (("/livez", "ok"), ("/startupz", "started"), ("/health", "healthy")):
             assert (await http.get(path)).json()["status"] == status
         assert set((await http.get("/health")).json()) == {"status", "uptime", "timestamp", "version"}
-        sent = await heard(house, http)
+        sent = await heard(stack, http)
         # A dispatcher writes at its next sweep that it hears.
         heard_one = {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
         await eventually(lambda: subscribed(http, heard_one), f"{heard_one} in /status")
@@ -97,11 +97,11 @@ async def test_a_whole_process_says_so_everywhere(house: House):
         assert (
             seen["dispatcher_listener_verified"] == seen["xnovu_worker_healthy"] == seen["dispatcher_database_up"] == 1
         )
-        assert str(house.novu.api_key) not in answer.text + str(status)
+        assert str(stack.novu.api_key) not in answer.text + str(status)
 
 
-async def test_what_is_not_there_is_refused_in_xnovus_shape(house: House):
-    process = await house.running(**SOON)
+async def test_what_is_not_there_is_refused_in_xnovus_shape(stack: Stack):
+    process = await stack.running(**SOON)
     async with await process.http() as http:
         nowhere, posted = await http.get("/nowhere"), await http.post("/status")
         assert (nowhere.status_code, posted.status_code) == (404, 405)
@@ -114,11 +114,11 @@ async def test_what_is_not_there_is_refused_in_xnovus_shape(house: House):
             assert "server" not in answer.headers
 
 
-async def test_f165_a_temporal_that_stops_is_named_and_does_not_make_liveness_red(house: House, tmp_path: Any):
+async def test_f165_a_temporal_that_stops_is_named_and_does_not_make_liveness_red(stack: Stack, tmp_path: Any):
     from dispatcher.devstack import temporal
 
-    with temporal.running(tmp_path / "temporal") as server:
-        process = await house.running(TEMPORAL_ADDRESS=server.address)
+    with temporal.run_temporal(tmp_path / "temporal") as server:
+        process = await stack.running(TEMPORAL_ADDRESS=server.address)
         async with await process.http() as http:
             await answers(http, "/readyz", 200)
             os.kill(server.pid, signal.SIGSTOP)
@@ -138,29 +138,29 @@ async def test_f165_a_temporal_that_stops_is_named_and_does_not_make_liveness_re
         assert await process.stop() == 0
 
 
-async def test_f165_a_novu_that_is_gone_is_named_before_a_row_meets_it(house: House):
-    process = await house.running()
+async def test_f165_a_novu_that_is_gone_is_named_before_a_row_meets_it(stack: Stack):
+    process = await stack.running()
     async with await process.http() as http:
         await answers(http, "/readyz", 200)
-        await house.stop_novu()
+        await stack.stop_novu()
         await answers(http, "/readyz", 503, broken=["novu"])
         assert (await http.get("/livez")).status_code == 200
-        await house.start_novu()
+        await stack.start_novu()
         await answers(http, "/readyz", 200)
 
 
-async def test_f165_a_wrong_novu_key_is_named(house: House):
-    process = await house.running(NOVU_SECRET_KEY="wrong")
+async def test_f165_a_wrong_novu_key_is_named(stack: Stack):
+    process = await stack.running(NOVU_SECRET_KEY="wrong")
     async with await process.http() as http:
-        await house.notify()
+        await stack.notify()
         await answers(http, "/readyz", 503, broken=["novu"])
         assert "401" in (await http.get("/status")).json()["broken"]["novu"]["reason"]
     await process.stop()
-    await house.running()
+    await stack.running()
 
 
-async def test_f165_a_postgres_that_lets_nobody_in_is_named(house: House, url: str):
-    process = await house.running(**SOON)
+async def test_f165_a_postgres_that_lets_nobody_in_is_named(stack: Stack, url: str):
+    process = await stack.running(**SOON)
     name = conninfo.conninfo_to_dict(url)["dbname"]
     async with await process.http() as http, await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
         await answers(http, "/readyz", 200)
@@ -187,32 +187,32 @@ TAKEN = [
 
 
 @pytest.mark.parametrize(("taken", "named"), TAKEN)
-async def test_f165_what_an_owner_takes_away_is_named(house: House, taken: str, named: str):
-    process = await house.running(**SOON)
+async def test_f165_what_an_owner_takes_away_is_named(stack: Stack, taken: str, named: str):
+    process = await stack.running(**SOON)
     async with await process.http() as http:
         await answers(http, "/readyz", 200)
-        saved = await house.value("select pg_get_triggerdef(oid) from pg_trigger where tgname = 'dispatcher_update'")
-        await house.rows(taken)
+        saved = await stack.value("select pg_get_triggerdef(oid) from pg_trigger where tgname = 'dispatcher_update'")
+        await stack.rows(taken)
         try:
             await answers(http, "/readyz", 503, broken=["outbox"])
             assert named in (await http.get("/status")).json()["broken"]["outbox"]["reason"]
             assert metrics_of((await http.get("/metrics")).text)['dispatcher_part_broken{part="outbox"}'] == 1
             assert (await http.get("/livez")).status_code == 200
         finally:
-            await house.rows("grant update on dispatcher.recipient to dispatcher_run")
-            await house.rows("drop trigger if exists dispatcher_update on notify.ent_notification")
-            await house.rows(saved)
-            await house.rows("alter table notify.ent_notification enable trigger dispatcher_insert")
+            await stack.rows("grant update on dispatcher.recipient to dispatcher_run")
+            await stack.rows("drop trigger if exists dispatcher_update on notify.ent_notification")
+            await stack.rows(saved)
+            await stack.rows("alter table notify.ent_notification enable trigger dispatcher_insert")
         await answers(http, "/readyz", 200)
     assert process.words().count('"outage_began"') == 1
 
 
 @pytest.mark.parametrize("program", ["run", "web"])
-async def test_metrics_and_status_cost_one_query_a_second(house: House, stack_folder: Path, program: str):
-    database = conninfo.conninfo_to_dict(house.url)["dbname"]
+async def test_metrics_and_status_cost_one_query_a_second(stack: Stack, stack_folder: Path, program: str):
+    database = conninfo.conninfo_to_dict(stack.url)["dbname"]
     # Of sessions that begin from now on; the server belongs to this test alone.
-    await house.rows(f'alter database "{database}" set log_min_duration_statement = 0')
-    process = house.start((*WEB[:-1], program), DISPATCHER_HTTP_TOKEN=TOKEN)
+    await stack.rows(f'alter database "{database}" set log_min_duration_statement = 0')
+    process = stack.start((*WEB[:-1], program), DISPATCHER_HTTP_TOKEN=TOKEN)
     # `web` asks nothing else; of `run` the numbers alone count.
     asked = rb" (?:statement|execute [^:]*): " + (b"-- What /status and /metrics tell" if program == "run" else b"")
     log = stack_folder / "postgres" / "postgres.log"
@@ -229,8 +229,8 @@ async def test_metrics_and_status_cost_one_query_a_second(house: House, stack_fo
     assert 1 <= questions <= seconds + 1, f"{questions} in {seconds:.1f} s for {answered} answers"
 
 
-async def test_a_token_opens_what_is_not_a_bare_health_path(house: House):
-    process = await house.running(DISPATCHER_HTTP_TOKEN=TOKEN)
+async def test_a_token_opens_what_is_not_a_bare_health_path(stack: Stack):
+    process = await stack.running(DISPATCHER_HTTP_TOKEN=TOKEN)
     async with await process.http() as http:
         for path in ("/health", "/livez", "/readyz", "/startupz"):
             assert (await http.get(path)).status_code in (200, 503)
@@ -246,24 +246,24 @@ async def test_a_token_opens_what_is_not_a_bare_health_path(house: House):
     assert TOKEN not in process.words()
 
 
-async def test_s15_beyond_loopback_run_shows_bare_health_only_and_web_refuses(house: House):
-    process = await house.running(DISPATCHER_HTTP_HOST="0.0.0.0")
+async def test_s15_beyond_loopback_run_shows_bare_health_only_and_web_refuses(stack: Stack):
+    process = await stack.running(DISPATCHER_HTTP_HOST="0.0.0.0")
     async with await process.http() as http:
         assert (await http.get("/livez")).status_code == 200
         assert (await http.get("/metrics")).status_code == 403
-    web = house.start(WEB, DISPATCHER_HTTP_HOST="0.0.0.0")
+    web = stack.start(WEB, DISPATCHER_HTTP_HOST="0.0.0.0")
     assert web.popen.wait(30) == 2
     assert "DISPATCHER_HTTP_TOKEN" in web.words()
 
 
-async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_there(house: House):
+async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_there(stack: Stack):
     platform = {"DISPATCHER_HTTP_PORT": "", "PORT": str(free_port())}
-    refused = house.start(WEB, **platform)
+    refused = stack.start(WEB, **platform)
     assert refused.popen.wait(30) == 2
     assert "DISPATCHER_HTTP_TOKEN" in refused.words()
-    web = house.start(WEB, **platform, DISPATCHER_HTTP_TOKEN=TOKEN)
+    web = stack.start(WEB, **platform, DISPATCHER_HTTP_TOKEN=TOKEN)
     async with await web.http() as http:
-        assert f'"host": "{EVERYWHERE}"' in web.words()
+        assert f'"host": "{ALL_INTERFACES}"' in web.words()
         assert str(http.base_url.port) == platform["PORT"]
         assert (await http.get("/livez")).status_code == 200
         assert (await http.get("/status")).status_code == 401
@@ -271,20 +271,20 @@ async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_
 
 
 @pytest.mark.parametrize("program", ["run", "web"])
-async def test_f162_a_port_that_is_taken_is_one_line_and_exit_2(house: House, program: str):
+async def test_f162_a_port_that_is_taken_is_one_line_and_exit_2(stack: Stack, program: str):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        process = house.start((*WEB[:-1], program), DISPATCHER_HTTP_PORT=port)
+        process = stack.start((*WEB[:-1], program), DISPATCHER_HTTP_PORT=port)
         assert process.popen.wait(30) == 2
     lines = [line for line in process.words().splitlines() if not line.startswith("{")]
     assert len(lines) == 1
     assert lines[0].startswith("dispatcher: DISPATCHER_HTTP_PORT")
 
 
-async def test_web_shows_the_dispatchers_without_touching_them(house: House):
-    running = await house.running(**SOON)
-    await house.final(await house.notify())
-    web: Process = house.start(WEB, TEMPORAL_ADDRESS="127.0.0.1:1", NOVU_API_URL="", NOVU_SECRET_KEY="")
+async def test_web_shows_the_dispatchers_without_touching_them(stack: Stack):
+    running = await stack.running(**SOON)
+    await stack.final(await stack.notify())
+    web: Process = stack.start(WEB, TEMPORAL_ADDRESS="127.0.0.1:1", NOVU_API_URL="", NOVU_SECRET_KEY="")
     async with await web.http() as http:
         await answers(http, "/readyz", 200)
         heard_one = {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
@@ -302,8 +302,8 @@ async def test_web_shows_the_dispatchers_without_touching_them(house: House):
         assert await web.stop(10) == 0
 
 
-async def test_web_waits_for_a_database_that_is_away(house: House):
-    web = house.start(WEB, DATABASE_URL="postgresql://postgres@127.0.0.1:1/none")
+async def test_web_waits_for_a_database_that_is_away(stack: Stack):
+    web = stack.start(WEB, DATABASE_URL="postgresql://postgres@127.0.0.1:1/none")
     async with await web.http() as http:
         told = await answers(http, "/readyz", 503, broken=["postgres"])
         assert told["status"] == "not ready"
@@ -314,11 +314,11 @@ async def test_web_waits_for_a_database_that_is_away(house: House):
         assert await web.stop(10) == 0
 
 
-async def test_the_port_is_there_before_anything_answers(house: House):
+async def test_the_port_is_there_before_anything_answers(stack: Stack):
     # A server that takes the connection and says nothing: connecting hangs, and the port answers all the same.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        process = house.start(DATABASE_URL=f"postgresql://postgres@{address}/none?sslmode=disable")
+        process = stack.start(DATABASE_URL=f"postgresql://postgres@{address}/none?sslmode=disable")
         async with await process.http() as http:
             assert (await http.get("/livez")).status_code == 200
             told = (await http.get("/startupz")).json()
@@ -328,15 +328,14 @@ async def test_the_port_is_there_before_anything_answers(house: House):
         process.kill()
 
 
-async def test_healthcheck_asks_the_port_of_this_machine(house: House):
-    process = await house.running(**SOON)
+async def test_healthcheck_asks_the_port_of_this_machine(stack: Stack):
+    process = await stack.running(**SOON)
     async with await process.http() as http:
         await answers(http, "/readyz", 200)
         port = str(http.base_url.port)
 
         def asked(*options: str, **settings: str) -> tuple[int, str, str]:
-            program = [sys.executable, "-m", "dispatcher", "healthcheck", *options]
-            done = subprocess.run(program, env=settings, cwd=house.folder, capture_output=True, text=True, check=False)
+            done = run_dispatcher("healthcheck", *options, cwd=stack.folder, environment=settings)
             return done.returncode, done.stdout, done.stderr
 
         assert asked(PORT=port) == (0, "", "")  # needs no other setting
@@ -344,23 +343,23 @@ async def test_healthcheck_asks_the_port_of_this_machine(house: House):
         code, told, _ = asked("--ready", "--json", PORT=port)
         assert (code, json.loads(told)) == (0, {"status": "ready"})
         assert asked(PORT="0")[0] == asked(PORT="none")[0] == 2
-        await house.stop_novu()
+        await stack.stop_novu()
         await answers(http, "/readyz", 503)
         code, _, words = asked("--ready", PORT=port)
         assert (code, "novu" in words, asked(PORT=port)[0]) == (1, True, 0)
-        await house.start_novu()
+        await stack.start_novu()
         await process.stop()
         code, _, words = asked(PORT=port)
         assert (code, words.count("\n")) == (3, 1)
 
 
-async def test_temporals_own_metrics_have_a_port_of_their_own(house: House):
+async def test_temporals_own_metrics_have_a_port_of_their_own(stack: Stack):
     address = f"127.0.0.1:{free_port()}"
-    await house.running(DISPATCHER_TEMPORAL_METRICS=address)
+    await stack.running(DISPATCHER_TEMPORAL_METRICS=address)
     async with httpx.AsyncClient(trust_env=False) as http:
         answer = await http.get(f"http://{address}/metrics")
     assert "temporal_request_total{" in answer.text
     assert "temporal_request_latency_seconds_bucket{" in answer.text
-    second = house.start(DISPATCHER_TEMPORAL_METRICS=address)
+    second = stack.start(DISPATCHER_TEMPORAL_METRICS=address)
     assert second.popen.wait(30) == 2
     assert "dispatcher: DISPATCHER_TEMPORAL_METRICS" in second.words()

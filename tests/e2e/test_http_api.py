@@ -8,9 +8,10 @@ from uuid import uuid4
 import anyio
 import httpx
 import pytest
-from house import RUN_ROLE, WEB, House, eventually
 
 from dispatcher.install import render_grants
+from tests.support.stack import RUN_ROLE, WEB, Stack
+from tests.support.waits import eventually
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 API = {"DISPATCHER_HTTP_API": "true", "DISPATCHER_HTTP_TOKEN": TOKEN, "DISPATCHER_SWEEP_INTERVAL": "1s"}
@@ -19,17 +20,17 @@ ASK = "/api/trigger-async"
 
 
 @pytest.fixture
-async def http(house: House) -> AsyncIterator[httpx.AsyncClient]:
+async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a `run` whose role may change rows by hand."""
-    await granted(house)
-    process = await house.running(**API)
+    await granted(stack)
+    process = await stack.running(**API)
     async with await process.http(headers=RIGHT) as http:
         http.timeout = httpx.Timeout(60)
         yield http
 
 
-async def granted(house: House) -> None:
-    await house.connection.execute(render_grants("notify.ent_notification", RUN_ROLE, operator=True).encode())
+async def granted(stack: Stack) -> None:
+    await stack.connection.execute(render_grants("notify.ent_notification", RUN_ROLE, operator=True).encode())
 
 
 async def told(asked: Any, code: int = 200) -> dict[str, Any]:
@@ -38,21 +39,21 @@ async def told(asked: Any, code: int = 200) -> dict[str, Any]:
     return answer.json()
 
 
-async def actions(house: House) -> list[Any]:
-    return await house.rows("select actor, action, notification_ids, detail::jsonb from dispatcher.action order by id")
+async def actions(stack: Stack) -> list[Any]:
+    return await stack.rows("select actor, action, notification_ids, detail::jsonb from dispatcher.action order by id")
 
 
-async def triggered(house: House, notification_id: int) -> int:
+async def triggered(stack: Stack, notification_id: int) -> int:
     """Return how often Novu accepted the notification."""
     states = "select count(*) from dispatcher.recipient where notification_id = %s and state = 'accepted'"
-    return await house.value(states, notification_id)
+    return await stack.value(states, notification_id)
 
 
-async def test_a_failed_row_is_sent_by_its_id_and_the_answer_waits_for_it(house: House, http: httpx.AsyncClient):
-    row = await house.notify(workflow=await house.workflow("no-such-workflow"))
-    assert await house.final(row) == ["FAILED"]
-    await house.rows(
-        "update notify.ent_notification set notification_workflow_id = %s where id = %s", await house.workflow(), row
+async def test_a_failed_row_is_sent_by_its_id_and_the_answer_waits_for_it(stack: Stack, http: httpx.AsyncClient):
+    row = await stack.notify(workflow=await stack.workflow("no-such-workflow"))
+    assert await stack.final(row) == ["FAILED"]
+    await stack.rows(
+        "update notify.ent_notification set notification_workflow_id = %s where id = %s", await stack.workflow(), row
     )
     asked = {"notificationId": row, "async": False, "reason": "the key is right now"}
     answer = await told(http.post(ASK, json=asked))
@@ -61,28 +62,28 @@ async def test_a_failed_row_is_sent_by_its_id_and_the_answer_waits_for_it(house:
     assert answer["details"]["duration"] >= 0
     assert answer["temporalWorkflowId"].startswith(f"{answer['workflowId']}-")
     assert answer["novuTransactionId"].startswith("n1-")
-    [[actor, action, ids, detail]] = await actions(house)
+    [[actor, action, ids, detail]] = await actions(stack)
     assert (actor, action, ids) == (f"{RUN_ROLE} (HTTP API)", "retry", [row])
     assert detail == {"was": {"FAILED": [row]}, "reason": "the key is right now"}
 
 
-async def test_what_is_sent_is_not_sent_again_unless_that_is_said(house: House, http: httpx.AsyncClient):
-    row = await house.notify()
+async def test_what_is_sent_is_not_sent_again_unless_that_is_said(stack: Stack, http: httpx.AsyncClient):
+    row = await stack.notify()
     for _ in range(3):
         answer = await told(http.post(ASK, json={"notificationId": row, "async": False}))
         assert (answer["success"], answer["status"]) == (True, "SENT")
-    assert (await triggered(house, row), await actions(house)) == (1, [])
+    assert (await triggered(stack, row), await actions(stack)) == (1, [])
     answer = await told(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
-    assert (answer["success"], await triggered(house, row)) == (True, 2)
+    assert (answer["success"], await triggered(stack, row)) == (True, 2)
 
 
 async def test_a_row_that_somebody_has_already_is_only_sent_again_to_all_when_that_is_said(
-    house: House, http: httpx.AsyncClient
+    stack: Stack, http: httpx.AsyncClient
 ):
     good, bad = uuid4(), uuid4()
-    await house.novu.add_fault("status", status=400, recipient=str(bad), times=1)
-    row = await house.notify(recipients=[good, bad])
-    await house.final(row)
+    await stack.novu.add_fault("status", status=400, recipient=str(bad), times=1)
+    row = await stack.notify(recipients=[good, bad])
+    await stack.final(row)
     answer = await told(http.post(ASK, json={"notificationId": row}), 409)
     assert "accepted for 1 of 2 recipients" in answer["error"]
     assert answer["status"] == "PARTIAL"
@@ -90,8 +91,8 @@ async def test_a_row_that_somebody_has_already_is_only_sent_again_to_all_when_th
     assert (answer["status"], answer["details"]["successCount"]) == ("SENT", 2)
 
 
-async def test_many_are_sent_together_each_with_a_result_of_its_own(house: House, http: httpx.AsyncClient):
-    sent, draft, other = await house.notify(), await house.notify(publish_status="DRAFT"), await house.notify()
+async def test_many_are_sent_together_each_with_a_result_of_its_own(stack: Stack, http: httpx.AsyncClient):
+    sent, draft, other = await stack.notify(), await stack.notify(publish_status="DRAFT"), await stack.notify()
     ids = [sent, 2**62, draft, other, sent]
     answer = await told(http.post(ASK, json={"notificationIds": ids}))
     assert (answer["success"], answer["async"], answer["successCount"], answer["totalCount"]) == (False, True, 2, 4)
@@ -99,12 +100,12 @@ async def test_many_are_sent_together_each_with_a_result_of_its_own(house: House
     assert [each["notificationId"] for each in answer["results"]] == ids[:4], "in the order they were asked for"
     assert [each["success"] for each in answer["results"]] == [True, False, False, True]
     assert "publish_status is DRAFT" in answer["results"][2]["error"]
-    assert await house.status(draft) == "PENDING", "a row that is not published stays as it is"
+    assert await stack.status(draft) == "PENDING", "a row that is not published stays as it is"
 
 
-async def test_a_row_with_a_time_to_come_is_not_sent_early(house: House, http: httpx.AsyncClient):
-    row = await house.notify(scheduled_for="2999-01-01T00:00:00Z")
-    never = await house.notify(scheduled_for="infinity")
+async def test_a_row_with_a_time_to_come_is_not_sent_early(stack: Stack, http: httpx.AsyncClient):
+    row = await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
+    never = await stack.notify(scheduled_for="infinity")
     answer = await told(http.post(ASK, json={"notificationId": row}))
     assert answer["scheduledFor"].startswith("2999-01-01")
     assert answer["startDelay"] > 1e12
@@ -114,25 +115,25 @@ async def test_a_row_with_a_time_to_come_is_not_sent_early(house: House, http: h
     assert (answer["scheduledFor"], "startDelay" in answer) == ("infinity", False)
     state = await told(http.get(ASK, params={"workflowId": f"notification-{row}"}))
     assert (state["status"], state["isRunning"], state["result"]) == ("RUNNING", True, None)
-    assert await triggered(house, row) == 0
+    assert await triggered(stack, row) == 0
     await told(http.post(f"/api/notifications/{row}/cancel"))
     await told(http.post(f"/api/notifications/{never}/cancel"))
 
 
-async def test_what_is_taken_back_is_not_sent_and_cancelled_at_novu(house: House, http: httpx.AsyncClient):
-    sent, waits = await house.notify(), await house.notify(scheduled_for="2999-01-01T00:00:00Z")
-    assert await house.final(sent) == ["SENT"]
+async def test_what_is_taken_back_is_not_sent_and_cancelled_at_novu(stack: Stack, http: httpx.AsyncClient):
+    sent, waits = await stack.notify(), await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
+    assert await stack.final(sent) == ["SENT"]
     state = await told(http.get(f"/api/temporal/workflow/notification-{sent}/status"))
     assert (state["status"], state["result"]["success"]) == ("COMPLETED", True)
     for _ in range(2):
         await told(http.post(f"/api/notifications/{sent}/cancel", json={"reason": "wrong people"}))
     named = await told(http.post(f"/api/temporal/workflow/notification-{waits}/cancel"))
-    assert (named["success"], named["status"], await house.status(waits)) == (True, "RETRACTED", "RETRACTED")
-    assert [(action, ids) for _, action, ids, _ in await actions(house)] == [("retract", [sent]), ("retract", [waits])]
+    assert (named["success"], named["status"], await stack.status(waits)) == (True, "RETRACTED", "RETRACTED")
+    assert [(action, ids) for _, action, ids, _ in await actions(stack)] == [("retract", [sent]), ("retract", [waits])]
 
     async def cancelled() -> bool:
         state = "select state from dispatcher.recipient where notification_id = %s"
-        return await house.value(state, sent) == "cancelled"
+        return await stack.value(state, sent) == "cancelled"
 
     await eventually(cancelled, "cancelled at Novu")
     state = await told(http.get(ASK, params={"workflowId": f"notification-{sent}"}))
@@ -140,28 +141,28 @@ async def test_what_is_taken_back_is_not_sent_and_cancelled_at_novu(house: House
     assert "is retracted" in (await told(http.post(ASK, json={"notificationId": sent}), 409))["error"]
 
 
-async def test_a_workflow_that_is_over_does_not_take_a_later_sending_back(house: House, http: httpx.AsyncClient):
-    row = await house.notify()
+async def test_a_workflow_that_is_over_does_not_take_a_later_sending_back(stack: Stack, http: httpx.AsyncClient):
+    row = await stack.notify()
     first = (await told(http.post(ASK, json={"notificationId": row, "async": False})))["temporalWorkflowId"]
     await told(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
     await told(http.post(f"/api/temporal/workflow/{first}/cancel"), 404)
-    assert await house.status(row) == "SENT"
+    assert await stack.status(row) == "SENT"
     second = (await told(http.get(f"/api/temporal/workflow/notification-{row}/status")))["temporalWorkflowId"]
     assert second != first
     await told(http.post(f"/api/temporal/workflow/{second}/cancel"))
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-async def test_nothing_is_told_or_done_without_the_token(house: House, http: httpx.AsyncClient, method: str):
-    row = await house.notify(scheduled_for="2999-01-01T00:00:00Z")
+async def test_nothing_is_told_or_done_without_the_token(stack: Stack, http: httpx.AsyncClient, method: str):
+    row = await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
     paths = [ASK, f"/api/notifications/{row}/cancel", f"/api/temporal/workflow/notification-{row}/cancel"]
     for path in [*paths, f"/api/temporal/workflow/notification-{row}/status", "/api/nothing"]:
         for headers in ({"authorization": ""}, {"authorization": f"Bearer {TOKEN[:-1]}"}):
             answer = await http.request(method, path, headers=headers, content=b'{"notificationId": 1}')
             assert answer.status_code in (401, 429), path
             assert set(answer.json()) == {"error"}
-    assert await house.status(row) == "PENDING"
-    assert await actions(house) == []
+    assert await stack.status(row) == "PENDING"
+    assert await actions(stack) == []
 
 
 BAD = [
@@ -193,8 +194,8 @@ BAD = [
 ]
 
 
-async def test_what_is_no_request_is_refused_in_a_sentence(house: House, http: httpx.AsyncClient):
-    row = await house.notify(publish_status="DRAFT")
+async def test_what_is_no_request_is_refused_in_a_sentence(stack: Stack, http: httpx.AsyncClient):
+    row = await stack.notify(publish_status="DRAFT")
     for body in BAD:
         answer = await http.post(ASK, content=body)
         assert (answer.status_code, set(answer.json())) == (400, {"error"}), (body[:80], answer.text)
@@ -220,13 +221,13 @@ async def test_what_is_no_request_is_refused_in_a_sentence(house: House, http: h
     assert (await http.options(ASK)).status_code == 200
     for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
         assert (await http.post(f"/api/notifications/{row}/cancel", headers=headers)).status_code == 403
-    assert await house.status(row) == "PENDING"
+    assert await stack.status(row) == "PENDING"
     assert (await http.get("/livez")).status_code == 200
 
 
-async def test_two_who_ask_for_a_resend_at_once_send_once(house: House, http: httpx.AsyncClient):
-    row = await house.notify()
-    assert await house.final(row) == ["SENT"]
+async def test_two_who_ask_for_a_resend_at_once_send_once(stack: Stack, http: httpx.AsyncClient):
+    row = await stack.notify()
+    assert await stack.final(row) == ["SENT"]
     answers: list[httpx.Response] = []
     async with anyio.create_task_group() as tasks:
 
@@ -236,27 +237,27 @@ async def test_two_who_ask_for_a_resend_at_once_send_once(house: House, http: ht
         for _ in range(4):
             tasks.start_soon(ask)
     assert {answer.status_code for answer in answers} <= {200, 202}
-    await house.quiet()
-    assert await house.value("select generation from dispatcher.delivery where notification_id = %s", row) == 2
+    await stack.quiet()
+    assert await stack.value("select generation from dispatcher.delivery where notification_id = %s", row) == 2
 
 
-async def test_f163_markup_in_a_row_is_no_page_for_a_browser(house: House, http: httpx.AsyncClient):
+async def test_f163_markup_in_a_row_is_no_page_for_a_browser(stack: Stack, http: httpx.AsyncClient):
     markup = "<script>alert(1)</script>"
-    row = await house.notify(workflow=await house.workflow(markup))
-    assert await house.final(row) == ["FAILED"]
+    row = await stack.notify(workflow=await stack.workflow(markup))
+    assert await stack.final(row) == ["FAILED"]
     answer = await http.get(ASK, params={"workflowId": f"notification-{row}"})
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-async def test_web_serves_the_api_for_the_enterprises_it_has_and_no_other(house: House):
-    await granted(house)
+async def test_web_serves_the_api_for_the_enterprises_it_has_and_no_other(stack: Stack):
+    await granted(stack)
     ours, theirs = uuid4(), uuid4()
-    mine = await house.notify(enterprise_id=ours)
-    others = await house.notify(enterprise_id=theirs)
-    nobodys = await house.notify()
-    web = house.start(WEB, **API, DISPATCHER_ENTERPRISE_IDS=str(ours), TEMPORAL_ADDRESS="127.0.0.1:1")
+    mine = await stack.notify(enterprise_id=ours)
+    others = await stack.notify(enterprise_id=theirs)
+    nobodys = await stack.notify()
+    web = stack.start(WEB, **API, DISPATCHER_ENTERPRISE_IDS=str(ours), TEMPORAL_ADDRESS="127.0.0.1:1")
     async with await web.http(headers=RIGHT) as http:
 
         async def there() -> bool:
@@ -267,17 +268,17 @@ async def test_web_serves_the_api_for_the_enterprises_it_has_and_no_other(house:
             await told(http.post(ASK, json={"notificationId": row}), 404)
             await told(http.get(ASK, params={"workflowId": f"notification-{row}"}), 404)
             await told(http.post(f"/api/notifications/{row}/cancel"), 404)
-            assert await house.status(row) == "PENDING"
+            assert await stack.status(row) == "PENDING"
         waiting = asyncio.create_task(told(http.post(ASK, json={"notificationId": mine, "async": False}, timeout=60)))
-        await house.running(DISPATCHER_SWEEP_INTERVAL="1s")
+        await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
         assert (await waiting)["status"] == "SENT", "web asks, and another process sends"
         assert await web.stop(10) == 0
 
 
-async def test_whoever_waits_for_a_web_that_stops_is_told_where_the_row_stands(house: House):
-    await granted(house)
-    row = await house.notify()
-    web = house.start(WEB, **API)
+async def test_whoever_waits_for_a_web_that_stops_is_told_where_the_row_stands(stack: Stack):
+    await granted(stack)
+    row = await stack.notify()
+    web = stack.start(WEB, **API)
     async with await web.http(headers=RIGHT) as http:
 
         async def there() -> bool:
@@ -290,31 +291,31 @@ async def test_whoever_waits_for_a_web_that_stops_is_told_where_the_row_stands(h
         assert await web.stop(10) == 0
         assert [(await each)["status"] for each in waiting] == ["PENDING"] * 4
     assert '"level": "error"' not in web.words()
-    await house.running(**API)
+    await stack.running(**API)
 
 
-async def test_without_the_rights_a_change_is_refused_with_the_remedy(house: House):
-    process = await house.running(**API)
-    row = await house.notify()
+async def test_without_the_rights_a_change_is_refused_with_the_remedy(stack: Stack):
+    process = await stack.running(**API)
+    row = await stack.notify()
     async with await process.http(headers=RIGHT) as http:
         assert (await told(http.post(ASK, json={"notificationId": row, "async": False}, timeout=60)))["success"]
         answer = await told(http.post(f"/api/notifications/{row}/cancel"), 503)
         assert "grants --operator" in answer["error"]
-        assert await house.status(row) == "SENT"
+        assert await stack.status(row) == "SENT"
 
 
 @pytest.mark.parametrize("program", ["run", "web"])
-async def test_without_a_token_the_api_is_a_mistake_in_one_line(house: House, program: str):
-    process = house.start((*WEB[:-1], program), DISPATCHER_HTTP_API="true")
+async def test_without_a_token_the_api_is_a_mistake_in_one_line(stack: Stack, program: str):
+    process = stack.start((*WEB[:-1], program), DISPATCHER_HTTP_API="true")
     assert process.popen.wait(30) == 2
     [line] = process.words().splitlines()
     assert line.startswith("dispatcher: DISPATCHER_HTTP_API needs DISPATCHER_HTTP_TOKEN")
 
 
-async def test_unless_it_is_switched_on_it_is_not_there(house: House):
-    process = await house.running(DISPATCHER_HTTP_TOKEN=TOKEN)
-    row = await house.notify(scheduled_for="2999-01-01T00:00:00Z")
+async def test_unless_it_is_switched_on_it_is_not_there(stack: Stack):
+    process = await stack.running(DISPATCHER_HTTP_TOKEN=TOKEN)
+    row = await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
     async with await process.http(headers=RIGHT) as http:
         await told(http.post(ASK, json={"notificationId": row}), 404)
         await told(http.post(f"/api/notifications/{row}/cancel"), 404)
-    assert await house.status(row) == "PENDING"
+    assert await stack.status(row) == "PENDING"

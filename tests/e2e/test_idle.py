@@ -1,11 +1,11 @@
 """A dispatcher with nothing to do sleeps: it does not poll, and commits ring."""
 
-from house import House
+from tests.support.stack import Stack
 
 
-async def test_it_falls_asleep_after_the_start_and_after_a_row(house: House):
-    await house.running()
+async def test_it_falls_asleep_after_the_start_and_after_a_row(stack: Stack):
+    await stack.running()
     for _ in range(3):
-        await house.asleep(20)
-        await house.final(await house.notify())
-    await house.asleep(20)
+        await stack.asleep(20)
+        await stack.final(await stack.notify())
+    await stack.asleep(20)

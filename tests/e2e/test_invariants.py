@@ -5,9 +5,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from invariants import INVARIANTS, broken
 
 from dispatcher.devstack import postgres
+from tests.support.invariants import INVARIANTS, broken
 
 HEALTHY = """
 insert into notify.ent_notification_workflow (name, workflow_key, workflow_type) values ('w', 'planted', 'STATIC');
@@ -140,7 +140,7 @@ async def test_a_forgotten_transaction_is_found(planted: psycopg.AsyncConnection
 
 async def test_a_queue_that_fills_up_is_found(stack_folder: Path):
     statement = next(text for name, text in INVARIANTS.items() if name.startswith("I15"))
-    with postgres.running(stack_folder / "narrow", settings={"max_notify_queue_pages": "64"}) as server:
+    with postgres.run_postgres(stack_folder / "narrow", settings={"max_notify_queue_pages": "64"}) as server:
         async with (
             await psycopg.AsyncConnection.connect(server.url()) as deaf,
             await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection,

@@ -33,7 +33,7 @@ async def test_f52_workflows_of_an_earlier_build_go_on(name: str):
 
     A change of steps in `workflows.py` (another activity, another order, one timer more) makes this red. Then either
     the old steps stay behind `workflow.patched("what-changed")`, with these files kept and new ones recorded beside
-    them, or, while nobody runs the old version, all are recorded again: `python tests/e2e/record_histories.py`.
+    them, or, while nobody runs the old version, all are recorded again: `python -m tests.e2e.record_histories`.
     """
     await replay(recorded(name))
 

@@ -2,7 +2,8 @@
 
 import re
 
-from house import RUN, House, Process, eventually
+from tests.support.stack import RUN, Process, Stack
+from tests.support.waits import eventually
 
 DISPATCH, WORKER = (*RUN, "--role", "dispatch"), (*RUN, "--role", "worker")
 
@@ -12,23 +13,23 @@ def events(process: Process, name: str) -> int:
     return len(re.findall(f'"event": "{name}"', process.words()))
 
 
-async def swept(house: House) -> None:
+async def swept(stack: Stack) -> None:
     """Wait for another sweep."""
     last = "select max(last_sweep_at) from dispatcher.node"
-    before = await house.value(last)
+    before = await stack.value(last)
 
     async def another() -> bool:
-        return await house.value(last) != before
+        return await stack.value(last) != before
 
     await eventually(another, "another sweep")
 
 
-async def test_a_dispatch_and_a_worker_deliver_together(house: House):
-    dispatch, worker = await house.running(DISPATCH, NOVU_SECRET_KEY=""), await house.running(WORKER)
+async def test_a_dispatch_and_a_worker_deliver_together(stack: Stack):
+    dispatch, worker = await stack.running(DISPATCH, NOVU_SECRET_KEY=""), await stack.running(WORKER)
     for _ in range(3):
-        assert await house.final(await house.notify()) == ["SENT"]
-    await house.burst(300, enterprises=3)
-    await house.all_sent(303)
+        assert await stack.final(await stack.notify()) == ["SENT"]
+    await stack.burst(300, enterprises=3)
+    await stack.all_sent(303)
     assert (events(dispatch, "delivered"), events(worker, "claimed")) == (0, 0)
     assert events(dispatch, "claimed") >= 4
 
@@ -36,17 +37,17 @@ async def test_a_dispatch_and_a_worker_deliver_together(house: House):
         return events(worker, "delivered") >= 3 + 3  # three alone, and a batch per enterprise at least
 
     await eventually(all_told, "a line for each delivery")
-    assert {row[0] for row in await house.rows("select role from dispatcher.node")} == {"dispatch", "worker"}
-    await house.quiet()
+    assert {row[0] for row in await stack.rows("select role from dispatcher.node")} == {"dispatch", "worker"}
+    await stack.quiet()
     assert [await dispatch.stop(), await worker.stop()] == [0, 0]
-    assert await house.rows("select from dispatcher.node") == []
+    assert await stack.rows("select from dispatcher.node") == []
 
 
-async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(house: House):
-    dispatch = await house.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
-    one = await house.notify()
+async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(stack: Stack):
+    dispatch = await stack.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
+    one = await stack.notify()
     for _ in range(3):  # its own word in the table of nodes is no worker's
-        await swept(house)
+        await swept(stack)
     async with await dispatch.http() as client:
 
         async def named() -> bool:
@@ -54,10 +55,10 @@ async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(house: House
 
         await eventually(named, "a readiness that names novu")
         assert "role worker" in (await client.get("/status")).json()["broken"]["novu"]["reason"]
-        assert await house.status(one) == "PENDING"
+        assert await stack.status(one) == "PENDING"
         assert events(dispatch, "claimed") == 0
-        await house.running(WORKER)
-        assert await house.final(one) == ["SENT"]
+        await stack.running(WORKER)
+        assert await stack.final(one) == ["SENT"]
 
         async def ready() -> bool:
             return (await client.get("/readyz")).status_code == 200
@@ -65,21 +66,21 @@ async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(house: House
         await eventually(ready, "a dispatch that is ready")
 
 
-async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(house: House):
-    dispatch = await house.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
-    outcast = await house.running(WORKER, NOVU_SECRET_KEY="wrong")
-    one = await house.notify()
+async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(stack: Stack):
+    dispatch = await stack.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
+    outcast = await stack.running(WORKER, NOVU_SECRET_KEY="wrong")
+    one = await stack.notify()
 
     async def shut() -> bool:
         return "rows wait as PENDING" in dispatch.words().partition("workers_found")[2]
 
     await eventually(shut, "a dispatch that noticed")
-    assert await house.status(one) == "PENDING"
+    assert await stack.status(one) == "PENDING"
     before = events(dispatch, "claimed")
-    two = await house.notify()
+    two = await stack.notify()
     for _ in range(2):
-        await swept(house)
-    assert (await house.status(two), events(dispatch, "claimed")) == ("PENDING", before)
+        await swept(stack)
+    assert (await stack.status(two), events(dispatch, "claimed")) == ("PENDING", before)
     assert await outcast.stop() == 0
-    await house.running(WORKER)
-    assert await house.final(one, two) == ["SENT", "SENT"]
+    await stack.running(WORKER)
+    assert await stack.final(one, two) == ["SENT", "SENT"]

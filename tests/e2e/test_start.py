@@ -1,12 +1,13 @@
 """What a person sees when `dispatcher run` cannot start: one line that names the variable and the remedy."""
 
 import pytest
-from house import House
+
+from tests.support.stack import Stack
 
 
-async def refused(house: House, **settings: str) -> tuple[int, str]:
+async def refused(stack: Stack, **settings: str) -> tuple[int, str]:
     """Start with these settings; return the exit code and what was said."""
-    process = house.start(**settings)
+    process = stack.start(**settings)
     code = process.popen.wait(30)
     return code, process.words()
 
@@ -27,35 +28,35 @@ async def refused(house: House, **settings: str) -> tuple[int, str]:
     ],
     ids=lambda value: str(value) if isinstance(value, str) else None,
 )
-async def test_one_line_names_the_variable(house: House, settings: dict[str, str], code: int, variable: str):
-    answer, words = await refused(house, **settings)
+async def test_one_line_names_the_variable(stack: Stack, settings: dict[str, str], code: int, variable: str):
+    answer, words = await refused(stack, **settings)
     lines = [line for line in words.splitlines() if not line.startswith("{")]
     assert (answer, len(lines)) == (code, 1), words
     assert lines[0].startswith("dispatcher: ")
     assert variable in lines[0]
-    assert house.novu.api_key not in words
+    assert stack.novu.api_key not in words
 
 
-async def test_a_database_without_our_tables_says_what_to_run(house: House):
-    await house.rows("alter schema dispatcher rename to elsewhere")
-    answer, words = await refused(house)
-    await house.rows("alter schema elsewhere rename to dispatcher")
+async def test_a_database_without_our_tables_says_what_to_run(stack: Stack):
+    await stack.rows("alter schema dispatcher rename to elsewhere")
+    answer, words = await refused(stack)
+    await stack.rows("alter schema elsewhere rename to dispatcher")
     assert answer == 2
     assert "dispatcher db install" in words
 
 
-async def test_a_missing_namespace_is_created(house: House):
-    await house.running(TEMPORAL_NAMESPACE=f"made-{house.queue}")
-    assert await house.final(await house.notify()) == ["SENT"]
+async def test_a_missing_namespace_is_created(stack: Stack):
+    await stack.running(TEMPORAL_NAMESPACE=f"made-{stack.queue}")
+    assert await stack.final(await stack.notify()) == ["SENT"]
 
 
-async def test_a_missing_namespace_is_named_when_it_may_not_be_created(house: House):
-    answer, words = await refused(house, TEMPORAL_NAMESPACE="not-there", DISPATCHER_CREATE_NAMESPACE="false")
+async def test_a_missing_namespace_is_named_when_it_may_not_be_created(stack: Stack):
+    answer, words = await refused(stack, TEMPORAL_NAMESPACE="not-there", DISPATCHER_CREATE_NAMESPACE="false")
     assert answer == 2
     assert "TEMPORAL_NAMESPACE" in words
 
 
-async def test_sigterm_while_idle_ends_at_once(house: House):
-    process = await house.running()
+async def test_sigterm_while_idle_ends_at_once(stack: Stack):
+    process = await stack.running()
     assert await process.stop(within=10) == 0
-    assert await house.value("select count(*) from dispatcher.node") == 0
+    assert await stack.value("select count(*) from dispatcher.node") == 0

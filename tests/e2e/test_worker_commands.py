@@ -11,43 +11,44 @@ from typing import Any
 
 import anyio
 import pytest
-from house import House, as_run_role, eventually
 
 from dispatcher.cli.pidfile import PidFile
 from dispatcher.devstack.processes import free_port
+from tests.support.stack import Stack, as_run_role
+from tests.support.waits import eventually
 
 Command = Callable[..., Any]
 
 
 @pytest.fixture
-async def worker(house: House) -> AsyncIterator[Command]:
+async def worker(stack: Stack) -> AsyncIterator[Command]:
     """Run `dispatcher worker …` beside the house; what is left in the background at the end is ended by its pid."""
     environment = {
         "PATH": os.environ["PATH"],
-        "XDG_STATE_HOME": str(house.folder),
-        "DATABASE_URL": as_run_role(house.url),
-        "TEMPORAL_ADDRESS": house.temporal_address,
-        "TEMPORAL_TASK_QUEUE": house.queue,
-        "NOVU_API_URL": house.novu.url,
-        "NOVU_SECRET_KEY": house.novu.api_key,
+        "XDG_STATE_HOME": str(stack.folder),
+        "DATABASE_URL": as_run_role(stack.url),
+        "TEMPORAL_ADDRESS": stack.temporal_address,
+        "TEMPORAL_TASK_QUEUE": stack.queue,
+        "NOVU_API_URL": stack.novu.url,
+        "NOVU_SECRET_KEY": stack.novu.api_key,
         "DISPATCHER_HTTP_PORT": str(free_port()),
     }
 
     async def run(*arguments: str, group: str = "worker", **settings: str) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "dispatcher", group, *arguments]
-        return await anyio.run_process(command, env={**environment, **settings}, cwd=house.folder, check=False)
+        return await anyio.run_process(command, env={**environment, **settings}, cwd=stack.folder, check=False)
 
     yield run
-    if (pid := file_of(house).pid()) is not None:
+    if (pid := file_of(stack).pid()) is not None:
         os.kill(pid, signal.SIGKILL)
 
 
-def file_of(house: House) -> PidFile:
+def file_of(stack: Stack) -> PidFile:
     """Return the pid file that the commands use."""
-    return PidFile(house.folder / "dispatcher" / "worker.pid")
+    return PidFile(stack.folder / "dispatcher" / "worker.pid")
 
 
-async def test_start_status_health_restart_stop(house: House, worker: Command):
+async def test_start_status_health_restart_stop(stack: Stack, worker: Command):
     nobody = await worker("status", "--json")
     assert (nobody.returncode, json.loads(nobody.stdout)["running"]) == (1, False)
     assert (await worker("health")).returncode == 3
@@ -56,14 +57,14 @@ async def test_start_status_health_restart_stop(house: House, worker: Command):
     assert started.returncode == 0, started.stderr
     told = json.loads(started.stdout)
     assert told["ready"]
-    assert file_of(house).pid() == told["pid"]
+    assert file_of(stack).pid() == told["pid"]
     assert '"started"' in words(told["log_file"])
-    assert await house.final(await house.notify()) == ["SENT"]
+    assert await stack.final(await stack.notify()) == ["SENT"]
 
     again = await worker("start")
     assert (again.returncode, again.stdout) == (1, b"")
     assert f"it runs already, as process {told['pid']}" in again.stderr.decode()
-    taken = await worker("start", "--pid-file", str(house.folder / "other.pid"))
+    taken = await worker("start", "--pid-file", str(stack.folder / "other.pid"))
     assert taken.returncode == 2
     assert b"choose another --health-port" in taken.stderr
 
@@ -77,30 +78,30 @@ async def test_start_status_health_restart_stop(house: House, worker: Command):
 
     restarted = json.loads((await worker("restart", "--json", "--log-level", "debug")).stdout)
     assert restarted["pid"] != told["pid"] == await gone(told["pid"])
-    assert await house.final(await house.notify()) == ["SENT"]
+    assert await stack.final(await stack.notify()) == ["SENT"]
     stopped = await worker("stop")
     assert (stopped.returncode, stopped.stdout.startswith(f"process {restarted['pid']} stopped".encode())) == (0, True)
     assert await gone(restarted["pid"])
-    assert await house.rows("select from dispatcher.node") == []
+    assert await stack.rows("select from dispatcher.node") == []
     assert (await worker("stop")).stdout.startswith(b"not running")
 
 
-async def test_a_start_that_fails_says_why_and_exits_as_run_would(house: House, worker: Command):
+async def test_a_start_that_fails_says_why_and_exits_as_run_would(stack: Stack, worker: Command):
     failed = await worker("start", TEMPORAL_ADDRESS="127.0.0.1:9")
     assert failed.returncode == 3
     assert b"no Temporal server lets us in" in failed.stderr
     assert (await worker("start", DISPATCHER_LEASE="soon")).returncode == 2
-    assert file_of(house).pid() is None
+    assert file_of(stack).pid() is None
 
 
-async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(house: House, worker: Command):
+async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(stack: Stack, worker: Command):
     await worker("start")
-    pid = file_of(house).pid()
+    pid = file_of(stack).pid()
     assert pid
     killed = await worker("stop", "--force", "--json")
     assert (json.loads(killed.stdout)["killed"], await gone(pid)) == (True, pid)
     stranger = waiting()
-    file_of(house).path.write_text(f"{stranger.pid}\n")
+    file_of(stack).path.write_text(f"{stranger.pid}\n")
     try:
         assert (await worker("stop", "--force")).stdout.startswith(b"not running")
         assert stranger.poll() is None
@@ -108,7 +109,7 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(house: House, w
         stranger.communicate()
 
 
-async def test_stop_waits_and_says_so(house: House, worker: Command, tmp_path: Path):
+async def test_stop_waits_and_says_so(stack: Stack, worker: Command, tmp_path: Path):
     file = PidFile(tmp_path / "slow.pid")
     slow = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(6.5), exit(0))); time.sleep(60)"
     process = file.spawn([sys.executable, "-c", slow], os.environ, tmp_path / "slow.log")
@@ -119,10 +120,10 @@ async def test_stop_waits_and_says_so(house: House, worker: Command, tmp_path: P
     assert process.wait(5) == 0
 
 
-async def test_in_the_foreground_it_is_the_same_process(house: House, worker: Command):
-    one = house.start(
+async def test_in_the_foreground_it_is_the_same_process(stack: Stack, worker: Command):
+    one = stack.start(
         (sys.executable, "-m", "dispatcher", "daemon", "start", "--foreground"),
-        XDG_STATE_HOME=str(house.folder),
+        XDG_STATE_HOME=str(stack.folder),
         DISPATCHER_HTTP_PORT=str(free_port()),
     )
 
@@ -130,10 +131,10 @@ async def test_in_the_foreground_it_is_the_same_process(house: House, worker: Co
         return '"listening"' in one.words()
 
     await eventually(listening, "a process that works")
-    assert file_of(house).pid() == one.popen.pid
-    assert await house.final(await house.notify()) == ["SENT"]
+    assert file_of(stack).pid() == one.popen.pid
+    assert await stack.final(await stack.notify()) == ["SENT"]
     assert await one.stop() == 0
-    assert file_of(house).pid() is None
+    assert file_of(stack).pid() is None
 
 
 def words(log: str) -> str:

@@ -1,45 +1,33 @@
 """A fresh database per test, cloned from a template that has XNovu's schema."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Any
 
 import anyio
-import psycopg
 import pytest
-from live_database import Database
 
 from dispatcher.devstack.postgres import PostgresServer
 from dispatcher.install import create_dev_schema, install
+from tests.install.live_database import Database
+from tests.support.databases import create_database
 
 counter = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def admin(postgres_server: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="session")
-def template(postgres_server: PostgresServer, admin: psycopg.Connection[Any]) -> str:
-    admin.execute("create database install_template")
-    anyio.run(create_dev_schema, postgres_server.url("install_template"))
+def template(postgres_server: PostgresServer) -> str:
+    url = anyio.run(create_database, postgres_server, "install_template")
+    anyio.run(create_dev_schema, url)
     return "install_template"
 
 
 @pytest.fixture
-def empty_database(postgres_server: PostgresServer, admin: psycopg.Connection[Any]) -> Database:
-    name = f"install_{next(counter)}"
-    admin.execute(f"create database {name}".encode())
-    return Database(postgres_server.url(name))
+def empty_database(postgres_server: PostgresServer) -> Database:
+    return Database(anyio.run(create_database, postgres_server, f"install_{next(counter)}"))
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer, admin: psycopg.Connection[Any], template: str) -> Database:
-    name = f"install_{next(counter)}"
-    admin.execute(f"create database {name} template {template}".encode())
-    return Database(postgres_server.url(name))
+def database(postgres_server: PostgresServer, template: str) -> Database:
+    return Database(anyio.run(create_database, postgres_server, f"install_{next(counter)}", template))
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from live_database import Database
 from typer.testing import CliRunner, Result
 
 from dispatcher.cli.db import app
 from dispatcher.install import render, render_grants
 from dispatcher.models.errors import DispatcherError
+from tests.install.live_database import Database
 
 Command = Callable[..., Result]
 

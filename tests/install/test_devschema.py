@@ -3,9 +3,9 @@
 import anyio
 import psycopg
 import pytest
-from live_database import Database
 
 from dispatcher.install import create_dev_schema, install
+from tests.install.live_database import Database
 
 TABLES = {
     "typ_notification_category",

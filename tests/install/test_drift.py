@@ -1,9 +1,9 @@
 """Every kind of drift is named object by object, and an upgrade puts right what can be put right."""
 
 import pytest
-from live_database import Database
 
 from dispatcher.install import Options, inspect, install
+from tests.install.live_database import Database
 
 # What somebody does to the database, and what is said about it.
 DRIFTS = [

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import anyio
 import pytest
-from live_database import Database
 
-from dispatcher.install import Options, inspect, install, uninstall, wait
+from dispatcher.install import Options, inspect, install, uninstall, wait_until_ready
 from dispatcher.models.errors import Unreachable
+from tests.install.live_database import Database
+from tests.support.waits import eventually
 
 DUE = """
 insert into notify.ent_notification (name, payload, recipients, publish_status) values ('n', '{}', '{}', 'PUBLISH')
@@ -25,14 +26,6 @@ select 1 where not exists (
 )
 """
 IMPATIENT = Options(lock_timeout=timedelta(milliseconds=200), attempts=2)
-
-
-async def eventually(database: Database, query: str) -> list[tuple[object, ...]]:
-    """Return the rows of `query` as soon as there are any."""
-    with anyio.fail_after(20):
-        while not (rows := await database.run(query)):  # noqa: ASYNC110  (the fact is another process's)
-            await anyio.sleep(0.02)
-    return rows
 
 
 async def test_f137_the_tenth_run_touches_nothing(database: Database) -> None:
@@ -93,7 +86,7 @@ async def test_f133_other_writers_wait_no_longer_than_the_lock_timeout(database:
                 done.set()
 
             tasks.start_soon(installing)
-            await eventually(database, WAITING)
+            await eventually(lambda: database.run(WAITING), WAITING, 20)
             number = 0
             while not done.is_set():
                 began = time.monotonic()
@@ -129,9 +122,11 @@ async def test_f131_an_installer_that_is_killed_leaves_work_that_a_second_run_co
         await blocker.execute(DUE if cut == "transaction" else "select count(*) from pg_class")
         script = "import anyio, sys; from dispatcher.install import install; anyio.run(install, sys.argv[1])"
         async with await anyio.open_process([sys.executable, "-c", script, database.url]) as installer:
-            await eventually(database, WAITING)
+            await eventually(lambda: database.run(WAITING), WAITING, 20)
             installer.kill()
-            await eventually(database, NOBODY)  # the server notices by itself, or the next installer would wait for it
+            await eventually(
+                lambda: database.run(NOBODY), NOBODY, 20
+            )  # the server notices by itself, or the next installer would wait for it
         await blocker.execute("rollback")
     await install(database.url)
     assert await inspect(database.url) == []
@@ -237,10 +232,10 @@ async def test_uninstall_waits_for_writers_with_the_same_limits(installed: Datab
 
 
 async def test_waiting_ends_when_the_database_answers_and_gives_up_when_it_does_not(database: Database) -> None:
-    await wait(database.url, timedelta(seconds=5))
+    await wait_until_ready(database.url, timedelta(seconds=5))
     nobody = "postgresql://postgres@127.0.0.1:1/none"
     with pytest.raises(Unreachable, match="cannot connect"):
-        await wait(nobody, timedelta(milliseconds=300))
+        await wait_until_ready(nobody, timedelta(milliseconds=300))
 
 
 async def test_a_password_never_shows(database: Database) -> None:

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_database import Database
 
-from dispatcher.config.table_names import LIMIT, Outbox, Table, parse
+from dispatcher.config.table_names import MAX_NAME_BYTES, OutboxTable, Table, parse_outbox_name
 from dispatcher.install import Options, inspect, install, render, render_grants, uninstall
 from dispatcher.install.files import INDEXES
 from dispatcher.models.errors import ConfigurationError
+from tests.install.live_database import Database
 
 ODD = [
     ("Mixed", 'Ent"Notif'),
@@ -35,42 +35,42 @@ identifiers = st.text(
     ],
 )
 def test_a_name_is_read_as_written_and_a_quoted_one_as_sql_reads_it(text: str, schema: str, name: str) -> None:
-    assert parse(text) == Outbox(schema, name)
+    assert parse_outbox_name(text) == OutboxTable(schema, name)
 
 
 @pytest.mark.parametrize("text", ["", "ent_notification", "a.b.c", 'a."b', 'a.""', ".b", "a.", 'a."b\0"'])
 def test_what_is_no_qualified_name_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"is not schema\.table"):
-        parse(text)
+        parse_outbox_name(text)
 
 
 def test_f17_names_that_postgres_would_cut_are_refused() -> None:
-    parse(f"{'s' * 63}.{'t' * 54}")
+    parse_outbox_name(f"{'s' * 63}.{'t' * 54}")
     with pytest.raises(ConfigurationError, match="64 bytes, PostgreSQL keeps 63"):
-        parse(f"{'s' * 64}.t")
+        parse_outbox_name(f"{'s' * 64}.t")
     with pytest.raises(ConfigurationError, match="64 bytes"):
-        parse(f"s.{'t' * 55}")  # no room for …_workflow
+        parse_outbox_name(f"s.{'t' * 55}")  # no room for …_workflow
     with pytest.raises(ConfigurationError, match="bytes"):
-        parse(f"s.{'ü' * 28}")
+        parse_outbox_name(f"s.{'ü' * 28}")
 
 
 @given(identifiers, identifiers)
 def test_every_name_survives_being_written_and_read(schema: str, name: str) -> None:
-    assert parse(str(Outbox(schema, name))) == Outbox(schema, name)
+    assert parse_outbox_name(str(OutboxTable(schema, name))) == OutboxTable(schema, name)
 
 
 @given(identifiers, identifiers)
 def test_derived_names_fit_and_differ(one: str, other: str) -> None:
-    names = [Outbox("s", one).index(purpose) for purpose in INDEXES]
-    assert all(len(name.encode()) <= LIMIT for name in names)
+    names = [OutboxTable("s", one).index(purpose) for purpose in INDEXES]
+    assert all(len(name.encode()) <= MAX_NAME_BYTES for name in names)
     assert len(set(names)) == len(names)
     if one != other:
-        assert Outbox("s", one).index("scheduled") != Outbox("s", other).index("scheduled")
+        assert OutboxTable("s", one).index("scheduled") != OutboxTable("s", other).index("scheduled")
 
 
 @pytest.mark.parametrize(("schema", "name"), ODD)
 async def test_f17_an_odd_name_is_installed_heard_and_removed(database: Database, schema: str, name: str) -> None:
-    outbox = Outbox(schema, name)
+    outbox = OutboxTable(schema, name)
     host, beside = sql_name(outbox), sql_name(outbox.workflow)
     await database.run(
         f"create schema if not exists {sql_part(schema)}",

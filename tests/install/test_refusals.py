@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from live_database import Database
 
 from dispatcher.install import Options, inspect, install
 from dispatcher.models.errors import ConfigurationError, Unreachable
+from tests.install.live_database import Database
 
 TABLE = "notify.ent_notification"
 # What is wrong with the host, and what is said about it.

@@ -5,10 +5,10 @@ from datetime import timedelta
 import anyio
 import psycopg
 import pytest
-from live_database import Database
 
 from dispatcher.devstack.postgres import PostgresServer
 from dispatcher.install import Options, inspect, install, plan, render
+from tests.install.live_database import Database
 
 QUOTED = Options(outbox='notify."Ent""Notif"')
 
@@ -72,10 +72,10 @@ async def test_the_plan_is_what_would_run_and_is_empty_when_nothing_would(
 
 
 async def test_two_installers_by_psql_do_not_meet(postgres_server: PostgresServer, database: Database) -> None:
-    from dispatcher.install.session import LOCK
+    from dispatcher.install.session import ADVISORY_LOCK
 
     with psycopg.connect(database.url, autocommit=True) as other:
-        other.execute("select pg_advisory_lock(%s)", (LOCK,))
+        other.execute("select pg_advisory_lock(%s)", (ADVISORY_LOCK,))
         with pytest.raises(Exception, match="exit status 3"):
             await psql(postgres_server, database, render("install"))
 

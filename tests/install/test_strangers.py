@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
-from live_database import Database
 
 from dispatcher.install import inspect, install
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.postgres.pool import open_pool
+from tests.install.live_database import Database
 
 PRODUCER, OWNER = "install_only_producer", "install_only_owner"
 DUE = """

@@ -1,4 +1,4 @@
-"""`python -m mutants`: plants each bug of the catalogue in a copy of the tree and prints who caught it."""
+"""`python -m tests.mutants`: plants each bug of the catalogue in a copy of the tree and prints who caught it."""
 
 import argparse
 import os
@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from mutants.catalogue import MUTANTS, Mutant
+from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.support.repository import ROOT
 
-TREE = Path(__file__).resolve().parents[2]
 COPIED = ("dispatcher", "tests", "sql", "docs", "pyproject.toml", "README.md", "CHANGELOG.md")
 MUTANT_SECONDS, HEALTHY_SECONDS = 120, 900
 CAUGHT = re.compile(r"^(?:FAILED|ERROR) (?:[\w/]*/)?(.+?)(?: - .*)?$", re.MULTILINE)
@@ -22,10 +22,10 @@ CAUGHT = re.compile(r"^(?:FAILED|ERROR) (?:[\w/]*/)?(.+?)(?: - .*)?$", re.MULTIL
 def copied(folder: Path) -> Path:
     """Copy the tree and return the Python that imports from the copy; what is installed is shared."""
     for name in COPIED:
-        if (TREE / name).is_dir():
-            shutil.copytree(TREE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif (TREE / name).exists():
-            shutil.copy2(TREE / name, folder / name)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (ROOT / name).exists():
+            shutil.copy2(ROOT / name, folder / name)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     [packages] = (folder / ".venv").glob("lib/*/site-packages")
     installed = next(path for path in sys.path if path.endswith("site-packages"))
@@ -77,7 +77,7 @@ def plant(mutant: Mutant, folder: Path, python: Path) -> tuple[str, str]:
 
 def main() -> int:
     """Plant every bug; return 1 when one got through."""
-    parser = argparse.ArgumentParser(prog="mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", default="", help="plant only the bugs whose name contains this")
     parser.add_argument("--trusting", action="store_true", help="do not run the tests without a bug first")
     options = parser.parse_args()

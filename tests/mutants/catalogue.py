@@ -1,12 +1,14 @@
-"""The planted bugs as data. `breaks` names the invariants of tests/e2e/invariants.py, or the promise, that they hurt.
+"""The planted bugs as data.
 
+`breaks` names the invariants of tests/support/invariants.py, or the promise, that they hurt.
 The replaced text is as short as it can be while it occurs exactly once in its file: others change these files too.
 """
 
 from typing import NamedTuple
 
-LEDGER, CORE, GATEWAY, E2E, INSTALL = "tests/ledger/", "tests/core/", "tests/gateway/", "tests/e2e/", "tests/install/"
-PATH, WAKE, INTAKE = E2E + "test_path.py::", E2E + "faults/test_wake_faults.py::", CORE + "test_intake.py"
+POSTGRES, DECISIONS, NOVU, E2E = "tests/postgres/", "tests/decisions/", "tests/novu/", "tests/e2e/"
+INSTALL, FAULTS, WAKEUP = "tests/install/", "tests/faults/", "tests/wakeup/"
+PATH, WAKE, INTAKE = E2E + "test_delivery.py::", FAULTS + "test_wake_faults.py::", DECISIONS + "test_validation.py"
 
 
 class Mutant(NamedTuple):
@@ -25,7 +27,7 @@ MUTANTS = [
         "rows wait for a wake-up only",
         "I1",
         "claim/rescuer.py",
-        '        self._wake.ring("sweep")\n',
+        '        self._wake.notify("sweep")\n',
         "",
         WAKE + "test_f14_silenced_triggers_cost_one_sweep",
     ),
@@ -35,7 +37,7 @@ MUTANTS = [
         "postgres/queries/claim.sql",
         "generation = d.generation + case when {same_generation} then 0 else 1 end",
         "generation = d.generation",
-        LEDGER + "test_outbox_claim.py::TestAgain::test_pending_after_an_outcome_is_a_new_generation",
+        POSTGRES + "test_outbox_claim.py::TestAgain::test_pending_after_an_outcome_is_a_new_generation",
     ),
     Mutant(
         "a new identity on every try",
@@ -43,7 +45,7 @@ MUTANTS = [
         "decisions/validation.py",
         'transaction_id(row["birth"], row["notification_id"], row["generation"], name)',
         'transaction_id(row["birth"], row["notification_id"], row["fence"], name)',
-        E2E + "faults/test_novu_faults.py::test_f83_reset_before_and_after_the_effect",
+        FAULTS + "test_novu_faults.py::test_f83_reset_before_and_after_the_effect",
     ),
     Mutant(
         "no birth token in the transactionId",
@@ -51,7 +53,7 @@ MUTANTS = [
         "decisions/identity.py",
         "digest(birth, str(notification_id)",
         'digest("", str(notification_id)',
-        CORE + "test_identity.py",
+        DECISIONS + "test_identity.py",
     ),
     Mutant(
         "no generation in the transactionId",
@@ -59,7 +61,7 @@ MUTANTS = [
         "decisions/identity.py",
         "str(generation), recipient)",
         '"1", recipient)',
-        CORE + "test_identity.py",
+        DECISIONS + "test_identity.py",
     ),
     Mutant(
         "a repeated bulk call in another order",
@@ -67,7 +69,7 @@ MUTANTS = [
         "decisions/call_planning.py",
         "group.sort(key=lambda member: member.recipient.call_ordinal or 0)",
         "group.reverse()",
-        CORE + "test_planning.py",
+        DECISIONS + "test_call_planning.py",
     ),
     Mutant(
         "the key of a stored error is used again",
@@ -75,78 +77,78 @@ MUTANTS = [
         "decisions/classification.py",
         "new_epoch=stored or replayed)",
         "new_epoch=False)",
-        CORE + "test_outcomes_errors.py",
+        DECISIONS + "test_classification_errors.py",
     ),
     Mutant(
         "no run found is believed at once",
         "I2",
         "decisions/unknown_outcomes.py",
-        "SETTLE_SECONDS = 15.0",
-        "SETTLE_SECONDS = 0.0",
-        CORE + "test_doubts.py",
+        "NOVU_VISIBILITY_SECONDS = 15.0",
+        "NOVU_VISIBILITY_SECONDS = 0.0",
+        DECISIONS + "test_unknown_outcomes.py",
     ),
     Mutant(
         "unknown calls are repeated where keys are off",
         "I2",
         "decisions/unknown_outcomes.py",
-        "return honoured and all(",
+        "return idempotency_on and all(",
         "return all(",
-        CORE + "test_doubts.py",
+        DECISIONS + "test_unknown_outcomes.py",
     ),
     Mutant(
         "a running workflow's rows are taken away",
         "I3",
-        "postgres/queries/expired.sql",
+        "postgres/queries/find_expired.sql",
         "having max(lease_until) < clock_timestamp()",
         "",
-        LEDGER + "test_outbox_leases.py::TestRenewAndExpire",
+        POSTGRES + "test_outbox_leases.py::TestRenewAndExpire",
     ),
     Mutant(
         "a call is repeated while the last one may still be worked on",
         "I3",
         "decisions/unknown_outcomes.py",
-        "settling + CALL_SECONDS * unanswered(person)",
+        "settling + CALL_TIMEOUT_SECONDS * may_be_in_flight(person)",
         "settling",
-        CORE + "test_doubts.py",
+        DECISIONS + "test_unknown_outcomes.py",
     ),
     Mutant(
         "rows with a call on the wire are PENDING after SIGTERM",
         "I3",
-        "postgres/queries/farewell.sql",
+        "postgres/queries/release_node.sql",
         "r.state in ('sending', 'unknown')",
         "r.state in ('planned')",
-        LEDGER + "test_outbox_nodes.py",
+        POSTGRES + "test_outbox_nodes.py",
     ),
     Mutant(
         "calls are not written down",
         "I4 I5 I14",
         "delivery/sender.py",
-        "        calls = await self._permitted(calls)\n",
+        "        calls = await self._record_calls(calls)\n",
         "",
         PATH + "test_a_committed_row_is_sent",
     ),
     Mutant(
         "a repeated call is not counted",
         "I4 I14",
-        "postgres/queries/sending.sql",
+        "postgres/queries/record_calls.sql",
         "attempts = r.attempts + 1",
         "attempts = r.attempts",
-        LEDGER + "test_outbox_sending.py::test_a_repetition_counts_and_remembers_the_first",
+        POSTGRES + "test_outbox_sending.py::test_a_repetition_counts_and_remembers_the_first",
     ),
     Mutant(
         "a settled recipient is sent to again",
         "I4",
-        "postgres/queries/sending.sql",
+        "postgres/queries/record_calls.sql",
         "  where r.state not in ('accepted', 'refused', 'cancelled')\n",
         "",
-        LEDGER + "test_outbox_sending.py::test_a_settled_recipient_never_goes_back_to_sending",
+        POSTGRES + "test_outbox_sending.py::test_a_settled_recipient_never_goes_back_to_sending",
     ),
     Mutant(
         "every call goes to the first recipient",
         "I5",
         "decisions/call_planning.py",
-        "return Event(row.workflow_key, self.recipient.id",
-        "return Event(row.workflow_key, row.recipients[0].id",
+        "row.workflow_key, self.recipient.id",
+        "row.workflow_key, row.recipients[0].id",
         PATH + "test_three_recipients_get_one_trigger_each",
     ),
     Mutant(
@@ -155,7 +157,7 @@ MUTANTS = [
         "decisions/classification.py",
         'if status == "processed":',
         "if status:",
-        CORE + "test_outcomes.py",
+        DECISIONS + "test_classification.py",
     ),
     Mutant(
         "SENT before anything was sent",
@@ -163,7 +165,7 @@ MUTANTS = [
         "postgres/queries/claim.sql",
         "notification_status = 'PROCESSING', updated_at",
         "notification_status = 'SENT', updated_at",
-        LEDGER + "test_outbox_claim.py",
+        POSTGRES + "test_outbox_claim.py",
     ),
     Mutant(
         "SENT when one of many was accepted",
@@ -171,15 +173,15 @@ MUTANTS = [
         "decisions/final_status.py",
         '"SENT" if accepted == len(recipients) else',
         '"SENT" if accepted else',
-        CORE + "test_conclusions.py",
+        DECISIONS + "test_final_status.py",
     ),
     Mutant(
         "an unknown outcome counts as accepted",
         "I7",
         "decisions/classification.py",
-        "if outcome.verdict is Verdict.ACCEPTED:\n        recipient.state",
-        "if outcome.verdict in (Verdict.ACCEPTED, Verdict.AMBIGUOUS):\n        recipient.state",
-        CORE + "test_outcomes_apply.py",
+        "if result.answer_class is AnswerClass.ACCEPTED:\n        recipient.state",
+        "if result.answer_class in (AnswerClass.ACCEPTED, AnswerClass.UNKNOWN):\n        recipient.state",
+        DECISIONS + "test_classification_apply.py",
     ),
     Mutant(
         "drop the fence when settling",
@@ -187,15 +189,15 @@ MUTANTS = [
         "postgres/queries/settle.sql",
         " and d.fence = v.fence",
         "",
-        LEDGER + "test_outbox_settle.py::test_a_late_settle_changes_nothing",
+        POSTGRES + "test_outbox_settle.py::test_a_late_settle_changes_nothing",
     ),
     Mutant(
         "drop the fence before a call",
         "I3 I4",
-        "postgres/queries/sending.sql",
+        "postgres/queries/record_calls.sql",
         " and d.fence = v.fence",
         "",
-        LEDGER + "test_outbox_sending.py",
+        POSTGRES + "test_outbox_sending.py",
     ),
     Mutant(
         "drop the fence at a rescue",
@@ -203,7 +205,7 @@ MUTANTS = [
         "postgres/queries/rescue.sql",
         " and d.fence = v.fence",
         "",
-        LEDGER + "test_outbox_leases.py::TestRescue",
+        POSTGRES + "test_outbox_leases.py::TestRescue",
     ),
     Mutant(
         "an outcome overwrites the owner's status",
@@ -211,7 +213,7 @@ MUTANTS = [
         "postgres/queries/settle.sql",
         " and n.notification_status = 'PROCESSING'\nreturning",
         "\nreturning",
-        LEDGER + "test_outbox_settle.py::test_only_processing_becomes_something_else",
+        POSTGRES + "test_outbox_settle.py::test_only_processing_becomes_something_else",
     ),
     Mutant(
         "early by a day",
@@ -219,7 +221,7 @@ MUTANTS = [
         "postgres/statements.py",
         "n.scheduled_for <= clock_timestamp())",
         "n.scheduled_for <= clock_timestamp() + interval '1 day')",
-        LEDGER + "test_outbox_sending.py",
+        POSTGRES + "test_outbox_sending.py",
     ),
     Mutant(
         "what is scheduled is claimed at once",
@@ -227,15 +229,15 @@ MUTANTS = [
         "postgres/statements.py",
         'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")',
         'SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for is not null")',
-        LEDGER + "test_outbox_claim.py",
+        POSTGRES + "test_outbox_claim.py",
     ),
     Mutant(
         "a retraction is not looked for before a call",
         "I10",
-        "postgres/queries/sending.sql",
-        "n.notification_status = 'PROCESSING' and {gates}",
-        "{gates}",
-        LEDGER + "test_outbox_sending.py",
+        "postgres/queries/record_calls.sql",
+        "n.notification_status = 'PROCESSING' and {eligible}",
+        "{eligible}",
+        POSTGRES + "test_outbox_sending.py",
     ),
     Mutant(
         "drafts are sent",
@@ -243,7 +245,7 @@ MUTANTS = [
         "postgres/statements.py",
         "\"n.publish_status = 'PUBLISH' and not n.deactivated\"",
         '"true"',
-        LEDGER + "test_outbox_sending.py",
+        POSTGRES + "test_outbox_sending.py",
     ),
     Mutant(
         "a settled row stays held",
@@ -251,14 +253,14 @@ MUTANTS = [
         "postgres/queries/settle.sql",
         "lease_owner = null, lease_until = null, ",
         "",
-        LEDGER + "test_outbox_settle.py",
+        POSTGRES + "test_outbox_settle.py",
     ),
     Mutant(
         "tags are lost with the outcome",
         "I13",
         "postgres/queries/settle.sql",
-        "  error_details = v.details::jsonb",
-        "  tags = '{{}}', error_details = v.details::jsonb",
+        "  error_details = v.error_details::jsonb",
+        "  tags = '{{}}', error_details = v.error_details::jsonb",
         PATH + "test_a_committed_row_is_sent",
     ),
     Mutant(
@@ -273,15 +275,15 @@ MUTANTS = [
         "no look after LISTEN",
         "promise 1",
         "wakeup/listener.py",
-        "        self._wake.set()\n        await first_to_end",
-        "        await first_to_end",
-        LEDGER + "test_hearing.py",
+        "        self._wake.set()\n        await wait_for_first",
+        "        await wait_for_first",
+        WAKEUP + "test_listener.py",
     ),
     Mutant(
         "no canary",
         "promise 1",
         "wakeup/listener.py",
-        'raise UnheardError("a NOTIFY sent from another connection did not arrive") from None',
+        'raise CanaryTimeout("a NOTIFY sent from another connection did not arrive") from None',
         "pass",
         WAKE + "test_f04_a_session_that_lost_its_registrations",
     ),
@@ -289,9 +291,9 @@ MUTANTS = [
         "falling asleep without waiting for those who saw us awake",
         "promise 1",
         "wakeup/adaptive_notify.py",
-        "while not self._leaving and not await self._outbox.ended_before(newest):",
+        "while not self._stopping and not await self._outbox.all_ended_before(newest):",
         "while False:",
-        LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
+        WAKEUP + "test_adaptive_notify.py::test_no_wake_up_is_lost_while_falling_asleep",
     ),
     Mutant(
         "what once woke a node keeps it up",
@@ -299,15 +301,15 @@ MUTANTS = [
         "wakeup/adaptive_notify.py",
         "        self._wake.clear()  # what is heard from here on, and not what once woke us, is a reason to stay up\n",
         "",
-        LEDGER + "test_falling_asleep.py::test_a_node_falls_asleep_although_it_was_rung_before",
+        WAKEUP + "test_adaptive_notify.py::test_a_node_falls_asleep_although_it_was_rung_before",
     ),
     Mutant(
         "a node cut off while it fell asleep leaves it at that",
         "promise 1",
         "claim/claimer.py",
-        "self._bell.believed or (pressed and healthy)",
-        "pressed and healthy",
-        LEDGER + "test_falling_asleep.py",
+        "self._adaptive_notify.may_have_suppressed or (woken_meanwhile and healthy)",
+        "woken_meanwhile and healthy",
+        WAKEUP + "test_adaptive_notify.py",
     ),
     Mutant(
         "a stricter isolation level trusts an old look",
@@ -315,7 +317,7 @@ MUTANTS = [
         "install/sql/040_functions.sql",
         "current_setting('transaction_isolation') = 'read committed'",
         "current_setting('transaction_isolation') <> ''",
-        LEDGER + "test_falling_asleep.py::test_no_wake_up_is_lost_while_falling_asleep",
+        WAKEUP + "test_adaptive_notify.py::test_no_wake_up_is_lost_while_falling_asleep",
     ),
     Mutant(
         "only ids beyond the last one are looked for",
@@ -340,7 +342,7 @@ MUTANTS = [
         "install/sql/040_functions.sql",
         "exception when others then",
         "exception when division_by_zero then",
-        INSTALL + "test_doorbell.py",
+        INSTALL + "test_triggers.py",
     ),
     Mutant(
         "deep JSON stops its batch",
@@ -356,7 +358,7 @@ MUTANTS = [
         "decisions/classification.py",
         'character if character.isprintable() else " "',
         "character",
-        CORE + "test_outcomes_errors.py",
+        DECISIONS + "test_classification_errors.py",
     ),
     Mutant(
         "redirects are followed",
@@ -364,7 +366,7 @@ MUTANTS = [
         "novu/client.py",
         "follow_redirects=False",
         "follow_redirects=True",
-        GATEWAY + "test_novu_strangers.py",
+        NOVU + "test_client_strangers.py",
     ),
     Mutant(
         "the body is rendered anew",
@@ -372,7 +374,7 @@ MUTANTS = [
         "novu/client.py",
         "lambda match: texts[int(match[1])]",
         'lambda match: __import__("json").dumps(__import__("json").loads(texts[int(match[1])]))',
-        GATEWAY + "test_novu.py::TestBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
+        NOVU + "test_client.py::TestBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
     ),
     Mutant(
         "a call without a limit as a whole",
@@ -380,7 +382,7 @@ MUTANTS = [
         "novu/client.py",
         "asyncio.timeout(within):\n                if",
         "asyncio.timeout(None):\n                if",
-        GATEWAY + "test_novu_strangers.py::test_an_answer_that_never_ends_is_unknown_in_time",
+        NOVU + "test_client_strangers.py::test_an_answer_that_never_ends_is_unknown_in_time",
     ),
     Mutant(
         "401 is the row's fault",
@@ -388,15 +390,15 @@ MUTANTS = [
         "decisions/classification.py",
         "if status in (401, 402, 403):",
         "if status in (402, 403):",
-        CORE + "test_outcomes_errors.py",
+        DECISIONS + "test_classification_errors.py",
     ),
     Mutant(
         "429 is a failed try",
         "nobody's fault",
         "decisions/classification.py",
-        "Verdict.RETRY if status == 503 else Verdict.HELD",
-        "Verdict.RETRY",
-        CORE + "test_outcomes_errors.py",
+        "AnswerClass.RETRY if status == 503 else AnswerClass.THROTTLED",
+        "AnswerClass.RETRY",
+        DECISIONS + "test_classification_errors.py",
     ),
     Mutant(
         "other tenants' rows are taken",
@@ -404,7 +406,7 @@ MUTANTS = [
         "postgres/outbox.py",
         '"all_enterprises": not enterprises',
         '"all_enterprises": True',
-        LEDGER + "test_outbox_claim.py",
+        POSTGRES + "test_outbox_claim.py",
     ),
     Mutant(
         "row security hides rows in silence",
@@ -412,7 +414,7 @@ MUTANTS = [
         "postgres/pool.py",
         '"row_security": "off"',
         '"row_security": "on"',
-        LEDGER + "test_row_security.py",
+        POSTGRES + "test_row_security.py",
     ),
     Mutant(
         "two installers at once",
@@ -428,7 +430,7 @@ MUTANTS = [
         "postgres/queries/release.sql",
         "attempts = greatest(0, d.attempts - 1)",
         "attempts = d.attempts",
-        LEDGER + "test_outbox_leases.py::TestHandBack",
+        POSTGRES + "test_outbox_leases.py::TestHandBack",
     ),
     Mutant(
         "statements wait in a circle",
@@ -436,6 +438,6 @@ MUTANTS = [
         "postgres/statements.py",
         "order by id offset 0) v",
         "order by id desc offset 0) v",
-        LEDGER + "test_outbox_crowded.py::test_statements_on_the_same_rows_never_wait_in_a_circle",
+        POSTGRES + "test_outbox_crowded.py::test_statements_on_the_same_rows_never_wait_in_a_circle",
     ),
 ]

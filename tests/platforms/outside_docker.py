@@ -14,7 +14,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from stated import ROOT, documents, text
+
+from tests.platforms.deploy_files import documents
+from tests.support.repository import ROOT, text
 
 NOBODY = 65534
 PREFIX = "/opt/dispatcher"

@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outside_docker import COMPOSE, build_steps, copied, defaults, health_check, instructions, let_through
-from stated import ROOT, known, text
 
-from dispatcher.config.settings import Settings, variables
+from dispatcher.config.settings import Settings, variable_names
+from tests.platforms.deploy_files import known
+from tests.platforms.outside_docker import (
+    COMPOSE,
+    build_steps,
+    copied,
+    defaults,
+    health_check,
+    instructions,
+    let_through,
+)
+from tests.support.repository import ROOT, text
 
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "dispatcher:local"}
@@ -134,7 +143,7 @@ def test_our_containers_run_what_there_is_and_cannot_do_much(name: str):
 
 def test_the_defaults_are_settings_and_name_services():
     found = defaults()
-    names = {name for field in Settings.model_fields for name in variables(field)}
+    names = {name for field in Settings.model_fields for name in variable_names(field)}
     assert {name for name in found if not name.startswith("TEMPORAL_")} <= names
     for name in ("DATABASE_URL", "TEMPORAL_ADDRESS", "NOVU_API_URL"):
         host = re.search(r"(?:.*@|.*//|^)([a-z-]+):\d+", found[name])

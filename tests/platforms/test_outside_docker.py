@@ -10,20 +10,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
-from outside_docker import COMPOSE, Image, build, defaults, health_check
-from stated import ROOT, text
 
 from dispatcher.devstack import temporal
 from dispatcher.devstack.postgres import PostgresServer
-from dispatcher.devstack.processes import answers, free_port
+from dispatcher.devstack.processes import accepts_connections, free_port
+from tests.platforms.outside_docker import COMPOSE, Image, build, defaults, health_check
+from tests.support.repository import ROOT, text
+from tests.support.waits import eventually_blocking
 
 PORT = "DISPATCHER_HTTP_PORT"
 counter = itertools.count()
@@ -33,13 +34,6 @@ select 'hello', 'PUBLISH', id, '{"title": "Hello", "message": "there"}', array[g
 from notify.ent_notification_workflow where workflow_key = 'default-in-app'
 returning id
 """
-
-
-def eventually(fact: Callable[[], object], what: str, within: float = 60) -> None:
-    deadline = time.monotonic() + within
-    while not fact():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.05)
 
 
 @dataclass
@@ -116,7 +110,9 @@ def composition(image: Image, as_built: object, folder: Path, postgres_server: P
         standin = made.command("novu-standin")
         novu = running.enter_context(image.running(standin, {}, made.log("novu-standin")))
         gone = lambda: (process.poll(), novu.poll()) != (None, None)  # noqa: E731
-        eventually(lambda: gone() or all(map(answers, ports.values())), "the servers of the composition")
+        eventually_blocking(
+            lambda: gone() or all(map(accepts_connections, ports.values())), "the servers of the composition", 60
+        )
         assert not gone(), made.log("temporal").read_text() + made.log("novu-standin").read_text()
         for _ in range(2):
             code = image.run(made.command("release"), made.settings, made.log("release"))
@@ -152,13 +148,15 @@ def test_the_dispatcher_of_the_composition_sends_a_row_and_stops_at_sigterm(comp
     with composition.image.running(command, settings, log) as process:
         if os.geteuid() == 0:
             assert Path(f"/proc/{process.pid}").stat().st_uid != 0
-        eventually(lambda: process.poll() is not None or '"listening"' in log.read_text(), "a proven listener")
+        eventually_blocking(
+            lambda: process.poll() is not None or '"listening"' in log.read_text(), "a proven listener", 60
+        )
         assert process.poll() is None, log.read_text()
         with psycopg.connect(settings["DATABASE_URL"], autocommit=True) as connection:
             row = connection.execute(INSERT).fetchone()
             assert row is not None
             status = b"select notification_status::text from notify.ent_notification where id = %s"
-            eventually(lambda: connection.execute(status, row).fetchone() == ("SENT",), log.read_text())
+            eventually_blocking(lambda: connection.execute(status, row).fetchone() == ("SENT",), log.read_text(), 60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()
 
@@ -167,9 +165,12 @@ def test_the_images_health_check_finds_the_processes_healthy(composition: Compos
     for name in ("dispatcher", "web"):
         log, settings, checks = composition.log(f"healthy-{name}"), composition.settings, composition.log("checks")
         with composition.image.running(composition.command(name), settings, log) as process:
-            eventually(lambda: process.poll() is not None or answers(int(settings[PORT])), "an open port")  # noqa: B023
+            port = int(settings[PORT])
+            open_or_ended = lambda process=process, port=port: process.poll() is not None or accepts_connections(port)  # noqa: E731
+            eventually_blocking(open_or_ended, "an open port", 60)
             assert process.poll() is None, log.read_text()
-            eventually(lambda: composition.image.run(health_check(), settings, checks) == 0, "health")  # noqa: B023
+            healthy = partial(composition.image.run, health_check(), settings, checks)
+            eventually_blocking(lambda healthy=healthy: healthy() == 0, "health", 60)
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0, log.read_text()
         assert composition.image.run(health_check(), settings, checks) != 0

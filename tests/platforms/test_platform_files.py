@@ -9,18 +9,12 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from stated import (
-    HEALTH_PATHS,
-    ROOT,
-    documents,
-    known,
-    procfile,
-    text,
-)
 
-from dispatcher.config.settings import Settings, variables
+from dispatcher.config.settings import Settings, variable_names
+from tests.platforms.deploy_files import HEALTH_PATHS, documents, known, procfile
+from tests.support.repository import ROOT, text
 
-SETTINGS = {name for field in Settings.model_fields for name in variables(field)}
+SETTINGS = {name for field in Settings.model_fields for name in variable_names(field)}
 RELEASE, RUN, WEB = "dispatcher db upgrade", "dispatcher run", "dispatcher web"
 KUBERNETES = sorted((ROOT / "examples/kubernetes").glob("*.yaml"))
 UNITS = {file.stem: file for file in (ROOT / "examples/systemd").glob("*.service")}

@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import promql_parser
 import pytest
-from declared import declared
-from stated import ROOT, documents, text
 
-from dispatcher.models.call_result import Verdict
+from dispatcher.models.call_result import AnswerClass
 from dispatcher.telemetry import metrics
-from dispatcher.telemetry.health import PARTS
-from dispatcher.wakeup.signal import Source
+from dispatcher.telemetry.health import COMPONENTS
+from dispatcher.wakeup.signal import WakeSource
+from tests.platforms.declared_metrics import declared
+from tests.platforms.deploy_files import documents
+from tests.support.repository import ROOT, text
 
 SUFFIXES = {"gauge": [""], "counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
 OF_PROMETHEUS = {"job", "instance", "alertname", "alertstate"}
@@ -46,7 +47,7 @@ def series() -> dict[str, set[str]]:
 
 def values() -> dict[str, dict[str, tuple[str, ...]]]:
     """Return what the labels of every series can say, where that is a fixed set of words."""
-    said = metrics.VALUES | OF_THE_DATABASE
+    said = metrics.LABEL_VALUES | OF_THE_DATABASE
     return {
         metric.name + suffix: said.get(metric.name, {}) for metric in declared() for suffix in SUFFIXES[metric.kind]
     }
@@ -160,18 +161,18 @@ def test_the_cases_feed_series_that_there_are():
 
 @pytest.mark.parametrize("metric", declared(), ids=lambda metric: metric.name)
 def test_every_label_has_its_words_declared(metric: Any):
-    said = (metrics.VALUES | OF_THE_DATABASE).get(metric.name, {})
+    said = (metrics.LABEL_VALUES | OF_THE_DATABASE).get(metric.name, {})
     assert set(said) == set(metric.labels) - FREE
 
 
 def test_the_declared_words_are_those_of_the_code():
-    assert set(metrics.SOURCES) == set(get_args(Source))
-    assert metrics.VALUES["dispatcher_part_broken"]["part"] == PARTS
-    assert set(metrics.VALUES["dispatcher_novu_triggers"]["outcome"]) == set(Verdict)
+    assert set(metrics.WAKE_SOURCES) == set(get_args(WakeSource))
+    assert metrics.LABEL_VALUES["dispatcher_part_broken"]["part"] == COMPONENTS
+    assert set(metrics.LABEL_VALUES["dispatcher_novu_triggers"]["outcome"]) == set(AnswerClass)
     found = [word for file in (ROOT / "dispatcher").rglob("*.py") for word in written(ast.parse(file.read_text()))]
     assert found
     for name, label, word in found:
-        assert word in metrics.VALUES[name][label], f"{name} says {word}"
+        assert word in metrics.LABEL_VALUES[name][label], f"{name} says {word}"
 
 
 def written(module: ast.Module) -> Iterator[tuple[str, str, str]]:

@@ -13,10 +13,10 @@ import anyio
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from dispatcher.devstack.demo.results import Row, ask, look
-from dispatcher.devstack.demo.scenario import STORY, TENANT, UNKNOWN_KEY, Act, Step
+from dispatcher.devstack.demo.results import DemoRow, fetch_rows, refresh_rows
+from dispatcher.devstack.demo.scenario import SCENARIO, TENANT, UNKNOWN_KEY, Action, Step
 
-LOOK_SECONDS = 0.1
+ROW_POLL_SECONDS = 0.1
 LATE_SECONDS = 0.5
 """So long after a retracted row's due time a wrong sending would have shown."""
 
@@ -35,7 +35,7 @@ from notify.ent_notification_workflow w, generate_series(%(first)s::integer, %(l
 where w.workflow_key = %(workflow)s
 returning id, xmin::text, recipients::text[]
 """
-ACTS = {
+ACTIONS = {
     "publish": """
 update notify.ent_notification set publish_status = 'PUBLISH' where id = any(%s) returning id, xmin::text
 """,
@@ -47,40 +47,45 @@ where id = any(%s) and notification_status = 'PENDING' returning id, xmin::text
 }
 NOW = "select extract(epoch from clock_timestamp() - %s)::double precision"
 
-Tell = Callable[[Mapping[int, Row]], None]
-Cue = Callable[[], Awaitable[None]]
+OnRows = Callable[[Mapping[int, DemoRow]], None]
+Event = Callable[[], Awaitable[None]]
 
 
-class Play:
+class Driver:
     """One performance of the story on one database."""
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, DemoRow] = {}
         self._connection = connection
-        self._recipients = {step.key: [str(uuid4()) for _ in range(step.rows * step.recipients)] for step in STORY}
+        self._recipients = {step.key: [str(uuid4()) for _ in range(step.rows * step.recipients)] for step in SCENARIO}
 
     @property
     def refused(self) -> list[str]:
         """The subscribers that this Novu must not take: the last ones of each row that has some."""
-        return [name for step in STORY for row in range(step.rows) for name in self._of(step, row)[taken(step) :]]
+        return [
+            name
+            for step in SCENARIO
+            for row in range(step.rows)
+            for name in self._of(step, row)[accepted_count(step) :]
+        ]
 
     def _of(self, step: Step, row: int) -> list[str]:
         return self._recipients[step.key][row * step.recipients : (row + 1) * step.recipients]
 
-    async def perform(self, tell: Tell) -> None:
+    async def run(self, tell: OnRows) -> None:
         """Write everything at its time, and watch until nothing more can happen; `tell` hears of every look."""
-        await ask(self._connection, UNKNOWN, [UNKNOWN_KEY])
+        await fetch_rows(self._connection, UNKNOWN, [UNKNOWN_KEY])
         start = time.monotonic()
-        for at, cue in sorted(self._cues(), key=lambda each: each[0]):
+        for at, cue in sorted(self._events(), key=lambda each: each[0]):
             while (ahead := start + at - time.monotonic()) > 0:
-                await self._watch(tell, min(ahead, LOOK_SECONDS))
+                await self._watch(tell, min(ahead, ROW_POLL_SECONDS))
             await cue()
         while not await self._over():
-            await self._watch(tell, LOOK_SECONDS)
+            await self._watch(tell, ROW_POLL_SECONDS)
 
-    def _cues(self) -> Iterator[tuple[float, Cue]]:
+    def _events(self) -> Iterator[tuple[float, Event]]:
         """Yield what happens when."""
-        for step in STORY:
+        for step in SCENARIO:
             if step.apart:
                 yield from (
                     (step.at + i * step.apart, partial(self._insert, step, i + 1, i + 1)) for i in range(step.rows)
@@ -90,9 +95,9 @@ class Play:
             if step.then is not None:
                 yield step.then.at, partial(self._act, step, step.then)
 
-    async def _watch(self, tell: Tell, seconds: float) -> None:
+    async def _watch(self, tell: OnRows, seconds: float) -> None:
         await anyio.sleep(seconds)
-        await look(self._connection, self.rows)
+        await refresh_rows(self._connection, self.rows)
         tell(self.rows)
 
     async def _insert(self, step: Step, first: int, last: int) -> None:
@@ -110,13 +115,15 @@ class Play:
             "first": first,
             "last": last,
         }
-        for id_, xid, names in await ask(self._connection, WRITE, parameters):
-            self.rows[id_] = Row(step, id_, xid, tuple(names[: taken(step)]), tuple(names[taken(step) :]))
+        for id_, xid, names in await fetch_rows(self._connection, WRITE, parameters):
+            self.rows[id_] = DemoRow(
+                step, id_, xid, tuple(names[: accepted_count(step)]), tuple(names[accepted_count(step) :])
+            )
 
-    async def _act(self, step: Step, act: Act) -> None:
+    async def _act(self, step: Step, act: Action) -> None:
         """Do what the application does later to a step's rows."""
         ids = [row.id for row in self.rows.values() if row.step is step]
-        for id_, xid in await ask(self._connection, ACTS[act.name], [ids]):
+        for id_, xid in await fetch_rows(self._connection, ACTIONS[act.name], [ids]):
             self.rows[id_].xid = xid
 
     async def _over(self) -> bool:
@@ -124,10 +131,10 @@ class Play:
         if not all(row.final for row in self.rows.values()):
             return False
         last_due = max(row.due_at for row in self.rows.values() if row.due_at is not None)
-        [(since,)] = await ask(self._connection, NOW, [last_due])
+        [(since,)] = await fetch_rows(self._connection, NOW, [last_due])
         return since > LATE_SECONDS
 
 
-def taken(step: Step) -> int:
+def accepted_count(step: Step) -> int:
     """Return how many of a row's recipients this Novu would take."""
     return step.recipients - step.refused

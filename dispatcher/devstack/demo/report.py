@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dispatcher.devstack.demo.results import Evidence, Row, between
-from dispatcher.devstack.demo.scenario import STORY, Step
+from dispatcher.devstack.demo.results import DemoRow, Results, between
+from dispatcher.devstack.demo.scenario import SCENARIO, Step
 
 HOPS = {
     "claimed": "due → claimed",
@@ -37,7 +37,7 @@ class Report:
     effects: dict[str, int]
 
 
-def judge(evidence: Evidence, story: Sequence[Step] = STORY) -> Report:
+def compare(evidence: Results, story: Sequence[Step] = SCENARIO) -> Report:
     """Compare what was found with what the story expects."""
     found = {step.key: [row for row in evidence.rows if row.step.key == step.key] for step in story}
     wrong = [*wrong_rows(found, story), *wrong_effects(evidence)]
@@ -45,7 +45,7 @@ def judge(evidence: Evidence, story: Sequence[Step] = STORY) -> Report:
     quiet = [row for row in evidence.rows if row.step.rows == 1 or row.step.apart]
     return Report(
         mismatches=wrong,
-        steps=[told(step, found[step.key]) for step in story],
+        steps=[step_document(step, found[step.key]) for step in story],
         latency_ms={
             "one_at_a_time": hops(quiet, evidence),
             "burst": hops([row for rows in bursts for row in rows], evidence),
@@ -59,12 +59,12 @@ def judge(evidence: Evidence, story: Sequence[Step] = STORY) -> Report:
     )
 
 
-def expected(row: Row) -> tuple[str, ...]:
+def expected(row: DemoRow) -> tuple[str, ...]:
     """Return the recipients to whom this row must have been sent, once."""
     return row.taken[: row.step.accepted]
 
 
-def wrong_rows(found: dict[str, list[Row]], story: Sequence[Step]) -> Iterable[str]:
+def wrong_rows(found: dict[str, list[DemoRow]], story: Sequence[Step]) -> Iterable[str]:
     """Yield a sentence for every step whose rows ended otherwise than they should, or are not there."""
     for step in story:
         rows = found[step.key]
@@ -76,12 +76,12 @@ def wrong_rows(found: dict[str, list[Row]], story: Sequence[Step]) -> Iterable[s
             error = next((row.error for row in rows if (row.status, row.outcome) == (status, outcome)), None)
             why = f": {error}" if error else ""
             yield (
-                f"{step.key}: {count} of {len(rows)} ended as {ending(status, outcome)}"
-                f" instead of {ending(step.status, step.outcome)}{why}"
+                f"{step.key}: {count} of {len(rows)} ended as {final_text(status, outcome)}"
+                f" instead of {final_text(step.status, step.outcome)}{why}"
             )
 
 
-def wrong_effects(evidence: Evidence) -> Iterable[str]:
+def wrong_effects(evidence: Results) -> Iterable[str]:
     """Yield a sentence for everything Novu took that it should not have, took twice or did not take."""
     wanted = {
         (evidence.transactions.get((row.id, recipient)), recipient): row
@@ -100,12 +100,12 @@ def wrong_effects(evidence: Evidence) -> Iterable[str]:
         yield f"{key}: Novu took {pair[0]} for {pair[1]}, which should not have been sent"
 
 
-def ending(status: str, outcome: str | None) -> str:
+def final_text(status: str, outcome: str | None) -> str:
     """Return a row's end in words: the stored status, and the outcome where it says more."""
     return status if outcome in {None, status} else f"{status} ({outcome})"
 
 
-def told(step: Step, rows: Sequence[Row]) -> dict[str, object]:
+def step_document(step: Step, rows: Sequence[DemoRow]) -> dict[str, object]:
     """Return a step for the JSON document."""
     times = [row.milliseconds for row in rows if row.milliseconds is not None]
     return {
@@ -119,10 +119,10 @@ def told(step: Step, rows: Sequence[Row]) -> dict[str, object]:
     }
 
 
-def hops(rows: Iterable[Row], evidence: Evidence) -> dict[str, Spread]:
+def hops(rows: Iterable[DemoRow], evidence: Results) -> dict[str, Spread]:
     """Return how long each hop took for the rows that went all the way."""
     arrivals = first_requests(evidence)
-    ends: dict[str, Callable[[Row, datetime], float | None]] = {
+    ends: dict[str, Callable[[DemoRow, datetime], float | None]] = {
         "claimed": lambda row, _: between(row.due_at, row.claimed_at),
         "requested": lambda row, arrived: between(row.claimed_at, arrived),
         "settled": lambda row, arrived: between(arrived, row.settled_at),
@@ -134,7 +134,7 @@ def hops(rows: Iterable[Row], evidence: Evidence) -> dict[str, Spread]:
     return {name: found for name, found in spreads.items() if found is not None}
 
 
-def first_requests(evidence: Evidence) -> dict[int, datetime]:
+def first_requests(evidence: Results) -> dict[int, datetime]:
     """Return when the first request for each notification reached Novu."""
     owners = {transaction: id_ for (id_, _), transaction in evidence.transactions.items()}
     arrivals: dict[int, datetime] = {}
@@ -145,7 +145,7 @@ def first_requests(evidence: Evidence) -> dict[int, datetime]:
     return arrivals
 
 
-def rate(rows: Sequence[Row]) -> float | None:
+def rate(rows: Sequence[DemoRow]) -> float | None:
     """Return rows a second from the first due time to the last outcome."""
     due = [row.due_at for row in rows if row.due_at]
     settled = [row.settled_at for row in rows if row.settled_at]

@@ -27,7 +27,7 @@ select notification_id, recipient, transaction_id from dispatcher.recipient wher
 
 
 @dataclass
-class Row:
+class DemoRow:
     """One row of the story, as it was written and as it was found last."""
 
     step: Step
@@ -55,30 +55,30 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Results:
     """Everything the verdict is based on. `transactions`: the ledger's id by (notification, recipient)."""
 
-    rows: Sequence[Row]
+    rows: Sequence[DemoRow]
     transactions: Mapping[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
     effects: Sequence[Effect] = ()
     requests: Sequence[LoggedRequest] = ()
 
 
-async def look(connection: AsyncConnection[Any], rows: Mapping[int, Row]) -> None:
+async def refresh_rows(connection: AsyncConnection[Any], rows: Mapping[int, DemoRow]) -> None:
     """Bring every row up to date."""
     parameters = {"ids": list(rows), "xids": [row.xid for row in rows.values()]}
-    for id_, *found in await ask(connection, ROWS, parameters):
+    for id_, *found in await fetch_rows(connection, ROWS, parameters):
         row = rows[id_]
         row.status, row.outcome, row.error, row.retried, row.due_at, row.claimed_at, row.settled_at = found
 
 
 async def transactions(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[tuple[int, str], str]:
     """Return what the ledger says was sent under which id."""
-    found = await ask(connection, TRANSACTIONS, [list(ids)])
+    found = await fetch_rows(connection, TRANSACTIONS, [list(ids)])
     return {(id_, recipient): transaction for id_, recipient, transaction in found}
 
 
-async def ask(connection: AsyncConnection[Any], statement: str, parameters: Any) -> list[tuple[Any, ...]]:
+async def fetch_rows(connection: AsyncConnection[Any], statement: str, parameters: Any) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows. All of them are short: a cancellation waits, and no query is torn."""
     rows: list[tuple[Any, ...]] = []
     with anyio.CancelScope(shield=True):

@@ -14,9 +14,9 @@ import anyio
 from psycopg import AsyncConnection
 
 from dispatcher.devstack import stack, stale_processes
-from dispatcher.devstack.demo.driver import Play
-from dispatcher.devstack.demo.report import Report, judge
-from dispatcher.devstack.demo.results import Evidence, Row, transactions
+from dispatcher.devstack.demo.driver import Driver
+from dispatcher.devstack.demo.report import Report, compare
+from dispatcher.devstack.demo.results import DemoRow, Results, transactions
 from dispatcher.devstack.demo.screen import Screen
 
 SETTINGS = {"track_commit_timestamp": "on"}
@@ -32,10 +32,10 @@ async def demo(screen: Screen, *, seconds: float, keep: bool, show: Show) -> boo
     """
     verdicts: list[Report] = []
     with folder(screen) as place:
-        async with stack.stoppable(), stack.running(place.path, settings=SETTINGS, say=screen.say) as local:
+        async with stack.until_signal(), stack.run_stack(place.path, settings=SETTINGS, say=screen.say) as local:
             screen.say("starting the dispatcher")
-            with stack.dispatching(local) as process:
-                report = judge(await play(local, process, screen, seconds))
+            with stack.run_dispatcher(local) as process:
+                report = compare(await run_scenario(local, process, screen, seconds))
                 verdicts.append(report)
                 if report.mismatches:
                     place.keep_logs = True
@@ -43,30 +43,30 @@ async def demo(screen: Screen, *, seconds: float, keep: bool, show: Show) -> boo
                 show(report, local, process.pid)
                 if keep:
                     screen.say(f"everything keeps running in {place.path} until Ctrl-C")
-                    await until_gone(process)
+                    await wait_exit(process)
     if not verdicts:
         raise KeyboardInterrupt
     return not verdicts[0].mismatches
 
 
-async def play(local: stack.Stack, process: subprocess.Popen[bytes], screen: Screen, seconds: float) -> Evidence:
+async def run_scenario(local: stack.Stack, process: subprocess.Popen[bytes], screen: Screen, seconds: float) -> Results:
     """Play the story for at most `seconds` and return what both sides know then."""
     async with await AsyncConnection.connect(local.postgres.url(), autocommit=True) as connection:
-        performance = Play(connection)
+        performance = Driver(connection)
         await local.novu.configure(refused_recipients=performance.refused)
-        with screen.playing(), anyio.move_on_after(seconds) as limit:
+        with screen.live_table(), anyio.move_on_after(seconds) as limit:
 
-            def tell(rows: Mapping[int, Row]) -> None:
+            def tell(rows: Mapping[int, DemoRow]) -> None:
                 screen.update(rows)
                 if process.poll() is not None:
                     limit.cancel()
 
-            await performance.perform(tell)
+            await performance.run(tell)
         if process.returncode is not None:
             screen.say(f"the dispatcher ended by itself with exit code {process.returncode}")
         elif limit.cancelled_caught:
             screen.say(f"not over after {seconds:g} s")
-        return Evidence(
+        return Results(
             rows=list(performance.rows.values()),
             transactions=await transactions(connection, list(performance.rows)),
             effects=await local.novu.effects(),
@@ -74,13 +74,13 @@ async def play(local: stack.Stack, process: subprocess.Popen[bytes], screen: Scr
         )
 
 
-async def until_gone(process: subprocess.Popen[bytes]) -> None:
+async def wait_exit(process: subprocess.Popen[bytes]) -> None:
     """Wait until the dispatcher ends; a signal ends the wait from outside."""
-    while not stale_processes.gone(process.pid):  # noqa: ASYNC110  (another process)
+    while not stale_processes.has_exited(process.pid):  # noqa: ASYNC110  (another process)
         await anyio.sleep(0.2)
 
 
-class Place:
+class DemoFolder:
     """A temporary folder; with `keep_logs` its logs outlive it."""
 
     def __init__(self, path: Path) -> None:
@@ -89,10 +89,10 @@ class Place:
 
 
 @contextmanager
-def folder(screen: Screen) -> Generator[Place]:
+def folder(screen: Screen) -> Generator[DemoFolder]:
     """Make the demo's folder for the block and remove it; after an error the logs stay."""
-    place = Place(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
-    stack.let_postgres_pass(place.path)
+    place = DemoFolder(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
+    stack.open_path_to_postgres(place.path)
     try:
         yield place
     except Exception:

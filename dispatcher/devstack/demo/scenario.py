@@ -13,7 +13,7 @@ UNKNOWN_KEY = "lift-maintenance"
 
 
 @dataclass(frozen=True)
-class Act:
+class Action:
     """What the application does to its rows later."""
 
     name: Literal["publish", "retract"]
@@ -37,13 +37,13 @@ class Step:
     published: bool = True
     overrides: Mapping[str, Any] | None = None
     tags: tuple[str, ...] = ()
-    then: Act | None = None
+    then: Action | None = None
     status: str = "SENT"
     outcome: str | None = "SENT"  # in error_details; None: no run ever ended for the row
     accepted: int = field(default=1)  # recipients of each row that Novu takes, once each
 
 
-STORY = (
+SCENARIO = (
     Step(
         "scheduled",
         "Scheduled 3 s ahead",
@@ -59,7 +59,7 @@ STORY = (
         {"subject": "Water off tonight", "title": "Water off tonight", "message": "From 22:00 in the east wing"},
         at=0.05,
         due_in=4.0,
-        then=Act("retract", 1.05),
+        then=Action("retract", 1.05),
         status="RETRACTED",
         outcome=None,
         accepted=0,
@@ -71,7 +71,7 @@ STORY = (
         {"title": "Survey", "message": "How was your first month?", "category": "people"},
         at=0.1,
         published=False,
-        then=Act("publish", 1.6),
+        then=Action("publish", 1.6),
     ),
     Step(
         "immediate",

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from dispatcher.devstack.demo.report import HOPS, Report, ending, spread
-from dispatcher.devstack.demo.results import Row
-from dispatcher.devstack.demo.scenario import STORY, Step
+from dispatcher.devstack.demo.report import HOPS, Report, final_text, spread
+from dispatcher.devstack.demo.results import DemoRow
+from dispatcher.devstack.demo.scenario import SCENARIO, Step
 
 
 class Screen:
@@ -31,7 +31,7 @@ class Screen:
         self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def playing(self) -> Generator[None]:
+    def live_table(self) -> Generator[None]:
         """Keep the table on the terminal for the block; it stays there afterwards."""
         if not self._console.is_terminal:
             yield
@@ -39,12 +39,12 @@ class Screen:
         with Live(table({}), console=self._console, auto_refresh=False) as self._live:
             yield
 
-    def update(self, rows: Mapping[int, Row]) -> None:
+    def update(self, rows: Mapping[int, DemoRow]) -> None:
         """Show where the rows are now."""
         if self._live is not None:
             self._live.update(table(rows), refresh=True)
             return
-        for step in STORY:
+        for step in SCENARIO:
             own = of(step, rows)
             if step.key not in self._told and len(own) == step.rows and all(row.final for row in own):
                 self._told.add(step.key)
@@ -56,7 +56,7 @@ class Screen:
         self.line(f"{'milliseconds':<44}{'p50':>9}{'p95':>9}{'max':>9}")
         for group, hops in report.latency_ms.items():
             for name, found in hops.items():
-                self.line(f"{words_for(group):<15}{HOPS[name]:<29}{found.p50:>9.1f}{found.p95:>9.1f}{found.max:>9.1f}")
+                self.line(f"{group_text(group):<15}{HOPS[name]:<29}{found.p50:>9.1f}{found.p95:>9.1f}{found.max:>9.1f}")
         self.line("due: the commit, or for a scheduled notification its time")
         if report.burst_rows_per_second is not None:
             self.line(f"the burst went through at {report.burst_rows_per_second:.0f} rows/s, commit to last outcome")
@@ -70,30 +70,30 @@ class Screen:
             self.line(f"  {each}")
 
 
-def table(rows: Mapping[int, Row]) -> Table:
+def table(rows: Mapping[int, DemoRow]) -> Table:
     """Return the story as a table."""
     drawn = Table("what", "status", "due → settled", box=None, pad_edge=False)
     for column in drawn.columns:
         column.no_wrap = True
-    for step in STORY:
+    for step in SCENARIO:
         own = of(step, rows)
         right = own and all((row.status, row.outcome) == (step.status, step.outcome) for row in own)
         drawn.add_row(step.title, progress(own), duration(own), style="green" if right else "")
     return drawn
 
 
-def of(step: Step, rows: Mapping[int, Row]) -> list[Row]:
+def of(step: Step, rows: Mapping[int, DemoRow]) -> list[DemoRow]:
     """Return a step's rows."""
     return [row for row in rows.values() if row.step is step]
 
 
-def progress(rows: list[Row]) -> str:
+def progress(rows: list[DemoRow]) -> str:
     """Return how many are where."""
-    counts = Counter(ending(row.status, row.outcome) for row in rows)
+    counts = Counter(final_text(row.status, row.outcome) for row in rows)
     return ", ".join(name if len(rows) == 1 else f"{count} {name}" for name, count in counts.items())
 
 
-def duration(rows: list[Row]) -> str:
+def duration(rows: list[DemoRow]) -> str:
     """Return how long the rows took."""
     found = spread([row.milliseconds for row in rows if row.milliseconds is not None])
     if found is None:
@@ -101,6 +101,6 @@ def duration(rows: list[Row]) -> str:
     return f"{found.max:.0f} ms" if len(rows) == 1 else f"{found.p50:.0f} ms, last {found.max:.0f} ms"
 
 
-def words_for(group: str) -> str:
+def group_text(group: str) -> str:
     """Return a group's name for people."""
     return group.replace("_", " ")

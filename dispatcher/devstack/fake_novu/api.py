@@ -9,19 +9,19 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Refusal
-from dispatcher.devstack.fake_novu.call import Call
+from dispatcher.devstack.fake_novu.call import FakeCall
 from dispatcher.devstack.fake_novu.events import parse, read_events
 from dispatcher.devstack.fake_novu.faults import Faults
 from dispatcher.devstack.fake_novu.idempotency import IdempotencyStore
-from dispatcher.devstack.fake_novu.ledger import Ledger
-from dispatcher.devstack.fake_novu.limits import RateLimiter
-from dispatcher.devstack.fake_novu.reads import Reads
+from dispatcher.devstack.fake_novu.ledger import EffectLog
+from dispatcher.devstack.fake_novu.limits import FakeRateLimiter
+from dispatcher.devstack.fake_novu.reads import ReadRoutes
 from dispatcher.devstack.fake_novu.registry import Environment, Registry
 from dispatcher.devstack.fake_novu.settings import Config
-from dispatcher.devstack.fake_novu.trigger import Triggers
+from dispatcher.devstack.fake_novu.trigger import TriggerRoutes
 from dispatcher.devstack.fake_novu.worker import NovuWorker
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[FakeCall], Awaitable[Answer]]
 
 OPEN_PATH = "/v1/health-check"
 MEBIBYTE = 1024 * 1024
@@ -33,13 +33,13 @@ class NovuApi:
     def __init__(self, config: Config, api_key: str) -> None:
         self.config = config
         self.registry = Registry(api_key)
-        self.ledger = Ledger()
+        self.ledger = EffectLog()
         self.idempotency = IdempotencyStore(config)
         self.worker = NovuWorker(config, self.registry, self.ledger)
         self.faults = Faults()
-        self._limiter = RateLimiter(config)
-        triggers = Triggers(config, self.registry, self.ledger, self.worker)
-        reads = Reads(self.registry, self.ledger, self.worker)
+        self._limiter = FakeRateLimiter(config)
+        triggers = TriggerRoutes(config, self.registry, self.ledger, self.worker)
+        reads = ReadRoutes(self.registry, self.ledger, self.worker)
         self._routes: Mapping[tuple[str, str], Handler] = {
             ("POST", "/v1/events/trigger"): triggers.single,
             ("POST", "/v1/events/trigger/bulk"): triggers.bulk,
@@ -63,7 +63,7 @@ class NovuApi:
         self.faults.rules.clear()
         self._limiter.clear()
 
-    async def answer(self, call: Call) -> Answer:
+    async def answer(self, call: FakeCall) -> Answer:
         """Answer one call and write it into the log."""
         try:
             answer = await self._through(call)
@@ -76,14 +76,14 @@ class NovuApi:
             self.ledger.record(call.logged(answer), call.body)
         return answer
 
-    async def _through(self, call: Call) -> Answer:
+    async def _through(self, call: FakeCall) -> Answer:
         self._read(call)
         handler = self._route(call)
         if call.path != OPEN_PATH:
             call.environment = self._authenticate(call)
             # Before idempotency, so that replays cost tokens too.
             call.rate_headers = self._limiter.take(call)
-            call.fault = self.faults.strike(call)
+            call.fault = self.faults.match(call)
             answer = call.fault.in_front() if call.fault is not None else None
             if answer is not None:
                 return answer
@@ -93,7 +93,7 @@ class NovuApi:
         scope = (call.owner.organization, key)
         return await self.idempotency.guard(scope, call.json, lambda: self._handle(call, handler))
 
-    async def _handle(self, call: Call, handler: Handler) -> Answer:
+    async def _handle(self, call: FakeCall, handler: Handler) -> Answer:
         """What is answered from here on gets remembered."""
         if call.fault is not None:
             call.fault.inside()
@@ -101,7 +101,7 @@ class NovuApi:
                 await asyncio.sleep(call.fault.seconds)
         return await handler(call)
 
-    def _read(self, call: Call) -> None:
+    def _read(self, call: FakeCall) -> None:
         # The body parser's own failure is outside of Novu's exceptions and therefore a 500.
         if len(call.body) > (20 if self.config.legacy else 26) * MEBIBYTE:
             raise Refusal(500, INTERNAL_ERROR)
@@ -109,7 +109,7 @@ class NovuApi:
             call.json = parse(call.body)
             call.events = read_events(call.path, call.json)
 
-    def _route(self, call: Call) -> Handler:
+    def _route(self, call: FakeCall) -> Handler:
         exact = self._routes.get((call.method, call.path))
         if exact is not None:
             return exact
@@ -118,7 +118,7 @@ class NovuApi:
                 return handler
         raise Refusal(404, f"Cannot {call.method} {call.path}")
 
-    def _authenticate(self, call: Call) -> Environment:
+    def _authenticate(self, call: FakeCall) -> Environment:
         header = call.headers.get("authorization")
         if not header:
             raise Refusal(401, "Missing authorization header")

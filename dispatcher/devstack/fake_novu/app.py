@@ -10,7 +10,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dispatcher.devstack.fake_novu.api import NovuApi
-from dispatcher.devstack.fake_novu.call import Call
+from dispatcher.devstack.fake_novu.call import FakeCall
 from dispatcher.devstack.fake_novu.control import Control
 from dispatcher.devstack.fake_novu.wire import deliver
 
@@ -46,8 +46,8 @@ async def _body(receive: Receive) -> bytes | None:
             return b"".join(parts)
 
 
-def _call(novu: NovuApi, scope: Scope, body: bytes) -> Call:
-    return Call(
+def _call(novu: NovuApi, scope: Scope, body: bytes) -> FakeCall:
+    return FakeCall(
         method=scope["method"],
         path=scope["path"],
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},

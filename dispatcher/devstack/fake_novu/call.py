@@ -4,19 +4,17 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dispatcher.devstack.fake_novu.answers import Answer, Headers
-from dispatcher.devstack.fake_novu.events import Event
+from dispatcher.devstack.fake_novu.events import FakeEvent
+from dispatcher.devstack.fake_novu.faults import Fault
 from dispatcher.devstack.fake_novu.ledger import LoggedRequest
 from dispatcher.devstack.fake_novu.registry import Environment
 
-if TYPE_CHECKING:
-    from dispatcher.devstack.fake_novu.faults import Fault
-
 
 @dataclass(slots=True)
-class Call:
+class FakeCall:
     """What was asked; the later fields fill up on the way."""
 
     method: str
@@ -27,11 +25,11 @@ class Call:
     seq: int
     started_at: float = field(default_factory=time.time)
     json: Any = None
-    events: list[Event] = field(default_factory=list[Event])
+    events: list[FakeEvent] = field(default_factory=list[FakeEvent])
     environment: Environment | None = None
     effects: int = 0
     rate_headers: Headers = ()
-    fault: "Fault | None" = None
+    fault: Fault | None = None
 
     @property
     def idempotency_key(self) -> str | None:

@@ -15,7 +15,7 @@ MAX_PAYLOAD_BYTES = 512 * 1024
 EVERYONE = "*"
 
 
-class Recipient(NamedTuple):
+class FakeRecipient(NamedTuple):
     """One entry of `to`; `fields` is the inline object when there was one."""
 
     name: str
@@ -23,12 +23,12 @@ class Recipient(NamedTuple):
     topic: str | None = None
 
 
-class Event(NamedTuple):
+class FakeEvent(NamedTuple):
     """One trigger event as sent, with duplicates in `to` collapsed as Novu does."""
 
     name: str | None
     transaction_id: str | None
-    recipients: tuple[Recipient, ...]
+    recipients: tuple[FakeRecipient, ...]
     tenant: str | None
     actor: str | None
     payload: Any
@@ -55,7 +55,7 @@ def _not_json(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-def read_events(path: str, body: Any) -> list[Event]:
+def read_events(path: str, body: Any) -> list[FakeEvent]:
     """The events of a trigger, bulk or broadcast body, as far as they can be read."""
     if not isinstance(body, dict):
         return []
@@ -63,14 +63,14 @@ def read_events(path: str, body: Any) -> list[Event]:
         items: Any = body.get("events")
         return [_read(item) for item in items] if isinstance(items, list) else []
     event = _read(body)
-    return [event._replace(recipients=(Recipient(EVERYONE),))] if path.endswith("/broadcast") else [event]
+    return [event._replace(recipients=(FakeRecipient(EVERYONE),))] if path.endswith("/broadcast") else [event]
 
 
-def _read(item: Any) -> Event:
+def _read(item: Any) -> FakeEvent:
     if not isinstance(item, dict):
         item = {}
     body: dict[str, Any] = item
-    return Event(
+    return FakeEvent(
         _text(body.get("name")),
         _text(body.get("transactionId")),
         _recipients(body.get("to")),
@@ -89,22 +89,22 @@ def _named(value: Any, key: str) -> str | None:
     return _text(value.get(key) if isinstance(value, dict) else value)
 
 
-def _recipients(to: Any) -> tuple[Recipient, ...]:
+def _recipients(to: Any) -> tuple[FakeRecipient, ...]:
     if isinstance(to, str):
-        return (Recipient(to),)
+        return (FakeRecipient(to),)
     entries: list[Any] = to if isinstance(to, list) else [to]
     named = {recipient.name: recipient for recipient in _each(entries)}
     return tuple(named.values())
 
 
-def _each(entries: Iterable[Any]) -> Iterable[Recipient]:
+def _each(entries: Iterable[Any]) -> Iterable[FakeRecipient]:
     for entry in entries:
         if isinstance(entry, str):
-            yield Recipient(entry)
+            yield FakeRecipient(entry)
         elif isinstance(entry, dict) and "topicKey" in entry:
-            yield Recipient(f"topic:{entry['topicKey']}", entry, str(entry["topicKey"]))
+            yield FakeRecipient(f"topic:{entry['topicKey']}", entry, str(entry["topicKey"]))
         elif isinstance(entry, dict):
-            yield Recipient(_text(entry.get("subscriberId")) or "", entry)
+            yield FakeRecipient(_text(entry.get("subscriberId")) or "", entry)
 
 
 def check_single(body: Any, *, broadcast: bool = False) -> None:
@@ -144,7 +144,7 @@ def check_bulk(body: Any) -> None:
         raise Refusal(400, [f"events must contain no more than {MAX_EVENTS} elements"])
 
 
-def item_sentences(event: Event) -> list[str]:
+def item_sentences(event: FakeEvent) -> list[str]:
     """What is wrong with one item of a bulk call, in Novu's words."""
     sentences = _text_sentences("identifier", event.body.get("name"))
     if event.payload is None:
@@ -154,7 +154,7 @@ def item_sentences(event: Event) -> list[str]:
     return sentences
 
 
-def check_sizes(events: list[Event], size: int) -> None:
+def check_sizes(events: list[FakeEvent], size: int) -> None:
     """Newer versions refuse the whole call for one payload above 512 KiB."""
     if size <= MAX_PAYLOAD_BYTES:
         return

@@ -10,11 +10,10 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Protocol
 
 from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Headers, Refusal, encode
-from dispatcher.devstack.fake_novu.call import Call
-from dispatcher.devstack.fake_novu.events import Event
+from dispatcher.devstack.fake_novu.events import FakeEvent
 from dispatcher.devstack.fake_novu.settings import BadControl
 
 FRONT = ("status", "html", "reset_before", "hang")
@@ -31,6 +30,14 @@ AFTER = (
     "partial_bulk",
 )
 PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+class MatchedCall(Protocol):
+    """The part of a call that a rule looks at."""
+
+    method: str
+    path: str
+    events: list[FakeEvent]
 
 
 @dataclass(slots=True)
@@ -61,7 +68,7 @@ class Fault:
     def __post_init__(self) -> None:
         self._die.seed(self.seed)
 
-    def strikes(self, call: Call) -> bool:
+    def hits(self, call: MatchedCall) -> bool:
         """Whether this call is hit; counts."""
         if not self._matches(call):
             return False
@@ -70,7 +77,7 @@ class Fault:
         self.struck += hit
         return hit
 
-    def concerns(self, event: Event) -> bool:
+    def concerns(self, event: FakeEvent) -> bool:
         """Whether the rule means this event of a call."""
         named = not self.recipient or any(recipient.name == self.recipient for recipient in event.recipients)
         return named and self.workflow in ("", event.name)
@@ -102,7 +109,7 @@ class Fault:
         """What became of the rule."""
         return {"kind": self.kind, "seen": self.seen, "struck": self.struck}
 
-    def _matches(self, call: Call) -> bool:
+    def _matches(self, call: MatchedCall) -> bool:
         meant = not (self.workflow or self.recipient) or any(self.concerns(event) for event in call.events)
         return self.path in ("", call.path) and self.method in ("", call.method) and meant
 
@@ -137,6 +144,6 @@ class Faults:
         except TypeError as error:
             raise BadControl(str(error)) from error
 
-    def strike(self, call: Call) -> Fault | None:
+    def match(self, call: MatchedCall) -> Fault | None:
         """The first rule that hits this call."""
-        return next((rule for rule in self.rules if rule.strikes(call)), None)
+        return next((rule for rule in self.rules if rule.hits(call)), None)

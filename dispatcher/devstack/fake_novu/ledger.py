@@ -24,7 +24,7 @@ Pair = tuple[str, str, str]
 """(environment id, transactionId, subscriber)"""
 
 
-class Tally:
+class PairCounts:
     """How often one pair was accepted by the API, run by the worker, and taken back again (cancelled or removed)."""
 
     __slots__ = ("accepted", "first_at", "last_at", "runs", "taken_back", "workflow")
@@ -59,7 +59,7 @@ class LoggedRequest(NamedTuple):
     fault: str | None = None
 
 
-class Ledger:
+class EffectLog:
     """Counts effects and runs, keeps the log; every write is cheap enough for the hot path."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Ledger:
 
     def clear(self) -> None:
         """Forget everything; sequence numbers begin at 1 again."""
-        self.pairs: dict[Pair, Tally] = {}
+        self.pairs: dict[Pair, PairCounts] = {}
         self.log: deque[LoggedRequest] = deque()
         self.bodies: dict[int, bytes] = {}
         self.statuses: Counter[int] = Counter()
@@ -90,19 +90,19 @@ class Ledger:
         tally.last_at = at
         self.counts["effects"] += 1
 
-    def ran(self, pair: Pair, workflow: str) -> None:
+    def delivered(self, pair: Pair, workflow: str) -> None:
         """The worker made a notification for this pair."""
         self._tally(pair, workflow).runs += 1
         self.counts["runs"] += 1
 
-    def taken_back(self, pair: Pair, workflow: str) -> None:
+    def cancelled(self, pair: Pair, workflow: str) -> None:
         """A waiting run of this pair was cancelled, or its messages were removed."""
         self._tally(pair, workflow).taken_back += 1
 
-    def _tally(self, pair: Pair, workflow: str) -> Tally:
+    def _tally(self, pair: Pair, workflow: str) -> PairCounts:
         tally = self.pairs.get(pair)
         if tally is None:
-            tally = self.pairs[pair] = Tally(workflow)
+            tally = self.pairs[pair] = PairCounts(workflow)
             if len(self.pairs) > MAX_PAIRS:
                 del self.pairs[next(iter(self.pairs))]
                 self.counts["pairs_dropped"] += 1
@@ -149,7 +149,7 @@ class Ledger:
         return {"requests": sum(self.statuses.values()), "pairs": len(self.pairs), **counts, "statuses": statuses}
 
 
-def _row(pair: Pair, tally: Tally) -> dict[str, Any]:
+def _row(pair: Pair, tally: PairCounts) -> dict[str, Any]:
     environment, transaction_id, subscriber = pair
     names = {"environment": environment, "transaction_id": transaction_id, "subscriber": subscriber}
     counts = {"workflow": tally.workflow, "accepted": tally.accepted, "runs": tally.runs}

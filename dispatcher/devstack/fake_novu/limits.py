@@ -8,7 +8,7 @@ import math
 import time
 
 from dispatcher.devstack.fake_novu.answers import Headers, Refusal
-from dispatcher.devstack.fake_novu.call import Call
+from dispatcher.devstack.fake_novu.call import FakeCall
 from dispatcher.devstack.fake_novu.settings import Config
 
 WINDOW_SECONDS = 5
@@ -20,7 +20,7 @@ COSTS = {
 }
 
 
-class RateLimiter:
+class FakeRateLimiter:
     """Off while `rate_limit` is 0."""
 
     def __init__(self, config: Config) -> None:
@@ -31,7 +31,7 @@ class RateLimiter:
         """Fill every bucket."""
         self._buckets.clear()
 
-    def take(self, call: Call) -> Headers:
+    def take(self, call: FakeCall) -> Headers:
         """Pay for a call and return the headers of its answer; a call that cannot pay is a 429."""
         rate = self._config.rate_limit
         if not rate or call.path not in COSTS or call.method != "POST":

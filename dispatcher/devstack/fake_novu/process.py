@@ -82,7 +82,7 @@ class Summary:
     worker_losses: int
 
 
-class Standin:
+class FakeNovu:
     """A running stand-in: where it is, and what can be asked of it."""
 
     def __init__(self, url: str, api_key: str, pid: int, control: httpx.AsyncClient) -> None:
@@ -159,7 +159,7 @@ class Standin:
         """Go back to answering as Novu does."""
         await self._post("faults/clear", {})
 
-    async def struck(self) -> list[int]:
+    async def fault_counts(self) -> list[int]:
         """How often each rule struck, in the order they were added."""
         return [rule["struck"] for rule in await self._get("faults")]
 
@@ -176,9 +176,9 @@ class Standin:
 
 
 @asynccontextmanager
-async def running(
+async def run_fake_novu(
     *, port: int | None = None, api_key: str = API_KEY, idempotency: bool = True, **settings: Any
-) -> AsyncGenerator[Standin]:
+) -> AsyncGenerator[FakeNovu]:
     """Run a stand-in until the block ends; `settings` are fields of `settings.Config`."""
     with socket.create_server(("127.0.0.1", port or 0), backlog=2048) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -187,7 +187,7 @@ async def running(
     try:
         async with httpx.AsyncClient(base_url=f"{url}/_standin/", timeout=30, trust_env=False) as control:
             await _ready(process, control, url)
-            yield Standin(url, api_key, process.pid, control)
+            yield FakeNovu(url, api_key, process.pid, control)
     finally:
         with anyio.CancelScope(shield=True):
             await _end(process)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.devstack.fake_novu.answers import Answer, Refusal, iso, page, success
-from dispatcher.devstack.fake_novu.call import Call
-from dispatcher.devstack.fake_novu.ledger import Ledger
+from dispatcher.devstack.fake_novu.call import FakeCall
+from dispatcher.devstack.fake_novu.ledger import EffectLog
 from dispatcher.devstack.fake_novu.registry import NovuWorkflow, Registry
 from dispatcher.devstack.fake_novu.runs import Run
 from dispatcher.devstack.fake_novu.worker import NovuWorker
@@ -17,47 +17,47 @@ from dispatcher.devstack.fake_novu.worker import NovuWorker
 PAGE_SIZE = 10
 
 
-class Reads:
+class ReadRoutes:
     """Everything of the API that is not a trigger."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, worker: NovuWorker) -> None:
+    def __init__(self, registry: Registry, ledger: EffectLog, worker: NovuWorker) -> None:
         self._registry = registry
         self._ledger = ledger
         self._worker = worker
 
-    async def health_check(self, call: Call) -> Answer:  # noqa: ARG002  (every handler takes the call)
+    async def health_check(self, call: FakeCall) -> Answer:  # noqa: ARG002  (every handler takes the call)
         """GET /v1/health-check, without a key."""
         return success({"status": "ok", "info": {"apiVersion": {"version": "stand-in", "status": "up"}}})
 
-    async def environment(self, call: Call) -> Answer:
+    async def environment(self, call: FakeCall) -> Answer:
         """GET /v1/environments/me: whose key this is."""
         return success(call.owner.as_json())
 
-    async def workflows(self, call: Call) -> Answer:
+    async def workflows(self, call: FakeCall) -> Answer:
         """GET /v2/workflows, the list only."""
         known = list(self._registry.workflows.values())
         size, offset = _number(call.query, "limit", PAGE_SIZE), _number(call.query, "offset", 0)
         rows = [_workflow(workflow) for workflow in known[offset : offset + size]]
         return success({"workflows": rows, "totalCount": len(known)})
 
-    async def cancel(self, call: Call) -> Answer:
+    async def cancel(self, call: FakeCall) -> Answer:
         """DELETE /v1/events/trigger/{transactionId}: true only if something was waiting in a delay."""
         canceled = self._worker.runs.cancel(call.owner.id, _last(call.path))
         self._take_back(canceled)
         return success(bool(canceled))
 
-    async def notifications(self, call: Call) -> Answer:
+    async def notifications(self, call: FakeCall) -> Answer:
         """GET /v1/notifications: one run per subscriber, with its jobs."""
         return _page([_notification(run, call.owner.organization) for run in self._runs(call)], call.query)
 
-    async def messages(self, call: Call) -> Answer:
+    async def messages(self, call: FakeCall) -> Answer:
         """GET /v1/messages: what was sent on each channel."""
         organization = call.owner.organization
         rows = [_message(run, name, organization) for run in self._runs(call) for name in run.messages]
         channel = call.query.get("channel")
         return _page([row for row in rows if channel in (None, row["channel"])], call.query)
 
-    async def delete_messages(self, call: Call) -> Answer:
+    async def delete_messages(self, call: FakeCall) -> Answer:
         """DELETE /v1/messages/transaction/{transactionId}."""
         channel = call.query.get("channel")
         cleared = self._worker.runs.delete_messages(call.owner.id, _last(call.path), channel)
@@ -68,9 +68,9 @@ class Reads:
 
     def _take_back(self, runs: list[Run]) -> None:
         for run in runs:
-            self._ledger.taken_back((run.environment, run.transaction_id, run.subscriber), run.workflow.key)
+            self._ledger.cancelled((run.environment, run.transaction_id, run.subscriber), run.workflow.key)
 
-    def _runs(self, call: Call) -> Iterator[Run]:
+    def _runs(self, call: FakeCall) -> Iterator[Run]:
         wanted = call.query.get("transactionId")
         runs = self._worker.runs
         found = runs.all(call.owner.id) if wanted is None else iter(runs.find(call.owner.id, wanted))

@@ -31,7 +31,7 @@ DEFAULT_WORKFLOWS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class WorkflowStep:
     """One step of a Novu workflow; `seconds` counts for a delay only."""
 
     type: str
@@ -44,9 +44,9 @@ class NovuWorkflow:
     """A Novu workflow; `running` are the steps a run goes through."""
 
     key: str
-    steps: tuple[Step, ...]
+    steps: tuple[WorkflowStep, ...]
     active: bool = True
-    running: tuple[Step, ...] = field(init=False)
+    running: tuple[WorkflowStep, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "running", tuple(step for step in self.steps if step.active))
@@ -67,11 +67,11 @@ def workflow_from(data: Any) -> NovuWorkflow:
     return NovuWorkflow(data["key"], tuple(_step_from(step) for step in steps), bool(data.get("active", True)))
 
 
-def _step_from(data: Any) -> Step:
+def _step_from(data: Any) -> WorkflowStep:
     given: Any = {"type": data} if isinstance(data, str) else data
     if not isinstance(given, dict) or given.get("type") not in (*CHANNELS, "delay"):
         raise BadControl(f"a step is one of {', '.join(CHANNELS)} or delay")
-    return Step(given["type"], float(given.get("seconds", 0)), bool(given.get("active", True)))
+    return WorkflowStep(given["type"], float(given.get("seconds", 0)), bool(given.get("active", True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Registry:
     def __init__(self, api_key: str) -> None:
         self.environments: dict[str, Environment] = {}
         self.workflows = {
-            key: NovuWorkflow(key, tuple(Step(channel) for channel in channels))
+            key: NovuWorkflow(key, tuple(WorkflowStep(channel) for channel in channels))
             for key, channels in DEFAULT_WORKFLOWS.items()
         }
         self.tenants: set[str] = set()

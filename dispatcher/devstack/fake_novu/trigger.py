@@ -9,32 +9,32 @@ import uuid
 from typing import Any
 
 from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Refusal, success
-from dispatcher.devstack.fake_novu.call import Call
-from dispatcher.devstack.fake_novu.events import Event, check_bulk, check_single, check_sizes, item_sentences
-from dispatcher.devstack.fake_novu.ledger import Ledger
+from dispatcher.devstack.fake_novu.call import FakeCall
+from dispatcher.devstack.fake_novu.events import FakeEvent, check_bulk, check_single, check_sizes, item_sentences
+from dispatcher.devstack.fake_novu.ledger import EffectLog
 from dispatcher.devstack.fake_novu.registry import NovuWorkflow, Registry
 from dispatcher.devstack.fake_novu.settings import Config
 from dispatcher.devstack.fake_novu.worker import NovuWorker, Queued, queued
 
 
-class Triggers:
+class TriggerRoutes:
     """The three trigger endpoints."""
 
-    def __init__(self, config: Config, registry: Registry, ledger: Ledger, worker: NovuWorker) -> None:
+    def __init__(self, config: Config, registry: Registry, ledger: EffectLog, worker: NovuWorker) -> None:
         self._config = config
         self._registry = registry
         self._ledger = ledger
         self._worker = worker
 
-    async def single(self, call: Call) -> Answer:
+    async def single(self, call: FakeCall) -> Answer:
         """POST /v1/events/trigger."""
         return await self._one(call, broadcast=False)
 
-    async def broadcast(self, call: Call) -> Answer:
+    async def broadcast(self, call: FakeCall) -> Answer:
         """POST /v1/events/trigger/broadcast."""
         return await self._one(call, broadcast=True)
 
-    async def bulk(self, call: Call) -> Answer:
+    async def bulk(self, call: FakeCall) -> Answer:
         """POST /v1/events/trigger/bulk: one result per event, in order."""
         check_bulk(call.json)
         await self._work(call)
@@ -44,30 +44,30 @@ class Triggers:
         self._enqueue(call, accepted)
         return success(results, 201)
 
-    async def _one(self, call: Call, *, broadcast: bool) -> Answer:
+    async def _one(self, call: FakeCall, *, broadcast: bool) -> Answer:
         check_single(call.json, broadcast=broadcast)
         await self._work(call)
         accepted: list[Queued] = []
-        result = self._judge(call, call.events[0], accepted)
+        result = self._check_event(call, call.events[0], accepted)
         self._enqueue(call, accepted)
         return success(result, 201)
 
-    async def _work(self, call: Call) -> None:
+    async def _work(self, call: FakeCall) -> None:
         if not self._config.legacy:
             check_sizes(call.events, len(call.body))
         if self._config.latency_ms > 0:
             await asyncio.sleep(self._config.latency_ms / 1000)
 
-    def _item(self, call: Call, event: Event, accepted: list[Queued]) -> dict[str, Any]:
+    def _item(self, call: FakeCall, event: FakeEvent, accepted: list[Queued]) -> dict[str, Any]:
         sentences = item_sentences(event)
         if not sentences:
             try:
-                return self._judge(call, event, accepted)
+                return self._check_event(call, event, accepted)
             except Refusal as refusal:
                 sentences = [str(refusal.message)]
         return self._result("error", event.transaction_id, sentences)
 
-    def _judge(self, call: Call, event: Event, accepted: list[Queued]) -> dict[str, Any]:
+    def _check_event(self, call: FakeCall, event: FakeEvent, accepted: list[Queued]) -> dict[str, Any]:
         """Novu's answer for one event; an accepted one is appended to `accepted`."""
         fault = call.fault
         if fault is not None and fault.kind == "item_error" and fault.concerns(event):
@@ -84,7 +84,7 @@ class Triggers:
         accepted.append(queued(call.owner.id, transaction_id, workflow, heard))
         return self._result("processed", transaction_id)
 
-    def _refusal_status(self, workflow: NovuWorkflow, event: Event) -> str | None:
+    def _refusal_status(self, workflow: NovuWorkflow, event: FakeEvent) -> str | None:
         if not workflow.active:
             return "trigger_not_active"
         if self._config.legacy and not workflow.steps:
@@ -97,7 +97,7 @@ class Triggers:
             return "invalid_recipients"
         return None
 
-    def _valid(self, event: Event) -> Event:
+    def _valid(self, event: FakeEvent) -> FakeEvent:
         """Newer versions drop invalid recipients silently, and refuse when nobody is left."""
         refused = self._config.refused_recipients
         if not refused or self._config.legacy:
@@ -116,7 +116,7 @@ class Triggers:
             result["transactionId"] = transaction_id
         return result
 
-    def _enqueue(self, call: Call, accepted: list[Queued]) -> None:
+    def _enqueue(self, call: FakeCall, accepted: list[Queued]) -> None:
         """From here on the triggers exist: count the effects and hand over to the worker."""
         at = time.time()
         for item in accepted:

@@ -11,8 +11,8 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
-from dispatcher.devstack.fake_novu.events import EVERYONE, Event, Recipient
-from dispatcher.devstack.fake_novu.ledger import Ledger
+from dispatcher.devstack.fake_novu.events import EVERYONE, FakeEvent, FakeRecipient
+from dispatcher.devstack.fake_novu.ledger import EffectLog
 from dispatcher.devstack.fake_novu.registry import NovuWorkflow, Registry
 from dispatcher.devstack.fake_novu.runs import Run, RunStore
 from dispatcher.devstack.fake_novu.settings import Config
@@ -28,7 +28,7 @@ class Queued(NamedTuple):
     environment: str
     transaction_id: str
     workflow: NovuWorkflow
-    recipients: tuple[Recipient, ...]
+    recipients: tuple[FakeRecipient, ...]
     actor: str | None
 
 
@@ -45,7 +45,7 @@ class _Lost(Exception):
     """The whole event ends here."""
 
 
-def queued(environment: str, transaction_id: str, workflow: NovuWorkflow, event: Event) -> Queued:
+def queued(environment: str, transaction_id: str, workflow: NovuWorkflow, event: FakeEvent) -> Queued:
     """What the API hands to the worker."""
     return Queued(environment, transaction_id, workflow, event.recipients, event.actor)
 
@@ -53,7 +53,7 @@ def queued(environment: str, transaction_id: str, workflow: NovuWorkflow, event:
 class NovuWorker:
     """Consumes the queue on timers of the running loop; nothing to start or stop."""
 
-    def __init__(self, config: Config, registry: Registry, ledger: Ledger) -> None:
+    def __init__(self, config: Config, registry: Registry, ledger: EffectLog) -> None:
         self._config = config
         self._registry = registry
         self._ledger = ledger
@@ -103,10 +103,10 @@ class NovuWorker:
         for recipient in {recipient.name: recipient for recipient in recipients}.values():
             self._notify(item, recipient)
 
-    def _resolve(self, item: Queued, recipient: Recipient) -> list[Recipient]:
+    def _resolve(self, item: Queued, recipient: FakeRecipient) -> list[FakeRecipient]:
         """Topics and broadcasts become subscribers here, not in the API."""
         if recipient.name == EVERYONE:
-            return [Recipient(name) for owner, name in self.subscribers if owner == item.environment]
+            return [FakeRecipient(name) for owner, name in self.subscribers if owner == item.environment]
         if recipient.topic is None:
             return [recipient]
         members = self._registry.topics.get(recipient.topic)
@@ -114,9 +114,9 @@ class NovuWorker:
             raise _Lost(f"Topic {recipient.topic} not found")
         excluded = (recipient.fields or {}).get("exclude")
         left_out = {item.actor, *(excluded if isinstance(excluded, list) else [])}
-        return [Recipient(member) for member in sorted(members - left_out)]
+        return [FakeRecipient(member) for member in sorted(members - left_out)]
 
-    def _notify(self, item: Queued, recipient: Recipient) -> None:
+    def _notify(self, item: Queued, recipient: FakeRecipient) -> None:
         reason = _fault(recipient)
         if reason is not None:
             self._lose(item, recipient.name, reason)
@@ -125,7 +125,7 @@ class NovuWorker:
         if item.workflow.running:
             self._run(item, recipient)
 
-    def _remember(self, environment: str, recipient: Recipient) -> None:
+    def _remember(self, environment: str, recipient: FakeRecipient) -> None:
         """Unknown subscribers come to exist; absent fields keep their value, an explicit null wipes it."""
         who = (environment, recipient.name)
         known = self.subscribers.get(who)
@@ -134,9 +134,9 @@ class NovuWorker:
         if len(self.subscribers) > MAX_SUBSCRIBERS:
             del self.subscribers[next(iter(self.subscribers))]
 
-    def _run(self, item: Queued, recipient: Recipient) -> None:
+    def _run(self, item: Queued, recipient: FakeRecipient) -> None:
         run = self.runs.create(item.environment, item.transaction_id, recipient.name, item.workflow, time.time())
-        self._ledger.ran((item.environment, item.transaction_id, recipient.name), item.workflow.key)
+        self._ledger.delivered((item.environment, item.transaction_id, recipient.name), item.workflow.key)
         self._advance(run, self._generation)
 
     def _advance(self, run: Run, generation: object) -> None:
@@ -154,7 +154,7 @@ class NovuWorker:
         self.losses.append(Loss(item.environment, item.transaction_id, subscriber, reason))
 
 
-def _fault(recipient: Recipient) -> str | None:
+def _fault(recipient: FakeRecipient) -> str | None:
     if not recipient.name:
         return "subscriberId under property to is not configured"
     email = recipient.fields.get("email") if recipient.fields else None

@@ -1,34 +1,41 @@
--- Takes due rows: new, scheduled and failed-and-due-again ones, at most as many as the node has room for.
--- The rows' own locks make it safe beside any number of other dispatchers. Returns ids only: no value of a row is
--- decoded, so a row that cannot be read hurts nobody here. Always says how much room there was: fewer rows than that
--- means that nothing else is due.
+-- Claims due rows, at most as many as the node has capacity for: new rows, scheduled rows and failed rows whose retry is
+-- due. `FOR NO KEY UPDATE SKIP LOCKED` makes it safe beside any number of other dispatchers. It returns ids only, so a
+-- row with an unreadable value harms no other row. It always returns the capacity: fewer rows than that means that
+-- nothing else is due.
+--
+--   due.sql or due_fair.sql                 claim.sql
+--   capacity                                complete_batches    failed batches of which every member is due
+--   immediate  scheduled  retry_rows   -->  picked              the rows of this claim
+--        \         |         /              with_batches        picked, with the number of its batch
+--              ranked, next_cursor          set_processing      outbox: PENDING -> PROCESSING
+--                                           claimed             ledger: a lease, a higher fence, a workflow id
 with recursive {due},
-whole as materialized (
-  -- A batch that failed is taken whole or not at all: a call of it with an unknown outcome can only be repeated as it was.
+complete_batches as materialized (
+  -- A failed batch is claimed whole or not at all: a call of it with an unknown outcome can only be repeated as it was.
   select r.batch
   from ranked r
-  where r.batch is not null and r.rank <= (select size from room)
+  where r.batch is not null and r.rank <= (select size from capacity)
   group by r.batch
   having count(*) = (
     select count(*)
     from dispatcher.delivery d
     join {outbox} n on n.id = d.notification_id
     where d.batch = r.batch and d.next_attempt_at is not null
-      and n.notification_status::text in ('FAILED', 'PARTIAL') and {gates}
+      and n.notification_status::text in ('FAILED', 'PARTIAL') and {eligible}
   )
 ),
 picked as materialized (
   select * from ranked
-  where rank <= (select size from room) and (batch is null or batch in (select batch from whole))
+  where rank <= (select size from capacity) and (batch is null or batch in (select batch from complete_batches))
 ),
-planned as (
-  -- A batch holds one enterprise; few rows in all go as one workflow each.
+with_batches as (
+  -- A batch holds rows of one enterprise. A claim of few rows starts one workflow for each row instead.
   select *, count(*) over () as total, dense_rank() over (order by tenant) as number,
     (row_number() over (partition by tenant order by due, id) - 1) / %(batch_size)s as part
   from picked
 ),
-marked as (
-  -- The note of an earlier retraction goes: the next one has to be noticed as well.
+set_processing as (
+  -- Remove the note of an earlier retraction, so that the next retraction is detected as well.
   update {outbox} n set notification_status = 'PROCESSING', updated_at = now(),
     error_details = case when n.error_details -> 'retraction' is null then n.error_details::jsonb
       else n.error_details::jsonb - 'retraction' end
@@ -37,20 +44,19 @@ marked as (
 claimed as (
   insert into dispatcher.delivery as d (notification_id, birth, generation, fence, batch, attempts, lease_owner,
     lease_until, next_attempt_at, first_claimed_at, claimed_at)
-  select p.id,
-    substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from p.created_at)::text, 'UTF8')), 'hex'), 1, 12),
-    1, 1,
-    -- A batch that failed stays together: a call with an unknown outcome is repeated whole or not at all.
-    coalesce(p.batch, case when p.total > %(solo_max)s then %(claim)s || '-' || p.number::text || '-' || p.part::text end),
+  select n.id, {birth}, 1, 1,
+    -- A failed batch keeps its name: a call with an unknown outcome is repeated whole or not at all.
+    coalesce(n.batch, case when n.total > %(max_single_workflows)s
+      then %(claim)s || '-' || n.number::text || '-' || n.part::text end),
     1, %(node)s, clock_timestamp() + %(lease)s,
-    case when p.retry then now() end,  -- tells the branch below that this is the same generation; never stored
+    case when n.retry then now() end,  -- tells the branch below that the generation is the same; it is never stored
     now(), now()
-  from planned p cross join dispatcher.installation i
-  order by p.due, p.id
+  from with_batches n cross join dispatcher.installation i
+  order by n.due, n.id
   on conflict (notification_id) do update set
     generation = d.generation + case when {same_generation} then 0 else 1 end,
     attempts = case when {same_generation} then d.attempts + 1 else 1 end,
-    -- A row that was only handed back, behind a shut gate for days perhaps, has its whole time still before it.
+    -- A row that was only released, perhaps after days behind a tripped circuit breaker, has its whole retry horizon left.
     first_claimed_at = case when {same_generation} and d.attempts > 0 then d.first_claimed_at
       else excluded.first_claimed_at end,
     last_error = case when {same_generation} then d.last_error end,
@@ -63,9 +69,10 @@ claimed as (
     claimed_at = excluded.claimed_at,
     settled_at = null,
     dead_lettered_at = null
-  returning notification_id, workflow_id, batch is null as solo
+  returning notification_id, workflow_id, batch is null as single
 )
-select case when more then (select count(*) from picked) else size end::integer as room, more.turn, now() as looked,
-  claimed.notification_id, claimed.workflow_id, claimed.solo, p.tenant
-from room cross join more
+select case when backlog then (select count(*) from picked) else size end::integer as free_capacity,
+  next_cursor.next_tenant, now() as claimed_up_to,
+  claimed.notification_id, claimed.workflow_id, claimed.single, p.tenant
+from capacity cross join next_cursor
 left join (claimed join picked p on p.id = claimed.notification_id) on true

@@ -1,8 +1,8 @@
--- Hands rows back: nobody works on them, the status is PENDING again unless the owner changed it meanwhile. The run does
--- not count as an attempt. A row edited so that it is not due stays PENDING until it is.
-with held as materialized (
+-- Releases rows: no run holds them, and the status is PENDING again unless the owner changed it meanwhile. The run does
+-- not count as an attempt. A row that was edited so that it is not due stays PENDING until it is.
+with leased as materialized (
   select d.notification_id
-  from {fenced}
+  from {leased_rows}
   cross join lateral (
     select d.notification_id
     from dispatcher.delivery d
@@ -12,14 +12,14 @@ with held as materialized (
     for no key update of d
   ) d
 ),
-freed as (
+released as (
   update dispatcher.delivery d
   set fence = d.fence + 1, lease_owner = null, lease_until = null,
     attempts = greatest(0, d.attempts - 1)
-  from held
-  where d.notification_id = held.notification_id
+  from leased
+  where d.notification_id = leased.notification_id
   returning d.notification_id
 )
 update {outbox} n set notification_status = 'PENDING', updated_at = now()
-from freed where n.id = freed.notification_id and n.notification_status = 'PROCESSING'
+from released where n.id = released.notification_id and n.notification_status = 'PROCESSING'
 returning n.id

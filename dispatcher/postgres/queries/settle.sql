@@ -1,8 +1,8 @@
--- Writes what the calls taught us, and the status of every notification that is finished, in one statement. Only the
--- holder of the fence writes; only PROCESSING becomes something else, so a retraction or an owner's edit stands.
-with held as materialized (
+-- Writes the outcomes of calls, and the final status of every notification that is finished, in one statement. Only the
+-- holder of the fence writes. Only PROCESSING is replaced, so a retraction or an owner's edit is kept.
+with leased as materialized (
   select d.notification_id, d.generation
-  from {fenced}
+  from {leased_rows}
   cross join lateral (
     select d.notification_id, d.generation
     from dispatcher.delivery d
@@ -19,31 +19,30 @@ outcomes as (
     select o.*, h.generation
     from unnest(%(notifications)s::bigint[], %(recipients)s::text[], %(states)s::text[], %(epochs)s::integer[],
       %(outcomes)s::text[], %(errors)s::text[]) o (notification_id, recipient, state, epoch, outcome, error)
-    join held h using (notification_id)
+    join leased h using (notification_id)
     offset 0
   ) o
   where r.notification_id = o.notification_id and r.generation = o.generation and r.recipient = o.recipient
 ),
-verdicts as (
+final as (
   select v.*
-  from unnest(%(done)s::bigint[], %(statuses)s::text[], %(details)s::text[], %(first_transactions)s::text[],
-    %(waits)s::interval[], %(reasons)s::text[]) v (id, status, details, transaction_id, wait, reason)
-  join held h on h.notification_id = v.id
+  from unnest(%(final_ids)s::bigint[], %(statuses)s::text[], %(error_details)s::text[], %(first_transactions)s::text[],
+    %(retry_ins)s::interval[], %(reasons)s::text[]) v (id, status, error_details, transaction_id, retry_in, reason)
+  join leased h on h.notification_id = v.id
 ),
-heads as (
+deliveries as (
   update dispatcher.delivery d
   set settled_at = clock_timestamp(), lease_owner = null, lease_until = null, last_error = v.reason,
-    next_attempt_at = now() + v.wait,
-    dead_lettered_at = case when v.wait is null and v.status <> 'SENT' then clock_timestamp() end
-  from verdicts v
+    next_attempt_at = now() + v.retry_in,
+    dead_lettered_at = case when v.retry_in is null and v.status <> 'SENT' then clock_timestamp() end
+  from final v
   where d.notification_id = v.id
 )
 update {outbox} n
 set notification_status = v.status::{status_type}, processed_at = clock_timestamp(), updated_at = clock_timestamp(),
-  
-  error_details = v.details::jsonb || jsonb_build_object('timestamp', clock_timestamp()),
+  error_details = v.error_details::jsonb || jsonb_build_object('timestamp', clock_timestamp()),
   transaction_id = coalesce(n.transaction_id, v.transaction_id),
   channels = coalesce((select w.default_channels from {workflow} w where w.id = n.notification_workflow_id), '{{}}')
-from verdicts v
+from final v
 where n.id = v.id and n.notification_status = 'PROCESSING'
 returning n.id

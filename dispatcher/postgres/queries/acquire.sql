@@ -1,0 +1,43 @@
+-- A run acquires its rows: each gets a higher fence, which rejects later writes of an earlier run, and a fresh lease.
+-- Returns the columns that a call to Novu needs. JSON is returned as text, so that reading a row cannot fail, and not
+-- returned at all when it is too large to be sent. Large rows are returned in parts: the rows with the lowest ids, up to
+-- `max_read_bytes`, and at least one row.
+with to_acquire as materialized (
+  select d.notification_id
+  from (select * from unnest(%(ids)s::bigint[]) v (id) order by id offset 0) v  -- as in LEASED_ROWS
+  cross join lateral (
+    select d.notification_id
+    from dispatcher.delivery d
+    where d.notification_id = v.id and d.workflow_id = %(workflow_id)s and d.settled_at is null
+      and exists (select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING')
+    offset 0
+    for no key update of d
+  ) d
+),
+acquired as (
+  update dispatcher.delivery d
+  set fence = d.fence + 1, lease_owner = %(node)s, lease_until = clock_timestamp() + %(lease)s
+  from to_acquire
+  where d.notification_id = to_acquire.notification_id
+  returning d.notification_id, d.birth, d.generation, d.fence, d.attempts,
+    clock_timestamp() - d.first_claimed_at as since_first_claim
+)
+select * from (
+  select a.notification_id, a.birth, a.generation, a.fence, a.attempts, a.since_first_claim, {row_columns},
+    (select json_agg(json_build_array(r.recipient, r.state, r.epoch,
+       json_build_array(r.call_key, r.call_ordinal, r.body_hash),
+       json_build_array(extract(epoch from clock_timestamp() - r.last_called_at),
+         extract(epoch from clock_timestamp() - r.first_called_at)),
+       r.outcome, r.error))
+     from dispatcher.recipient r
+     where r.notification_id = a.notification_id and r.generation = a.generation) as ledger,
+    sum(x.payload_bytes + x.overrides_bytes) over (order by a.notification_id rows unbounded preceding)
+      - x.payload_bytes - x.overrides_bytes as bytes_before
+  from acquired a
+  -- As with a claim: the write that has to be durable is the one before the call, and it flushes this one.
+  cross join (select set_config('synchronous_commit', 'off', true) offset 0) async_commit
+  join {outbox} n on n.id = a.notification_id
+  {row_joins}
+) loaded
+where bytes_before < %(max_read_bytes)s
+order by notification_id

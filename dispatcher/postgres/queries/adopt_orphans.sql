@@ -1,0 +1,17 @@
+-- PROCESSING rows without a lease (written by hand, or left by another system) get a lease. When it expires they are
+-- rescued like any other row.
+insert into dispatcher.delivery as d (notification_id, birth, generation, fence, lease_owner, lease_until,
+  first_claimed_at, claimed_at)
+select n.id,
+  {birth},
+  1, 1, 'nobody', clock_timestamp() + %(lease)s, now(), now()
+from {outbox} n
+cross join dispatcher.installation i
+left join dispatcher.delivery leased on leased.notification_id = n.id
+where n.notification_status = 'PROCESSING' and leased.lease_until is null
+  and {in_allow_list}
+limit %(limit)s
+on conflict (notification_id) do update
+  set lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
+  where d.lease_until is null
+returning notification_id

@@ -1,2 +1,0 @@
--- What the triggers do.
-select pg_notify(%(channel)s, '')

@@ -1,0 +1,1 @@
+"""Which modules may import which."""

@@ -1,0 +1,128 @@
+"""The end of a chaos run: wait until all is quiet, then say what was broken.
+
+Safety has no tolerance; liveness has `T_LIVE`, from the last heal on.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio.client import Client
+
+from tests.chaos.environment import World
+from tests.chaos.load import EXPECTED
+from tests.support.invariants import Broken, broken, load_oracle
+from tests.support.waits import last_value
+
+T_LIVE = 120.0
+"""Promise 1: a final status within two minutes of everything being reachable."""
+RETRIES_SECONDS = 150.0
+
+UNFINISHED = """
+select count(*) from notify.ent_notification
+where publish_status = 'PUBLISH' and not deactivated and notification_status in ('PENDING', 'PROCESSING')
+  and (scheduled_for is null or scheduled_for <= clock_timestamp())
+"""
+HELD = "select count(*) from dispatcher.delivery where lease_until is not null"
+# An automatic retry may be due in minutes; the verdict does not wait for the clock.
+HURRY = """
+update dispatcher.delivery set next_attempt_at = clock_timestamp() where next_attempt_at > clock_timestamp()
+returning notification_id
+"""
+WAITING = "select count(*) from dispatcher.delivery where next_attempt_at is not null"
+WRONG = """
+select n.id, n.description, n.notification_status::text, d.attempts, d.last_error
+from notify.ent_notification n left join dispatcher.delivery d on d.notification_id = n.id
+where n.notification_status::text is distinct from
+  (%s::jsonb ->> n.description)
+order by n.id
+"""
+
+
+@dataclass
+class Verdict:
+    """What the run came to."""
+
+    rows: int = 0
+    lost: int = 0
+    doubled: int = 0
+    wrong: list[Any] = field(default_factory=list[Any])
+    broken: Broken = field(default_factory=Broken)
+    findings: list[str] = field(default_factory=list[str])
+    quiet_seconds: float = 0.0
+    hurried: int = 0
+    statuses: dict[str, int] = field(default_factory=dict[str, int])
+    novu: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.lost or self.doubled or self.wrong or self.broken or self.findings)
+
+
+async def judge(world: World) -> Verdict:
+    """Wait for quiet and return the verdict."""
+    verdict = Verdict()
+    began = time.monotonic()
+    await quiet(world, verdict)
+    verdict.quiet_seconds = round(time.monotonic() - began, 1)
+    await retries(world, verdict)
+    if not await last_value(lambda: none_open(world), 60, every=0.05):
+        verdict.findings.append("workflows are still open in Temporal")
+    await world.stop()
+    await look(world, verdict)
+    verdict.findings += world.findings
+    return verdict
+
+
+async def quiet(world: World, verdict: Verdict) -> None:
+    """Wait until every due row is final and nobody holds one."""
+
+    async def idle() -> bool:
+        return not await world.value(UNFINISHED) and not await world.value(HELD)
+
+    if not await last_value(idle, T_LIVE, every=0.05):
+        verdict.lost = await world.value(UNFINISHED)
+        verdict.findings.append(f"not quiet {T_LIVE:.0f} s after the last heal: {verdict.lost} rows without an outcome")
+
+
+async def retries(world: World, verdict: Verdict) -> None:
+    """Bring the automatic retries forward until none is left."""
+    hurried: set[int] = set()
+    deadline = time.monotonic() + RETRIES_SECONDS
+    while await world.value(WAITING) or await world.value(UNFINISHED) or await world.value(HELD):
+        hurried |= {row[0] for row in await world.rows(HURRY)}
+        if time.monotonic() > deadline:
+            verdict.findings.append(f"retries went on for {RETRIES_SECONDS:.0f} s")
+            break
+        await asyncio.sleep(0.5)
+    verdict.hurried = len(hurried)
+
+
+async def none_open(world: World) -> bool:
+    """Whether Temporal has no open workflow of ours."""
+    client = await Client.connect(world.stack.temporal_address)
+    return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 0
+
+
+async def look(world: World, verdict: Verdict) -> None:
+    """Compare what is there with what should be."""
+    stack = world.stack
+    stack.connection = await stack.connection.connect(stack.url, autocommit=True)
+    await stack.novu.drained()
+    await load_oracle(stack.connection, stack.novu)
+    verdict.broken = await broken(stack.connection)
+    verdict.wrong = (await world.rows(WRONG, json.dumps(EXPECTED)))[:20]
+    summary = await stack.novu.summary()
+    verdict.doubled = summary.duplicate_pairs
+    verdict.novu = {"requests": summary.requests, "effects": summary.effects, "statuses": summary.statuses}
+    verdict.statuses = await stack.counts()
+    verdict.rows = sum(verdict.statuses.values())
+
+
+def kinds(log: list[dict[str, Any]]) -> dict[str, int]:
+    """Return how often each kind struck."""
+    return dict(sorted(Counter(entry["kind"] for entry in log if entry["struck"]).items()))

@@ -1,0 +1,308 @@
+"""The demo as a person runs it, once for all; its verdict, with every kind of mismatch planted."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+
+from dispatcher.devstack.demo.driver import accepted_count
+from dispatcher.devstack.demo.report import Spread, compare, expected, spread
+from dispatcher.devstack.demo.results import DemoRow, Results, between
+from dispatcher.devstack.demo.scenario import SCENARIO
+from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Done(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+    folder: Path
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads(self.stdout)
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the demo among settings that would lead it astray if it looked at them."""
+    folder.mkdir()
+    folder.chmod(0o755)
+    astray = {
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+        "DISPATCHER_NOTIFY_MODE": "off",
+        "DISPATCHER_OUTBOX": "elsewhere.outbox",
+        "NOVU_API_URL": "http://127.0.0.1:1",
+        "TEMPORAL_ADDRESS": "127.0.0.1:1",
+        "TEMPORAL_API_KEY": "secret",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "dispatcher", "demo", *arguments],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(folder), **astray},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(folder: Path, *arguments: str) -> Done:
+    with demo(folder, *arguments) as process:
+        stdout, stderr = process.communicate(timeout=50)
+    return Done(process.returncode, stdout, stderr, folder)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def done(stack_folder: Path) -> Done:
+    return finished(stack_folder / "demo", "--json")
+
+
+def test_the_demo_comes_out_as_expected(done: Done) -> None:
+    assert (done.code, done.document["mismatches"], done.document["ok"]) == (0, [], True), done.stderr
+    assert [step["step"] for step in done.document["steps"]] == [step.key for step in SCENARIO]
+
+
+@pytest.mark.parametrize("step", SCENARIO, ids=lambda step: step.key)
+def test_every_step_ends_as_the_story_says(done: Done, step: Any) -> None:
+    [told] = [told for told in done.document["steps"] if told["step"] == step.key]
+    assert told["rows"] == step.rows
+    assert told["statuses"] == {step.status: step.rows}
+    assert told["outcomes"] == ({step.outcome: step.rows} if step.outcome else {})
+
+
+def test_the_demo_measures_every_hop(done: Done) -> None:
+    latency = done.document["latency_ms"]
+    for group in ("one_at_a_time", "burst"):
+        assert set(latency[group]) == {"claimed", "requested", "settled", "total"}
+        for hop in latency[group].values():
+            assert 0 <= hop["p50"] <= hop["p95"] <= hop["max"]
+    assert latency["one_at_a_time"]["total"]["max"] > 0
+    assert done.document["burst_rows_per_second"] > 0
+
+
+def test_the_demo_counts_what_novu_took(done: Done) -> None:
+    sendings = sum(step.rows * step.accepted for step in SCENARIO)
+    assert done.document["effects"] == {"expected": sendings, "accepted": sendings, "more_than_once": 0}
+
+
+def test_the_demo_leaves_nothing_behind(done: Done) -> None:
+    assert set(done.document["processes"]) == {"postgres", "temporal", "novu", "dispatcher"}
+    assert not [pid for pid in done.document["processes"].values() if alive(pid)]
+    assert not list(done.folder.glob("dispatcher-demo-*"))
+
+
+def test_the_words_go_to_stderr(done: Done) -> None:
+    assert done.stdout.startswith("{")
+    for step in SCENARIO:
+        assert step.title in done.stderr
+    assert "everything as expected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_demo_out_of_time_exits_1_and_keeps_the_logs(stack_folder: Path) -> None:
+    done = finished(stack_folder / "hurried-demo", "--timeout", "1s")
+    assert done.code == 1
+    assert "scheduled: 1 of 1 ended as PENDING instead of SENT" in done.stdout
+    assert "not over after 1 s" in done.stderr
+    assert "the dispatcher's last words" in done.stderr
+    [kept] = done.folder.glob("dispatcher-demo-*")
+    assert f"the logs are in {kept}" in done.stderr
+    assert {"dispatcher.log", "postgres.log", "temporal.log"} <= {file.name for file in kept.rglob("*.log")}
+    assert not (kept / "postgres" / "data").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_cleans_up(stack_folder: Path, number: signal.Signals) -> None:
+    with demo(stack_folder / f"demo-{number.name}") as process:
+        pids = children_of(process.pid, at_least=3)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert not [pid for pid in pids if alive(pid)]
+    assert not list((stack_folder / f"demo-{number.name}").glob("dispatcher-demo-*"))
+
+
+def children_of(pid: int, *, at_least: int) -> list[int]:
+    """Return the pids of a process's children, once there are so many."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    deadline = time.monotonic() + 20
+    while len(found := [int(child) for child in file.read_text().split()]) < at_least:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_a_timeout_without_unit_is_refused(stack_folder: Path) -> None:
+    done = finished(stack_folder / "refused-demo", "--timeout", "5")
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.startswith("dispatcher: --timeout should be")
+
+
+def perfect() -> Results:
+    """Return what a faultless demo would find."""
+    rows: list[DemoRow] = []
+    effects: list[Effect] = []
+    transactions: dict[tuple[int, str], str] = {}
+    requests: list[LoggedRequest] = []
+    for step in SCENARIO:
+        for _ in range(step.rows):
+            names = tuple(str(uuid4()) for _ in range(step.recipients))
+            row = DemoRow(
+                step,
+                len(rows) + 1,
+                "0",
+                names[: accepted_count(step)],
+                names[accepted_count(step) :],
+                step.status,
+                step.outcome,
+            )
+            row.due_at, row.claimed_at = NOON, NOON + timedelta(milliseconds=2)
+            row.settled_at = NOON + timedelta(milliseconds=20)
+            rows.append(row)
+            if step.outcome:
+                transactions |= {(row.id, name): f"{row.id}-{name}" for name in names}
+                requests.append(request([transactions[row.id, name] for name in names]))
+            effects += [effect(f"{row.id}-{name}", name) for name in expected(row)]
+    return Results(rows, transactions, effects, requests)
+
+
+def effect(transaction: str, subscriber: str, accepted: int = 1) -> Effect:
+    return Effect("env", transaction, subscriber, "default-in-app", accepted, accepted, 0.0, 0.0)
+
+
+def request(transactions: list[str | None]) -> LoggedRequest:
+    at = NOON.timestamp() + 0.010
+    return LoggedRequest(
+        seq=1,
+        started_at=at,
+        ended_at=at,
+        method="POST",
+        path="/v1/events/trigger",
+        environment=None,
+        idempotency_key=None,
+        transaction_ids=transactions,
+        subscribers=[],
+        workflow_keys=[],
+        tenants=[],
+        body_hash="",
+        status=201,
+        replayed=False,
+        effects=1,
+    )
+
+
+def row_of(evidence: Results, key: str) -> DemoRow:
+    return next(row for row in evidence.rows if row.step.key == key)
+
+
+def test_perfect_evidence_has_no_mismatch() -> None:
+    report = compare(perfect())
+    assert report.mismatches == []
+    hop = {"claimed": 2.0, "requested": 8.0, "settled": 10.0, "total": 20.0}
+    assert report.latency_ms["burst"] == {name: Spread(each, each, each) for name, each in hop.items()}
+    assert report.burst_rows_per_second == pytest.approx(25_000)
+
+
+def sent_though_refused(evidence: Results) -> Results:
+    row = row_of(evidence, "refused")
+    return replace(evidence, effects=[*evidence.effects, effect(f"{row.id}-{row.refused[0]}", row.refused[0])])
+
+
+def sent_though_retracted(evidence: Results) -> Results:
+    row = row_of(evidence, "retracted")
+    return replace(evidence, effects=[*evidence.effects, effect("n1-x", row.taken[0])])
+
+
+def sent_to_a_stranger(evidence: Results) -> Results:
+    return replace(evidence, effects=[*evidence.effects, effect("n1-x", "stranger")])
+
+
+def sent_twice(evidence: Results) -> Results:
+    first, *others = evidence.effects
+    return replace(evidence, effects=[replace(first, accepted=2), *others])
+
+
+def sent_twice_under_two_ids(evidence: Results) -> Results:
+    return replace(evidence, effects=[*evidence.effects, replace(evidence.effects[-1], transaction_id="other")])
+
+
+def never_sent(evidence: Results) -> Results:
+    return replace(evidence, effects=evidence.effects[:-1])
+
+
+def sent_under_another_id(evidence: Results) -> Results:
+    *others, last = evidence.effects
+    return replace(evidence, effects=[*others, replace(last, transaction_id="other")])
+
+
+def never_written(evidence: Results) -> Results:
+    return replace(evidence, rows=[row for row in evidence.rows if row.step.key != "draft"])
+
+
+def another_status(evidence: Results) -> Results:
+    row_of(evidence, "burst").status = "FAILED"
+    return evidence
+
+
+def another_outcome(evidence: Results) -> Results:
+    row_of(evidence, "refused").outcome = "FAILED"
+    return evidence
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        (sent_though_refused, "refused: Novu took .* should not have been sent"),
+        (sent_though_retracted, "retracted: Novu took n1-x .* should not have been sent"),
+        (sent_to_a_stranger, "nobody's: Novu took n1-x for stranger"),
+        (sent_twice, "scheduled: Novu took .* 2 times instead of once"),
+        (sent_twice_under_two_ids, "burst: Novu took other .* should not have been sent"),
+        (never_sent, "burst: Novu took .* 0 times instead of once"),
+        (sent_under_another_id, "burst: Novu took .* 0 times instead of once"),
+        (never_written, "draft: 0 rows were written, not 1"),
+        (another_status, r"burst: 1 of 500 ended as FAILED \(SENT\) instead of SENT"),
+        (another_outcome, r"refused: 1 of 1 ended as FAILED instead of FAILED \(PARTIAL\)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_planted_mismatch_is_named(plant: Callable[[Results], Results], words: str) -> None:
+    mismatches = compare(plant(perfect())).mismatches
+    assert any(re.match(words, each) for each in mismatches), mismatches
+
+
+def test_no_evidence_at_all_is_a_mismatch_for_every_step() -> None:
+    report = compare(Results([]))
+    assert len(report.mismatches) == len(SCENARIO)
+    assert report.latency_ms == {"one_at_a_time": {}, "burst": {}}
+    assert report.burst_rows_per_second is None
+
+
+def test_spread_takes_the_nearest_rank() -> None:
+    assert spread([]) is None
+    assert spread([7.04]) == Spread(7.0, 7.0, 7.0)
+    assert spread(range(100, 0, -1)) == Spread(50, 95, 100)
+
+
+def test_a_claim_that_began_before_the_commit_it_saw_counts_as_0() -> None:
+    assert between(NOON, NOON - timedelta(milliseconds=1)) == 0
+    assert between(None, NOON) is None

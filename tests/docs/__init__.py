@@ -1,0 +1,1 @@
+"""README and docs/, compared with the code."""

@@ -1,0 +1,1 @@
+"""Real dispatcher processes beside real servers."""

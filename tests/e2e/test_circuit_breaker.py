@@ -1,0 +1,35 @@
+"""A wrong key is nobody's fault: rows wait as PENDING and spend nothing, and go out when it is put right."""
+
+import pytest
+
+from tests.support.stack import Stack
+from tests.support.waits import eventually
+
+pytestmark = pytest.mark.slow
+
+
+async def test_behind_a_shut_gate_rows_wait_and_spend_nothing(stack: Stack):
+    process = await stack.running(NOVU_SECRET_KEY="not-yet", DISPATCHER_SWEEP_INTERVAL="1s")
+    rows = [await stack.notify(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(3)])]
+
+    async def handed_back() -> bool:
+        return (
+            "novu_gate_shut" in process.words()
+            and await stack.status(rows[0]) == "PENDING"
+            and await stack.value("select count(*) from dispatcher.delivery where lease_until is not null") == 0
+        )
+
+    await eventually(handed_back, f"rows handed back; {stack.last_words()}", 5)
+    rows += [await stack.notify() for _ in range(20)]
+    await stack.burst(100)
+    assert (await stack.counts()) == {"PENDING": 121}
+    await stack.novu.add_environment("not-yet")
+    assert await stack.final(*rows, within=45) == ["SENT"] * 21
+    await stack.all_sent(121)
+    refused = [request for request in await stack.novu.requests() if request.method == "POST" and request.status == 401]
+    assert len(refused) == 3, "only what was on its way when the gate shut"
+    summary = await stack.novu.summary()
+    assert (summary.effects, summary.duplicate_pairs) == (123, 0)
+    assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
+    assert await stack.value("select count(*) from dispatcher.delivery where generation <> 1") == 0
+    assert process.words().count("novu_gate_shut") == 1

@@ -1,0 +1,103 @@
+"""`dispatcher run --dry-run`: tells what a run would send, and leaves no trace."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from tests.support.stack import RUN, Process, Stack
+from tests.support.waits import eventually
+
+SHADOW = (*RUN, "--dry-run")
+TABLES = (
+    "notify.ent_notification",
+    "notify.ent_notification_workflow",
+    *(f"dispatcher.{name}" for name in ("installation", "delivery", "recipient", "node", "action", "migration")),
+)
+READER = "dispatcher_reader"
+
+
+async def reader(stack: Stack) -> str:
+    """Return the URL of a role that may read the outbox, and nothing else."""
+    await stack.rows(f"""do $$ begin create role {READER} login; exception when duplicate_object then null; end $$""")
+    await stack.rows(f"grant usage on schema notify to {READER}")
+    await stack.rows(f"grant select on notify.ent_notification, notify.ent_notification_workflow to {READER}")
+    return stack.url.replace("//postgres@", f"//{READER}@")
+
+
+async def dump(stack: Stack) -> dict[str, list[Any]]:
+    """Return every row of the outbox and the ledger, with the transaction that wrote it."""
+    return {table: await stack.rows(f"select xmin::text, t::text from {table} t order by 1, 2") for table in TABLES}
+
+
+def told(process: Process, event: str) -> dict[int, dict[str, Any]]:
+    """Return what was told of which row."""
+    lines = [json.loads(line) for line in process.words().splitlines() if f'"event": "{event}"' in line]
+    rows = {line["notification_id"]: line for line in lines}
+    assert len(rows) == len(lines), "a row was told of twice"
+    return rows
+
+
+async def test_it_reports_what_a_run_then_sends_and_changes_no_byte(stack: Stack):
+    other = await stack.workflow("default-email")
+    waiting = await stack.notify()
+    draft = await stack.notify(publish_status="DRAFT")
+    later = await stack.notify(scheduled_for=datetime.now(UTC) + timedelta(hours=1))
+    shadow = stack.start(SHADOW, DATABASE_URL=await reader(stack), NOVU_SECRET_KEY="", TEMPORAL_ADDRESS="127.0.0.1:9")
+
+    async def listening() -> bool:
+        assert shadow.popen.poll() is None, shadow.words()
+        return '"listening"' in shadow.words() and waiting in told(shadow, "would_send")
+
+    await eventually(listening, "a shadow that listens")
+    three = [uuid4(), uuid4(), uuid4()]
+    sent = [waiting, await stack.notify(recipients=three, workflow=other), await stack.notify()]
+    wrong = await stack.notify(recipients=[])
+    soon = await stack.notify(scheduled_for=datetime.now(UTC) + timedelta(seconds=1))
+    sent.append(soon)
+    written = await dump(stack)
+
+    async def all_told() -> bool:
+        return set(told(shadow, "would_send")) == set(sent) and set(told(shadow, "would_refuse")) == {wrong}
+
+    await eventually(all_told, "a word about every row that is due, and no other")
+    would = told(shadow, "would_send")
+    assert [would[id_]["recipients"] for id_ in sent] == [1, 3, 1, 1]
+    assert would[sent[1]]["novu_workflow"] == "default-email"
+    assert told(shadow, "would_refuse")[wrong]["reason"] == "recipients are empty"
+    assert 0 <= would[sent[2]]["seconds"] < 5
+    assert await dump(stack) == written
+    assert await stack.novu.requests() == []
+    assert await shadow.stop() == 0
+
+    await stack.running()
+    assert await stack.final(*sent, wrong) == ["SENT", "SENT", "SENT", "FAILED", "SENT"]
+    assert [await stack.status(row) for row in (draft, later)] == ["PENDING", "PENDING"]
+    accepted = await stack.novu.effects(least=1)
+    assert sum(row["recipients"] for row in would.values()) == len(accepted)
+    assert {effect.subscriber for effect in accepted} >= {str(each) for each in three}
+    calls = [request for request in await stack.novu.requests() if request.method == "POST"]
+    assert sum(row["calls"] for row in would.values()) == len(calls)
+
+
+async def test_its_port_sends_nothing(stack: Stack):
+    token = "0123456789abcdef"
+    shadow = stack.start(SHADOW, DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=token)
+    async with await shadow.http(headers={"authorization": f"Bearer {token}"}) as http:
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.post("/api/trigger-async", json={"notificationId": 1})).status_code == 404
+    assert await shadow.stop() == 0
+
+
+async def test_a_role_that_may_not_even_read_is_told_what_it_needs(stack: Stack):
+    url = await reader(stack)
+    await stack.rows(f"revoke select on notify.ent_notification_workflow from {READER}")
+    shadow = stack.start(SHADOW, DATABASE_URL=url)
+    await eventually(lambda: ended(shadow), "an end")
+    assert shadow.popen.returncode == 2
+    assert "a dry run needs SELECT on the outbox" in shadow.words()
+
+
+async def ended(process: Process) -> bool:
+    """Return whether a process has ended."""
+    return process.popen.poll() is not None

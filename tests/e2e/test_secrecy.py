@@ -1,0 +1,126 @@
+"""What a notification says, and what we log in with, shows nowhere: no log, no history, no ledger, no process list.
+
+Markers are seeded and everything goes wrong that repeats values: refusals that echo them, retries, poison rows, errors
+of the database with DETAIL. Then all of it is searched.
+"""
+
+from pathlib import Path
+from uuid import uuid4
+
+from temporalio.client import Client
+
+from tests.support.stack import RUN_ROLE, Process, Stack
+from tests.support.waits import eventually
+
+PAYLOAD, OVERRIDES, PASSWORD = "marker-of-the-payload", "marker-of-the-overrides", "marker-of-the-password"
+TEXT = f'{{"title": "{PAYLOAD}"}}'
+DETAIL = "alter table notify.ent_notification add constraint boom check (notification_status <> '{}') not valid"
+HEALED = "alter table notify.ent_notification drop constraint boom"
+POISON = {
+    "array": {"payload": f'["{PAYLOAD}"]'},
+    "deep": {"payload": '{"a":' * 6000 + f'"{PAYLOAD}"' + "}" * 6000},
+    "digits": {"payload": f'{{"{PAYLOAD}": ' + "7" * 5000 + "}"},
+    "large": {"payload": f'{{"x": "{PAYLOAD * 30_000}"}}'},
+    "overrides": {"overrides": f'["{OVERRIDES}"]'},
+}
+
+
+async def said(process: Process, word: str, times: int = 1) -> None:
+    async def told() -> bool:
+        return process.words().count(word) >= times
+
+    await eventually(told, f"{word}; log:\n{process.words()[-2000:]}")
+
+
+async def histories(stack: Stack) -> bytes:
+    """Return every event of every workflow of the house, as bytes and as text."""
+    client = await Client.connect(stack.temporal_address)
+    query = f"TaskQueue = '{stack.queue}' or TaskQueue = '{stack.queue}-lane'"
+    count = await stack.value("select count(*) from dispatcher.delivery")
+    found: dict[str, bytes] = {}
+
+    async def all_there() -> bool:
+        async for execution in client.list_workflows(query):
+            history = await client.get_workflow_handle(execution.id, run_id=execution.run_id).fetch_history()
+            events = b"".join(event.SerializeToString() for event in history.events)
+            found[f"{execution.id} {execution.run_id}"] = events + history.to_json().encode()
+        return len({name.split()[0] for name in found}) >= count
+
+    await eventually(all_there, f"{count} workflows to be listed")
+    return b"".join(found.values())
+
+
+def process_list(process: Process) -> str:
+    """Return the command lines of the process and whatever it started, as `ps` shows them to everybody."""
+    found = ""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            session = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[3])
+            if session == process.popen.pid:
+                found += (entry / "cmdline").read_text()
+        except (OSError, ValueError):
+            continue  # it has just ended
+    assert "dispatcher" in found
+    return found
+
+
+async def test_s07_s08_s10_s27_markers_show_nowhere(stack: Stack):
+    people = [str(uuid4()) for _ in range(6)]
+    echo = f"title must not be {PAYLOAD}, overrides {OVERRIDES}"
+    await stack.novu.add_fault("status", status=400, message=echo, recipient=people[0])
+    await stack.novu.add_fault("status", status=503, message=echo, recipient=people[1], times=1)
+    await stack.novu.add_fault("status", status=500, message=echo, recipient=people[2], times=1)
+    await stack.novu.add_fault("reset_after", recipient=people[3], times=1)
+    url = stack.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
+    process = await stack.running(
+        DATABASE_URL=url, DISPATCHER_ERROR_TEXTS="codes", DISPATCHER_LOG_LEVEL="debug", DISPATCHER_BATCH_SIZE="1"
+    )
+    values = {"payload": TEXT, "overrides": f'{{"email": {{"subject": "{OVERRIDES}"}}}}'}
+    refused, *sent = [await stack.notify(recipients=[person], **values) for person in people[:5]]
+    poison = [await stack.notify(**{**values, **columns, "recipients": [people[5]]}) for columns in POISON.values()]
+    assert await stack.final(*sent) == ["SENT"] * 4
+    assert await stack.final(refused, *poison) == ["FAILED"] * 6
+    assert await stack.novu.fault_counts() == [1, 1, 1, 1]
+    assert (await stack.details(refused))["results"][0]["error"] == "http_400"
+
+    # The claim fails, then an outcome: PostgreSQL repeats the row in its DETAIL.
+    for status, payload, end in (("PROCESSING", TEXT, "SENT"), ("FAILED", POISON["array"]["payload"], "FAILED")):
+        before = process.words().count("CheckViolation 23514")
+        await stack.rows(DETAIL.format(status))
+        row = await stack.notify(recipients=[people[4]], **{**values, "payload": payload})
+        await said(process, "CheckViolation 23514", before + 1)
+        await stack.rows(HEALED)
+        assert await stack.final(row) == [end]
+
+    told = await histories(stack)
+    assert b"CheckViolation 23514" in told, "the database's error did reach Temporal"
+    ledger = str(await stack.rows(" union all ".join(LEDGER)))
+    queries = str(await stack.rows("select query from pg_stat_activity where application_name like 'dispatcher%%'"))
+    outbox = str(await stack.rows("select error_details::text from notify.ent_notification"))
+    places = {
+        "log": process.words(),
+        "histories": told.decode(errors="replace"),
+        "ledger": ledger,
+        "error_details": outbox,
+        "pg_stat_activity": queries,
+        "process list": process_list(process),
+    }
+    markers = [PAYLOAD, OVERRIDES, PASSWORD, stack.novu.api_key]
+    assert [(place, marker) for place, text in places.items() for marker in markers if marker in text] == []
+    named = [(place, person) for place in ("log", "histories", "process list") for person in people]
+    assert [(place, person) for place, person in named if person in places[place]] == []
+    assert all(person in ledger for person in people[:5]), "the ledger is where they belong"
+
+
+LEDGER = [
+    f"select to_jsonb(t)::text from dispatcher.{table} t"
+    for table in ("installation", "delivery", "recipient", "node", "action", "migration")
+]
+
+
+async def test_novus_words_are_kept_unless_codes_are_asked_for(stack: Stack):
+    await stack.novu.add_fault("status", status=400, message="title must be shorter")
+    await stack.running()
+    row = await stack.notify()
+    assert await stack.final(row) == ["FAILED"]
+    assert "title must be shorter" in (await stack.details(row))["error"]

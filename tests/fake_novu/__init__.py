@@ -1,0 +1,1 @@
+"""The fake Novu, seen from outside."""

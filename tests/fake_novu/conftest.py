@@ -1,0 +1,47 @@
+"""One stand-in process for the session, as good as new for each test, and the real novu-py client pointed at it."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from novu_py import Novu
+from novu_py.utils import BackoffStrategy, RetryConfig
+
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
+from dispatcher.devstack.fake_novu.settings import Config
+
+
+@pytest.fixture(scope="session")
+async def shared_standin() -> AsyncIterator[FakeNovu]:
+    async with run_fake_novu() as standin:
+        yield standin
+
+
+@pytest.fixture
+async def standin(shared_standin: FakeNovu) -> FakeNovu:
+    await shared_standin.reset()
+    await shared_standin.configure(**Config().as_json())
+    return shared_standin
+
+
+@pytest.fixture
+async def api(standin: FakeNovu) -> AsyncIterator[httpx.AsyncClient]:
+    """The bare wire, authorized."""
+    headers = {"Authorization": f"ApiKey {standin.api_key}"}
+    async with httpx.AsyncClient(base_url=standin.url, headers=headers, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def novu(standin: FakeNovu) -> AsyncIterator[Novu]:
+    """novu-py with its retries off, as the gateway uses it."""
+    once = RetryConfig("none", BackoffStrategy(1, 1, 1, 1), retry_connection_errors=False)
+    with httpx.Client(trust_env=False) as unused:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            yield Novu(
+                secret_key=standin.api_key,
+                server_url=standin.url,
+                client=unused,
+                async_client=client,
+                retry_config=once,
+            )

@@ -1,0 +1,1 @@
+"""Faults on purpose; docs/faults.md has each with its number."""

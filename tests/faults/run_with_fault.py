@@ -1,0 +1,97 @@
+"""`dispatcher run` with a fault built in, of which the package knows nothing.
+
+`python -m tests.faults.run_with_fault FAULT [SECONDS]` starts it.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.worker import Worker
+
+from dispatcher.__main__ import main
+from dispatcher.app import signals
+from dispatcher.delivery import worker, workflows
+from dispatcher.models.workflow_contract import Batch
+from dispatcher.postgres.outbox import OutboxStore
+
+
+@workflow.defn(name="Renamed")
+class Renamed:
+    """What a build would hold that lost the workflow its neighbours start."""
+
+    @workflow.run
+    async def run(self, _: Batch) -> None:
+        """Do nothing."""
+
+
+@asynccontextmanager
+async def nobody(*_: Any, **__: Any) -> AsyncGenerator[None]:
+    """Stand for the workers without polling."""
+    yield
+
+
+async def never_ends(*_: Any, **__: Any) -> None:
+    """Stand for a shutdown that hangs."""
+    await asyncio.Event().wait()
+
+
+def without_worker(_: float) -> None:
+    """Start workflows that nobody here works on."""
+    setattr(worker, "run_workers", nobody)  # noqa: B010
+
+
+def bad_build(_: float) -> None:
+    """Fail every workflow task for ever: the workflow's type is unknown here."""
+    setattr(worker, "NotificationDelivery", Renamed)  # noqa: B010
+
+
+def endless_shutdown(seconds: float) -> None:
+    """Never come back from the workers' shutdown; the watchdog waits `seconds`."""
+    setattr(Worker, "shutdown", never_ends)  # noqa: B010
+    setattr(signals, "MAX_STOP_SECONDS", seconds)  # noqa: B010
+
+
+def short_heartbeat(seconds: float) -> None:
+    """Give up on an activity that is silent for `seconds`, instead of 15."""
+    setattr(workflows, "HEARTBEAT_TIMEOUT", timedelta(seconds=seconds))  # noqa: B010
+
+
+def blocked_loop(seconds: float) -> None:
+    """Block the event loop for `seconds`, once, right after the first call left."""
+    sending: Callable[..., Awaitable[Any]] = OutboxStore.record_calls
+    short_heartbeat(2)
+
+    async def wrapped(*args: Any) -> Any:
+        allowed = await sending(*args)
+        setattr(OutboxStore, "record_calls", sending)  # noqa: B010
+        asyncio.get_running_loop().call_later(0.1, block, seconds)
+        return allowed
+
+    setattr(OutboxStore, "record_calls", wrapped)  # noqa: B010
+
+
+def block(seconds: float) -> None:
+    """Block, and say so."""
+    print("BLOCKED", flush=True)  # noqa: T201
+    time.sleep(seconds)
+    print("UNBLOCKED", flush=True)  # noqa: T201
+
+
+FAULTS: dict[str, Callable[[float], None]] = {
+    "without-worker": without_worker,
+    "bad-build": bad_build,
+    "endless-shutdown": endless_shutdown,
+    "short-heartbeat": short_heartbeat,
+    "blocked-loop": blocked_loop,
+}
+
+if __name__ == "__main__":
+    FAULTS[sys.argv[1]](float(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    sys.argv[1:] = ["run"]
+    main()

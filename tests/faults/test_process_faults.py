@@ -1,0 +1,334 @@
+"""Faults of the process: killed, paused, blocked, short of files or memory, unread, stopped at bad moments."""
+
+import contextlib
+import os
+import resource
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dispatcher.devstack import temporal
+from tests.faults.waits import caught, effects_are_exactly
+from tests.support.proxy import FaultProxy
+from tests.support.stack import RUN, Process, Stack
+from tests.support.waits import eventually
+
+QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
+WITH_FAULT = (sys.executable, "-m", "tests.faults.run_with_fault")
+ON_THE_WIRE = "select count(*) from dispatcher.recipient where state = 'sending'"
+SETTLE = b"-- Writes what the calls taught us"
+HELD = "select count(*) from dispatcher.delivery where lease_until is not null"
+
+
+async def told(process: Process, word: str, within: float = 30) -> None:
+    """Wait until the process has said a word."""
+
+    async def said() -> bool:
+        return word in process.words()
+
+    await eventually(said, f"the word {word}; log:\n{process.words()[-2000:]}", within)
+
+
+async def ended(process: Process, within: float = 25) -> int:
+    """Wait for the end of the process; return its exit code."""
+
+    async def gone() -> bool:
+        return process.popen.poll() is not None
+
+    await eventually(gone, f"the end of the process; log:\n{process.words()[-2000:]}", within)
+    assert process.popen.returncode is not None
+    return process.popen.returncode
+
+
+@pytest.mark.slow
+async def test_f46_one_of_two_killed_again_and_again(stack: Stack):
+    await stack.novu.configure(latency_ms=300)
+    pair = [await stack.running(**QUICK), await stack.running(**QUICK)]
+    for _ in range(3):
+        await stack.burst(150)
+
+        async def holder() -> Process | None:
+            [holds, other] = [await stack.value(f"{HELD} and lease_owner like %s", f"%-{p.popen.pid}-%") for p in pair]
+            return None if holds == other == 0 else pair[0] if holds else pair[1]
+
+        doomed = await eventually(holder, "rows in the hands of one of them")
+        doomed.kill()
+        pair.remove(doomed)
+        pair.append(await stack.running(**QUICK))
+    await stack.all_sent(450)
+    await effects_are_exactly(stack, 450)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["import", "connect", "started"])
+async def test_f47_sigterm_while_it_starts(stack: Stack, moment: str):
+    row = await stack.notify()
+    process = stack.start(**QUICK)
+    if moment == "connect":
+
+        async def connected() -> bool:
+            return await stack.value(
+                "select count(*) > 0 from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+
+        await eventually(connected, "a first connection")
+    elif moment == "started":
+        await told(process, '"started"')
+    process.popen.terminate()
+    # Before our handler is there, the signal's own meaning holds. The watchdog would come after 24 s.
+    assert await ended(process, within=15) in ((0,) if moment == "started" else (0, -signal.SIGTERM))
+    assert await stack.value(HELD) == 0
+    await stack.running(**QUICK)
+    assert await stack.final(row) == ["SENT"]
+    await effects_are_exactly(stack, 1)
+
+
+async def test_f47_sigterm_twice(stack: Stack):
+    await stack.novu.configure(latency_ms=1500)
+    process = await stack.running(**QUICK)
+    await stack.burst(20)
+    await eventually(lambda: stack.value(ON_THE_WIRE), "calls on the wire")
+    process.popen.terminate()
+    await told(process, '"stopping"')
+    process.popen.terminate()
+    assert await ended(process) == 0
+    assert await stack.value(HELD) == 0
+    await stack.novu.configure(latency_ms=0)
+    await stack.running(**QUICK)
+    await stack.all_sent(20)
+    await effects_are_exactly(stack, 20)
+
+
+@pytest.mark.slow
+async def test_f47_sigterm_while_it_reconnects(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+    process = await stack.running(DATABASE_URL=proxied_url, **QUICK)
+    assert await stack.final(await stack.notify()) == ["SENT"]
+    await to_postgres.refuse()
+    to_postgres.reset()
+    await told(process, '"database_unreachable"')
+    begun = time.monotonic()
+    process.popen.terminate()
+    assert await ended(process) == 0
+    assert time.monotonic() - begun < 25
+    assert to_postgres.counts["reset"] > 0
+
+
+@pytest.mark.slow
+async def test_f48_a_process_paused_past_its_lease(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+    await stack.novu.configure(latency_ms=1000)
+    # On a queue of its own: the server goes on giving tasks to a poller that stands still, until its poll ends.
+    paused = await stack.running(DATABASE_URL=proxied_url, TEMPORAL_TASK_QUEUE=f"{stack.queue}-paused", **QUICK)
+    row = await stack.notify()
+
+    async def arrived() -> bool:
+        return bool((await stack.novu.state())["idempotency_records"])
+
+    await eventually(arrived, "a call that is worked on")
+    os.kill(paused.popen.pid, signal.SIGSTOP)
+    try:
+        await stack.running(**QUICK)
+        assert await stack.final(row, within=60) == ["SENT"]
+        written = await stack.details(row)
+        to_postgres.trap(SETTLE)
+    finally:
+        os.kill(paused.popen.pid, signal.SIGCONT)
+    # It goes on where it stood and writes its outcome down; the fence lets nothing through.
+    await eventually(lambda: caught(to_postgres), "the paused process to settle")
+    await to_postgres.heal()
+    assert await stack.final(await stack.notify()) == ["SENT"]
+    assert await stack.details(row) == written
+    assert await stack.value("select count(*) from oracle.audit where new_status = 'SENT' and id = %s", row) == 1
+    await effects_are_exactly(stack, 2)
+
+
+@pytest.mark.slow
+async def test_f49_a_blocked_loop(stack: Stack):
+    blocked = await stack.running((*WITH_FAULT, "blocked-loop", "9"), **QUICK)
+    await stack.running((*WITH_FAULT, "short-heartbeat", "2"), **QUICK)
+    workflow = await stack.workflow()
+    async with stack.connection.transaction():
+        for _ in range(24):
+            await stack.notify(workflow=workflow)
+    await told(blocked, "BLOCKED")
+    assert "UNBLOCKED" not in blocked.words()
+    more = await stack.notify()
+    assert await stack.final(more, within=20) == ["SENT"]
+    await stack.all_sent(25)
+    await told(blocked, "UNBLOCKED")
+    assert await stack.final(await stack.notify(), within=20) == ["SENT"]
+    await effects_are_exactly(stack, 26)
+
+
+async def test_f49_sigterm_while_the_loop_is_blocked(stack: Stack):
+    process = await stack.running((*WITH_FAULT, "blocked-loop", "4"), **QUICK)
+    row = await stack.notify()
+    await told(process, "BLOCKED")
+    process.popen.terminate()
+    assert await ended(process) == 0
+    await stack.running(**QUICK)
+    assert await stack.final(row, within=40) == ["SENT"]
+    await effects_are_exactly(stack, 1)
+
+
+@pytest.mark.slow
+async def test_f50_a_backlog_under_a_memory_cap(stack: Stack):
+    cap = ("prlimit", f"--data={300 << 20}")
+    await stack.burst(5000, enterprises=3)
+    process = await stack.running((*cap, *RUN))
+    limit = resource.prlimit(process.popen.pid, resource.RLIMIT_DATA)
+    await stack.all_sent(5000)
+    assert limit == (300 << 20, 300 << 20)
+    assert process.popen.poll() is None
+    assert peak_megabytes(process) <= 250
+    await effects_are_exactly(stack, 5000)
+
+
+def peak_megabytes(process: Process) -> int:
+    """Return the most memory that the process had."""
+    status = Path(f"/proc/{process.popen.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+
+
+@pytest.mark.slow
+async def test_f51_one_two_and_five_dispatchers(stack: Stack):
+    expected = 0
+    for more in (1, 1, 3):
+        for _ in range(more):
+            stack.start()
+
+        async def all_listen(count: int = len(stack.processes)) -> bool:
+            return await stack.listening() == count
+
+        await eventually(all_listen, "every listener")
+        await stack.burst(300, enterprises=3)
+        await stack.notify()
+        expected += 301
+        await stack.all_sent(expected)
+    assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
+    assert await stack.value("select count(*) from oracle.audit where new_status = 'PROCESSING'") == expected
+    await effects_are_exactly(stack, expected)
+
+
+@pytest.mark.slow
+async def test_f51_split_brain(stack: Stack, to_postgres: FaultProxy, to_temporal: FaultProxy, proxied_url: str):
+    """One sees PostgreSQL only, one sees Temporal only; a third, who sees both, moves everything on."""
+    blind = await stack.running(DATABASE_URL=proxied_url, **QUICK)
+    mute = await stack.running(TEMPORAL_ADDRESS=f"127.0.0.1:{to_temporal.port}", **QUICK)
+    for proxy in (to_postgres, to_temporal):
+        await proxy.refuse()
+        proxy.reset()
+    rows = [await stack.notify() for _ in range(5)]
+    await told(mute, '"start_failed"')
+    await told(blind, '"database_unreachable"')
+    assert await stack.value("select count(*) from notify.ent_notification where notification_status = 'SENT'") < 5
+    await stack.running(**QUICK)
+    assert await stack.final(*rows, within=40) == ["SENT"] * 5
+    assert (blind.popen.poll(), mute.popen.poll()) == (None, None)
+    for proxy in (to_postgres, to_temporal):
+        await proxy.heal()
+        await proxy.open()
+    assert await stack.final(await stack.notify(), within=40) == ["SENT"]
+    await effects_are_exactly(stack, 6)
+
+
+async def test_f53_sixty_four_files(stack: Stack):
+    process = await stack.running(("prlimit", "--nofile=64", *RUN), **QUICK)
+    assert resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE) == (64, 64)
+    await stack.burst(300)
+    rows = [await stack.notify(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(9)]) for _ in range(8)]
+    assert await stack.final(*rows) == ["SENT"] * 8
+    await stack.all_sent(308)
+    assert process.popen.poll() is None
+    await effects_are_exactly(stack, 372)
+
+
+async def test_f53_too_few_files_to_start(stack: Stack):
+    process = stack.start(("prlimit", "--nofile=12", *RUN))
+    assert await ended(process) not in (0, None)
+    assert "Too many open files" in process.words()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", ["stalls", "leaves"])
+async def test_f54_nobody_reads_the_log(stack: Stack, reader: str):
+    out, into = os.pipe()
+    filled = fill(into) if reader == "stalls" else 0
+    process = stack.start(("sh", "-c", f"exec {shlex.join(RUN)} >/proc/{os.getpid()}/fd/{into}"), **QUICK)
+
+    async def hears() -> bool:
+        return await stack.listening() == 1
+
+    await eventually(hears, "a listener")
+    os.close(into)
+    if reader == "leaves":
+        os.close(out)
+    rows = [await stack.notify() for _ in range(3)]
+    await stack.burst(100)
+    assert await stack.final(*rows, within=15) == ["SENT"] * 3
+    await stack.all_sent(103)
+    assert await process.stop() == 0
+    if reader == "stalls":
+        assert len(os.read(out, 1 << 20)) == filled, "not a byte more fitted"
+        os.close(out)
+    await effects_are_exactly(stack, 103)
+
+
+def fill(pipe: int) -> int:
+    """Fill a pipe to the brim; return how much it took."""
+    os.set_blocking(pipe, False)
+    total = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            total += os.write(pipe, b"." * 4096)
+    os.set_blocking(pipe, True)
+    return total
+
+
+@pytest.mark.slow
+async def test_f55_restarted_every_few_seconds(stack: Stack):
+    await stack.novu.configure(latency_ms=50)
+    await stack.burst(1500)
+    done = 0
+    for life in range(4):
+        process = await stack.running(**QUICK)
+        before = done
+
+        async def progress(before: int = before) -> bool:
+            return (await stack.counts()).get("SENT", 0) > before
+
+        await eventually(progress, f"progress in life {life}")
+        assert await process.stop() == 0
+        done = (await stack.counts()).get("SENT", 0)
+        assert await stack.value(HELD) == 0
+        if done == 1500:
+            break
+    await stack.running(**QUICK)
+    await stack.all_sent(1500)
+    await effects_are_exactly(stack, 1500)
+
+
+async def test_f56_a_shutdown_that_never_returns(stack: Stack):
+    process = await stack.running((*WITH_FAULT, "endless-shutdown", "3"), **QUICK)
+    assert await stack.final(await stack.notify()) == ["SENT"]
+    begun = time.monotonic()
+    process.popen.terminate()
+    assert await ended(process) == 0
+    assert 2.9 < time.monotonic() - begun < 15
+    assert '"stopped_by_watchdog"' in process.words()
+
+
+@pytest.mark.slow
+async def test_f57_exit_codes_when_servers_are_gone(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
+    with temporal.run_temporal(tmp_path_factory.mktemp("temporal")) as server:
+        process = await stack.running(TEMPORAL_ADDRESS=server.address, **QUICK)
+        assert await stack.final(await stack.notify()) == ["SENT"]
+    assert await process.stop() == 0
+    assert '"stopped"' in process.words()  # perhaps not last: the SDK's engine, which lost its server, logs by itself
+    for refused in [stack.start(TEMPORAL_ADDRESS="127.0.0.1:1") for _ in range(3)]:
+        assert await ended(refused) == 3
+        assert refused.words().splitlines()[-1].startswith("dispatcher: TEMPORAL_ADDRESS")

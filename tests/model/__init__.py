@@ -1,0 +1,1 @@
+"""The reference model of outbox and ledger, in memory and compared with PostgreSQL."""

@@ -1,0 +1,147 @@
+"""What must hold at every moment of a history (P1, P4, P5, P6, promises 2 to 4), and once it is at rest (P3)."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from dispatcher.decisions.backoff import RETRY_BACKOFF
+from dispatcher.models.notification import RunLimits
+from tests.model.ledger import SETTLED, Entry, Head, Ledger, Row
+from tests.model.novu import Novu
+
+POLICY = RunLimits(lease=timedelta(seconds=50), max_runs=3, retry_horizon=timedelta(seconds=870))
+"""How patient a history is. Time moves in steps of 100 s, and nothing here is near a multiple of that, so that real
+milliseconds change nothing."""
+
+OURS = {
+    ("PENDING", "PROCESSING"), ("FAILED", "PROCESSING"), ("PARTIAL", "PROCESSING"), ("PROCESSING", "PENDING"),
+    ("PROCESSING", "SENT"), ("PROCESSING", "PARTIAL"), ("PROCESSING", "FAILED"),
+}  # fmt: skip
+"""The transitions that are ours to make."""
+SAME_FENCE = ("record_calls", "settle", "renew_leases", "adopt_orphans")
+COUNTING = ("claim", "rescue", "release", "release_unstarted", "release_node")
+"""Statements that leave the fence as it is; statements that may change the count of runs."""
+
+
+@dataclass
+class Seen:
+    """One notification as it was after the last step."""
+
+    row: Row | None
+    head: Head | None
+    entries: dict[str, Entry]
+
+
+class Audit:
+    """Looks at every change."""
+
+    def __init__(self, ledger: Ledger, novu: Novu) -> None:
+        self._ledger = ledger
+        self._novu = novu
+        self._seen: dict[int, Seen] = {}
+        self._written: Counter[tuple[str, str]] = Counter()
+
+    def owner_wrote(self, row_id: int) -> None:
+        """Look at what the owner did: the ledger is not theirs to change."""
+        before = self._seen.get(row_id, Seen(None, None, {}))
+        now = self._seen[row_id] = self._look(row_id)
+        assert (now.head, now.entries) == (before.head, before.entries)
+
+    def we_wrote(self, what: str, fences: dict[int, int] | None = None) -> None:
+        """Look at what one statement of ours did; `fences`: it may only change rows that have these."""
+        for row_id in self._ledger.rows.keys() | self._ledger.heads.keys():
+            before, now = self._seen.get(row_id, Seen(None, None, {})), self._look(row_id)
+            if before != now:
+                if fences is not None:  # P4
+                    assert before.head is not None, f"{what} made a head"
+                    assert before.head.fence == fences.get(row_id), f"{what} changed row {id} with an old fence"
+                self._check_head(what, before, now)
+                self._check_status(what, before, now)
+                self._check_entries(what, before, now)
+                self._seen[row_id] = now
+        self.novu_was_called()
+
+    def novu_was_called(self) -> None:
+        """No call that was not written down; no second effect; nothing accepted here that is not accepted there."""
+        for call, times in self._novu.calls.items():
+            assert times <= self._written[call], f"{call} was called {times} times"
+        if self._novu.idempotency_on:
+            assert all(times == 1 for times in self._novu.effects.values()), self._novu.effects
+        for entry in self._entries():
+            assert entry.state != "accepted" or self._novu.effects[entry.transaction], f"{entry} has no effect"
+
+    def at_rest(self) -> None:
+        """Everything that is due has its outcome, nobody holds anything, and what was accepted there is so here."""
+        assert not self._ledger.units()
+        for row in self._ledger.rows.values():
+            assert not row.open(self._ledger.now) or row.status not in ("PENDING", "PROCESSING"), row
+        for head in self._ledger.heads.values():
+            assert head.lease is None, head
+        for entry in self._entries():
+            if self._novu.effects[
+                entry.transaction
+            ]:  # a row taken from us in mid-call keeps what was written before it
+                assert entry.state in ("accepted", "unknown", "record_calls"), entry
+
+    def _check_head(self, what: str, before: Seen, now: Seen) -> None:
+        head, was = now.head, before.head
+        assert head is not None
+        if was is None:
+            assert (head.generation, head.fence) == (1, 1)
+            return
+        if head != was:
+            assert head.fence == was.fence + (what not in SAME_FENCE), f"{what}: fence {was.fence}, then {head.fence}"
+        assert what in COUNTING or head.attempts == was.attempts, what
+        assert abs(head.attempts - was.attempts) <= 1 or head.attempts == 1
+        again = before.row is not None and before.row.status == "PENDING" and was.settled
+        reborn = now.row is not None and now.row.birth != was.birth
+        grown = what == "claim" and (again or reborn)
+        assert head.generation == was.generation + grown, f"{what}: generation {was.generation}, then {head.generation}"
+        if head.next_attempt is not None and head.next_attempt != was.next_attempt:
+            wait = RETRY_BACKOFF.delay(head.attempts).total_seconds()
+            assert head.attempts < POLICY.max_runs
+            assert abs(head.next_attempt - self._ledger.now - wait) < 1
+            assert self._ledger.now - head.first_claimed + wait < POLICY.retry_horizon.total_seconds() + 1
+
+    def _check_status(self, what: str, before: Seen, now: Seen) -> None:
+        assert (before.row is None) == (now.row is None), f"{what} made or removed a row"
+        if before.row is None or now.row is None or before.row.status == now.row.status:
+            return
+        assert (before.row.status, now.row.status) in OURS, f"{what}: {before.row.status} to {now.row.status}"
+        if what == "claim":
+            assert before.row.open(self._ledger.now)
+        if what == "settle":  # P1
+            states = [entry.state for entry in now.entries.values()]
+            assert (now.row.status == "SENT") <= (bool(states) and set(states) == {"accepted"}), states
+
+    def _check_entries(self, what: str, before: Seen, now: Seen) -> None:
+        for name, entry in now.entries.items():
+            was = before.entries.get(name) if self._same_generation(before, now) else None
+            if was is not None:
+                assert was.state not in SETTLED or entry == was, f"{what} changed a settled recipient"
+                assert entry.transaction == was.transaction
+                assert entry.epoch >= was.epoch
+            if entry.attempts != (was.attempts if was else 0):
+                self._written[entry.transaction, str(entry.key)] += 1
+                assert what == "record_calls"
+                assert now.row is not None
+                assert now.head is not None
+                assert now.row.status == "PROCESSING"
+                assert now.row.open(self._ledger.now)
+                assert now.head.attempts <= POLICY.max_runs, "a call past the last run"
+
+    def _same_generation(self, before: Seen, now: Seen) -> bool:
+        return before.head is not None and now.head is not None and before.head.generation == now.head.generation
+
+    def _entries(self) -> Iterable[Entry]:
+        return (entry for entries in self._ledger.entries.values() for entry in entries.values())
+
+    def _look(self, row_id: int) -> Seen:
+        row, head = self._ledger.rows.get(row_id), self._ledger.heads.get(row_id)
+        entries = self._ledger.entries_of(head) if head else {}
+        return Seen(
+            replace(row) if row else None,
+            replace(head) if head else None,
+            {name: replace(entry) for name, entry in entries.items()},
+        )

@@ -1,0 +1,312 @@
+"""The statements of dispatcher/postgres/queries/ in plain Python: an outbox and a ledger with a clock of their own.
+
+Not a stand-in for PostgreSQL: it exists to be compared with it, statement by statement
+(tests/model/model_vs_postgres.py), and to try many more histories of the decision core than a database could.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.validation import AcquiredRow, parse_row
+from dispatcher.models.claims import ExpiredLease, WorkflowStart
+from dispatcher.models.notification import Notification
+
+WORKFLOW = "default-in-app"
+SETTLED = ("accepted", "refused", "record_cancels")
+STORED = {"SENT": "SENT", "FAILED": "FAILED", "PARTIAL": "FAILED"}
+"""XNovu's enum has no PARTIAL."""
+
+
+@dataclass
+class Row:
+    """A row of the outbox."""
+
+    id: int
+    birth: str
+    recipients: list[str | None]
+    payload: str = '{"title": "Lift"}'
+    has_workflow: bool = True
+    enterprise: str | None = None
+    status: str = "PENDING"
+    published: bool = True
+    deactivated: bool = False
+    due: float | None = None
+
+    def open(self, now: float) -> bool:
+        """Whether the row may be sent."""
+        return self.published and not self.deactivated and (self.due is None or self.due <= now)
+
+
+@dataclass
+class Head:
+    """A row of dispatcher.delivery."""
+
+    id: int
+    birth: str
+    first_claimed: float
+    generation: int = 1
+    fence: int = 1
+    batch: str | None = None
+    attempts: int = 0
+    owner: str | None = None
+    lease: float | None = None
+    next_attempt: float | None = None
+    settled: bool = False
+    dead: bool = False
+
+    @property
+    def workflow_id(self) -> str:
+        """Name the workflow that carries the row."""
+        if self.batch is not None:
+            return f"notifications-{self.batch}"
+        return f"notification-{self.id}-{self.birth}-{self.generation}"
+
+
+@dataclass
+class Entry:
+    """A row of dispatcher.recipient."""
+
+    ordinal: int
+    transaction: str
+    first_call: float
+    last_call: float = 0
+    epoch: int = 0
+    key: str | None = None
+    place: int | None = None
+    body_hash: str = ""
+    state: str = "planned"
+    attempts: int = 0
+    outcome: str | None = None
+    error: str | None = None
+
+
+@dataclass
+class Ledger:
+    """Outbox, ledger and clock. Statements see a moment later than the one before."""
+
+    now: float = 0
+    rows: dict[int, Row] = field(default_factory=dict[int, Row])
+    heads: dict[int, Head] = field(default_factory=dict[int, Head])
+    entries: dict[tuple[int, int], dict[str, Entry]] = field(default_factory=dict[tuple[int, int], dict[str, Entry]])
+
+    def entries_of(self, head: Head) -> dict[str, Entry]:
+        """Return the recipients of the head's generation."""
+        return self.entries.setdefault((head.id, head.generation), {})
+
+    def units(self) -> list[list[int]]:
+        """Return what may be claimed now, each part whole or not at all: a row, or a batch that failed."""
+        units = [[row.id] for row in self.rows.values() if row.status == "PENDING" and row.open(self.now)]
+        batches: dict[str, list[Head]] = {}
+        for head in self.heads.values():
+            if head.next_attempt is not None and self._may_go_on(head):
+                batches.setdefault(head.batch or head.workflow_id, []).append(head)
+        due = [batch for batch in batches.values() if all((head.next_attempt or 0) <= self.now for head in batch)]
+        return units + [[head.id for head in batch] for batch in due]
+
+    def _may_go_on(self, head: Head) -> bool:
+        row = self.rows.get(head.id)
+        return row is not None and row.status in ("FAILED", "PARTIAL") and row.open(self.now)
+
+    def claim(self, starts: Iterable[WorkflowStart], node: str, lease: timedelta) -> None:
+        """Note that these rows were claimed, for these workflows."""
+        for start in starts:
+            for row_id in start.notification_ids:
+                head = self._claimed(self.rows[row_id])
+                head.batch = None if start.single else start.workflow_id.removeprefix("notifications-")
+                head.owner, head.lease = node, self.now + lease.total_seconds()
+                head.next_attempt, head.settled, head.dead = None, False, False
+
+    def _claimed(self, row: Row) -> Head:
+        head = self.heads.get(row.id)
+        if head is None:
+            head = self.heads[row.id] = Head(row.id, row.birth, self.now, attempts=1)
+        else:
+            head.fence += 1
+            if head.birth == row.birth and (row.status != "PENDING" or not head.settled):
+                head.first_claimed = head.first_claimed if head.attempts else self.now
+                head.attempts += 1
+            else:
+                head.generation += 1
+                head.attempts, head.first_claimed, head.birth = 1, self.now, row.birth
+        row.status = "PROCESSING"
+        return head
+
+    def acquire(self, ids: list[int], workflow_id: str, node: str, lease: timedelta) -> list[AcquiredRow]:
+        """Take over rows under a new fence."""
+        taken: list[AcquiredRow] = []
+        for row_id in sorted(ids):
+            head = self.heads.get(row_id)
+            if head and head.workflow_id == workflow_id and not head.settled and self._in_work(row_id):
+                head.fence += 1
+                head.owner, head.lease = node, self.now + lease.total_seconds()
+                taken.append(parse_row(self._columns(self.rows[row_id], head)))
+        return taken
+
+    def _columns(self, row: Row, head: Head) -> dict[str, Any]:
+        ledger = [
+            [
+                name, entry.state, entry.epoch, [entry.key, entry.place, entry.body_hash],
+                [self.now - entry.last_call, self.now - entry.first_call], entry.outcome, entry.error,
+            ]
+            for name, entry in self.entries_of(head).items()
+        ]  # fmt: skip
+        return {
+            "notification_id": row.id,
+            "birth": head.birth,
+            "generation": head.generation,
+            "fence": head.fence,
+            "attempts": head.attempts,
+            "since_first_claim": timedelta(seconds=self.now - head.first_claimed),
+            "age_seconds": 0.0,
+            "eligible": row.open(self.now),
+            "has_workflow": row.has_workflow,
+            "workflow_key": WORKFLOW if row.has_workflow else None,
+            "workflow_usable": row.has_workflow,
+            "workflow_shared": True,
+            "payload": row.payload,
+            "payload_bytes": len(row.payload),
+            "overrides": None,
+            "overrides_bytes": 0,
+            "recipients": row.recipients,
+            "ledger": ledger or None,
+        }
+
+    def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
+        """Write calls down; return who may be sent to."""
+        allowed: set[tuple[int, str]] = set()
+        for call in calls:
+            for place, member in enumerate(call.members):
+                row, person = member.notification, member.recipient
+                head = self._held(row.id, row.fence)
+                if head is None or not self._in_work(row.id) or not self.rows[row.id].open(self.now):
+                    continue
+                entry = self.entries_of(head).setdefault(
+                    person.id, Entry(person.ordinal, person.transaction_id, self.now)
+                )
+                if entry.state in SETTLED:
+                    continue
+                entry.state, entry.epoch, entry.key, entry.place = "record_calls", person.epoch, call.key, place
+                entry.body_hash, entry.last_call, entry.attempts = row.body_hash, self.now, entry.attempts + 1
+                allowed.add((row.id, person.id))
+        return allowed
+
+    def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
+        """Write outcomes and conclusions; return the rows that were ours to write."""
+        written: list[Notification] = []
+        for member in members:
+            head = self._held(member.notification.id, member.notification.fence)
+            entry = self.entries_of(head).get(member.recipient.id) if head else None
+            if entry is not None:
+                entry.state, entry.epoch = member.recipient.state.value, member.recipient.epoch
+                entry.outcome, entry.error = member.recipient.outcome, member.recipient.error
+        for row in rows:
+            head = self._held(row.id, row.fence)
+            if head is None or row.final_status is None:
+                continue
+            head.settled, head.owner, head.lease = True, None, None
+            wait = row.final_status.retry_in
+            head.next_attempt = None if wait is None else self.now + wait.total_seconds()
+            head.dead = wait is None and STORED[row.final_status.status] != "SENT"
+            if self._in_work(row.id):
+                self.rows[row.id].status = STORED[row.final_status.status]
+                written.append(row)
+        return written
+
+    def release(self, notifications: Sequence[Notification]) -> None:
+        """Let go of rows a run holds."""
+        for notification in notifications:
+            head = self._held(notification.id, notification.fence)
+            if head is not None:
+                self._free(head)
+
+    def release_unstarted(self, start: WorkflowStart) -> None:
+        """Let go of rows whose workflow did not start."""
+        for row_id in start.notification_ids:
+            head = self.heads.get(row_id)
+            if head is not None and not head.settled and head.workflow_id == start.workflow_id:
+                self._free(head)
+
+    def _free(self, head: Head) -> None:
+        head.fence += 1
+        head.owner, head.lease, head.attempts = None, None, max(0, head.attempts - 1)
+        self._reopen(head.id)
+
+    def rescue(self, late: ExpiredLease, node: str, lease: timedelta) -> WorkflowStart | None:
+        """Hold lost rows; let the others go."""
+        lost: list[int] = []
+        for row_id, fence in zip(late.ids, late.fences, strict=True):
+            head = self._held(row_id, fence)
+            if head is None:
+                continue
+            head.fence += 1
+            if not head.settled and self._in_work(row_id):
+                lost.append(row_id)
+                head.attempts += 1
+                head.owner, head.lease = node, self.now + lease.total_seconds()
+            else:
+                head.owner, head.lease = None, None
+                self._reopen(row_id)
+        return WorkflowStart(late.workflow_id, sorted(lost), late.single) if lost else None
+
+    def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
+        """Keep rows."""
+        for row_id, fence in zip(ids, fences, strict=True):
+            head = self._held(row_id, fence)
+            if head is not None and head.lease is not None:
+                head.lease = self.now + lease.total_seconds()
+
+    def find_expired(self) -> list[ExpiredLease]:
+        """Return workflows all of whose leases ran out."""
+        runs: dict[str, list[Head]] = {}
+        for head in self.heads.values():
+            if head.lease is not None:
+                runs.setdefault(head.workflow_id, []).append(head)
+        return [
+            ExpiredLease(name, all(h.batch is None for h in heads), [h.id for h in heads], [h.fence for h in heads])
+            for name, heads in runs.items()
+            if all((head.lease or 0) < self.now for head in heads)
+        ]
+
+    def adopt_orphans(self, lease: timedelta) -> int:
+        """Give PROCESSING rows that nobody holds a lease."""
+        adopted = 0
+        for row in self.rows.values():
+            head = self.heads.get(row.id)
+            if row.status != "PROCESSING" or (head is not None and head.lease is not None):
+                continue
+            if head is None:
+                head = self.heads[row.id] = Head(row.id, row.birth, self.now)
+            head.owner, head.lease = "nobody", self.now + lease.total_seconds()
+            adopted += 1
+        return adopted
+
+    def release_node(self, node: str) -> int:
+        """Let go of what a node holds; what may have had its effect is left to a sweep."""
+        freed = 0
+        for head in self.heads.values():
+            if head.owner != node or head.lease is None:
+                continue
+            head.fence += 1
+            if any(entry.state in ("record_calls", "unknown") for entry in self.entries_of(head).values()):
+                head.lease = self.now
+                continue
+            head.lease, head.attempts = None, max(0, head.attempts - 1)
+            freed += self._reopen(head.id)
+        return freed
+
+    def _held(self, row_id: int, fence: int) -> Head | None:
+        head = self.heads.get(row_id)
+        return head if head is not None and head.fence == fence else None
+
+    def _in_work(self, row_id: int) -> bool:
+        row = self.rows.get(row_id)
+        return row is not None and row.status == "PROCESSING"
+
+    def _reopen(self, row_id: int) -> bool:
+        if not self._in_work(row_id):
+            return False
+        self.rows[row_id].status = "PENDING"
+        return True

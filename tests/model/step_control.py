@@ -1,0 +1,214 @@
+"""The real activities, held before each thing they do to the world, so that a history decides what happens next.
+
+A run waits before every statement and every call. The history lets one step happen, lets it happen and loses the
+answer, or lets the process die there.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, cast
+
+from psycopg import OperationalError
+from temporalio.testing import ActivityEnvironment
+
+from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.validation import AcquiredRow
+from dispatcher.delivery.activities import DeliveryActivities
+from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
+from dispatcher.models.claims import WorkflowStart
+from dispatcher.models.notification import Notification, RunLimits
+from dispatcher.models.workflow_contract import Batch
+from dispatcher.novu.client import NovuClient
+from dispatcher.postgres.outbox import OutboxStore
+from tests.model.model_outbox import Desk
+from tests.model.novu import Answer, Process
+
+Act = Callable[..., Awaitable[Any]]
+TRIES = 2
+"""Temporal's are five; fewer make giving up more common in a short history."""
+
+
+@dataclass
+class Workflow:
+    """What Temporal knows about one workflow."""
+
+    id: str
+    ids: list[int]
+    solo: bool
+    tries: int = TRIES
+    hot: bool = True
+    run: "Run | None" = None
+
+
+@dataclass
+class Run:
+    """One try of one activity, in one process. Without `current` it is a zombie: Temporal has given it up."""
+
+    node: str
+    workflow: Workflow
+    task: "asyncio.Task[Any] | None" = None
+    held: list[Notification] = field(default_factory=list[Notification])
+
+    @property
+    def current(self) -> bool:
+        """Whether Temporal still waits for it."""
+        return self.workflow.run is self
+
+
+@dataclass
+class Step:
+    """Something a run is about to do. `since` is when it came to it."""
+
+    run: Run
+    name: str
+    act: Act
+    since: float
+    done: "asyncio.Future[Any]"
+
+    @property
+    def calls_novu(self) -> bool:
+        """Whether Novu has to answer."""
+        return self.name in ("trigger", "look_up")
+
+
+class Stage:
+    """All runs of all processes, and what each is about to do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.steps: list[Step] = []
+        self.runs: list[Run] = []
+
+    def do(self, action: Awaitable[Any]) -> Any:
+        """Let something happen at once."""
+        return self.loop.run_until_complete(action)
+
+    async def turn(self, run: Run, name: str, act: Act, now: float = 0) -> Any:
+        """Wait until the history lets this happen."""
+        step = Step(run, name, act, now, self.loop.create_future())
+        self.steps.append(step)
+        return await step.done
+
+    def begin(self, workflow: Workflow, desk: Desk, process: Process, policy: RunLimits) -> None:
+        """Begin the workflow's next activity on a node."""
+        run = workflow.run = Run(desk.node, workflow)
+        outbox, novu = HeldOutbox(self, run, desk), HeldNovu(self, run, desk, process)
+        deliveries = DeliveryActivities(cast("OutboxStore", outbox), cast("NovuClient", novu), policy)
+        environment = ActivityEnvironment()
+        local, workflow.hot = workflow.solo and workflow.hot, False
+        environment.info = dataclasses.replace(environment.info, workflow_id=workflow.id, is_local=local)
+        activity = deliveries.deliver if workflow.tries else deliveries.give_up
+
+        async def played() -> Any:
+            return await environment.run(activity, Batch(workflow.ids))
+
+        run.task = self.loop.create_task(played())
+        self.runs.append(run)
+        self.settle_down()
+
+    def play(self, step: Step, *arguments: Any, lose: str | None = None) -> None:
+        """Let a step happen; `lose`: the connection breaks "before" or "after" it."""
+        self.steps.remove(step)
+        value = None if lose == "before" else self.do(step.act(*arguments))
+        if lose:
+            step.done.set_exception(OperationalError("the connection is lost"))
+        else:
+            step.done.set_result(value)
+        self.settle_down()
+
+    def kill(self, run: Run) -> None:
+        """Let a run's process die where it stands."""
+        assert run.task is not None
+        for step in [step for step in self.steps if step.run is run]:
+            self.steps.remove(step)
+            step.done.cancel()  # what a run left behind to hear an answer ends with its process, too
+        run.task.cancel()
+        self.settle_down()
+        if run in self.runs:
+            self.runs.remove(run)
+
+    def settle_down(self) -> None:
+        """Let every run go on until it waits again or has ended."""
+
+        async def breathe() -> None:
+            for _ in range(8):
+                await asyncio.sleep(0)
+
+        self.do(breathe())
+
+    def ended(self) -> list[tuple[Run, BaseException | None]]:
+        """Return the runs that ended, with what they raised."""
+        found: list[tuple[Run, BaseException | None]] = []
+        for run in [run for run in self.runs if run.task is not None and run.task.done()]:
+            assert run.task is not None
+            self.runs.remove(run)
+            found.append((run, None if run.task.cancelled() else run.task.exception()))
+        return found
+
+
+class HeldOutbox:
+    """A node's outbox, as one run uses it."""
+
+    def __init__(self, stage: Stage, run: Run, desk: Desk) -> None:
+        self._stage, self._run, self._desk = stage, run, desk
+
+    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[AcquiredRow]:
+        taken = await self._stage.turn(self._run, "acquire", lambda: self._desk.acquire(ids, workflow_id, lease))
+        self._run.held = [item.notification for item in taken]
+        return taken
+
+    async def record_calls(self, calls: list[Call]) -> set[tuple[int, str]]:
+        return await self._stage.turn(self._run, "record_calls", lambda: self._desk.record_calls(calls))
+
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
+        return await self._stage.turn(self._run, "settle", lambda: self._desk.settle(members, rows))
+
+    async def release(self, rows: Sequence[Notification]) -> None:
+        await self._stage.turn(self._run, "release", lambda: self._desk.release(rows))
+
+    async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
+        """Nothing: it is the history that renews, not the wall's clock."""
+
+
+class HeldNovu:
+    """Novu as one run uses it; a call that waited longer than it may has ended without leaving."""
+
+    def __init__(self, stage: Stage, run: Run, desk: Desk, process: Process) -> None:
+        self._stage, self._run, self._desk, self._process = stage, run, desk, process
+        self.breaker, self.rate_limiter = process.breaker, process.rate_limiter
+
+    @property
+    def idempotency_on(self) -> bool | None:
+        return self._process.idempotency_on
+
+    async def trigger(self, events: Sequence[TriggerEvent], key: str, within: float) -> list[CallResult]:
+        begun = self._desk.ledger.now
+
+        async def act(answer: Answer) -> list[CallResult]:
+            now = self._desk.ledger.now
+            if now - begun > within:
+                return [CallResult(AnswerClass.UNKNOWN, "timeout", "no answer")] * len(events)
+            return self._process.novu.trigger(events, key, answer, now)
+
+        outcomes = await self._stage.turn(self._run, "trigger", act, begun)
+        self._process.learn(outcomes)
+        return outcomes
+
+    async def look_up(self, event: TriggerEvent, within: float) -> CallResult:
+        begun = self._desk.ledger.now
+
+        async def act(answer: Answer) -> CallResult:
+            now = self._desk.ledger.now
+            if now - begun > within:
+                answer = Answer.LOST_BEFORE
+            return self._process.novu.look_up(event, answer, now)
+
+        return await self._stage.turn(self._run, "look_up", act, begun)
+
+
+def started(start: WorkflowStart) -> Workflow:
+    """Return the workflow that a start begins."""
+    return Workflow(start.workflow_id, start.notification_ids, start.single)

@@ -1,0 +1,1 @@
+"""The client of Novu, its circuit breaker and its rate limit."""

@@ -1,0 +1,38 @@
+"""What files around the process say: their commands, read as our command line would read them."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typer.main import get_command
+
+from dispatcher.cli import app
+from tests.support.repository import text
+
+HEALTH_PATHS = {"/livez", "/readyz", "/startupz", "/health"}
+"""What may be asked without a token."""
+
+
+def documents(path: str) -> list[dict[str, Any]]:
+    """Return the documents of a YAML file; merges and anchors are resolved."""
+    return [each for each in yaml.safe_load_all(text(path)) if each is not None]
+
+
+def known(command: str | list[str]) -> bool:
+    """Return whether our command line takes this, options and all; what it refuses raises with its own words."""
+    program, *words = shlex.split(command) if isinstance(command, str) else command
+    assert Path(program).name == "dispatcher", command
+    at: Any = get_command(app)
+    while hasattr(at, "commands"):
+        name = words.pop(0)
+        assert name in at.commands, f"{command}: there is no {name}"
+        at = at.commands[name]
+    at.make_context(at.name, words)
+    return True
+
+
+def procfile() -> dict[str, str]:
+    """Return the Procfile: process types and their commands."""
+    lines = [line.split(":", 1) for line in text("Procfile").splitlines() if line.strip()]
+    return {name.strip(): command.strip() for name, command in lines}

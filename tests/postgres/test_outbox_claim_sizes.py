@@ -1,0 +1,153 @@
+"""How much a claim takes and which workflows it asks for; rows that cannot be read hurt nobody."""
+
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from dispatcher.models.notification import RecipientState
+from tests.support.outbox_fixture import LEASE, OutboxFixture, ids_of
+
+POISON: dict[str, dict[str, Any]] = {
+    "before Christ": {"created_at": "4713-01-02 00:00+00 BC"},
+    "at the end of time": {"created_at": "infinity"},
+    "at its beginning": {"created_at": "-infinity"},
+    "600 KiB": {"payload": '{"x": "' + "x" * 600 * 1024 + '"}'},
+    "6,000 levels": {"payload": '{"a":' * 6000 + "1" + "}" * 6000},
+    "5,000 digits": {"payload": '{"n": ' + "7" * 5000 + "}"},
+    "no recipients": {"recipients": []},
+    "a NULL recipient": {"recipients": [None]},
+    "no workflow": {"notification_workflow_id": None},
+}
+
+
+class TestRoom:
+    async def test_a_claim_takes_no_more_than_its_limit_and_says_so(self, outbox_fixture: OutboxFixture):
+        ids = await outbox_fixture.many(5)
+        first = await outbox_fixture.claim(limit=3)
+        assert (first.free_capacity, first.rows, ids_of(first)) == (3, 3, ids[:3])
+        second = await outbox_fixture.claim(limit=3)
+        assert (second.free_capacity, ids_of(second)) == (3, ids[3:])
+        assert (await outbox_fixture.claim(limit=3)).rows == 0
+
+    async def test_a_node_holds_no_more_than_its_capacity(self, outbox_fixture: OutboxFixture):
+        ids = await outbox_fixture.many(7)
+        first = await outbox_fixture.claim(capacity=5, batch_size=1)
+        assert (first.free_capacity, first.rows) == (5, 5)
+        full = await outbox_fixture.claim(capacity=5, batch_size=1)
+        assert (full.free_capacity, full.rows, full.starts) == (0, 0, [])
+        [row] = await outbox_fixture.take(ids[0])
+        await outbox_fixture.settle(row, RecipientState.ACCEPTED)
+        assert (await outbox_fixture.claim(capacity=5, batch_size=1)).free_capacity == 1
+
+    async def test_less_room_than_a_batch_is_none(self, outbox_fixture: OutboxFixture):
+        await outbox_fixture.many(10)
+        assert (await outbox_fixture.claim(capacity=6, batch_size=4)).rows == 6
+        assert (await outbox_fixture.claim(capacity=9, batch_size=4)).free_capacity == 0
+        assert (await outbox_fixture.claim(capacity=10, batch_size=4)).free_capacity == 4
+
+    async def test_what_another_node_holds_takes_no_room_here(self, outbox_fixture: OutboxFixture):
+        await outbox_fixture.many(6)
+        assert (await outbox_fixture.claim(capacity=4, batch_size=1)).rows == 4
+        assert (await outbox_fixture.claim(await outbox_fixture.node("there"), capacity=4, batch_size=1)).rows == 2
+
+    async def test_rows_from_every_source_share_the_limit_oldest_first(self, outbox_fixture: OutboxFixture):
+        new = await outbox_fixture.notify(created_at="2020-01-03")
+        scheduled = await outbox_fixture.notify(scheduled_for="2020-01-02")
+        failed = await outbox_fixture.held()
+        await outbox_fixture.rows(
+            "update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id
+        )
+        await outbox_fixture.settle(failed, RecipientState.UNKNOWN, timedelta(0))
+        await outbox_fixture.rows(
+            "update dispatcher.delivery set next_attempt_at = '2020-01-01' where settled_at is not null"
+        )
+        assert ids_of(await outbox_fixture.claim(limit=2)) == [failed.id, scheduled]
+        assert ids_of(await outbox_fixture.claim(limit=2)) == [new]
+
+
+class TestWorkflows:
+    async def test_few_rows_get_a_workflow_each(self, outbox_fixture: OutboxFixture):
+        ids = await outbox_fixture.many(10)
+        claim = await outbox_fixture.claim(solo_max=10)
+        assert [start.notification_ids for start in claim.starts] == [[row] for row in ids]
+        assert all(start.single for start in claim.starts)
+        assert len({start.workflow_id for start in claim.starts}) == 10
+
+    async def test_many_rows_are_cut_into_batches_per_enterprise(self, outbox_fixture: OutboxFixture):
+        one, two = uuid4(), uuid4()
+        sets: dict[UUID | None, set[int]] = {one: set(), two: set(), None: set()}
+        for _ in range(5):
+            for enterprise, ids in sets.items():
+                ids.update(await outbox_fixture.many(5, enterprise=enterprise))
+        claim = await outbox_fixture.claim(batch_size=10)
+        assert not any(start.single for start in claim.starts)
+        assert sorted(len(start.notification_ids) for start in claim.starts) == [5, 5, 5, 10, 10, 10, 10, 10, 10]
+        for start in claim.starts:
+            assert start.workflow_id.startswith("notifications-c1-")
+            assert any(set(start.notification_ids) <= ids for ids in sets.values())
+        carried = await outbox_fixture.rows("select distinct workflow_id from dispatcher.delivery")
+        assert {workflow_id for (workflow_id,) in carried} == {start.workflow_id for start in claim.starts}
+
+    async def test_a_row_is_counted_for_solo_over_all_enterprises(self, outbox_fixture: OutboxFixture):
+        for _ in range(11):
+            await outbox_fixture.notify(enterprise_id=uuid4())
+        claim = await outbox_fixture.claim(solo_max=10)
+        assert [start.single for start in claim.starts] == [False] * 11
+
+    async def test_two_claims_never_name_the_same_batch(self, outbox_fixture: OutboxFixture):
+        await outbox_fixture.many(40)
+        names = [
+            start.workflow_id for _ in range(2) for start in (await outbox_fixture.claim(limit=20, batch_size=5)).starts
+        ]
+        assert len(set(names)) == len(names) == 8
+
+    async def test_a_batch_that_failed_stays_together(self, outbox_fixture: OutboxFixture):
+        ids = await outbox_fixture.many(3)
+        [start] = (await outbox_fixture.claim(solo_max=1)).starts
+        rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
+        for row in rows:
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
+        await outbox_fixture.notify()
+        again = await outbox_fixture.claim(solo_max=10)
+        assert again.starts[0] == start
+        assert [other.single for other in again.starts] == [False, True]
+
+    async def test_a_batch_that_failed_is_claimed_whole_or_not_at_all(self, outbox_fixture: OutboxFixture):
+        """Its members may share a call with an unknown outcome, which can only be repeated as it was."""
+        ids = await outbox_fixture.many(4)
+        [start] = (await outbox_fixture.claim(solo_max=1)).starts
+        rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
+        for row in rows:
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
+        starts = (await outbox_fixture.claim(limit=3)).starts
+        assert [again.notification_ids for again in starts] in ([], [ids])
+
+    async def test_a_row_claimed_alone_after_a_batch_has_its_own_workflow_again(self, outbox_fixture: OutboxFixture):
+        [row, *_] = await outbox_fixture.many(12)
+        [start] = (await outbox_fixture.claim()).starts
+        await outbox_fixture.outbox.release_unstarted(start)
+        claim = await outbox_fixture.claim(limit=1)
+        assert claim.starts[0].workflow_id == f"notification-{row}-{(await outbox_fixture.head(row))['birth']}-1"
+
+
+class TestSize:
+    async def test_a_thousand_rows_are_one_claim(self, outbox_fixture: OutboxFixture):
+        await outbox_fixture.many(1200)
+        started = time.monotonic()
+        claim = await outbox_fixture.claim()
+        assert time.monotonic() - started < 5
+        assert (claim.free_capacity, claim.rows, len(claim.starts)) == (1000, 1000, 10)
+        assert {len(start.notification_ids) for start in claim.starts} == {100}
+        assert (await outbox_fixture.claim()).rows == 200
+
+    async def test_poison_rows_hurt_nobody(self, outbox_fixture: OutboxFixture):
+        good = await outbox_fixture.notify()
+        bad = [await outbox_fixture.notify(**columns) for columns in POISON.values()]
+        assert sorted(ids_of(await outbox_fixture.claim())) == sorted([good, *bad])
+        rows = await outbox_fixture.take(good, *bad)
+        assert [row.id for row in rows] == [good, *bad]
+        refused = {name for name, row in zip(POISON, rows[1:], strict=True) if row.validation_error is not None}
+        assert refused == set(POISON) - {"before Christ", "at the end of time", "at its beginning"}
+        assert rows[0].validation_error is None
+        assert all(row.since_first_claim < timedelta(minutes=1) for row in rows)

@@ -1,0 +1,96 @@
+"""What a process tells about itself, and how it leaves: what it holds is somebody else's at once."""
+
+from uuid import uuid4
+
+import pytest
+
+from dispatcher.models.notification import RecipientState
+from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, members_of
+
+HELLO = {"role": "all", "host": "here.test", "version": "1"}
+
+
+async def test_a_node_is_one_row_however_often_it_tells(outbox_fixture: OutboxFixture):
+    await outbox_fixture.outbox.heartbeat(**HELLO, mode="POLLING")
+    [(started, seen)] = await outbox_fixture.rows("select started_at, seen_at from dispatcher.node")
+    await outbox_fixture.outbox.heartbeat(**HELLO, mode="EVENT")
+    [(name, mode, started_again, seen_again)] = await outbox_fixture.rows(
+        "select id, mode, started_at, seen_at from dispatcher.node"
+    )
+    assert (name, mode, started_again) == ("here", "EVENT", started)
+    assert seen_again > seen
+
+
+async def test_the_first_of_the_living_knows_it(outbox_fixture: OutboxFixture):
+    there = await outbox_fixture.node("there")
+    assert await there.heartbeat(**HELLO, mode="EVENT")
+    assert await outbox_fixture.outbox.heartbeat(**HELLO, mode="EVENT")
+    assert not await there.heartbeat(**HELLO, mode="EVENT")
+    await outbox_fixture.rows("update dispatcher.node set seen_at = seen_at - interval '61 s' where id = 'here'")
+    assert await there.heartbeat(**HELLO, mode="EVENT")
+
+
+async def test_a_node_counts_only_what_it_holds_itself(outbox_fixture: OutboxFixture):
+    await outbox_fixture.many(5)
+    await outbox_fixture.claim(limit=3)
+    there = await outbox_fixture.node("there")
+    await outbox_fixture.claim(there)
+    assert [await outbox_fixture.outbox.count_leased(), await there.count_leased()] == [3, 2]
+
+
+async def test_a_node_that_leaves_hands_back_what_it_holds(outbox_fixture: OutboxFixture):
+    there = await outbox_fixture.node("there")
+    for node in (outbox_fixture.outbox, there):
+        await node.heartbeat(**HELLO, mode="EVENT")
+    ids = await outbox_fixture.many(5)
+    await outbox_fixture.claim(limit=3)
+    await outbox_fixture.claim(there)
+    assert await outbox_fixture.outbox.release_node() == 3
+    assert await outbox_fixture.rows("select id from dispatcher.node") == [("there",)]
+    assert [await outbox_fixture.status(row) for row in ids] == ["PENDING"] * 3 + ["PROCESSING"] * 2
+    head = await outbox_fixture.head(ids[0])
+    assert (head["lease_until"], head["attempts"], head["fence"]) == (None, 0, 2)
+    assert ids_of(await outbox_fixture.claim(there)) == ids[:3]
+
+
+@pytest.mark.parametrize("state", [RecipientState.SENDING, RecipientState.UNKNOWN])
+async def test_a_row_with_an_unknown_call_is_left_to_the_next_sweep(
+    outbox_fixture: OutboxFixture, state: RecipientState
+):
+    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+    await outbox_fixture.outbox.record_calls(calls_of(row))
+    row.recipients[0].state, row.recipients[1].state = RecipientState.ACCEPTED, state
+    await outbox_fixture.outbox.settle(members_of(row), [])
+    assert await outbox_fixture.outbox.release_node() == 0
+    assert await outbox_fixture.status(row.id) == "PROCESSING"
+    assert (await outbox_fixture.head(row.id))["attempts"] == 1
+    there = await outbox_fixture.node("there")
+    [found] = await there.find_expired(100)
+    start = await there.rescue(found, LEASE)
+    assert start is not None
+    assert start.notification_ids == [row.id]
+
+
+async def test_a_row_whose_calls_are_all_known_is_free_at_once(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+    await outbox_fixture.outbox.record_calls(calls_of(row))
+    row.recipients[0].state, row.recipients[1].state = RecipientState.ACCEPTED, RecipientState.PLANNED
+    await outbox_fixture.outbox.settle(members_of(row), [])
+    assert await outbox_fixture.outbox.release_node() == 1
+    assert await outbox_fixture.status(row.id) == "PENDING"
+
+
+async def test_a_retracted_row_stays_retracted_when_its_node_leaves(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    await outbox_fixture.change(row.id, notification_status="RETRACTED")
+    assert await outbox_fixture.outbox.release_node() == 0
+    assert await outbox_fixture.status(row.id) == "RETRACTED"
+    assert await outbox_fixture.outbox.count_leased() == 0
+
+
+async def test_what_a_node_still_does_after_leaving_changes_nothing(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    await outbox_fixture.outbox.release_node()
+    assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
+    await outbox_fixture.settle(row, RecipientState.ACCEPTED)
+    assert await outbox_fixture.status(row.id) == "PENDING"

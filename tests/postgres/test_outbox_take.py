@@ -1,0 +1,112 @@
+"""A run takes its rows: under a new fence, with what a call to Novu needs, and never what is somebody else's."""
+
+from datetime import timedelta
+
+import pytest
+
+from dispatcher.models.notification import RecipientState
+from tests.support.outbox_fixture import CLOSED, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of
+
+
+async def test_it_raises_the_fence_and_renews_the_lease(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.notify()
+    [start] = (await outbox_fixture.claim()).starts
+    await outbox_fixture.expire(row)
+    there = await outbox_fixture.node("there")
+    [taken] = await there.acquire([row], start.workflow_id, LEASE)
+    head = await outbox_fixture.head(row)
+    assert (taken.eligible, taken.notification.fence, head["fence"], head["lease_owner"]) == (True, 2, 2, "there")
+    assert await outbox_fixture.value("select lease_until > clock_timestamp() from dispatcher.delivery")
+    assert (taken.notification.generation, taken.notification.attempts) == (1, 1)
+
+
+async def test_it_reads_what_is_stored_unchanged(outbox_fixture: OutboxFixture):
+    payload = '{"exact": 0.10000000000000000055511151231257827, "big": 12345678901234567890123, "ü": "\\u001f"}'
+    row = await outbox_fixture.held(payload=payload, overrides='{"fcm": {"n": 1.10}}')
+    stored = await outbox_fixture.rows("select payload::text, overrides::text from notify.ent_notification")
+    assert [(row.payload, row.overrides)] == stored
+    assert row.workflow_key == WORKFLOW
+    assert "1.10" in (row.overrides or "")
+
+
+async def test_it_takes_only_what_its_own_workflow_carries(outbox_fixture: OutboxFixture):
+    mine, other = await outbox_fixture.many(2)
+    await outbox_fixture.claim()
+    workflow_id = (await outbox_fixture.head(mine))["workflow_id"]
+    taken = await outbox_fixture.outbox.acquire([mine, other], workflow_id, LEASE)
+    assert [item.notification.id for item in taken] == [mine]
+    assert await outbox_fixture.outbox.acquire([mine], "notifications-of-somebody", LEASE) == []
+    assert (await outbox_fixture.head(other))["fence"] == 1
+
+
+async def test_it_takes_nothing_that_is_settled(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(minutes=1))
+    await outbox_fixture.rows("update notify.ent_notification set notification_status = 'PROCESSING'")
+    assert await outbox_fixture.take(row.id) == []
+
+
+@pytest.mark.parametrize("kind", NOT_OURS)
+async def test_it_leaves_out_a_row_that_is_no_longer_in_work(outbox_fixture: OutboxFixture, kind: str):
+    row = await outbox_fixture.held()
+    await outbox_fixture.change(row.id, **NOT_OURS[kind])
+    before = await outbox_fixture.snapshot()
+    assert await outbox_fixture.take(row.id) == []
+    assert await outbox_fixture.snapshot() == before
+
+
+async def test_it_leaves_out_a_row_that_was_deleted(outbox_fixture: OutboxFixture):
+    gone, here = await outbox_fixture.many(2)
+    [start] = (await outbox_fixture.claim(solo_max=1)).starts
+    await outbox_fixture.rows("delete from notify.ent_notification where id = %s", gone)
+    taken = await outbox_fixture.outbox.acquire([gone, here], start.workflow_id, LEASE)
+    assert [item.notification.id for item in taken] == [here]
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+async def test_a_row_whose_gates_closed_is_taken_as_closed(outbox_fixture: OutboxFixture, kind: str):
+    row = await outbox_fixture.notify()
+    [start] = (await outbox_fixture.claim()).starts
+    await outbox_fixture.change(row, **CLOSED[kind])
+    [taken] = await outbox_fixture.outbox.acquire([row], start.workflow_id, LEASE)
+    assert not taken.eligible
+
+
+async def test_a_batch_comes_in_order_with_poison_beside_good_rows(outbox_fixture: OutboxFixture):
+    first = await outbox_fixture.notify()
+    large = await outbox_fixture.notify(payload='{"x": "' + "x" * 600 * 1024 + '"}')
+    nobody = await outbox_fixture.notify(recipients=[])
+    last = await outbox_fixture.notify()
+    [start] = (await outbox_fixture.claim(solo_max=1)).starts
+    taken = await outbox_fixture.outbox.acquire([last, nobody, large, first], start.workflow_id, LEASE)
+    assert [item.notification.id for item in taken] == [first, large, nobody, last]
+    refusals = [item.notification.validation_error for item in taken]
+    assert (refusals[0], refusals[2], refusals[3]) == (None, "recipients are empty", None)
+    assert "Novu takes at most" in (refusals[1] or "")
+
+
+async def test_whoever_worked_on_a_row_before_is_shut_out(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    [again] = await outbox_fixture.take(row.id)
+    assert again.fence == row.fence + 1
+    assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
+    assert await outbox_fixture.outbox.record_calls(calls_of(again)) == {(row.id, row.recipients[0].id)}
+
+
+async def test_it_says_what_the_last_call_carried_and_how_long_ago_it_left(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.held()
+    assert (row.recipients[0].call_hash, row.recipients[0].call_age) == (None, 0)
+    await outbox_fixture.outbox.record_calls(calls_of(row))
+    await outbox_fixture.rows(
+        "update dispatcher.recipient set last_called_at = clock_timestamp() - interval '20 s',"
+        " first_called_at = clock_timestamp() - interval '23 h'"
+    )
+    [again] = await outbox_fixture.take(row.id)
+    [person] = again.recipients
+    assert (person.state, person.call_key, person.call_hash) == (
+        RecipientState.SENDING,
+        calls_of(row)[0].key,
+        row.body_hash,
+    )
+    assert 20 <= person.call_age < 30
+    assert 23 * 3600 <= person.first_call_age < 23 * 3600 + 10

@@ -1,0 +1,223 @@
+"""While a backlog lasts, enterprises have their turn one after the other, and none fills a node for the others."""
+
+import time
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dispatcher.models.claims import Claim
+from dispatcher.models.notification import RecipientState
+from dispatcher.postgres.outbox import TENANTS_PER_CLAIM, OutboxStore
+from tests.support.outbox_fixture import OutboxFixture, ids_of
+
+OWNERS = [None, *(UUID(int=number) for number in range(5))]
+"""Nobody, and five enterprises; one of them has the lowest id there is."""
+
+
+async def crowd(outbox_fixture: OutboxFixture, outbox: OutboxStore | None = None) -> None:
+    """Let the outbox know of a backlog, as after a claim that had no room for all."""
+    assert (await outbox_fixture.claim(outbox, limit=0)).rows == 0
+
+
+async def owners(outbox_fixture: OutboxFixture, claim: Claim) -> Counter[UUID | None]:
+    """Return how many rows of whom a claim took."""
+    rows = await outbox_fixture.rows(
+        "select enterprise_id from notify.ent_notification where id = any(%s)", ids_of(claim)
+    )
+    return Counter(owner for (owner,) in rows)
+
+
+async def drained(outbox_fixture: OutboxFixture, *, limit: int, batch_size: int = 100) -> list[Counter[UUID | None]]:
+    """Claim as the door does, until a claim has room left; return what each took. What is taken is let go of."""
+    taken: list[Counter[UUID | None]] = []
+    while True:
+        claim = await outbox_fixture.claim(limit=limit, batch_size=batch_size)
+        taken.append(await owners(outbox_fixture, claim))
+        await forget(outbox_fixture)
+        if claim.rows < claim.free_capacity:
+            return taken
+
+
+async def forget(outbox_fixture: OutboxFixture) -> None:
+    """Let what is held be done."""
+    await outbox_fixture.rows(
+        "update notify.ent_notification set notification_status = 'SENT' where notification_status = 'PROCESSING'"
+    )
+    await outbox_fixture.rows(
+        "update dispatcher.delivery set lease_until = null, settled_at = now() where lease_until is not null"
+    )
+
+
+class TestShares:
+    @given(backlog=st.dictionaries(st.sampled_from(OWNERS), st.integers(1, 40), min_size=1), limit=st.integers(6, 60))
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    async def test_everybody_gets_a_share_or_all_there_is(
+        self, outbox_fixture: OutboxFixture, backlog: dict[UUID | None, int], limit: int
+    ):
+        await outbox_fixture.rows("truncate notify.ent_notification, dispatcher.delivery")
+        for owner, rows in backlog.items():
+            await outbox_fixture.many(rows, enterprise=owner)
+        await crowd(outbox_fixture)
+        [first, *others] = await drained(outbox_fixture, limit=limit, batch_size=5)
+        share = limit // len(backlog)
+        assert first == {owner: min(share, rows) for owner, rows in backlog.items()}
+        assert sum(others, first) == backlog  # the door's loop comes to all of them
+
+    async def test_f152_ten_rows_behind_fifty_thousand_go_with_the_next_claim(self, outbox_fixture: OutboxFixture):
+        crowding, small = uuid4(), uuid4()
+        await outbox_fixture.many(50_000, enterprise=crowding)
+        assert (await outbox_fixture.claim()).rows == 1000
+        await outbox_fixture.many(10, enterprise=small)
+        assert (await owners(outbox_fixture, await outbox_fixture.claim())) == {crowding: 500, small: 10}
+        await forget(outbox_fixture)
+        assert (await owners(outbox_fixture, await outbox_fixture.claim())) == {crowding: 1000}
+
+    async def test_a_claim_says_that_more_is_due_until_it_is_not(self, outbox_fixture: OutboxFixture):
+        for owner, rows in (("a", 30), ("b", 3)):
+            await outbox_fixture.many(rows, enterprise=UUID(int=ord(owner)))
+        await crowd(outbox_fixture)
+        claims = [await outbox_fixture.claim(limit=20, batch_size=5) for _ in range(3)]
+        assert [(claim.free_capacity, claim.rows) for claim in claims] == [(13, 13), (20, 20), (20, 0)]
+
+    async def test_many_enterprises_have_their_turn_in_several_claims(self, outbox_fixture: OutboxFixture):
+        everybody = [UUID(int=number) for number in range(TENANTS_PER_CLAIM * 2 + 5)]
+        for owner in everybody:
+            await outbox_fixture.many(3, enterprise=owner)
+        await crowd(outbox_fixture)
+        rounds = [await owners(outbox_fixture, await outbox_fixture.claim(limit=TENANTS_PER_CLAIM)) for _ in range(3)]
+        assert [list(taken.values()) for taken in rounds] == [[1] * TENANTS_PER_CLAIM, [1] * TENANTS_PER_CLAIM, [3] * 5]
+        assert set().union(*rounds) == set(everybody)
+        await forget(outbox_fixture)
+        assert (
+            sum((await drained(outbox_fixture, limit=TENANTS_PER_CLAIM)), Counter[UUID | None]()).total()
+            == TENANTS_PER_CLAIM * 4
+        )
+
+    async def test_a_pile_of_retries_does_not_stand_before_new_rows(self, outbox_fixture: OutboxFixture):
+        failing, other = uuid4(), uuid4()
+        ids = await outbox_fixture.many(60, enterprise=failing)
+        await outbox_fixture.claim(solo_max=1000)
+        for row in await outbox_fixture.take(*ids):
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
+        await outbox_fixture.many(5, enterprise=other)
+        await crowd(outbox_fixture)
+        assert (await owners(outbox_fixture, await outbox_fixture.claim(limit=20, batch_size=5)))[other] == 5
+
+    async def test_a_pile_of_scheduled_rows_does_not_stand_before_new_rows(self, outbox_fixture: OutboxFixture):
+        planned, other = uuid4(), uuid4()
+        await outbox_fixture.many(60, enterprise=planned)
+        await outbox_fixture.rows("update notify.ent_notification set scheduled_for = '2020-01-01'")
+        await outbox_fixture.many(5, enterprise=other)
+        await crowd(outbox_fixture)
+        assert (await owners(outbox_fixture, await outbox_fixture.claim(limit=20, batch_size=5)))[other] == 5
+
+
+class TestRoom:
+    async def test_a_full_node_has_room_for_who_holds_nothing(self, outbox_fixture: OutboxFixture):
+        slow, other, third = uuid4(), uuid4(), uuid4()
+        await outbox_fixture.many(100, enterprise=slow)
+        assert (await outbox_fixture.claim(capacity=40, batch_size=5)).rows == 40
+        assert (await outbox_fixture.claim(capacity=40, batch_size=5)).free_capacity == 0
+        await outbox_fixture.many(50, enterprise=other)
+        assert (await owners(outbox_fixture, await outbox_fixture.claim(capacity=40, batch_size=5))) == {other: 20}
+        await outbox_fixture.many(50, enterprise=third)
+        assert (await owners(outbox_fixture, await outbox_fixture.claim(capacity=40, batch_size=5))) == {third: 10}
+
+    async def test_a_node_never_holds_more_than_twice_its_capacity(self, outbox_fixture: OutboxFixture):
+        for _ in range(12):
+            await outbox_fixture.many(40, enterprise=uuid4())
+            await outbox_fixture.claim(capacity=40, batch_size=1)
+        held = await outbox_fixture.value("select count(*) from dispatcher.delivery where lease_until is not null")
+        assert 60 < held <= 80
+
+    async def test_room_counts_scheduled_rows_and_retries_too(self, outbox_fixture: OutboxFixture):
+        owner = uuid4()
+        await outbox_fixture.many(30, enterprise=owner)
+        await outbox_fixture.rows("update notify.ent_notification set scheduled_for = '2020-01-01'")
+        await outbox_fixture.many(30, enterprise=owner)
+        await crowd(outbox_fixture)
+        assert (await outbox_fixture.claim(capacity=25, batch_size=5)).rows == 25
+        assert (await outbox_fixture.claim(capacity=25, batch_size=5)).free_capacity == 0
+
+
+class TestAllowList:
+    async def test_only_those_listed_have_a_turn(self, outbox_fixture: OutboxFixture):
+        one, two, foreign = uuid4(), uuid4(), uuid4()
+        await outbox_fixture.many(50, enterprise=foreign)
+        await outbox_fixture.many(50, enterprise=one)
+        await outbox_fixture.many(5, enterprise=two)
+        await outbox_fixture.many(5)
+        listed = await outbox_fixture.node("listed", one, two)
+        assert await owners(outbox_fixture, await outbox_fixture.claim(listed, limit=20)) == {one: 10, two: 5}
+        assert await owners(outbox_fixture, await outbox_fixture.claim(listed, limit=20)) == {one: 20}
+
+    async def test_scheduled_rows_and_retries_of_others_are_left_alone(self, outbox_fixture: OutboxFixture):
+        ours, foreign = uuid4(), uuid4()
+        mine = await outbox_fixture.notify(enterprise_id=ours, scheduled_for="2020-01-02")
+        await outbox_fixture.notify(enterprise_id=foreign, scheduled_for="2020-01-01")
+        failed = await outbox_fixture.held(enterprise_id=foreign)
+        await outbox_fixture.settle(failed, RecipientState.UNKNOWN, timedelta(0))
+        await outbox_fixture.rows(
+            "update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id
+        )
+        assert ids_of(await outbox_fixture.claim(await outbox_fixture.node("listed", ours))) == [mine]
+
+    async def test_a_batch_holds_one_enterprise_whatever_they_are(self, outbox_fixture: OutboxFixture):
+        for owner in (None, uuid4(), uuid4()):
+            await outbox_fixture.many(15, enterprise=owner)
+        await crowd(outbox_fixture)
+        for start in (await outbox_fixture.claim(batch_size=10)).starts:
+            found = await outbox_fixture.rows(
+                "select distinct coalesce(enterprise_id::text, '') from notify.ent_notification where id = any(%s)",
+                start.notification_ids,
+            )
+            assert found == [(start.enterprise,)]
+
+
+async def quickest(outbox_fixture: OutboxFixture, claims: int = 8) -> float:
+    """Return the seconds of the quickest of several claims of a hundred rows."""
+    seconds: list[float] = []
+    for _ in range(claims):
+        started = time.perf_counter()
+        assert (await outbox_fixture.claim(limit=100)).rows == 100
+        seconds.append(time.perf_counter() - started)
+        await forget(outbox_fixture)
+    return min(seconds)
+
+
+async def test_f150_a_large_backlog_costs_a_claim_nothing(outbox_fixture: OutboxFixture):
+    """The first claim of all, made for an empty table, and those that follow."""
+    for statement in ("constraint uq_ent_notification_name_enterprise", "column repr"):
+        await outbox_fixture.rows(f"alter table notify.ent_notification drop {statement}")  # only to load faster
+    await outbox_fixture.many(1000, enterprise=uuid4())
+    small = await quickest(outbox_fixture)
+    await outbox_fixture.many(120_000, enterprise=uuid4())
+    large = await quickest(outbox_fixture)
+    assert large < 3 * small, (small, large)
+
+
+async def test_without_the_indexes_everybody_still_has_a_turn(outbox_fixture: OutboxFixture):
+    await outbox_fixture.rows(
+        "drop index notify.ent_notification_dispatcher_immediate, notify.ent_notification_dispatcher_scheduled"
+    )
+    one, two = uuid4(), uuid4()
+    await outbox_fixture.many(50, enterprise=one)
+    await outbox_fixture.many(5, enterprise=two)
+    await crowd(outbox_fixture)
+    assert await owners(outbox_fixture, await outbox_fixture.claim(limit=20)) == {one: 10, two: 5}
+
+
+async def test_what_becomes_due_between_a_claim_and_the_question_is_not_forgotten(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.notify(
+        scheduled_for=await outbox_fixture.value("select clock_timestamp() + interval '100 ms'")
+    )
+    assert ids_of(await outbox_fixture.claim()) == []
+    await outbox_fixture.rows("select pg_sleep_until(scheduled_for) from notify.ent_notification")
+    due = await outbox_fixture.outbox.seconds_until_due()
+    assert due is not None
+    assert due <= 0
+    assert ids_of(await outbox_fixture.claim()) == [row]
+    assert await outbox_fixture.outbox.seconds_until_due() is None

@@ -1,0 +1,39 @@
+"""Rows that can never be sent, and the reason that each of them gets."""
+
+from typing import Any
+from uuid import uuid4
+
+from tests.support.stack import Stack
+
+BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
+    "no workflow": ({"workflow": "none"}, "notification_workflow_id is not set"),
+    "unpublished workflow": ({"workflow": "draft"}, "not published or is deactivated"),
+    "deactivated workflow": ({"workflow": "off"}, "not published or is deactivated"),
+    "workflow unknown to Novu": ({"workflow": "unknown-to-novu"}, "workflow_not_found"),
+    "workflow inactive at Novu": ({"workflow": "inactive"}, "not active"),
+    "no recipients": ({"recipients": []}, "recipients are empty"),
+    "a NULL recipient": ({"recipients": [uuid4(), None]}, "recipients hold a NULL"),
+    "payload is an array": ({"payload": "[1]"}, "payload is not a JSON object"),
+    "payload is a scalar": ({"payload": '"text"'}, "payload is not a JSON object"),
+    "payload is JSON null": ({"payload": "null"}, "payload is not a JSON object"),
+    "overrides are an array": ({"overrides": "[]"}, "overrides is not a JSON object"),
+    "6,000 levels of JSON": ({"payload": '{"a":' * 6000 + "1" + "}" * 6000}, "nested too deeply"),
+    "5,000 digits": ({"payload": '{"n": ' + "7" * 5000 + "}"}, "payload cannot be read"),
+    "600 KiB": ({"payload": '{"x": "' + "x" * 600 * 1024 + '"}'}, "Novu takes at most 524288"),
+}
+
+
+async def insert(stack: Stack, columns: dict[str, Any]) -> int:
+    """Insert one of the rows above; their workflow is named by what is wrong with it."""
+    columns = dict(columns)
+    kind = columns.pop("workflow", None)
+    if kind == "draft":
+        columns["workflow"] = await stack.workflow("a-draft", publish="DRAFT")
+    elif kind == "off":
+        columns["workflow"] = await stack.workflow("switched-off", deactivated=True)
+    elif kind in ("unknown-to-novu", "inactive"):
+        columns["workflow"] = await stack.workflow(kind)
+    row = await stack.notify(**columns)
+    if kind == "none":
+        await stack.rows("update notify.ent_notification set notification_workflow_id = null where id = %s", row)
+    return row

@@ -1,0 +1,42 @@
+"""Let the work of a test's stack end before its invariants are checked."""
+
+from temporalio.client import Client
+
+from dispatcher.models.workflow_contract import batch_queue
+from tests.support.stack import Stack
+from tests.support.waits import eventually
+
+
+async def nothing_to_take_back(stack: Stack) -> None:
+    """Wait until what the retractions of a test ask for is done; where no dispatcher is left, nobody would do it."""
+
+    async def none() -> bool:
+        return not await stack.rows(
+            "select from dispatcher.recipient where cancel_at is not null union all"
+            " select from notify.ent_notification"
+            " where notification_status = 'RETRACTED' and error_details -> 'retraction' is null"
+        )
+
+    if any(process.popen.poll() is None for process in stack.processes):
+        await eventually(none, f"every retraction done; {stack.last_words()}", 30)
+
+
+async def none_open(stack: Stack) -> None:
+    """Wait until no workflow of the house is open; where no dispatcher is left, nobody could end them."""
+    living = [process for process in stack.processes if process.popen.poll() is None]
+    if not living:
+        return
+    client = await Client.connect(stack.temporal_address)
+    query = f"ExecutionStatus = 'Running' and TaskQueue in ('{stack.queue}', '{batch_queue(stack.queue)}')"
+
+    async def none() -> bool:
+        return (await client.count_workflows(query)).count == 0
+
+    try:
+        await eventually(none, "no open workflow", 5)
+    except AssertionError:
+        # The ways of the test's own dispatchers, proxies perhaps, are gone already: one without a detour finishes.
+        for process in living:
+            process.kill()
+        await stack.running()
+        await eventually(none, f"no open workflow; {stack.last_words()}", 120)

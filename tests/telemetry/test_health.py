@@ -1,0 +1,100 @@
+"""What is broken, since when, and what a change of it makes known."""
+
+import contextlib
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+from temporalio.service import RPCError, RPCStatusCode
+
+from dispatcher.models.claims import WorkflowStart
+from dispatcher.telemetry import health, metrics
+from dispatcher.telemetry.health import COMPONENTS, ProcessHealth
+from dispatcher.temporal.starter import WorkflowStarter
+
+
+def whole() -> ProcessHealth:
+    """Return a condition in which every part has said that it works."""
+    health = ProcessHealth()
+    for part in COMPONENTS:
+        health.report_ok(part)
+    return health
+
+
+def gauge(part: str) -> float | None:
+    return metrics.base_registry.get_sample_value("dispatcher_part_broken", {"part": part})
+
+
+def test_it_is_ready_once_every_part_has_said_that_it_works():
+    health = ProcessHealth()
+    for part in COMPONENTS:
+        assert not health.ready
+        assert health.state(part) == "not_initialized"
+        health.report_ok(part)
+    assert health.ready
+    assert health.not_reported_yet == set()
+
+
+def test_it_starts_also_when_a_part_is_broken_from_the_first_word_on():
+    health = ProcessHealth()
+    health.expect_components(["listener"])
+    health.report_failure("listener", "a pooler")
+    assert (health.started, health.ready, health.state("listener")) == (True, False, "unhealthy")
+
+
+def test_an_outage_is_told_once_however_often_it_is_said():
+    health = whole()
+    with capture_logs() as logs:
+        for _ in range(3):
+            health.report_failure("temporal", "no answer")
+        assert gauge("temporal") == 1
+        began = health.outages["temporal"].since
+        health.report_failure("temporal", "still none")
+        assert (health.outages["temporal"].since, health.outages["temporal"].reason) == (began, "still none")
+        for _ in range(3):
+            health.report_ok("temporal")
+    assert [line["event"] for line in logs] == ["outage_began", "outage_over"]
+    assert gauge("temporal") == 0
+    assert health.ready
+
+
+def test_one_part_does_not_heal_another():
+    health = whole()
+    health.report_failure("novu", "401")
+    health.report_ok("postgres")
+    assert list(health.outages) == ["novu"]
+
+
+def test_a_process_that_stops_is_not_ready():
+    health = whole()
+    health.stopping = True
+    assert not health.ready
+
+
+def test_a_reason_is_one_short_line_without_secrets():
+    health = whole()
+    health.report_failure("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
+    reason = health.outages["postgres"].reason
+    assert reason.startswith("no postgresql://app:***@db")
+    assert len(reason) <= 300
+
+
+async def test_a_server_that_starts_some_and_refuses_others_is_one_outage(monkeypatch: pytest.MonkeyPatch):
+    told = ProcessHealth()
+    monkeypatch.setattr(health, "report_ok", told.report_ok)
+    monkeypatch.setattr(health, "report_failure", told.report_failure)
+    starter = Mixed(cast("Any", None), "queue")
+    with capture_logs() as logs:
+        for number in range(8):
+            with contextlib.suppress(RPCError):
+                await starter.start(WorkflowStart(str(number), [number], single=True))
+    assert [line["event"] for line in logs] == ["outage_began"]
+
+
+class Mixed(WorkflowStarter):
+    """Every second start is refused."""
+
+    async def _start(self, start: WorkflowStart) -> str:
+        if int(start.workflow_id) % 2:
+            raise RPCError("too many", RPCStatusCode.RESOURCE_EXHAUSTED, b"")
+        return "started"

@@ -1,0 +1,1 @@
+"""Listening, and when triggers send NOTIFY."""

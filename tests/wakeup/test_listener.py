@@ -1,0 +1,22 @@
+"""The listener looks once when it hears again: what was committed while nobody listened rang for nobody."""
+
+import asyncio
+from datetime import timedelta
+
+from dispatcher.decisions.backoff import Backoff
+from dispatcher.wakeup.listener import EVENT, Listener
+from dispatcher.wakeup.signal import WakeUp
+from tests.support.outbox_fixture import OutboxFixture
+
+
+async def test_it_wakes_the_door_before_it_relies_on_being_told(outbox_fixture: OutboxFixture):
+    wake = WakeUp()
+    second = timedelta(seconds=1)
+    listener = Listener(outbox_fixture.url, outbox_fixture.pool, wake, "ears", Backoff(second, second))
+    running = asyncio.create_task(listener.run())
+    async with asyncio.timeout(20):
+        while listener.mode != EVENT:  # noqa: ASYNC110  (no event tells)
+            await asyncio.sleep(0.001)
+    assert wake.is_set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
