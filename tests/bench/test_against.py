@@ -10,8 +10,8 @@ import pytest
 from bench import revisions
 from bench.pairs import Better, Figure, Value, paired
 from bench.revisions import Refused, Revision, checked_out, git, refuse_changes
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 from_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the tree is no git checkout")
 
 
