@@ -7,6 +7,26 @@ from enum import StrEnum
 from math import inf
 
 
+class Status(StrEnum):
+    """A notification's status in the outbox. The only place in Python that spells the labels.
+
+    PENDING -> PROCESSING -> SENT | PARTIAL | FAILED; RETRACTED from any of them. An installed enum may lack PARTIAL:
+    then FAILED is stored, and `error_details.outcome` says PARTIAL.
+    """
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    SENT = "SENT"
+    PARTIAL = "PARTIAL"
+    FAILED = "FAILED"
+    RETRACTED = "RETRACTED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a run has ended with this status: SENT, PARTIAL or FAILED."""
+        return self in (Status.SENT, Status.PARTIAL, Status.FAILED)
+
+
 class RecipientState(StrEnum):
     """A recipient's state in the ledger."""
 

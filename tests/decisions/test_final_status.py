@@ -94,11 +94,11 @@ def test_an_unknown_outcome_is_shown_as_unknown_and_not_counted_as_sent(state: R
 
 
 def test_a_refused_row_says_the_rows_reason_and_still_counts_what_was_sent_before():
-    row = notification(refusal="recipients are empty")
+    row = notification(validation_error="recipients are empty")
     assert decide_status(row, None).reason == "recipients are empty"
     assert details(row)["totalRecipients"] == 0
     row = notification(
-        recipient("ana", RecipientState.ACCEPTED), recipient("bo"), refusal="payload is not a JSON object"
+        recipient("ana", RecipientState.ACCEPTED), recipient("bo"), validation_error="payload is not a JSON object"
     )
     assert (decide_status(row, None).status, decide_status(row, None).reason) == (
         "PARTIAL",

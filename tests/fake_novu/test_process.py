@@ -77,10 +77,10 @@ async def test_it_does_not_outlive_its_parent() -> None:
     program = textwrap.dedent(
         """
         import anyio
-        from dispatcher.devstack.fake_novu.process import running
+        from dispatcher.devstack.fake_novu.process import run_fake_novu
 
         async def main():
-            async with running() as standin:
+            async with run_fake_novu() as standin:
                 print(standin.pid, flush=True)
                 await anyio.sleep_forever()
 

@@ -82,7 +82,7 @@ class Audit:
             if self._novu.effects[
                 entry.transaction
             ]:  # a row taken from us in mid-call keeps what was written before it
-                assert entry.state in ("accepted", "unknown", "record_calls"), entry
+                assert entry.state in ("accepted", "unknown", "sending"), entry
 
     def _check_head(self, what: str, before: Seen, now: Seen) -> None:
         head, was = now.head, before.head

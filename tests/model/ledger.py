@@ -15,7 +15,7 @@ from dispatcher.models.claims import ExpiredLease, WorkflowStart
 from dispatcher.models.notification import Notification
 
 WORKFLOW = "default-in-app"
-SETTLED = ("accepted", "refused", "record_cancels")
+SETTLED = ("accepted", "refused", "cancelled")
 STORED = {"SENT": "SENT", "FAILED": "FAILED", "PARTIAL": "FAILED"}
 """XNovu's enum has no PARTIAL."""
 
@@ -151,7 +151,7 @@ class Ledger:
                 name, entry.state, entry.epoch, [entry.key, entry.place, entry.body_hash],
                 [self.now - entry.last_call, self.now - entry.first_call], entry.outcome, entry.error,
             ]
-            for name, entry in self.entries_of(head).items()
+            for name, entry in sorted(self.entries_of(head).items(), key=lambda item: (item[1].ordinal, item[0]))
         ]  # fmt: skip
         return {
             "notification_id": row.id,
@@ -188,7 +188,7 @@ class Ledger:
                 )
                 if entry.state in SETTLED:
                     continue
-                entry.state, entry.epoch, entry.key, entry.place = "record_calls", person.epoch, call.key, place
+                entry.state, entry.epoch, entry.key, entry.place = "sending", person.epoch, call.key, place
                 entry.body_hash, entry.last_call, entry.attempts = row.body_hash, self.now, entry.attempts + 1
                 allowed.add((row.id, person.id))
         return allowed
@@ -290,7 +290,7 @@ class Ledger:
             if head.owner != node or head.lease is None:
                 continue
             head.fence += 1
-            if any(entry.state in ("record_calls", "unknown") for entry in self.entries_of(head).values()):
+            if any(entry.state in ("sending", "unknown") for entry in self.entries_of(head).values()):
                 head.lease = self.now
                 continue
             head.lease, head.attempts = None, max(0, head.attempts - 1)

@@ -83,7 +83,7 @@ async def test_every_statement_of_ours_runs_under_the_grants(outbox_fixture: Out
         [cancel] = await outbox.acquire_cancels(10, LEASE)
         await outbox.record_cancels([cancel])
         await outbox.release_node()
-        vars(outbox)["_in_turn"] = True
+        vars(outbox)["_fair"] = True
         await outbox.claim("in turn", LEASE, ClaimLimits(10, 10, 1, 5))
         assert noted.used == set(noted)
 
