@@ -1,12 +1,14 @@
 """The servers one run shares: PostgreSQL with fsync on, a Temporal dev server and a Novu stand-in, all on loopback.
 
+PostgreSQL keeps the time of each commit, so that a row's final state has a time that no contestant writes.
 Every block of a measurement gets a database of its own, cloned from its contestant's template, so that no block finds
 what another left.
 """
 
+import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,10 +63,29 @@ async def running() -> AsyncGenerator[Stack]:
     with tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as name:
         folder = Path(name)
         os.chmod(name, 0o755)  # noqa: PTH101  (PostgreSQL runs as another user when root measures)
-        settings = {"fsync": "on", "shared_buffers": "256MB"}
+        settings = {"fsync": "on", "shared_buffers": "256MB", "track_commit_timestamp": "on"}
         with (
             postgres.run_postgres(folder / "postgres", settings=settings) as database,
             temporal.run_temporal(folder / "temporal") as temporal_server,
         ):
             async with standin_running() as novu:
                 yield Stack(database, temporal_server, novu, folder)
+
+
+async def output_of(folder: Path, *command: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a command in `folder` to its end; return its exit code and all it printed. Kill it when cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
+        env=env,
+    )
+    try:
+        words, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, words.decode(errors="replace")

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from dispatcher.app import run
+from dispatcher.app.connections import open_database, open_outbox
 from dispatcher.claim.rescuer import Rescuer, SweepResult
 from dispatcher.config.settings import Settings
 from dispatcher.temporal.client import connect_to_namespace
@@ -19,9 +19,9 @@ async def sweep_once(settings: Settings) -> SweepResult:
     """
     wake = WakeUp()
     node = f"sweep-{socket.gethostname()[:40]}-{os.getpid()}"
-    async with run.open_database(settings) as pool:
+    async with open_database(settings) as pool:
         client = await connect_to_namespace(settings.temporal_environment, create_namespace=False)
-        outbox = await run.open_outbox(pool, settings, node)
+        outbox = await open_outbox(pool, settings, node)
         starter = WorkflowStarter(client, settings.task_queue)
         rescuer = Rescuer(outbox, starter, wake, PollOnly(wake), interval=settings.sweep_interval, lease=settings.lease)
         result = await rescuer.run_rescue()
