@@ -27,10 +27,10 @@ from dispatcher.web.server import bind
 
 ALONE, ELSEWHERE, FLOODED = "alone", "flood elsewhere", "flooded"
 PATHS = ("/livez", "/status", "/metrics", "/nowhere")
-STEP_SECONDS = 0.05
-PATIENCE_SECONDS = 2.0
-BEGIN_SECONDS = 30.0
-HAND_OVER_SECONDS = 1.0
+PACE_SECONDS = 0.05
+ANSWER_TIMEOUT_SECONDS = 2.0
+START_TIMEOUT_SECONDS = 30.0
+SETTLE_SECONDS = 1.0
 """For what a flood left behind to be over."""
 
 
@@ -45,22 +45,22 @@ class Flood:
 async def measure(stack: Stack, rows: int, rounds: int, a_second: int, slow: int, say: Say) -> Flood:
     """Return the seconds of `rows` rows of each kind."""
     found = Flood({ALONE: [], ELSEWHERE: [], FLOODED: []}, {})
-    few = -(-rows // rounds)
+    rows_per_round = -(-rows // rounds)
     async with block(stack, DISPATCHER) as running:
-        with bind("127.0.0.1", 0) as nobody:
+        with bind("127.0.0.1", 0) as other_port:
             for _ in range(WARM_UP):
                 await one_row(running)
             for number in range(rounds):
-                found.seconds[ALONE] += await some_rows(stack, running, few)
-                async with flooding(nobody.getsockname()[1], a_second, slow, {}):
-                    found.seconds[ELSEWHERE] += await some_rows(stack, running, few)
-                async with flooding(port_of(running.log), a_second, slow, found.requests):
-                    found.seconds[FLOODED] += await some_rows(stack, running, few)
+                found.seconds[ALONE] += await measure_rows(stack, running, rows_per_round)
+                async with run_flood(other_port.getsockname()[1], a_second, slow, {}):
+                    found.seconds[ELSEWHERE] += await measure_rows(stack, running, rows_per_round)
+                async with run_flood(port_of(running.log), a_second, slow, found.requests):
+                    found.seconds[FLOODED] += await measure_rows(stack, running, rows_per_round)
                 say(f"flood {number + 1}/{rounds}: {found.requests}")
     return found
 
 
-async def some_rows(stack: Stack, running: Block, rows: int) -> list[float]:
+async def measure_rows(stack: Stack, running: Block, rows: int) -> list[float]:
     """Return the seconds from commit to Novu's request of so many rows."""
     committed = dict([await one_row(running) for _ in range(rows)])
     arrived = {
@@ -75,7 +75,7 @@ def port_of(log: Path) -> int:
 
 
 @asynccontextmanager
-async def flooding(port: int, a_second: int, slow: int, requests: dict[str, int]) -> AsyncGenerator[None]:
+async def run_flood(port: int, a_second: int, slow: int, requests: dict[str, int]) -> AsyncGenerator[None]:
     """Flood the port for the block, from another process; add what came of it to `requests`."""
     command = (sys.executable, "-m", "bench.flood", str(port), str(a_second), str(slow))
     process = await asyncio.create_subprocess_exec(
@@ -83,48 +83,48 @@ async def flooding(port: int, a_second: int, slow: int, requests: dict[str, int]
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(BEGIN_SECONDS):
+        async with asyncio.timeout(START_TIMEOUT_SECONDS):
             await process.stdout.readline()  # it is under way
         yield
-        told, _ = await process.communicate(b"")  # the end of its input tells it to stop
+        output, _ = await process.communicate(b"")  # the end of its input tells it to stop
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    for name, count in json.loads(told).items():
+    for name, count in json.loads(output).items():
         requests[name] = requests.get(name, 0) + count
-    await asyncio.sleep(HAND_OVER_SECONDS)
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
-async def flood(port: int, a_second: int, slow: int) -> Counter[str]:
+async def send_flood(port: int, a_second: int, slow: int) -> Counter[str]:
     """Send requests at a pace until our input ends; return how many were sent, and how they were answered."""
     counts: Counter[str] = Counter()
-    tasks = {asyncio.create_task(dawdle(port, counts)) for _ in range(slow)}
+    tasks = {asyncio.create_task(send_slowly(port, counts)) for _ in range(slow)}
     over = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
     before = time.monotonic()
-    told = False
+    started = False
     while not over.done():
-        await asyncio.sleep(STEP_SECONDS)
-        if counts["no answer"] + counts["200"] and not told:
-            told = True
+        await asyncio.sleep(PACE_SECONDS)
+        if counts["no answer"] + counts["200"] and not started:
+            started = True
             print("under way", flush=True)
         # What a busy machine kept back is not made up for at once.
         now = time.monotonic()
-        due, before = round(min(now - before, 2 * STEP_SECONDS) * a_second), now
+        due, before = round(min(now - before, 2 * PACE_SECONDS) * a_second), now
         for _ in range(due):
             path = PATHS[counts["sent"] % len(PATHS)]
             counts["sent"] += 1
-            tasks.add(task := asyncio.create_task(ask(port, path, counts)))
+            tasks.add(task := asyncio.create_task(send_request(port, path, counts)))
             task.add_done_callback(tasks.discard)
     for task in tuple(tasks):
         task.cancel()
     return counts
 
 
-async def ask(port: int, path: str, counts: Counter[str]) -> None:
+async def send_request(port: int, path: str, counts: Counter[str]) -> None:
     """Send one request on a connection of its own; count its answer, by status."""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
@@ -138,7 +138,7 @@ async def ask(port: int, path: str, counts: Counter[str]) -> None:
     counts[status] += 1
 
 
-async def dawdle(port: int, counts: Counter[str]) -> None:
+async def send_slowly(port: int, counts: Counter[str]) -> None:
     """Begin requests and never end them; once sent away, come again."""
     while True:
         with contextlib.suppress(OSError):
@@ -157,4 +157,4 @@ async def dawdle(port: int, counts: Counter[str]) -> None:
 
 if __name__ == "__main__":
     os.nice(19)  # a flood comes from other machines: it takes of this one what nobody else wants
-    print(json.dumps(asyncio.run(flood(*map(int, sys.argv[1:4])))))
+    print(json.dumps(asyncio.run(send_flood(*map(int, sys.argv[1:4])))))

@@ -12,9 +12,9 @@ from bench.contestants import EVERYBODY, Contestant
 from bench.stack import Say, Stack
 
 WARM_UP = 10
-QUIET_SECONDS = 0.04
+UNDISTURBED_SECONDS = 0.04
 """Between a commit and our first question to the stand-in, which would otherwise disturb what is measured."""
-ROW_SECONDS = 30.0
+ROW_TIMEOUT_SECONDS = 30.0
 
 
 async def measure(stack: Stack, rows: int, blocks: int, say: Say) -> dict[str, list[float]]:
@@ -41,7 +41,7 @@ async def one_block(stack: Stack, contestant: Contestant, rows: int) -> list[flo
 async def one_row(running: Block) -> tuple[str, float]:
     """Write one row, and return it once it has arrived and the contestant had time to finish with it."""
     written = await running.write(1)
-    await asyncio.sleep(QUIET_SECONDS)
-    await running.accepted(ROW_SECONDS)
+    await asyncio.sleep(UNDISTURBED_SECONDS)
+    await running.accepted(ROW_TIMEOUT_SECONDS)
     await asyncio.sleep(random.uniform(0, 0.02))
     return written.recipients[0], written.committed

@@ -36,7 +36,7 @@ async def main() -> None:
     """Serve until the process is ended."""
     job = Job()
     await job.open()
-    queuer = await connected()
+    queuer = await connect()
 
     @queuer.entrypoint(ENTRYPOINT)
     async def deliver(queued: QueuedJob) -> None:  # pyright: ignore[reportUnusedFunction]
@@ -51,18 +51,18 @@ class TwoConnections(PsycopgDriver):
 
     def __init__(self, statements: AsyncConnection, listening: AsyncConnection) -> None:
         super().__init__(statements)
-        self._ears = PsycopgDriver(listening)
+        self._listener = PsycopgDriver(listening)
 
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
         """Listen, elsewhere."""
-        await self._ears.add_listener(channel, callback)
+        await self._listener.add_listener(channel, callback)
 
     async def remove_listener(self, channel: str, callback: NotifyCallback) -> None:
         """Stop listening."""
-        await self._ears.remove_listener(channel, callback)
+        await self._listener.remove_listener(channel, callback)
 
 
-async def connected() -> PgQueuer:
+async def connect() -> PgQueuer:
     """Return PgQueuer with its two connections."""
     url = os.environ["DATABASE_URL"]
     connections = [await AsyncConnection.connect(url, autocommit=True) for _ in range(2)]

@@ -20,14 +20,14 @@ from bench.contestants import DISPATCHER
 from bench.stack import Say, Stack
 from dispatcher.devstack import postgres
 
-UP_SECONDS = 30.0
-SOON = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
+RESTART_TIMEOUT_SECONDS = 30.0
+SHORT_TIMES = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 """What was under way is taken up again soon, so that a run does not wait for leases."""
 
 
 async def measure(stack: Stack, bursts: int, rows: int, say: Say) -> dict[str, float]:
     """Return the median rows per second before and after."""
-    contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SOON})
+    contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SHORT_TIMES})
     async with block(stack, contestant) as running:
         await warmed_up(running)
         before = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
@@ -50,6 +50,8 @@ async def crash(running: Block) -> None:
         with suppress(psycopg.OperationalError):
             while True:  # until the server ends the others
                 await another.execute("select 1")
-    await until(lambda: asyncio.to_thread(postgres.accepts_sessions, url), UP_SECONDS, "PostgreSQL serving again")
+    await until(
+        lambda: asyncio.to_thread(postgres.accepts_sessions, url), RESTART_TIMEOUT_SECONDS, "PostgreSQL serving again"
+    )
     await running.connection.close()
     running.connection = await psycopg.AsyncConnection.connect(url, autocommit=True)

@@ -19,7 +19,7 @@ class Spread:
     p50_ms: float
     p90_ms: float
     p99_ms: float
-    most_ms: float
+    max_ms: float
 
 
 @dataclass(frozen=True)

@@ -113,15 +113,15 @@ class AlertThrottle:
     """Lets equal alerts through, and counts those that it does not."""
 
     tokens: float = BURST
-    filled: float = 0.0
+    refilled_at: float = 0.0
     suppressed: int = 0
     event: dict[str, Any] = field(default_factory=dict[str, Any])
     """The last that got through."""
 
     def take_token(self, now: float) -> bool:
         """Return whether one may go out at `now`, in seconds of any clock."""
-        self.tokens = min(BURST, self.tokens + (now - self.filled) / REFILL_SECONDS)
-        self.filled = now
+        self.tokens = min(BURST, self.tokens + (now - self.refilled_at) / REFILL_SECONDS)
+        self.refilled_at = now
         if self.tokens < 1:
             return False
         self.tokens -= 1
@@ -156,45 +156,45 @@ class Alerts(logging.Handler):
         message: Any = record.msg  # ours are still a mapping
         if isinstance(message, dict):
             given = message.get("exc_info")
-            self._heard(message, sys.exc_info()[1] if given is True else given)
+            self._send_if_alert(message, sys.exc_info()[1] if given is True else given)
         elif record.levelno >= logging.ERROR and not record.name.startswith(SENTRY_LOGGERS):
             given = record.exc_info[1] if record.exc_info else None
-            self._heard({"event": "library", "component": record.name}, given)
+            self._send_if_alert({"event": "library", "component": record.name}, given)
 
-    def _heard(self, fields: Mapping[str, Any], error: BaseException | None) -> None:
+    def _send_if_alert(self, fields: Mapping[str, Any], error: BaseException | None) -> None:
         if fields["event"] in ALERT_RULES and not isinstance(
             error, CONNECTION_ERRORS
         ):  # that is an outage, told as one
             self.send_alert(fields["event"], fields, error)
 
-    def send_alert(self, name: str, given: Mapping[str, Any], error: BaseException | None = None) -> None:
+    def send_alert(self, name: str, fields: Mapping[str, Any], error: BaseException | None = None) -> None:
         """Tell one alert, or only count it after many equal ones. Never raises."""
         if self._client is not None:
             with contextlib.suppress(Exception):  # an error in telling must not become the program's
-                self._send_or_count(name, given, error)
+                self._send_or_count(name, fields, error)
 
     def _send_or_count(self, name: str, given: Mapping[str, Any], error: BaseException | None) -> None:
-        kind = ALERT_RULES[name]
-        fields = {field: given.get(field) for field in (*kind.group_by, *kind.context_fields)}
-        likeness = (
+        rule = ALERT_RULES[name]
+        fields = {field: given.get(field) for field in (*rule.group_by, *rule.context_fields)}
+        fingerprint = (
             name,
-            *(normalized(str(fields[field])) for field in kind.group_by),
+            *(normalized(str(fields[field])) for field in rule.group_by),
             *(error_location(error) if error else ()),
         )
-        bucket = self._throttles.setdefault(likeness, AlertThrottle())
-        if not bucket.take_token(time.monotonic()):
-            bucket.suppressed += 1
+        throttle = self._throttles.setdefault(fingerprint, AlertThrottle())
+        if not throttle.take_token(time.monotonic()):
+            throttle.suppressed += 1
             return
-        bucket.event = {
-            **({"message": kind.title.format_map(fields)} if kind.title else {}),
+        throttle.event = {
+            **({"message": rule.title.format_map(fields)} if rule.title else {}),
             **(sentry.exception_payload(error) if error else {}),
-            "level": kind.level,
-            "logger": given.get("component", "app"),
-            "fingerprint": likeness,
-            "tags": {"kind": name, "node": self._node} | {field: fields[field] for field in kind.group_by},
-            "contexts": {"dispatcher": {field: fields[field] for field in kind.context_fields}},
+            "level": rule.level,
+            "logger": given.get("component", "alerts"),
+            "fingerprint": fingerprint,
+            "tags": {"kind": name, "node": self._node} | {field: fields[field] for field in rule.group_by},
+            "contexts": {"dispatcher": {field: fields[field] for field in rule.context_fields}},
         }
-        self._send(bucket)
+        self._send(throttle)
 
     def flush_counts(self, *, well: bool) -> None:
         """Tell what was only counted, now that a sweep ended; if `well`, tell the monitor too, about once a minute."""
@@ -205,16 +205,16 @@ class Alerts(logging.Handler):
 
     def _send_counts(self, *, at_once: bool) -> None:
         """Tell what was only counted, as soon as it may go out; that alert stands for one of them itself."""
-        for bucket in list(self._throttles.values()):
-            if bucket.suppressed and (at_once or bucket.take_token(time.monotonic())):
-                bucket.suppressed -= 1
-                self._send(bucket)
+        for throttle in list(self._throttles.values()):
+            if throttle.suppressed and (at_once or throttle.take_token(time.monotonic())):
+                throttle.suppressed -= 1
+                self._send(throttle)
 
-    def _send(self, bucket: AlertThrottle) -> None:
+    def _send(self, throttle: AlertThrottle) -> None:
         """Send a bucket's last alert, with how many equal ones were only counted since."""
-        shown = bucket.event["contexts"]["dispatcher"] | {"withheld": bucket.suppressed}
-        bucket.suppressed = 0
-        self._capture({**bucket.event, "contexts": {"dispatcher": shown}})
+        shown = throttle.event["contexts"]["dispatcher"] | {"withheld": throttle.suppressed}
+        throttle.suppressed = 0
+        self._capture({**throttle.event, "contexts": {"dispatcher": shown}})
 
     def _capture(self, event: Any) -> None:
         if self._client is not None:

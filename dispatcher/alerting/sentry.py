@@ -26,7 +26,7 @@ TEMPORAL_SECRETS = ("TEMPORAL_API_KEY", "TEMPORAL_TLS_CLIENT_KEY_DATA", "TEMPORA
 """How the names begin of variables that hold some."""
 MIN_SECRET_LENGTH = 9
 """Shorter passwords are words, such as postgres: hiding them everywhere would hide which part is broken."""
-DEPTH = -20
+START_DEPTH = -20
 """`redact` stops at a depth of its own; a stack lies deeper in an event."""
 MAX_FRAMES = 50
 """As many as `redact` leaves."""
@@ -49,7 +49,7 @@ def build_client(settings: Settings, dsn: str) -> "Client":
         environment=settings.sentry_environment,
         release=settings.sentry_release or release(),
         server_name=os.environ.get("DYNO") or socket.gethostname(),
-        before_send=lambda event, _: redact(event, hidden, DEPTH),
+        before_send=lambda event, _: redact(event, hidden, START_DEPTH),
         default_integrations=False,
         auto_enabling_integrations=False,
         include_local_variables=False,

@@ -42,7 +42,7 @@ READ_BATCH_ROWS = 20
 READ_ONLY_SETTINGS = {"transaction_read_only": "on", "enable_bitmapscan": "on"}
 """Of each transaction. Two partial indexes in one scan, or one scan of the table where nothing is installed."""
 
-log = get_logger("shadow")
+log = get_logger("dry_run")
 
 
 async def run(settings: Settings) -> None:

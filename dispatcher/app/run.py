@@ -61,7 +61,7 @@ COMPONENTS_OF: dict[Role, tuple[Component, ...]] = {
 DRAIN_TIMEOUT_SECONDS = 6.0
 """What runs is finished; with what takes longer the workers still get their grace."""
 
-log = get_logger("app")
+log = get_logger("run")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ BRIEF_WAIT_SECONDS = 0.02
 RETRY_WHEN_FULL_SECONDS = 0.05
 """How soon to look again while the node holds all it may."""
 
-log = get_logger("dispatch")
+log = get_logger("claimer")
 
 
 class AllowsCalls(Protocol):

@@ -27,7 +27,7 @@ SECOND_RUN_SECONDS = 1.0
 MAX_RESCUED_ROWS = 2000
 MAX_PARALLEL_DESCRIBES = 8
 
-log = get_logger("sweep")
+log = get_logger("rescuer")
 
 
 class HasMode(Protocol):

@@ -13,7 +13,7 @@ from dispatcher.wakeup.signal import WakeUp
 WORKER_POLL_SECONDS = 1.0
 HEARTBEAT_TTL = timedelta(seconds=6)
 """How long a worker's last word holds, and how long there may be none: a restart is no outage."""
-log = get_logger("roles")
+log = get_logger("worker_presence")
 
 
 class LiveWorkers:

@@ -30,7 +30,7 @@ DEFAULTS = {
 URL_EXAMPLE = "postgres://user:password@host:5432/database"
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?", re.IGNORECASE)
 # node-postgres and JDBC say in `ssl`, or with `no-verify`, what libpq says in `sslmode`.
-_SSL = {"true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"}
+_SSLMODE_OF = {"true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"}
 _POOLER_PORTS = {"6543", "6432"}
 
 
@@ -104,7 +104,7 @@ def _for_libpq(url: str) -> str:
 def _translated(pair: list[str]) -> tuple[str, str]:
     name, value = unquote(pair[0]), pair[1]
     if name in {"ssl", "sslmode"}:
-        return "sslmode", _SSL.get(value.lower(), value)
+        return "sslmode", _SSLMODE_OF.get(value.lower(), value)
     return name, value
 
 

@@ -32,7 +32,7 @@ _MILLISECONDS = {
     "FAILED_POLL_INTERVAL_MS",
     "SUBSCRIPTION_RECONNECT_DELAY",
 }
-_WORDING = [
+_MESSAGE_REPLACEMENTS = [
     (r"^Field required$", "is not set"),
     (r"^String should match pattern .*", "is not understood"),
     (r"^(Value error, |Input (?=should ))", ""),
@@ -46,7 +46,7 @@ _KUBERNETES = re.compile(
 class SettingSource(NamedTuple):
     """One place that holds variables; empty ones count as unset and are not in it."""
 
-    source: str
+    name: str
     values: Mapping[str, str]
 
 
@@ -56,6 +56,13 @@ class FoundSetting(NamedTuple):
     variable: str
     source: str
     value: str
+
+
+class SettingOrigins(NamedTuple):
+    """Every source as it was read, strongest first, and for each field of `Settings` the variable that filled it."""
+
+    sources: tuple[SettingSource, ...]
+    found: Mapping[str, FoundSetting]
 
 
 def read_sources(env_file: Path | None, environ: Mapping[str, str] | None = None) -> tuple[SettingSource, ...]:
@@ -75,12 +82,12 @@ def read_sources(env_file: Path | None, environ: Mapping[str, str] | None = None
     return environment, SettingSource(str(env_file), _filled(values))
 
 
-def find_setting(names: Sequence[str], places: Sequence[SettingSource]) -> FoundSetting | None:
+def find_setting(names: Sequence[str], sources: Sequence[SettingSource]) -> FoundSetting | None:
     """Return the first of `names` in the strongest place that has any: the environment beats the file."""
-    for place in places:
+    for place in sources:
         for name in names:
             if value := place.values.get(name):
-                return FoundSetting(name, place.source, _convert_units(name, value))
+                return FoundSetting(name, place.name, _convert_units(name, value))
     return None
 
 
@@ -92,11 +99,11 @@ def _convert_units(name: str, value: str) -> str:
     return str(min(int(value), 100)) if name == "POLL_BATCH_SIZE" and value.isdecimal() else value
 
 
-def merge_sources(places: Sequence[SettingSource]) -> dict[str, FoundSetting]:
+def merge_sources(sources: Sequence[SettingSource]) -> dict[str, FoundSetting]:
     """Return every variable once, as it was written."""
     return {
-        name: FoundSetting(name, place.source, value)
-        for place in reversed(places)
+        name: FoundSetting(name, place.name, value)
+        for place in reversed(sources)
         for name, value in place.values.items()
     }
 
@@ -114,7 +121,7 @@ def explain_errors(error: ValidationError, fields: Mapping[str, FieldInfo], foun
         field = next(field for field in fields if name == field or name in names_of(fields[field]))
         variable = found[field].variable if field in found else names_of(fields[field])[0]
         examples = fields[field].examples
-        for pydantic_says, we_say in _WORDING:
+        for pydantic_says, we_say in _MESSAGE_REPLACEMENTS:
             wrong = re.sub(pydantic_says, we_say, wrong)
         example = f" For example: {examples[0]}" if examples else ""
         sentences[f"{variable} {wrong}. {fields[field].description}{example}"] = None
@@ -124,12 +131,12 @@ def explain_errors(error: ValidationError, fields: Mapping[str, FieldInfo], foun
 def refuse_unknown_settings(present: Collection[str], known: Collection[str]) -> None:
     """Raise ConfigurationError for a `DISPATCHER_*` variable that nobody reads: most likely a slip of the finger."""
     for name in sorted(set(present) - set(known)):
-        if name.startswith("DISPATCHER_") and not is_of_kubernetes(name, present):
+        if name.startswith("DISPATCHER_") and not is_kubernetes_service_variable(name, present):
             nearest = difflib.get_close_matches(name, [own for own in known if own.startswith("DISPATCHER_")], 1, 0)
             raise ConfigurationError(f"{name} is not a setting: did you mean {nearest[0]}?")
 
 
-def is_of_kubernetes(name: str, present: Collection[str]) -> bool:
+def is_kubernetes_service_variable(name: str, present: Collection[str]) -> bool:
     """Return whether the variable describes a service. Its host always comes along, so that no slip looks like one."""
     match = _KUBERNETES.fullmatch(name)
     return match is not None and f"{match[1]}_SERVICE_HOST" in present

@@ -1,15 +1,11 @@
-"""Everything that can be set, as one frozen object built once and passed down.
+"""The settings, as one frozen object: one field for each environment variable.
 
-`load` reads the environment and a `.env` file, each under our own names and then under XNovu's, so an XNovu `.env`
-works unchanged. What is not understood is an error that names the variable, never the value. Temporal's connection
-variables are not ours: `temporal_environment` hands them to `temporalio.envconfig`.
+`loading.load` builds it from the environment and a `.env` file. The connection variables of Temporal are no fields
+here: `temporal_environment` passes them to `temporalio.envconfig`.
 """
 
-import socket
-from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -18,34 +14,18 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dispatcher.config.conninfo import URL_EXAMPLE, conninfo, pooler_hint
+from dispatcher.config.conninfo import URL_EXAMPLE, conninfo
 from dispatcher.config.durations import parse_duration
-from dispatcher.config.setting_sources import (
-    ENV_FILE,
-    ENVIRONMENT,
-    FoundSetting,
-    SettingSource,
-    explain_errors,
-    find_setting,
-    merge_sources,
-    names_of,
-    read_sources,
-    refuse_unknown_settings,
-)
+from dispatcher.config.setting_sources import SettingOrigins, merge_sources, names_of, read_sources
 from dispatcher.models.errors import ConfigurationError
-
-__all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variable_names"]
 
 MAX_SWEEP_INTERVAL = timedelta(seconds=30)
 """Our promises rest on sweeps, and so does the word of a process that it lives."""
-
-ALL_INTERFACES = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
 
 _LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
 
@@ -58,18 +38,11 @@ def _comma_separated(value: object) -> object:
     return tuple(dict.fromkeys(value.replace(",", " ").split())) if isinstance(value, str) else value
 
 
-def _level(value: object) -> object:
+def _log_level(value: object) -> object:
     return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
-class Sources(NamedTuple):
-    """What `load` found: every place as it was, and which variable filled which field."""
-
-    places: tuple[SettingSource, ...]
-    fields: Mapping[str, FoundSetting]
 
 
 class Settings(BaseSettings):
@@ -244,7 +217,7 @@ class Settings(BaseSettings):
         description="Release that alerts name. Otherwise the commit the platform tells, or our version.",
         examples=["dispatcher@1.2.3"],
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_log_level)] = Field(
         default="info",
         validation_alias=AliasChoices("DISPATCHER_LOG_LEVEL", "WORKER_LOG_LEVEL", "DAEMON_LOG_LEVEL"),
         description="Least severe event that is logged: debug, info, warning, error or critical.",
@@ -255,7 +228,7 @@ class Settings(BaseSettings):
         description="console, json or logfmt. auto: console on a terminal, json elsewhere.",
     )
 
-    _sources: Sources = PrivateAttr(default_factory=lambda: Sources(read_sources(None), {}))
+    _origins: SettingOrigins = PrivateAttr(default_factory=lambda: SettingOrigins(read_sources(None), {}))
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG003
@@ -288,23 +261,10 @@ class Settings(BaseSettings):
             raise ValueError("needs DISPATCHER_HTTP_TOKEN, which is not set")
         return api
 
-    @classmethod
-    def from_sources(cls, places: tuple[SettingSource, ...]) -> "Settings":
-        """Build the settings that `places` hold."""
-        found = {field: hit for field in cls.model_fields if (hit := find_setting(variable_names(field), places))}
-        if "http_host" not in found and (port := found.get("http_port")) and port_from_platform(port):
-            found["http_host"] = FoundSetting(port.variable, port.source, ALL_INTERFACES)
-        try:
-            settings = cls.model_validate({field: hit.value for field, hit in found.items()})
-        except ValidationError as error:
-            raise ConfigurationError(explain_errors(error, cls.model_fields, found)) from None
-        settings._sources = Sources(places, found)  # noqa: SLF001  (frozen for everybody else)
-        return settings
-
     @property
-    def sources(self) -> Sources:
+    def origins(self) -> SettingOrigins:
         """Where the values came from."""
-        return self._sources
+        return self._origins
 
     @property
     def listen_url(self) -> SecretStr:
@@ -316,7 +276,7 @@ class Settings(BaseSettings):
         """What `temporalio.envconfig` should read (`override_env_vars`): the environment over the `.env` file."""
         return {
             name: found.value
-            for name, found in merge_sources(self.sources.places).items()
+            for name, found in merge_sources(self.origins.sources).items()
             if name.startswith("TEMPORAL_")
         }
 
@@ -327,20 +287,6 @@ class Settings(BaseSettings):
         return self.novu_secret_key
 
 
-def port_from_platform(port: FoundSetting) -> bool:
-    """Return whether a platform has chosen the port: its router comes from outside, and would not reach loopback."""
-    return port.variable == "PORT" and port.source == ENVIRONMENT
-
-
 def variable_names(field: str) -> list[str]:
     """Return the names that fill `field`: ours first, then XNovu's."""
     return names_of(Settings.model_fields[field])
-
-
-def load(env_file: Path | None = ENV_FILE, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the environment and `env_file`; ConfigurationError, in one line, when something is not understood."""
-    places = read_sources(env_file, environ)
-    refuse_unknown_settings(
-        merge_sources(places), {name for field in Settings.model_fields for name in variable_names(field)}
-    )
-    return Settings.from_sources(places)

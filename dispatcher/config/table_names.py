@@ -48,8 +48,8 @@ class OutboxTable(Table):
         if len(full.encode()) <= MAX_NAME_BYTES:
             return full
         mark = hashlib.sha256(self.name.encode()).hexdigest()[:8]
-        room = MAX_NAME_BYTES - len(f"_{mark}_dispatcher_{purpose}")
-        start = self.name.encode()[:room].decode(errors="ignore")
+        space = MAX_NAME_BYTES - len(f"_{mark}_dispatcher_{purpose}")
+        start = self.name.encode()[:space].decode(errors="ignore")
         return f"{start}_{mark}_dispatcher_{purpose}"
 
 

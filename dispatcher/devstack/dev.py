@@ -49,7 +49,7 @@ def data_folder(data: Path) -> Path:
         if not folder.exists():
             folder.mkdir(parents=True)
             stack.open_path_to_postgres(folder)
-        if any(folder.iterdir()) and not (folder / stale_processes.LOCK).exists():
+        if any(folder.iterdir()) and not (folder / stale_processes.LOCK_FILE).exists():
             raise ConfigurationError(f"--data {data} holds files of others: name an empty folder or a new one")
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:

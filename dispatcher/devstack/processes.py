@@ -48,12 +48,12 @@ def run_server(
     timeout: float = 30,
 ) -> Generator[subprocess.Popen[bytes]]:
     """Run `args` until the block ends. A session of its own keeps the terminal's Ctrl-C for us alone."""
-    with log.open("ab") as words:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             args,
             stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
+            stdout=output,
+            stderr=output,
             user=user,
             group=user,
             extra_groups=None if user is None else [],

@@ -22,7 +22,7 @@ from dispatcher.devstack import postgres, processes, stale_processes, temporal, 
 from dispatcher.devstack.fake_novu import process as standin
 from dispatcher.install.options import Say, say_nothing
 
-LISTENING = (
+HAS_LISTENER = (
     "select exists (select from pg_stat_activity where query like 'listen \"dispatcher_canary_%' and state = 'idle')"
 )
 
@@ -104,12 +104,12 @@ def run_dispatcher(local: Stack) -> Generator[subprocess.Popen[bytes]]:
     # recognised should it outlive us.
     env_file = local.folder / "dispatcher.env"
     variables.write(env_file, local.variables)
-    with local.log.open("ab") as words:
+    with local.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dispatcher", "run", "--env-file", str(env_file)],
             stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
+            stdout=log,
+            stderr=log,
             # Any port for health: another dispatcher on this machine may have the usual one.
             env={**variables.environment(local.variables), "DISPATCHER_HTTP_PORT": "0"},
             start_new_session=True,
@@ -125,7 +125,7 @@ def run_dispatcher(local: Stack) -> Generator[subprocess.Popen[bytes]]:
 
 def has_listener(connection: psycopg.Connection) -> bool:
     """Return whether a dispatcher's LISTEN is in force."""
-    row = connection.execute(LISTENING).fetchone()
+    row = connection.execute(HAS_LISTENER).fetchone()
     return row is not None and bool(row[0])
 
 

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from dispatcher.models.errors import ConfigurationError
 
-LOCK = "lock"
-CHILDREN = "children.json"
-GONE_SECONDS = 10
+LOCK_FILE = "lock"
+PIDS_FILE = "children.json"
+EXIT_TIMEOUT_SECONDS = 10
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Generator[None]:
     """Hold the folder for the block; ConfigurationError when another process does. The lock ends with its process."""
-    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+    with (folder / LOCK_FILE).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -41,13 +41,13 @@ def lock_folder(folder: Path) -> Generator[None]:
 
 def record_pids(folder: Path, **children: int) -> None:
     """Note the pids of children, beside those noted before."""
-    (folder / CHILDREN).write_text(json.dumps(recorded_pids(folder) | children), encoding="utf-8")
+    (folder / PIDS_FILE).write_text(json.dumps(recorded_pids(folder) | children), encoding="utf-8")
 
 
 def recorded_pids(folder: Path) -> dict[str, int]:
     """Return the pids noted in the folder; a file cut short by a crash holds none."""
     try:
-        return json.loads((folder / CHILDREN).read_text(encoding="utf-8"))
+        return json.loads((folder / PIDS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
@@ -56,12 +56,12 @@ def end_stale(folder: Path, say: Callable[[str], None]) -> None:
     """End what runs here without an owner. The folder must be held, so whatever runs has none."""
     for name, pid in reversed(recorded_pids(folder).items()):  # last started, first ended
         end_process(name, pid, folder, signal.SIGTERM, say)
-    (folder / CHILDREN).unlink(missing_ok=True)
-    note = folder / "postgres" / "data" / "postmaster.pid"
+    (folder / PIDS_FILE).unlink(missing_ok=True)
+    pid_file = folder / "postgres" / "data" / "postmaster.pid"
     with suppress(OSError, ValueError, IndexError):
-        end_process("postgres", int(note.read_text(encoding="utf-8").split("\n")[0]), folder, signal.SIGINT, say)
+        end_process("postgres", int(pid_file.read_text(encoding="utf-8").split("\n")[0]), folder, signal.SIGINT, say)
         # PostgreSQL would take the note for a live server's whenever its pid now belongs to anybody of the same user.
-        note.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
 
 
 def end_process(name: str, pid: int, folder: Path, stop: signal.Signals, say: Callable[[str], None]) -> None:
@@ -71,7 +71,7 @@ def end_process(name: str, pid: int, folder: Path, stop: signal.Signals, say: Ca
     say(f"ending {name} (pid {pid}), left over in {folder}")
     with suppress(ProcessLookupError):
         os.kill(pid, stop)
-    deadline = time.monotonic() + GONE_SECONDS
+    deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
     while belongs_to(pid, folder):
         if time.monotonic() > deadline:
             raise ConfigurationError(

@@ -13,8 +13,8 @@ from dispatcher.models.errors import ConfigurationError
 FIRST_LINE = "# Written by `dispatcher dev`, which replaces this file whenever it starts."
 # What a program needs of the machine. Everything else stays behind: a caller's settings, above all connections to
 # databases and servers that are not ours, must not reach a dispatcher of the local stack.
-KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
-LOGS = {"DISPATCHER_LOG_FORMAT": "console", "DISPATCHER_LOG_LEVEL": "info"}
+INHERITED_VARIABLES = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "VIRTUAL_ENV")
+LOG_DEFAULTS = {"DISPATCHER_LOG_FORMAT": "console", "DISPATCHER_LOG_LEVEL": "info"}
 
 
 def lines(variables: Mapping[str, str]) -> list[str]:
@@ -24,9 +24,9 @@ def lines(variables: Mapping[str, str]) -> list[str]:
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a child that sees the local stack and nothing else."""
-    kept = {name: os.environ[name] for name in (*KEPT, *LOGS) if name in os.environ}
+    kept = {name: os.environ[name] for name in (*INHERITED_VARIABLES, *LOG_DEFAULTS) if name in os.environ}
     # An empty file instead of the user's profile of Temporal, which may name a server, a key or TLS.
-    return {**LOGS, **kept, "TEMPORAL_CONFIG_FILE": os.devnull, **variables}
+    return {**LOG_DEFAULTS, **kept, "TEMPORAL_CONFIG_FILE": os.devnull, **variables}
 
 
 def refuse_foreign(path: Path) -> None:

@@ -32,9 +32,9 @@ SETTINGS = {
     "statement_timeout": f"{ANSWER_TIMEOUT_SECONDS:g}s",
     "lock_timeout": f"{NOTIFY_TIMEOUT_SECONDS:g}s",
 }
-OF_TLS = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
-WHERE = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
-DIRECT = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
+TLS_ERROR = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
+ADDRESS_PREFIX = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
+USE_DIRECT_URL = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
 
 
 @asynccontextmanager
@@ -126,13 +126,13 @@ async def tls(context: Context) -> Finding:
             "the port is open, but nobody says a word there", "look whether that is PostgreSQL, and whether it hangs"
         )
     except psycopg.OperationalError as error:
-        if OF_TLS.search(libpq_message(error)):
+        if TLS_ERROR.search(libpq_message(error)):
             return failed(
                 f"sslmode={mode}: {libpq_message(error)}",
                 "give DATABASE_URL the sslmode and sslrootcert that fit the server; sslmode=disable where the way is"
                 " private",
             )
-        context.refusal = libpq_message(error)
+        context.login_error = libpq_message(error)
         return passed(f"sslmode={mode}")
     encrypted = context.connection.pgconn.ssl_in_use
     return passed(f"sslmode={mode}: {'encrypted' if encrypted else 'not encrypted'}")
@@ -140,16 +140,18 @@ async def tls(context: Context) -> Finding:
 
 async def auth(context: Context) -> Finding:
     """Say whether we were let in, and where."""
-    if context.refusal is not None:
-        return failed(context.refusal, "look at user, password and database in DATABASE_URL, and at the server's log")
+    if context.login_error is not None:
+        return failed(
+            context.login_error, "look at user, password and database in DATABASE_URL, and at the server's log"
+        )
     info = context.connection.info
     return passed(f"role {info.user} in database {info.dbname}")
 
 
 def libpq_message(error: psycopg.Error) -> str:
     """Return libpq's words in one line, without those on where it tried, which come with every one."""
-    words = re.sub(WHERE, "", " ".join(str(error).split()))
-    return words.removeprefix("FATAL: ")
+    text = re.sub(ADDRESS_PREFIX, "", " ".join(str(error).split()))
+    return text.removeprefix("FATAL: ")
 
 
 async def server(context: Context) -> Finding:
@@ -171,14 +173,14 @@ async def pooler(context: Context) -> Finding:
     [[backend]] = await fetch_rows(context, "select pg_backend_pid()")
     if backend == context.connection.info.backend_pid:
         return passed("none: a direct connection")
-    shared = await shares(context, context.connection, context.settings.database_url)
+    shared = await is_shared_session(context, context.connection, context.settings.database_url)
     mode = "in transaction mode" if shared else "in session mode"
     if shared and context.settings.listen_database_url is None:
-        return warned(f"a pooler {mode}, also for LISTEN", DIRECT)
+        return warned(f"a pooler {mode}, also for LISTEN", USE_DIRECT_URL)
     return passed(f"a pooler {mode}" + ("; LISTEN has a URL of its own" if shared else ""))
 
 
-async def shares(context: Context, connection: AsyncConnection[Any], url: SecretStr) -> bool:
+async def is_shared_session(context: Context, connection: AsyncConnection[Any], url: SecretStr) -> bool:
     """Return whether a pooler gives the session to others between two statements."""
     async with context.lock, deadline(connection, ANSWER_TIMEOUT_SECONDS):
         return await is_shared(connection, url.get_secret_value())
@@ -194,8 +196,12 @@ async def notify(context: Context) -> Finding:
     except psycopg.OperationalError as error:
         name = variable_names("listen_database_url" if settings.listen_database_url else "database_url")[0]
         return unanswered(f"{name}: {libpq_message(error)}", f"give {name} a direct connection that lets us in")
-    if await shares(context, listener, settings.listen_url):  # a LISTEN would stay with a session that is not ours
-        return failed("a pooler in transaction mode forgets LISTEN, so commits wake nobody and run polls", DIRECT)
+    if await is_shared_session(
+        context, listener, settings.listen_url
+    ):  # a LISTEN would stay with a session that is not ours
+        return failed(
+            "a pooler in transaction mode forgets LISTEN, so commits wake nobody and run polls", USE_DIRECT_URL
+        )
     channel = f"dispatcher_doctor_{uuid4().hex}"
     async with deadline(listener, ANSWER_TIMEOUT_SECONDS):
         await listener.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
@@ -204,4 +210,6 @@ async def notify(context: Context) -> Finding:
     with contextlib.suppress(psycopg.OperationalError):  # a pooler hangs up on us when it meets a NOTIFY
         async for _ in listener.notifies(timeout=NOTIFY_TIMEOUT_SECONDS, stop_after=1):
             return passed(f"heard after {(time.perf_counter() - began) * 1000:.1f} ms")
-    return failed(f"not heard within {NOTIFY_TIMEOUT_SECONDS:g} s, so commits wake nobody and run polls", DIRECT)
+    return failed(
+        f"not heard within {NOTIFY_TIMEOUT_SECONDS:g} s, so commits wake nobody and run polls", USE_DIRECT_URL
+    )

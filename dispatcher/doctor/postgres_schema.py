@@ -18,11 +18,11 @@ INSTALL = "as the tables' owner run dispatcher db install"
 UPGRADE = "as the tables' owner run dispatcher db upgrade"
 MAX_CLOCK_SKEW_SECONDS = 5.0
 
-NODES = """
+NODE_COUNTS = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
 from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval
 """
-MISSING = """
+MISSING_TABLES = """
 select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null
 """
 
@@ -40,8 +40,10 @@ async def outbox(context: Context) -> Finding:
         preflight.check_columns(
             table, await preflight.columns(connection, context.outbox_oid), preflight.OUTBOX_COLUMNS
         )
-        beside = await preflight.check_table(connection, table.workflow, "it has to stand beside the outbox")
-        preflight.check_columns(table.workflow, await preflight.columns(connection, beside), preflight.WORKFLOW_COLUMNS)
+        workflow_oid = await preflight.check_table(connection, table.workflow, "it has to stand beside the outbox")
+        preflight.check_columns(
+            table.workflow, await preflight.columns(connection, workflow_oid), preflight.WORKFLOW_COLUMNS
+        )
     return passed(f"{table} and {table.workflow.name} have what is needed")
 
 
@@ -61,7 +63,7 @@ async def rights(context: Context) -> Finding:
 
 async def ledger(context: Context) -> Finding:
     """Look for our own tables."""
-    missing = [name for (name,) in await fetch_rows(context, MISSING, ledger=list(RUNTIME_TABLES))]
+    missing = [name for (name,) in await fetch_rows(context, MISSING_TABLES, ledger=list(RUNTIME_TABLES))]
     if missing:
         return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
     return passed(f"tables {', '.join(RUNTIME_TABLES)}")
@@ -90,12 +92,12 @@ async def definitions(context: Context) -> Finding:
 async def triggers(context: Context) -> Finding:
     """Look whether commits can wake us."""
     async with transaction(context) as connection:
-        silent = await catalogue.missing_triggers(connection, context.outbox_oid)
-    wrong = [f"{name} is {state}" for name, state in silent.items()]
+        missing = await catalogue.missing_triggers(connection, context.outbox_oid)
+    wrong = [f"{name} is {state}" for name, state in missing.items()]
     if wrong and context.settings.notify_mode == "off":
         return passed(f"{', '.join(wrong)}, as DISPATCHER_NOTIFY_MODE=off may have it")
     if wrong:
-        enable = "; one that somebody disabled: alter table … enable trigger" if "disabled" in silent.values() else ""
+        enable = "; one that somebody disabled: alter table … enable trigger" if "disabled" in missing.values() else ""
         return failed(f"{', '.join(wrong)}: commits wake nobody, rows wait for the sweep", UPGRADE + enable)
     return passed(f"{' and '.join(catalogue.TRIGGERS)} are there and enabled")
 
@@ -148,7 +150,7 @@ async def clock(context: Context) -> Finding:
 
 async def nodes(context: Context) -> Finding:
     """Look who is at work, by what they write down at every sweep."""
-    [[count, polling, versions]] = await fetch_rows(context, NODES, alive=NODE_TTL)
+    [[count, polling, versions]] = await fetch_rows(context, NODE_COUNTS, alive=NODE_TTL)
     if not count:
         return warned("no dispatcher is running", "start one: dispatcher run")
     if polling and context.settings.notify_mode != "off":

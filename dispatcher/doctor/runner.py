@@ -79,7 +79,7 @@ class Context:
 
     settings: Settings
     exits: AsyncExitStack
-    refusal: str | None = None
+    login_error: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """For the connection, which another leg uses too."""
     connection: AsyncConnection[TupleRow] = field(init=False)
@@ -105,12 +105,12 @@ OnFinding = Callable[[str, Finding], None]
 class Runner:
     """All checks, once."""
 
-    def __init__(self, context: Context, legs: Groups) -> None:
+    def __init__(self, context: Context, groups: Groups) -> None:
         self._context = context
-        self._legs = legs
+        self._groups = groups
         loop = asyncio.get_running_loop()
         self._found: dict[str, asyncio.Future[Finding]] = {
-            check.name: loop.create_future() for leg in legs for check in leg
+            check.name: loop.create_future() for leg in groups for check in leg
         }
         self._end = loop.time() + TOTAL_TIMEOUT_SECONDS
 
@@ -118,7 +118,7 @@ class Runner:
         """Carry all checks out; `tell` hears of each as soon as those before it have been told."""
         asyncio.get_running_loop().set_default_executor(NonBlockingThreadPool())
         async with asyncio.TaskGroup() as tasks:
-            for leg in self._legs:
+            for leg in self._groups:
                 tasks.create_task(self._run_group(leg))
             for name, finding in self._found.items():
                 on_finding(name, await finding)

@@ -21,13 +21,13 @@ from dispatcher.models.workflow_contract import batch_queue
 from dispatcher.novu.client import RawJsonClient, error_text
 from dispatcher.temporal import client as our_temporal
 
-POLLED_SECONDS = 120
+POLLER_TTL_SECONDS = 120
 """A poll takes a minute at most; the server remembers who polled for longer."""
-REFUSED = re.compile(r"Unauthenticated|PermissionDenied|Unauthorized", re.IGNORECASE)
-PAGE = 100
+REFUSED_LOGIN = re.compile(r"Unauthenticated|PermissionDenied|Unauthorized", re.IGNORECASE)
+PAGE_SIZE = 100
 MAX_PAGES = 20
 NO_HEADERS: Mapping[str, str] = {}
-KEYS = """
+PUBLISHED_WORKFLOW_KEYS = """
 select distinct workflow_key from {} where publish_status = 'PUBLISH' and not deactivated order by 1 limit 2000
 """
 
@@ -41,7 +41,7 @@ async def temporal(context: Context) -> Finding:
         return failed(str(error), "look at the TEMPORAL_* variables, and at the profile that they name")
     except Unreachable as error:
         words = str(error).removeprefix("TEMPORAL_ADDRESS: ").rpartition(". ")[0]
-        if REFUSED.search(words):
+        if REFUSED_LOGIN.search(words):
             return failed(words, "look at TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE: they are not let in")
         return unanswered(words, "start Temporal, or look at TEMPORAL_ADDRESS, TEMPORAL_TLS_* and TEMPORAL_API_KEY")
     address = context.temporal.service_client.config.target_host
@@ -64,29 +64,29 @@ async def pollers(context: Context) -> Finding:
     """Look whether anybody takes work from our task queues."""
     if not await our_temporal.namespace_exists(context.temporal, context.temporal.namespace):
         return skipped("because the namespace does not exist yet")
-    hot = context.settings.task_queue
-    lane = batch_queue(hot)
+    eager = context.settings.task_queue
+    batch = batch_queue(eager)
     workflows, activities = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
     found = {
-        f"{hot} (workflows)": await polled(context, hot, workflows),
-        f"{lane} (workflows)": await polled(context, lane, workflows),
-        f"{lane} (activities)": await polled(context, lane, activities),
+        f"{eager} (workflows)": await count_pollers(context, eager, workflows),
+        f"{batch} (workflows)": await count_pollers(context, batch, workflows),
+        f"{batch} (activities)": await count_pollers(context, batch, activities),
     }
-    deserted = [name for name, count in found.items() if not count]
-    if deserted:
+    unpolled = [name for name, count in found.items() if not count]
+    if unpolled:
         return warned(
-            f"nobody polls {', '.join(deserted)}", "start dispatcher run with this TEMPORAL_TASK_QUEUE and namespace"
+            f"nobody polls {', '.join(unpolled)}", "start dispatcher run with this TEMPORAL_TASK_QUEUE and namespace"
         )
-    return passed(f"{' + '.join(map(str, found.values()))} on {hot} and its lane")
+    return passed(f"{' + '.join(map(str, found.values()))} on {eager} and its lane")
 
 
-async def polled(context: Context, queue: str, kind: TaskQueueType.ValueType) -> int:
+async def count_pollers(context: Context, queue: str, kind: TaskQueueType.ValueType) -> int:
     """Return how many workers have polled lately."""
     request = DescribeTaskQueueRequest(
         namespace=context.temporal.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
     )
     answer = await context.temporal.workflow_service.describe_task_queue(request)
-    since = time.time() - POLLED_SECONDS
+    since = time.time() - POLLER_TTL_SECONDS
     return sum(poller.last_access_time.seconds > since for poller in answer.pollers)
 
 
@@ -131,7 +131,7 @@ async def novu_key(context: Context) -> Finding:
 
 async def workflow_keys(context: Context) -> Finding:
     """Look whether Novu has the workflows that the outbox's table of them publishes."""
-    statement = sql.SQL(KEYS).format(table_of(context).workflow.identifier).as_string()
+    statement = sql.SQL(PUBLISHED_WORKFLOW_KEYS).format(table_of(context).workflow.identifier).as_string()
     ours = [key for (key,) in await fetch_rows(context, statement)]
     theirs = await workflows_at_novu(context)
     if theirs is None:
@@ -156,7 +156,7 @@ async def workflows_at_novu(context: Context) -> Mapping[str, str] | None:
     """Return the workflows of the key's environment with their states; None when this Novu does not list them."""
     found = dict[str, str]()
     for _ in range(MAX_PAGES):
-        path = f"/v2/workflows?limit={PAGE}&offset={len(found)}"
+        path = f"/v2/workflows?limit={PAGE_SIZE}&offset={len(found)}"
         answer = await request(context, "GET", path, context.settings.require_novu_key().get_secret_value())
         if answer.status_code != 200:
             return None

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from dispatcher.config.setting_sources import merge_sources
 from dispatcher.doctor.runner import Context, Finding, failed, passed, warned
 
-ANSWER_SECONDS = 3.0
+ANSWER_TIMEOUT_SECONDS = 3.0
 
 
 async def http_port(context: Context) -> Finding:
@@ -31,7 +31,7 @@ async def http_port(context: Context) -> Finding:
 
 async def sentry(context: Context) -> Finding:
     """Look whether errors can be reported, without reporting one."""
-    found = merge_sources(context.settings.sources.places).get("SENTRY_DSN")
+    found = merge_sources(context.settings.origins.sources).get("SENTRY_DSN")
     if found is None:
         return passed("off: SENTRY_DSN is not set")
     remedy = "copy SENTRY_DSN anew from the project's settings at Sentry, under client keys"
@@ -43,7 +43,7 @@ async def sentry(context: Context) -> Finding:
     if not (host and dsn.username and dsn.path.rsplit("/", 1)[-1].isdecimal()):
         return failed("SENTRY_DSN is not a DSN", remedy)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
     except OSError:  # a TimeoutError too
         return warned(f"{host}:{port} does not answer, so nobody hears of errors", "let this machine reach it")

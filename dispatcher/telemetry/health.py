@@ -7,18 +7,15 @@ what readiness names. A part that was expected and has said nothing yet is why a
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 from dispatcher.telemetry import metrics
+from dispatcher.telemetry.labels import COMPONENTS, Component
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.telemetry.redaction import redact_text
 
-Component = Literal["postgres", "outbox", "listener", "temporal", "novu", "sweep"]
-COMPONENTS: tuple[Component, ...] = ("postgres", "outbox", "listener", "temporal", "novu", "sweep")
-
 MAX_REASON_CHARS = 300
 
-log = get_logger("condition")
+log = get_logger("health")
 
 
 @dataclass(slots=True)
@@ -56,26 +53,26 @@ class ProcessHealth:
         self.expected = frozenset(parts)
         self.not_reported_yet = set(self.expected)
         for part in self.expected:
-            metrics.BROKEN.labels(part).set(0)
+            metrics.COMPONENT_FAILED.labels(part).set(0)
 
     def report_failure(self, part: Component, reason: str) -> None:
         """Say that a part does not work."""
-        self._heard_of(part)
+        self._mark_reported(part)
         reason = one_line_reason(reason)
         if part in self.outages:
             self.outages[part].reason = reason
             return
         self.outages[part] = Outage(datetime.now(UTC), reason)
-        metrics.BROKEN.labels(part).set(1)
+        metrics.COMPONENT_FAILED.labels(part).set(1)
         log.warning("outage_began", part=part, reason=reason)
 
     def report_ok(self, part: Component) -> None:
         """Say that a part works. Cheap enough to be said for every row."""
         if part in self.not_reported_yet:
-            self._heard_of(part)
+            self._mark_reported(part)
         if part in self.outages:
             outage = self.outages.pop(part)
-            metrics.BROKEN.labels(part).set(0)
+            metrics.COMPONENT_FAILED.labels(part).set(0)
             log.info("outage_over", part=part, seconds=round(outage.seconds, 1))
 
     @property
@@ -89,7 +86,7 @@ class ProcessHealth:
             return "unhealthy"
         return "not_initialized" if part in self.not_reported_yet or part not in self.expected else "healthy"
 
-    def _heard_of(self, part: Component) -> None:
+    def _mark_reported(self, part: Component) -> None:
         self.not_reported_yet.discard(part)
         self.started = self.started or not self.not_reported_yet
 

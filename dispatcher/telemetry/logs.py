@@ -87,22 +87,22 @@ class _NonBlockingStream:
     def __init__(self, stream: TextIO) -> None:
         self._descriptor = stream.fileno()
         self._encoding = stream.encoding
-        self._ready = select.poll()
-        self._ready.register(self._descriptor, select.POLLOUT)
-        self._reads = True
-        self._rest = b""
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLOUT)
+        self._reader_keeps_up = True
+        self._unwritten = b""
 
     def write(self, line: str) -> None:
         """Write a line, if the one before it is through."""
-        self._rest = self._push(self._rest)
-        if not self._rest:
-            self._rest = self._push(line.encode(self._encoding, "backslashreplace"))
+        self._unwritten = self._push(self._unwritten)
+        if not self._unwritten:
+            self._unwritten = self._push(line.encode(self._encoding, "backslashreplace"))
 
     def _push(self, data: bytes) -> bytes:
         """Write what fits; return the rest. A reader who is only slow gets a moment."""
         while data:
-            self._reads = bool(self._ready.poll(WRITE_TIMEOUT_MILLISECONDS if self._reads else 0))
-            if not self._reads:
+            self._reader_keeps_up = bool(self._poll.poll(WRITE_TIMEOUT_MILLISECONDS if self._reader_keeps_up else 0))
+            if not self._reader_keeps_up:
                 break
             data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
         return data

@@ -10,12 +10,13 @@ from math import inf
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 from dispatcher import __version__
-from dispatcher.models.notification import Notification
+from dispatcher.models.call_result import AnswerClass
+from dispatcher.models.notification import Notification, Status
+from dispatcher.telemetry.labels import COMPONENTS, WAKE_SOURCES
 
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SLOW_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
-WAKE_SOURCES = ("notify", "sweep", "poll", "other")
 ENDPOINTS = ("trigger", "bulk", "read", "cancel")
 
 disable_created_metrics()  # a series more for each, which nobody reads
@@ -28,7 +29,7 @@ registry = CollectorRegistry()
 BUILD = Gauge("dispatcher_build_info", "1; the labels tell what runs.", ["version", "python"], registry=base_registry)
 BUILD.labels(__version__, platform.python_version()).set(1)
 ProcessCollector(registry=base_registry)
-BROKEN = Gauge("dispatcher_part_broken", "1 while this part does not work.", ["part"], registry=base_registry)
+COMPONENT_FAILED = Gauge("dispatcher_part_broken", "1 while this part does not work.", ["part"], registry=base_registry)
 
 LISTENER_CONNECTED = Gauge("dispatcher_listener_connected", "1 while LISTEN is in force.", registry=registry)
 LISTENER_VERIFIED = Gauge(
@@ -103,14 +104,14 @@ SWEEP_SUCCESS = Gauge(
 )
 
 LABEL_VALUES: dict[str, dict[str, tuple[str, ...]]] = {
-    "dispatcher_part_broken": {"part": ("postgres", "outbox", "listener", "temporal", "novu", "sweep")},
+    "dispatcher_part_broken": {"part": COMPONENTS},
     "dispatcher_listener_reconnects": {"reason": ("lost", "unheard")},
     "dispatcher_notifications_received": {"kind": ("wake_up", "canary")},
     "dispatcher_claimed_rows": {"source": WAKE_SOURCES},
     "dispatcher_dispatch": {"source": WAKE_SOURCES, "outcome": ("started", "handed_back")},
     "dispatcher_temporal_start_seconds": {"outcome": ("started", "already_running", "error")},
-    "dispatcher_settled_rows": {"status": ("SENT", "PARTIAL", "FAILED")},
-    "dispatcher_novu_triggers": {"outcome": ("accepted", "refused", "retry", "held", "ambiguous", "systemic")},
+    "dispatcher_settled_rows": {"status": tuple(status for status in Status if status.is_final)},
+    "dispatcher_novu_triggers": {"outcome": tuple(AnswerClass)},
     "dispatcher_novu_requests": {"endpoint": ENDPOINTS, "status": ("1xx", "2xx", "3xx", "4xx", "5xx", "none")},
     "dispatcher_novu_request_seconds": {"endpoint": ENDPOINTS},
     "dispatcher_cancels": {"outcome": ("cancelled", "given_up")},
@@ -130,9 +131,9 @@ def count_final(row: Notification) -> None:
     if row.final_status is None:
         return
     SETTLED.labels(row.final_status.status).inc()
-    if row.final_status.status != "SENT" and row.final_status.retry_in is None:
+    if row.final_status.status != Status.SENT and row.final_status.retry_in is None:
         DEAD_LETTERS.inc()
-    if row.final_status.status == "SENT" and row.first_attempt and 0 <= row.age_seconds < inf:
+    if row.final_status.status == Status.SENT and row.first_attempt and 0 <= row.age_seconds < inf:
         ACCEPT_LATENCY.observe(row.age_seconds + time.monotonic() - row.acquired_at)
 
 

@@ -1,9 +1,8 @@
 """What wakes the door: an event without content. Who rang first is kept for the metrics alone."""
 
 import asyncio
-from typing import Literal
 
-WakeSource = Literal["notify", "sweep", "poll", "other"]
+from dispatcher.telemetry.labels import WakeSource
 
 
 class WakeUp(asyncio.Event):

@@ -32,7 +32,7 @@ STALE_SECONDS = 10.0
 MAX_COUNTED_ROWS = 5_000_000
 """Rows of a table in which they are all counted."""
 
-log = get_logger("numbers")
+log = get_logger("backlog_metrics")
 
 GAUGES = {
     "due": ("dispatcher_outbox_due_rows", "Rows due now that nobody has taken."),

@@ -34,7 +34,7 @@ CONNECTIONS_PER_SECOND = 25
 """Together, and as many connections: what comes faster waits. A thirtieth of one core at most, so that no row waits."""
 BURST = 50
 
-log = get_logger("http")
+log = get_logger("server")
 
 
 class RateLimiter:

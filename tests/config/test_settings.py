@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from dispatcher.cli.setting_origins import setting_origins
-from dispatcher.config.conninfo import masked
+from dispatcher.config.conninfo import conninfo, masked, pooler_hint
 from dispatcher.config.durations import format_duration, parse_duration
-from dispatcher.config.setting_sources import ACCEPTED_NOT_USED
-from dispatcher.config.settings import ALL_INTERFACES, ENV_FILE, Settings, conninfo, load, pooler_hint, variable_names
+from dispatcher.config.loading import ALL_INTERFACES, load
+from dispatcher.config.setting_sources import ACCEPTED_NOT_USED, ENV_FILE
+from dispatcher.config.settings import Settings, variable_names
 from dispatcher.models.errors import ConfigurationError
 
 SECRET = "hunter2hunter2"

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 
 from dispatcher.devstack.demo.driver import accepted_count
-from dispatcher.devstack.demo.report import Spread, compare, expected, spread
-from dispatcher.devstack.demo.results import DemoRow, Results, between
+from dispatcher.devstack.demo.report import Spread, compare, expected_recipients, percentiles
+from dispatcher.devstack.demo.results import DemoRow, Results, milliseconds_between
 from dispatcher.devstack.demo.scenario import SCENARIO
 from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
 
@@ -182,7 +182,7 @@ def perfect() -> Results:
             if step.outcome:
                 transactions |= {(row.id, name): f"{row.id}-{name}" for name in names}
                 requests.append(request([transactions[row.id, name] for name in names]))
-            effects += [effect(f"{row.id}-{name}", name) for name in expected(row)]
+            effects += [effect(f"{row.id}-{name}", name) for name in expected_recipients(row)]
     return Results(rows, transactions, effects, requests)
 
 
@@ -230,7 +230,7 @@ def sent_though_refused(evidence: Results) -> Results:
 
 def sent_though_retracted(evidence: Results) -> Results:
     row = row_of(evidence, "retracted")
-    return replace(evidence, effects=[*evidence.effects, effect("n1-x", row.taken[0])])
+    return replace(evidence, effects=[*evidence.effects, effect("n1-x", row.accepted[0])])
 
 
 def sent_to_a_stranger(evidence: Results) -> Results:
@@ -298,11 +298,11 @@ def test_no_evidence_at_all_is_a_mismatch_for_every_step() -> None:
 
 
 def test_spread_takes_the_nearest_rank() -> None:
-    assert spread([]) is None
-    assert spread([7.04]) == Spread(7.0, 7.0, 7.0)
-    assert spread(range(100, 0, -1)) == Spread(50, 95, 100)
+    assert percentiles([]) is None
+    assert percentiles([7.04]) == Spread(7.0, 7.0, 7.0)
+    assert percentiles(range(100, 0, -1)) == Spread(50, 95, 100)
 
 
 def test_a_claim_that_began_before_the_commit_it_saw_counts_as_0() -> None:
-    assert between(NOON, NOON - timedelta(milliseconds=1)) == 0
-    assert between(None, NOON) is None
+    assert milliseconds_between(NOON, NOON - timedelta(milliseconds=1)) == 0
+    assert milliseconds_between(None, NOON) is None

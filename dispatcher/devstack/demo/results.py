@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 
 from dispatcher.devstack.demo.scenario import Step
 from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
+from dispatcher.models.notification import Status
 
 # The commit's own time stamp: `track_commit_timestamp` is on in the demo's PostgreSQL. A row with a due time of its own
 # is measured from that.
@@ -21,6 +22,7 @@ from unnest(%(ids)s::bigint[], %(xids)s::text[]) w (id, xid)
 join notify.ent_notification n on n.id = w.id
 left join dispatcher.delivery d on d.notification_id = n.id
 """
+FINAL_STATUSES = {status for status in Status if status.is_final} | {Status.RETRACTED}
 TRANSACTIONS = """
 select notification_id, recipient, transaction_id from dispatcher.recipient where notification_id = any(%s::bigint[])
 """
@@ -33,9 +35,9 @@ class DemoRow:
     step: Step
     id: int
     xid: str  # of the transaction that made it eligible
-    taken: tuple[str, ...]  # recipients that Novu takes
+    accepted: tuple[str, ...]  # recipients that Novu takes
     refused: tuple[str, ...] = ()
-    status: str = "PENDING"
+    status: str = Status.PENDING
     outcome: str | None = None
     error: str | None = None
     retried: bool = False
@@ -46,12 +48,12 @@ class DemoRow:
     @property
     def final(self) -> bool:
         """Whether nothing more will happen to it by itself."""
-        return self.status in {"SENT", "PARTIAL", "FAILED", "RETRACTED"} and not self.retried
+        return self.status in FINAL_STATUSES and not self.retried
 
     @property
     def milliseconds(self) -> float | None:
         """From due to settled."""
-        return between(self.due_at, self.settled_at)
+        return milliseconds_between(self.due_at, self.settled_at)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Results:
     """Everything the verdict is based on. `transactions`: the ledger's id by (notification, recipient)."""
 
     rows: Sequence[DemoRow]
-    transactions: Mapping[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
+    transaction_ids: Mapping[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
     effects: Sequence[Effect] = ()
     requests: Sequence[LoggedRequest] = ()
 
@@ -72,7 +74,7 @@ async def refresh_rows(connection: AsyncConnection[Any], rows: Mapping[int, Demo
         row.status, row.outcome, row.error, row.retried, row.due_at, row.claimed_at, row.settled_at = found
 
 
-async def transactions(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[tuple[int, str], str]:
+async def transaction_ids(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[tuple[int, str], str]:
     """Return what the ledger says was sent under which id."""
     found = await fetch_rows(connection, TRANSACTIONS, [list(ids)])
     return {(id_, recipient): transaction for id_, recipient, transaction in found}
@@ -87,7 +89,7 @@ async def fetch_rows(connection: AsyncConnection[Any], statement: str, parameter
     return rows  # noqa: RET504  (to a type checker, the block may swallow errors)
 
 
-def between(start: datetime | None, end: datetime | None) -> float | None:
+def milliseconds_between(start: datetime | None, end: datetime | None) -> float | None:
     """Return the milliseconds from one moment to another; a claim that began before the commit it saw counts as 0."""
     if start is None or end is None:
         return None

@@ -16,33 +16,36 @@ from psycopg import AsyncConnection
 from dispatcher.devstack import stack, stale_processes
 from dispatcher.devstack.demo.driver import Driver
 from dispatcher.devstack.demo.report import Report, compare
-from dispatcher.devstack.demo.results import DemoRow, Results, transactions
+from dispatcher.devstack.demo.results import DemoRow, Results, transaction_ids
 from dispatcher.devstack.demo.screen import Screen
 
-SETTINGS = {"track_commit_timestamp": "on"}
-LAST_LINES = 15
+POSTGRES_SETTINGS = {"track_commit_timestamp": "on"}
+LOG_TAIL_LINES = 15
 
-Show = Callable[[Report, stack.Stack, int], None]
+OnReport = Callable[[Report, stack.Stack, int], None]
 
 
-async def demo(screen: Screen, *, seconds: float, keep: bool, show: Show) -> bool:
+async def demo(screen: Screen, *, seconds: float, keep: bool, show: OnReport) -> bool:
     """Play once and return whether all went as it should; `show` gets the verdict, the stack and the dispatcher's pid.
 
     Raises KeyboardInterrupt, after cleaning up, when a signal came before the verdict.
     """
     verdicts: list[Report] = []
-    with folder(screen) as place:
-        async with stack.until_signal(), stack.run_stack(place.path, settings=SETTINGS, say=screen.say) as local:
+    with make_folder(screen) as demo_folder:
+        async with (
+            stack.until_signal(),
+            stack.run_stack(demo_folder.path, settings=POSTGRES_SETTINGS, say=screen.say) as local,
+        ):
             screen.say("starting the dispatcher")
             with stack.run_dispatcher(local) as process:
                 report = compare(await run_scenario(local, process, screen, seconds))
                 verdicts.append(report)
                 if report.mismatches:
-                    place.keep_logs = True
+                    demo_folder.keep_logs = True
                     screen.say(last_lines(local.log))
                 show(report, local, process.pid)
                 if keep:
-                    screen.say(f"everything keeps running in {place.path} until Ctrl-C")
+                    screen.say(f"everything keeps running in {demo_folder.path} until Ctrl-C")
                     await wait_exit(process)
     if not verdicts:
         raise KeyboardInterrupt
@@ -52,23 +55,23 @@ async def demo(screen: Screen, *, seconds: float, keep: bool, show: Show) -> boo
 async def run_scenario(local: stack.Stack, process: subprocess.Popen[bytes], screen: Screen, seconds: float) -> Results:
     """Play the story for at most `seconds` and return what both sides know then."""
     async with await AsyncConnection.connect(local.postgres.url(), autocommit=True) as connection:
-        performance = Driver(connection)
-        await local.novu.configure(refused_recipients=performance.refused)
+        driver = Driver(connection)
+        await local.novu.configure(refused_recipients=driver.refused)
         with screen.live_table(), anyio.move_on_after(seconds) as limit:
 
-            def tell(rows: Mapping[int, DemoRow]) -> None:
+            def on_rows(rows: Mapping[int, DemoRow]) -> None:
                 screen.update(rows)
                 if process.poll() is not None:
                     limit.cancel()
 
-            await performance.run(tell)
+            await driver.run(on_rows)
         if process.returncode is not None:
             screen.say(f"the dispatcher ended by itself with exit code {process.returncode}")
         elif limit.cancelled_caught:
             screen.say(f"not over after {seconds:g} s")
         return Results(
-            rows=list(performance.rows.values()),
-            transactions=await transactions(connection, list(performance.rows)),
+            rows=list(driver.rows.values()),
+            transaction_ids=await transaction_ids(connection, list(driver.rows)),
             effects=await local.novu.effects(),
             requests=await local.novu.requests(),
         )
@@ -89,24 +92,24 @@ class DemoFolder:
 
 
 @contextmanager
-def folder(screen: Screen) -> Generator[DemoFolder]:
+def make_folder(screen: Screen) -> Generator[DemoFolder]:
     """Make the demo's folder for the block and remove it; after an error the logs stay."""
-    place = DemoFolder(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
-    stack.open_path_to_postgres(place.path)
+    demo_folder = DemoFolder(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
+    stack.open_path_to_postgres(demo_folder.path)
     try:
-        yield place
+        yield demo_folder
     except Exception:
-        place.keep_logs = True
+        demo_folder.keep_logs = True
         raise
     finally:
-        if place.keep_logs:
-            shutil.rmtree(place.path / "postgres" / "data", ignore_errors=True)
-            screen.say(f"the logs are in {place.path}")
+        if demo_folder.keep_logs:
+            shutil.rmtree(demo_folder.path / "postgres" / "data", ignore_errors=True)
+            screen.say(f"the logs are in {demo_folder.path}")
         else:
-            shutil.rmtree(place.path, ignore_errors=True)
+            shutil.rmtree(demo_folder.path, ignore_errors=True)
 
 
 def last_lines(log: Path) -> str:
     """Return the end of a log, introduced."""
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
     return "\n".join(["the dispatcher's last words:", *(f"  {line}" for line in tail)])

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dispatcher.models.notification import Status
+
 TENANT = "7a1d0c52-3b64-4e8f-9c21-5f0e8d6b4a17"
 UNKNOWN_KEY = "lift-maintenance"
 """Published in the outbox's database, never made in Novu."""
@@ -38,8 +40,8 @@ class Step:
     overrides: Mapping[str, Any] | None = None
     tags: tuple[str, ...] = ()
     then: Action | None = None
-    status: str = "SENT"
-    outcome: str | None = "SENT"  # in error_details; None: no run ever ended for the row
+    status: Status = Status.SENT
+    outcome: Status | None = Status.SENT  # in error_details; None: no run ever ended for the row
     accepted: int = field(default=1)  # recipients of each row that Novu takes, once each
 
 
@@ -60,7 +62,7 @@ SCENARIO = (
         at=0.05,
         due_in=4.0,
         then=Action("retract", 1.05),
-        status="RETRACTED",
+        status=Status.RETRACTED,
         outcome=None,
         accepted=0,
     ),
@@ -106,8 +108,8 @@ SCENARIO = (
         UNKNOWN_KEY,
         {"lift": "B", "from": "09:00", "to": "11:30"},
         at=1.7,
-        status="FAILED",
-        outcome="FAILED",
+        status=Status.FAILED,
+        outcome=Status.FAILED,
         accepted=0,
     ),
     Step(
@@ -118,8 +120,8 @@ SCENARIO = (
         at=1.8,
         recipients=3,
         refused=1,
-        status="FAILED",  # the outbox's enum has no PARTIAL
-        outcome="PARTIAL",
+        status=Status.FAILED,  # the outbox's enum has no PARTIAL
+        outcome=Status.PARTIAL,
         accepted=2,
     ),
     Step(

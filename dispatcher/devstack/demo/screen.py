@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from dispatcher.devstack.demo.report import HOPS, Report, final_text, spread
+from dispatcher.devstack.demo.report import HOPS, Report, final_text, percentiles
 from dispatcher.devstack.demo.results import DemoRow
 from dispatcher.devstack.demo.scenario import SCENARIO, Step
 
@@ -16,19 +16,19 @@ from dispatcher.devstack.demo.scenario import SCENARIO, Step
 class Screen:
     """Shows the play on `console`; words about the stage itself go to `words`."""
 
-    def __init__(self, console: Console, words: Console) -> None:
+    def __init__(self, console: Console, messages: Console) -> None:
         self._console = console
-        self._words = words
+        self._messages = messages
         self._live: Live | None = None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
 
-    def say(self, words: str) -> None:
+    def say(self, text: str) -> None:
         """Say something beside the play."""
-        self._words.print(words, markup=False, highlight=False, soft_wrap=True)
+        self._messages.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def line(self, words: str) -> None:
+    def line(self, text: str) -> None:
         """Print one line of what the demo is about."""
-        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def live_table(self) -> Generator[None]:
@@ -45,9 +45,9 @@ class Screen:
             self._live.update(table(rows), refresh=True)
             return
         for step in SCENARIO:
-            own = of(step, rows)
-            if step.key not in self._told and len(own) == step.rows and all(row.final for row in own):
-                self._told.add(step.key)
+            own = rows_of(step, rows)
+            if step.key not in self._printed and len(own) == step.rows and all(row.final for row in own):
+                self._printed.add(step.key)
                 self.line(f"{step.title:<40} {progress(own):<16} {duration(own)}".rstrip())
 
     def report(self, report: Report) -> None:
@@ -76,13 +76,13 @@ def table(rows: Mapping[int, DemoRow]) -> Table:
     for column in drawn.columns:
         column.no_wrap = True
     for step in SCENARIO:
-        own = of(step, rows)
-        right = own and all((row.status, row.outcome) == (step.status, step.outcome) for row in own)
-        drawn.add_row(step.title, progress(own), duration(own), style="green" if right else "")
+        own = rows_of(step, rows)
+        as_expected = own and all((row.status, row.outcome) == (step.status, step.outcome) for row in own)
+        drawn.add_row(step.title, progress(own), duration(own), style="green" if as_expected else "")
     return drawn
 
 
-def of(step: Step, rows: Mapping[int, DemoRow]) -> list[DemoRow]:
+def rows_of(step: Step, rows: Mapping[int, DemoRow]) -> list[DemoRow]:
     """Return a step's rows."""
     return [row for row in rows.values() if row.step is step]
 
@@ -95,7 +95,7 @@ def progress(rows: list[DemoRow]) -> str:
 
 def duration(rows: list[DemoRow]) -> str:
     """Return how long the rows took."""
-    found = spread([row.milliseconds for row in rows if row.milliseconds is not None])
+    found = percentiles([row.milliseconds for row in rows if row.milliseconds is not None])
     if found is None:
         return ""
     return f"{found.max:.0f} ms" if len(rows) == 1 else f"{found.p50:.0f} ms, last {found.max:.0f} ms"

@@ -43,13 +43,13 @@ def main() -> None:
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket, parent: int | None) -> None:
-    watch = asyncio.create_task(_leave_with(parent, server)) if parent is not None else None
+    watch = asyncio.create_task(_stop_with_parent(parent, server)) if parent is not None else None
     await server.serve(sockets=[listening])
     if watch is not None:
         watch.cancel()
 
 
-async def _leave_with(parent: int, server: uvicorn.Server) -> None:
+async def _stop_with_parent(parent: int, server: uvicorn.Server) -> None:
     """End the server once the process that wanted it is gone."""
     is_child = os.getppid() == parent
     while (os.getppid() == parent) if is_child else _exists(parent):  # noqa: ASYNC110  (nobody can set an event)

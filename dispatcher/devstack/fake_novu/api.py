@@ -15,7 +15,7 @@ from dispatcher.devstack.fake_novu.faults import Faults
 from dispatcher.devstack.fake_novu.idempotency import IdempotencyStore
 from dispatcher.devstack.fake_novu.ledger import EffectLog
 from dispatcher.devstack.fake_novu.limits import FakeRateLimiter
-from dispatcher.devstack.fake_novu.reads import ReadRoutes
+from dispatcher.devstack.fake_novu.read_routes import ReadRoutes
 from dispatcher.devstack.fake_novu.registry import Environment, Registry
 from dispatcher.devstack.fake_novu.settings import Config
 from dispatcher.devstack.fake_novu.trigger import TriggerRoutes
@@ -66,25 +66,25 @@ class NovuApi:
     async def answer(self, call: FakeCall) -> Answer:
         """Answer one call and write it into the log."""
         try:
-            answer = await self._through(call)
+            answer = await self._process(call)
         except Refusal as refusal:
             answer = refusal.answer(call.path)
         answer = answer.adding(*call.rate_headers)
         if call.fault is not None:
-            answer = call.fault.damaged(answer)
+            answer = call.fault.damage(answer)
         if call.path != OPEN_PATH:
             self.ledger.record(call.logged(answer), call.body)
         return answer
 
-    async def _through(self, call: FakeCall) -> Answer:
-        self._read(call)
+    async def _process(self, call: FakeCall) -> Answer:
+        self._read_body(call)
         handler = self._route(call)
         if call.path != OPEN_PATH:
             call.environment = self._authenticate(call)
             # Before idempotency, so that replays cost tokens too.
-            call.rate_headers = self._limiter.take(call)
+            call.rate_headers = self._limiter.spend(call)
             call.fault = self.faults.match(call)
-            answer = call.fault.in_front() if call.fault is not None else None
+            answer = call.fault.before_idempotency() if call.fault is not None else None
             if answer is not None:
                 return answer
         key = call.idempotency_key
@@ -96,12 +96,12 @@ class NovuApi:
     async def _handle(self, call: FakeCall, handler: Handler) -> Answer:
         """What is answered from here on gets remembered."""
         if call.fault is not None:
-            call.fault.inside()
+            call.fault.inside_handler()
             if call.fault.kind == "delay":
                 await asyncio.sleep(call.fault.seconds)
         return await handler(call)
 
-    def _read(self, call: FakeCall) -> None:
+    def _read_body(self, call: FakeCall) -> None:
         # The body parser's own failure is outside of Novu's exceptions and therefore a 500.
         if len(call.body) > (20 if self.config.legacy else 26) * MEBIBYTE:
             raise Refusal(500, INTERNAL_ERROR)

@@ -14,15 +14,15 @@ from dispatcher.devstack.fake_novu.call import FakeCall
 from dispatcher.devstack.fake_novu.control import Control
 from dispatcher.devstack.fake_novu.wire import deliver
 
-CONTROL = "/_standin"
+CONTROL_PATH = "/_standin"
 
 
 def build(novu: NovuApi) -> ASGIApp:
     """The application of one stand-in."""
-    control = Starlette(routes=[Mount(CONTROL, routes=Control(novu).routes())])
+    control = Starlette(routes=[Mount(CONTROL_PATH, routes=Control(novu).routes())])
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(f"{CONTROL}/"):
+        if scope["type"] != "http" or scope["path"].startswith(f"{CONTROL_PATH}/"):
             await control(scope, receive, send)
             return
         body = await _body(receive)

@@ -99,7 +99,7 @@ class Control:
 
     def _configure(self, data: dict[str, Any]) -> None:
         self._novu.config.change(data)
-        self._novu.worker.pump()
+        self._novu.worker.process_queued()
 
     def _reset(self, data: dict[str, Any]) -> None:  # noqa: ARG002  (every change takes the posted data)
         self._novu.clear()

@@ -93,11 +93,11 @@ def _recipients(to: Any) -> tuple[FakeRecipient, ...]:
     if isinstance(to, str):
         return (FakeRecipient(to),)
     entries: list[Any] = to if isinstance(to, list) else [to]
-    named = {recipient.name: recipient for recipient in _each(entries)}
+    named = {recipient.name: recipient for recipient in _read_recipients(entries)}
     return tuple(named.values())
 
 
-def _each(entries: Iterable[Any]) -> Iterable[FakeRecipient]:
+def _read_recipients(entries: Iterable[Any]) -> Iterable[FakeRecipient]:
     for entry in entries:
         if isinstance(entry, str):
             yield FakeRecipient(entry)

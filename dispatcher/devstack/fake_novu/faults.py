@@ -16,9 +16,9 @@ from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Header
 from dispatcher.devstack.fake_novu.events import FakeEvent
 from dispatcher.devstack.fake_novu.settings import BadControl
 
-FRONT = ("status", "html", "reset_before", "hang")
-INSIDE = ("cached_status", "delay", "item_error")
-AFTER = (
+BEFORE_IDEMPOTENCY = ("status", "html", "reset_before", "hang")
+INSIDE_HANDLER = ("cached_status", "delay", "item_error")
+AFTER_HANDLER = (
     "reset_after",
     "silent",
     "half_answer",
@@ -29,7 +29,7 @@ AFTER = (
     "unknown_status",
     "partial_bulk",
 )
-PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 class MatchedCall(Protocol):
@@ -61,56 +61,60 @@ class Fault:
     seconds: float = 1.0  # of `delay`; between two bytes of the slow ones
     body: str = ""  # one character a byte
     headers: dict[str, str] = field(default_factory=dict[str, str])
-    seen: int = field(default=0, init=False)
-    struck: int = field(default=0, init=False)
-    _die: random.Random = field(default_factory=random.Random, init=False, repr=False)
+    match_count: int = field(default=0, init=False)
+    hit_count: int = field(default=0, init=False)
+    _random: random.Random = field(default_factory=random.Random, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._die.seed(self.seed)
+        self._random.seed(self.seed)
 
     def hits(self, call: MatchedCall) -> bool:
         """Whether this call is hit; counts."""
         if not self._matches(call):
             return False
-        self.seen += 1
-        hit = self.nth in (0, self.seen) and not 0 < self.times <= self.struck and self._die.random() < self.probability
-        self.struck += hit
+        self.match_count += 1
+        hit = (
+            self.nth in (0, self.match_count)
+            and not 0 < self.times <= self.hit_count
+            and self._random.random() < self.probability
+        )
+        self.hit_count += hit
         return hit
 
-    def concerns(self, event: FakeEvent) -> bool:
+    def applies_to(self, event: FakeEvent) -> bool:
         """Whether the rule means this event of a call."""
         named = not self.recipient or any(recipient.name == self.recipient for recipient in event.recipients)
         return named and self.workflow in ("", event.name)
 
-    def in_front(self) -> Answer | None:
+    def before_idempotency(self) -> Answer | None:
         """The answer of something in front of Novu's handlers, if this is such a fault."""
         if self.kind == "status":
             raise self._refusal()
         if self.kind == "html":
-            return Answer(502, PAGE, (("Content-Type", "text/html"),))
-        return Answer(0, b"") if self.kind in FRONT else None
+            return Answer(502, BAD_GATEWAY_PAGE, (("Content-Type", "text/html"),))
+        return Answer(0, b"") if self.kind in BEFORE_IDEMPOTENCY else None
 
-    def inside(self) -> None:
+    def inside_handler(self) -> None:
         """Raise what Novu will remember under the key, if this is such a fault."""
         if self.kind == "cached_status":
             raise self._refusal()
 
-    def damaged(self, answer: Answer) -> Answer:
+    def damage(self, answer: Answer) -> Answer:
         """The answer as it leaves."""
         if self.kind == "malformed":
             return answer._replace(body=answer.body[: len(answer.body) // 2])
         if self.kind == "body":
             return answer._replace(body=self.body.encode("latin-1")).adding(*self.headers.items())
         if self.kind in ("unknown_status", "partial_bulk") and answer.status == 201:
-            return answer._replace(body=encode({"data": self._retold(json.loads(answer.body)["data"])}))
+            return answer._replace(body=encode({"data": self._with_other_results(json.loads(answer.body)["data"])}))
         return answer
 
     def as_json(self) -> dict[str, Any]:
         """What became of the rule."""
-        return {"kind": self.kind, "seen": self.seen, "struck": self.struck}
+        return {"kind": self.kind, "seen": self.match_count, "struck": self.hit_count}
 
     def _matches(self, call: MatchedCall) -> bool:
-        meant = not (self.workflow or self.recipient) or any(self.concerns(event) for event in call.events)
+        meant = not (self.workflow or self.recipient) or any(self.applies_to(event) for event in call.events)
         return self.path in ("", call.path) and self.method in ("", call.method) and meant
 
     def _refusal(self) -> Refusal:
@@ -118,7 +122,7 @@ class Fault:
         headers += (("Location", self.location),) if self.location else ()
         return Refusal(self.status, self.message or INTERNAL_ERROR, headers)
 
-    def _retold(self, data: Any) -> Any:
+    def _with_other_results(self, data: Any) -> Any:
         if self.kind == "partial_bulk":
             return data[: len(data) // 2] if isinstance(data, list) else data
         items: list[Any] = data if isinstance(data, list) else [data]
@@ -137,8 +141,8 @@ class Faults:
         known = {each.name: each for each in fields(Fault) if each.init}
         if unknown := set(data) - set(known):
             raise BadControl(f"unknown fields {sorted(unknown)}; known: {', '.join(known)}")
-        if data.get("kind") not in (*FRONT, *INSIDE, *AFTER):
-            raise BadControl(f"kind must be one of {', '.join((*FRONT, *INSIDE, *AFTER))}")
+        if data.get("kind") not in (*BEFORE_IDEMPOTENCY, *INSIDE_HANDLER, *AFTER_HANDLER):
+            raise BadControl(f"kind must be one of {', '.join((*BEFORE_IDEMPOTENCY, *INSIDE_HANDLER, *AFTER_HANDLER))}")
         try:
             self.rules.append(Fault(**data))
         except TypeError as error:

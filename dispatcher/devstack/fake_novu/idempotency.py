@@ -58,21 +58,21 @@ class IdempotencyStore:
         body_hash = hashlib.blake2s(encode(body)).digest()
         known = self._known(scope)
         if known is not None:
-            return self._again(known, body_hash, key)
-        self._put(scope, Record(body_hash, self._until(self._config.idempotency_progress_ttl), None))
-        return await self._first(scope, body_hash, handle)
+            return self._repeat(known, body_hash, key)
+        self._put(scope, Record(body_hash, self._expiry(self._config.idempotency_progress_ttl), None))
+        return await self._handle_first(scope, body_hash, handle)
 
-    async def _first(self, scope: Scope, body_hash: bytes, handle: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _handle_first(self, scope: Scope, body_hash: bytes, handle: Callable[[], Awaitable[Answer]]) -> Answer:
         echo = ("Idempotency-Key", scope[1])
         try:
             answer = await handle()
         except Refusal as refusal:
-            self._settle(scope, body_hash, refusal)
+            self._store_outcome(scope, body_hash, refusal)
             raise refusal.adding(echo) from refusal
-        self._settle(scope, body_hash, answer)
+        self._store_outcome(scope, body_hash, answer)
         return answer.adding(echo)
 
-    def _again(self, known: Record, body_hash: bytes, key: str) -> Answer:
+    def _repeat(self, known: Record, body_hash: bytes, key: str) -> Answer:
         echo = ("Idempotency-Key", key)
         if known.outcome is None:
             waiting = f'Request with key "{key}" is currently being processed. Please retry after 1 second'
@@ -90,8 +90,8 @@ class IdempotencyStore:
         record = self._records.get(scope)
         return record if record is not None and record.expires > time.monotonic() else None
 
-    def _settle(self, scope: Scope, body_hash: bytes, outcome: Answer | Refusal) -> None:
-        self._put(scope, Record(body_hash, self._until(self._config.idempotency_ttl), outcome))
+    def _store_outcome(self, scope: Scope, body_hash: bytes, outcome: Answer | Refusal) -> None:
+        self._put(scope, Record(body_hash, self._expiry(self._config.idempotency_ttl), outcome))
 
     def _put(self, scope: Scope, record: Record) -> None:
         self._drop(scope)
@@ -105,7 +105,7 @@ class IdempotencyStore:
         if record is not None:
             self._bytes -= _size(record)
 
-    def _until(self, seconds: float) -> float:
+    def _expiry(self, seconds: float) -> float:
         return time.monotonic() + seconds * self._spread.uniform(0.95, 1.05)
 
 

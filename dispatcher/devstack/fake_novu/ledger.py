@@ -81,7 +81,7 @@ class EffectLog:
 
     def accepted(self, pair: Pair, workflow: str, at: float) -> None:
         """The API handler queued a trigger for this pair: an effect."""
-        tally = self._tally(pair, workflow)
+        tally = self._counts_of(pair, workflow)
         if tally.accepted == 0:
             tally.first_at = at
         elif tally.accepted == 1:
@@ -92,14 +92,14 @@ class EffectLog:
 
     def delivered(self, pair: Pair, workflow: str) -> None:
         """The worker made a notification for this pair."""
-        self._tally(pair, workflow).runs += 1
+        self._counts_of(pair, workflow).runs += 1
         self.counts["runs"] += 1
 
     def cancelled(self, pair: Pair, workflow: str) -> None:
         """A waiting run of this pair was cancelled, or its messages were removed."""
-        self._tally(pair, workflow).taken_back += 1
+        self._counts_of(pair, workflow).taken_back += 1
 
-    def _tally(self, pair: Pair, workflow: str) -> PairCounts:
+    def _counts_of(self, pair: Pair, workflow: str) -> PairCounts:
         tally = self.pairs.get(pair)
         if tally is None:
             tally = self.pairs[pair] = PairCounts(workflow)

@@ -31,7 +31,7 @@ class FakeRateLimiter:
         """Fill every bucket."""
         self._buckets.clear()
 
-    def take(self, call: FakeCall) -> Headers:
+    def spend(self, call: FakeCall) -> Headers:
         """Pay for a call and return the headers of its answer; a call that cannot pay is a 429."""
         rate = self._config.rate_limit
         if not rate or call.path not in COSTS or call.method != "POST":

@@ -118,7 +118,7 @@ class FakeNovu:
         """Counts only; cheap enough to poll."""
         return Summary(**await self._get("summary"))
 
-    async def drained(self) -> None:
+    async def wait_idle(self) -> None:
         """Return once the worker has picked up and stored everything accepted so far; delay steps may still wait."""
         while (summary := await self.summary()).queued or summary.in_flight:  # noqa: ASYNC110  (another process)
             await anyio.sleep(0.005)

@@ -17,13 +17,13 @@ from dispatcher.devstack.fake_novu.faults import Fault
 RESETS = ("reset_before", "reset_after")
 SILENT = ("hang", "silent")
 SLOW = ("slow_headers", "slow_body")
-BROKEN = (*RESETS, *SILENT, *SLOW, "half_answer")
+CONNECTION_FAULTS = (*RESETS, *SILENT, *SLOW, "half_answer")
 LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 async def deliver(answer: Answer, fault: Fault | None, receive: Receive, send: Send) -> None:
     """Send the answer the way its fault wants."""
-    if fault is None or fault.kind not in BROKEN:
+    if fault is None or fault.kind not in CONNECTION_FAULTS:
         await _send(answer, send)
         return
     transport: Any = getattr(send, "__self__").transport  # noqa: B009  (the server hands out no connection)
@@ -34,13 +34,13 @@ async def deliver(answer: Answer, fault: Fault | None, receive: Receive, send: S
         transport.write(head + body[: len(body) // 2])
         transport.close()
     elif fault.kind in SLOW:
-        await _trickle(transport, fault, *_raw(answer))
+        await _send_slowly(transport, fault, *_raw(answer))
     # Else the server would take the missing answer for our mistake and repair it.
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _trickle(transport: Any, fault: Fault, head: bytes, body: bytes) -> None:
+async def _send_slowly(transport: Any, fault: Fault, head: bytes, body: bytes) -> None:
     """One byte at a time, until the client has enough of it."""
     if fault.kind == "slow_body":
         transport.write(head)

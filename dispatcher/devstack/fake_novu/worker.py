@@ -41,7 +41,7 @@ class Loss(NamedTuple):
     reason: str
 
 
-class _Lost(Exception):
+class _EventLost(Exception):
     """The whole event ends here."""
 
 
@@ -72,9 +72,9 @@ class NovuWorker:
     def submit(self, events: list[Queued]) -> None:
         """Queue accepted events and start on them if a slot is free."""
         self.queue.extend(events)
-        self.pump()
+        self.process_queued()
 
-    def pump(self) -> None:
+    def process_queued(self) -> None:
         """Pick up as many events as there are slots: look for duplicates now, store later."""
         free = max(0, self._config.worker_concurrency - self.in_flight)
         if self._config.worker_paused or not self.queue or not free:
@@ -92,13 +92,13 @@ class NovuWorker:
         self.in_flight -= slots
         for item in batch:
             self._process(item)
-        self.pump()
+        self.process_queued()
 
     def _process(self, item: Queued) -> None:
         try:
             recipients = [found for recipient in item.recipients for found in self._resolve(item, recipient)]
-        except _Lost as lost:
-            self._lose(item, ",".join(recipient.name for recipient in item.recipients), str(lost))
+        except _EventLost as lost:
+            self._record_loss(item, ",".join(recipient.name for recipient in item.recipients), str(lost))
             return
         for recipient in {recipient.name: recipient for recipient in recipients}.values():
             self._notify(item, recipient)
@@ -111,21 +111,21 @@ class NovuWorker:
             return [recipient]
         members = self._registry.topics.get(recipient.topic)
         if members is None:
-            raise _Lost(f"Topic {recipient.topic} not found")
+            raise _EventLost(f"Topic {recipient.topic} not found")
         excluded = (recipient.fields or {}).get("exclude")
         left_out = {item.actor, *(excluded if isinstance(excluded, list) else [])}
         return [FakeRecipient(member) for member in sorted(members - left_out)]
 
     def _notify(self, item: Queued, recipient: FakeRecipient) -> None:
-        reason = _fault(recipient)
+        reason = _recipient_error(recipient)
         if reason is not None:
-            self._lose(item, recipient.name, reason)
+            self._record_loss(item, recipient.name, reason)
             return
-        self._remember(item.environment, recipient)
+        self._store_subscriber(item.environment, recipient)
         if item.workflow.running:
             self._run(item, recipient)
 
-    def _remember(self, environment: str, recipient: FakeRecipient) -> None:
+    def _store_subscriber(self, environment: str, recipient: FakeRecipient) -> None:
         """Unknown subscribers come to exist; absent fields keep their value, an explicit null wipes it."""
         who = (environment, recipient.name)
         known = self.subscribers.get(who)
@@ -142,19 +142,19 @@ class NovuWorker:
     def _advance(self, run: Run, generation: object) -> None:
         seconds = run.advance()
         if seconds is not None:
-            asyncio.get_running_loop().call_later(seconds, self._wake, run, generation)
+            asyncio.get_running_loop().call_later(seconds, self._resume, run, generation)
 
-    def _wake(self, run: Run, generation: object) -> None:
+    def _resume(self, run: Run, generation: object) -> None:
         if run.canceled or generation is not self._generation:
             return
         run.position += 1
         self._advance(run, generation)
 
-    def _lose(self, item: Queued, subscriber: str, reason: str) -> None:
+    def _record_loss(self, item: Queued, subscriber: str, reason: str) -> None:
         self.losses.append(Loss(item.environment, item.transaction_id, subscriber, reason))
 
 
-def _fault(recipient: FakeRecipient) -> str | None:
+def _recipient_error(recipient: FakeRecipient) -> str | None:
     if not recipient.name:
         return "subscriberId under property to is not configured"
     email = recipient.fields.get("email") if recipient.fields else None

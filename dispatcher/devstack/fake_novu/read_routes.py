@@ -42,8 +42,8 @@ class ReadRoutes:
 
     async def cancel(self, call: FakeCall) -> Answer:
         """DELETE /v1/events/trigger/{transactionId}: true only if something was waiting in a delay."""
-        canceled = self._worker.runs.cancel(call.owner.id, _last(call.path))
-        self._take_back(canceled)
+        canceled = self._worker.runs.cancel(call.owner.id, _last_segment(call.path))
+        self._record_cancelled(canceled)
         return success(bool(canceled))
 
     async def notifications(self, call: FakeCall) -> Answer:
@@ -60,13 +60,13 @@ class ReadRoutes:
     async def delete_messages(self, call: FakeCall) -> Answer:
         """DELETE /v1/messages/transaction/{transactionId}."""
         channel = call.query.get("channel")
-        cleared = self._worker.runs.delete_messages(call.owner.id, _last(call.path), channel)
+        cleared = self._worker.runs.delete_messages(call.owner.id, _last_segment(call.path), channel)
         if not cleared:
             raise Refusal(404, "Invalid transactionId or channel")
-        self._take_back(cleared)
+        self._record_cancelled(cleared)
         return Answer(204, b"")
 
-    def _take_back(self, runs: list[Run]) -> None:
+    def _record_cancelled(self, runs: list[Run]) -> None:
         for run in runs:
             self._ledger.cancelled((run.environment, run.transaction_id, run.subscriber), run.workflow.key)
 
@@ -78,7 +78,7 @@ class ReadRoutes:
         return (run for run in found if subscriber in (None, run.subscriber))
 
 
-def _last(path: str) -> str:
+def _last_segment(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 

@@ -1,7 +1,7 @@
 """How many events a second the Novu stand-in accepts in bulk calls of 100, from raw clients with precomputed bodies.
 
 The client writes ready-made requests to a few keep-alive connections and reads nothing but status and length, so the
-server is what is measured. Run it on an otherwise idle machine with two cores: `python -m bench.standin`.
+server is what is measured. Run it on an otherwise idle machine with two cores: `python -m bench.fake_novu`.
 """
 
 import asyncio
