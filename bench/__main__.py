@@ -1,7 +1,7 @@
-"""`python -m bench`: what Dispatcher does and costs, beside its floor and its peers, in one run.
+"""`python -m bench`: measures Dispatcher, its floor and its peers in one run.
 
-One PostgreSQL, one Temporal server, one Novu stand-in for all. Absolute numbers belong to the machine; what travels is
-the ratio between two contestants of the same run. Exits 1 when a target is missed.
+All share one PostgreSQL, one Temporal server and one fake Novu. Absolute numbers depend on the machine; only the ratio
+of two contestants of the same run can be compared between machines. Exits with 1 if a target is missed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ PARTS = ("latency", "burst", "idle", "producers", "recovery", "flood")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """The number of rows, rounds and seconds of each part."""
 
     latency_rows: int = 200
     blocks: int = 4
@@ -61,7 +61,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(PARTS), help=f"which of {','.join(PARTS)}")
     parser.add_argument("--rows", type=int, default=Sizes.rows, help="rows of Dispatcher's burst")
     parser.add_argument("--latency-rows", type=int, default=Sizes.latency_rows, help="rows per contestant")
-    parser.add_argument("--quick", action="store_true", help="a smoke run; its numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a short run to test the benchmark itself; its numbers mean nothing"
+    )
     parser.add_argument("--json", action="store_true", help="print the record instead of the tables")
     parsed = parser.parse_args()
     unknown = set(parsed.only.split(",")) - set(PARTS)
@@ -71,7 +73,7 @@ def arguments() -> argparse.Namespace:
 
 
 async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
-    """Measure."""
+    """Run `parts` and return their results."""
     results = report.Results(quick)
     async with stack.running() as running:
         await prepare_all(running)
@@ -95,12 +97,12 @@ async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
 
 
 def say(words: str) -> None:
-    """Tell a person who waits; stdout belongs to the result."""
+    """Print a line of progress on stderr, because stdout is for the result."""
     print(words, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run, print, save."""
+    """Run the benchmark, print and save its results; return the exit code."""
     parsed = arguments()
     sizes = QUICK if parsed.quick else Sizes(latency_rows=parsed.latency_rows, rows=parsed.rows)
     results = asyncio.run(run(set(parsed.only.split(",")), sizes, quick=parsed.quick))

@@ -1,4 +1,4 @@
-"""Who is measured: the floor, Dispatcher, Dispatcher with one workflow per row, PgQueuer and Procrastinate.
+"""The contestants: the floor, Dispatcher, Dispatcher with one workflow per row, PgQueuer and Procrastinate.
 
 A contestant is a process of its own, a template database, and what it asks of the writer's transaction.
 """
@@ -62,11 +62,11 @@ OURS = ("DISPATCHER_", "TEMPORAL_", "NOVU_", "DATABASE_URL", "PG", "SENTRY_")
 
 
 async def nothing(*_: object) -> None:
-    """Prepare or announce nothing."""
+    """Do nothing, for a contestant that needs no preparation or no announcement."""
 
 
 async def notify_recipients(connection: AsyncConnection, ids: list[int], recipients: list[str]) -> None:  # noqa: ARG001
-    """Send the floor its work inside the notification."""
+    """Send the recipients to the floor in NOTIFYs."""
     await connection.execute("select pg_notify(%s, recipient) from unnest(%s::text[]) recipient", [CHANNEL, recipients])
 
 
@@ -109,6 +109,6 @@ EVERYBODY = (FLOOR, DISPATCHER, *PEERS)
 
 
 async def prepare_all(stack: Stack) -> None:
-    """Make every template database."""
+    """Create the template database of each contestant."""
     for contestant in EVERYBODY:
         await stack.template(contestant.template, contestant.prepare)

@@ -1,7 +1,7 @@
-"""PgQueuer doing the same job: enqueued by the writer's transaction, woken by its own trigger.
+"""PgQueuer with the same job: the writer's transaction enqueues it, PgQueuer's own trigger sends the NOTIFY.
 
-Its psycopg driver keeps its connection locked while it listens, which costs every statement up to a second. It gets a
-second connection here, with which it is as fast as on its asyncpg driver.
+Its psycopg driver locks its connection while it listens, which delays every statement by up to a second. Here it gets a
+second connection; with it, it is as fast as with its asyncpg driver.
 """
 
 import asyncio
@@ -47,14 +47,14 @@ async def main() -> None:
 
 
 class TwoConnections(PsycopgDriver):
-    """PgQueuer's psycopg driver, listening on a connection of its own."""
+    """PgQueuer's psycopg driver, with its own connection for LISTEN."""
 
     def __init__(self, statements: AsyncConnection, listening: AsyncConnection) -> None:
         super().__init__(statements)
         self._listener = PsycopgDriver(listening)
 
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
-        """Listen, elsewhere."""
+        """Listen on the second connection."""
         await self._listener.add_listener(channel, callback)
 
     async def remove_listener(self, channel: str, callback: NotifyCallback) -> None:

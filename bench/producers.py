@@ -1,8 +1,9 @@
-"""What the trigger costs those who write: commits per second of many writers while a dispatcher drains behind them.
+"""Measures the cost of the trigger for producers: commits per second of many writers while a dispatcher is busy.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
-rings; with `adaptive` only a commit while the dispatcher sleeps does. A backlog keeps it equally busy in all
-three from the first commit to the last. Rounds are interleaved, each begins with another mode, the median counts.
+sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. A backlog keeps the dispatcher equally
+busy in all modes from the first commit to the last. Rounds are interleaved, each begins with another mode; the median
+counts.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from bench.stack import Say, Stack
 
 WRITERS = 32
 BACKLOG = 20_000
-"""More than is drained in one round."""
+"""More rows than the dispatcher processes in one round."""
 DRAINING_SECONDS = 30.0
 INSERT = """insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)
 select gen_random_uuid()::text, 'PUBLISH', id, '{}', array[gen_random_uuid()]
@@ -29,7 +30,7 @@ ONE, MANY = (
 
 
 def variant(mode: str, ready: bytes = DISPATCHER.ready) -> Contestant:
-    """Return the dispatcher in one of its modes."""
+    """Return the dispatcher as a contestant with DISPATCHER_NOTIFY_MODE=`mode`."""
     environment = {**DISPATCHER.environment, "DISPATCHER_NOTIFY_MODE": mode}
     return dataclasses.replace(DISPATCHER, name=mode, ready=ready, environment=environment)
 
@@ -57,13 +58,13 @@ async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[s
 
 
 async def without_triggers(running: Block) -> None:
-    """Remove the triggers."""
+    """Drop the triggers."""
     for name in ("dispatcher_insert", "dispatcher_update"):
         await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
 
 
 async def draining(running: Block) -> None:
-    """Leave a backlog, and return when the dispatcher is at work on it."""
+    """Write a backlog, and return when the dispatcher has begun to process it."""
     await running.connection.execute(f"{INSERT}{MANY}".encode())
 
     async def begun() -> bool:
@@ -73,7 +74,7 @@ async def draining(running: Block) -> None:
 
 
 async def commits_per_second(stack: Stack, running: Block, script: Path, seconds: float) -> float:
-    """Return what pgbench reached."""
+    """Return the rate that pgbench reached."""
     server = stack.database
     place = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", running.connection.info.dbname]
     how = ["-n", "-c", str(WRITERS), "-j", "2", "-T", str(max(1, round(seconds))), "-f", str(script)]

@@ -1,6 +1,6 @@
-"""Looks at everything that Dispatcher needs, from where you stand: what works, what does not, and what to do about it.
+"""`dispatcher doctor`: checks everything that Dispatcher needs, from this machine, with a remedy for each failure.
 
-LEGS is the list, in the order in which it is told: our own settings, PostgreSQL, Temporal, Novu.
+GROUPS lists the checks in the order of the output: settings, PostgreSQL, Temporal, Novu.
 """
 
 from contextlib import AsyncExitStack
@@ -47,11 +47,11 @@ GROUPS = (SETTINGS, POSTGRES, TEMPORAL, NOVU)
 
 
 def check_names() -> list[str]:
-    """Return the checks in the order in which they are told."""
+    """Return the names of the checks in the order of the output."""
     return [check.name for group in GROUPS for check in group]
 
 
 async def run_checks(settings: Settings, on_finding: OnFinding) -> None:
-    """Carry all checks out; `tell` hears of each in the order of the list."""
+    """Run all checks; `on_finding` is called for each in the order of the list."""
     async with AsyncExitStack() as exits:
         await Runner(Context(settings, exits), GROUPS).run(on_finding)

@@ -1,4 +1,4 @@
-"""The words that health, metrics and wake-ups share: components of a process, and sources of a wake-up."""
+"""Label values that several modules share: the components of a process, and the sources of a wake-up."""
 
 from typing import Literal, get_args
 

@@ -1,6 +1,6 @@
-"""Plays the story as an application would: plain SQL against the outbox, and then only watching.
+"""Writes the scenario's rows as an application would, with plain SQL on the outbox, then only reads their state.
 
-Due times are the database's. Nothing here knows how the dispatcher works.
+Due times are those of the database's clock. Nothing here depends on how the dispatcher works.
 """
 
 import time
@@ -18,7 +18,7 @@ from dispatcher.devstack.demo.scenario import SCENARIO, TENANT, UNKNOWN_KEY, Act
 
 ROW_POLL_SECONDS = 0.1
 LATE_SEND_SECONDS = 0.5
-"""So long after a retracted row's due time a wrong sending would have shown."""
+"""A retracted row that was sent by mistake would have been sent within this time after it was due."""
 
 INSERT_UNKNOWN_WORKFLOW = """
 insert into notify.ent_notification_workflow (name, workflow_key, workflow_type, publish_status, default_channels)
@@ -52,7 +52,7 @@ Event = Callable[[], Awaitable[None]]
 
 
 class Driver:
-    """One performance of the story on one database."""
+    """Runs the scenario once, on one database."""
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self.rows: dict[int, DemoRow] = {}
@@ -61,7 +61,7 @@ class Driver:
 
     @property
     def refused(self) -> list[str]:
-        """The subscribers that this Novu must not take: the last ones of each row that has some."""
+        """The subscribers that the fake Novu has to refuse: the last `step.refused` recipients of each row."""
         return [
             name
             for step in SCENARIO
@@ -73,7 +73,10 @@ class Driver:
         return self._recipients[step.key][row * step.recipients : (row + 1) * step.recipients]
 
     async def run(self, on_rows: OnRows) -> None:
-        """Write everything at its time, and watch until nothing more can happen; `tell` hears of every look."""
+        """Write each row and run each action at its time, then wait until every row is final and past its due time.
+
+        `on_rows` is called with the current rows about every 0.1 s.
+        """
         await fetch_rows(self._connection, INSERT_UNKNOWN_WORKFLOW, [UNKNOWN_KEY])
         start = time.monotonic()
         for at, event in sorted(self._events(), key=lambda each: each[0]):
@@ -84,7 +87,7 @@ class Driver:
             await self._watch(on_rows, ROW_POLL_SECONDS)
 
     def _events(self) -> Iterator[tuple[float, Event]]:
-        """Yield what happens when."""
+        """Yield each event with its time, in seconds from the start."""
         for step in SCENARIO:
             if step.apart:
                 yield from (
@@ -121,13 +124,13 @@ class Driver:
             )
 
     async def _run_action(self, step: Step, action: Action) -> None:
-        """Do what the application does later to a step's rows."""
+        """Run an application's later change on the rows of a step."""
         ids = [row.id for row in self.rows.values() if row.step is step]
         for id_, xid in await fetch_rows(self._connection, ACTION_STATEMENTS[action.name], [ids]):
             self.rows[id_].xid = xid
 
     async def _is_finished(self) -> bool:
-        """Return whether all rows are final and past their time."""
+        """Return whether all rows are final and the last due time was more than `LATE_SEND_SECONDS` ago."""
         if not all(row.final for row in self.rows.values()):
             return False
         last_due = max(row.due_at for row in self.rows.values() if row.due_at is not None)
@@ -136,5 +139,5 @@ class Driver:
 
 
 def accepted_count(step: Step) -> int:
-    """Return how many of a row's recipients this Novu would take."""
+    """Return how many of a row's recipients the fake Novu accepts."""
     return step.recipients - step.refused

@@ -1,4 +1,4 @@
-"""The verdict: what differs from the story, and how long each hop took. Pure: no I/O, no clock."""
+"""Compares the results with the scenario, and computes the latencies. Pure: no I/O, no clock."""
 
 import math
 from collections import Counter
@@ -19,7 +19,7 @@ HOPS = {
 
 @dataclass(frozen=True)
 class Spread:
-    """How a hop's milliseconds spread."""
+    """Percentiles of durations in milliseconds."""
 
     p50: float
     p95: float
@@ -28,7 +28,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Report:
-    """What the demo found; fine when `mismatches` is empty."""
+    """The result of a demo. It succeeded if `mismatches` is empty."""
 
     mismatches: list[str]
     steps: list[dict[str, object]]
@@ -38,7 +38,7 @@ class Report:
 
 
 def compare(results: Results, scenario: Sequence[Step] = SCENARIO) -> Report:
-    """Compare what was found with what the story expects."""
+    """Return the differences between the results and the scenario, with latencies and counts."""
     found = {step.key: [row for row in results.rows if row.step.key == step.key] for step in scenario}
     mismatches = [*row_mismatches(found, scenario), *effect_mismatches(results)]
     bursts = [rows for step in scenario if step.rows > 1 and not step.apart for rows in [found[step.key]]]
@@ -60,12 +60,12 @@ def compare(results: Results, scenario: Sequence[Step] = SCENARIO) -> Report:
 
 
 def expected_recipients(row: DemoRow) -> tuple[str, ...]:
-    """Return the recipients to whom this row must have been sent, once."""
+    """Return the recipients that Novu must have accepted exactly once for this row."""
     return row.accepted[: row.step.accepted]
 
 
 def row_mismatches(found: dict[str, list[DemoRow]], scenario: Sequence[Step]) -> Iterable[str]:
-    """Yield a sentence for every step whose rows ended otherwise than they should, or are not there."""
+    """Yield a sentence for every step with missing rows, or with rows that ended otherwise than expected."""
     for step in scenario:
         rows = found[step.key]
         if len(rows) != step.rows:
@@ -82,7 +82,7 @@ def row_mismatches(found: dict[str, list[DemoRow]], scenario: Sequence[Step]) ->
 
 
 def effect_mismatches(results: Results) -> Iterable[str]:
-    """Yield a sentence for everything Novu took that it should not have, took twice or did not take."""
+    """Yield a sentence for every notification that Novu accepted unexpectedly, more than once, or not at all."""
     wanted = {
         (results.transaction_ids.get((row.id, recipient)), recipient): row
         for row in results.rows
@@ -94,19 +94,19 @@ def effect_mismatches(results: Results) -> Iterable[str]:
         accepted[effect.transaction_id, effect.subscriber] += effect.accepted
     for pair, row in wanted.items():
         if accepted[pair] != 1:
-            yield f"{row.step.key}: Novu took {pair[0]} for {pair[1]} {accepted[pair]} times instead of once"
+            yield f"{row.step.key}: Novu accepted {pair[0]} for {pair[1]} {accepted[pair]} times instead of once"
     for pair in accepted.keys() - wanted.keys():
-        key = subscribers[pair[1]].step.key if pair[1] in subscribers else "nobody's"
-        yield f"{key}: Novu took {pair[0]} for {pair[1]}, which should not have been sent"
+        key = subscribers[pair[1]].step.key if pair[1] in subscribers else "no step"
+        yield f"{key}: Novu accepted {pair[0]} for {pair[1]}, which should not have been sent"
 
 
 def final_text(status: str, outcome: str | None) -> str:
-    """Return a row's end in words: the stored status, and the outcome where it says more."""
+    """Return the stored status for display, with the outcome if it differs."""
     return status if outcome in {None, status} else f"{status} ({outcome})"
 
 
 def step_document(step: Step, rows: Sequence[DemoRow]) -> dict[str, object]:
-    """Return a step for the JSON document."""
+    """Return the result of a step for the JSON document."""
     times = [row.milliseconds for row in rows if row.milliseconds is not None]
     return {
         "step": step.key,
@@ -120,7 +120,7 @@ def step_document(step: Step, rows: Sequence[DemoRow]) -> dict[str, object]:
 
 
 def hop_latencies(rows: Iterable[DemoRow], results: Results) -> dict[str, Spread]:
-    """Return how long each hop took for the rows that went all the way."""
+    """Return the latencies of each hop, over the rows that reached Novu and are settled."""
     arrivals = first_requests(results)
     ends: dict[str, Callable[[DemoRow, datetime], float | None]] = {
         "claimed": lambda row, _: milliseconds_between(row.due_at, row.claimed_at),
@@ -135,7 +135,7 @@ def hop_latencies(rows: Iterable[DemoRow], results: Results) -> dict[str, Spread
 
 
 def first_requests(results: Results) -> dict[int, datetime]:
-    """Return when the first request for each notification reached Novu."""
+    """Return the time of the first request to Novu for each notification id."""
     owners = {transaction: id_ for (id_, _), transaction in results.transaction_ids.items()}
     arrivals: dict[int, datetime] = {}
     for request in results.requests:
@@ -146,7 +146,7 @@ def first_requests(results: Results) -> dict[int, datetime]:
 
 
 def rows_per_second(rows: Sequence[DemoRow]) -> float | None:
-    """Return rows a second from the first due time to the last outcome."""
+    """Return rows per second, from the first due time to the last settled row; None unless all are settled."""
     due = [row.due_at for row in rows if row.due_at]
     settled = [row.settled_at for row in rows if row.settled_at]
     milliseconds = milliseconds_between(min(due), max(settled)) if due and len(settled) == len(rows) else None
@@ -154,7 +154,7 @@ def rows_per_second(rows: Sequence[DemoRow]) -> float | None:
 
 
 def percentiles(milliseconds: Sequence[float]) -> Spread | None:
-    """Return median, 95th percentile (nearest rank) and maximum."""
+    """Return median, 95th percentile (nearest rank) and maximum of durations in milliseconds; None if empty."""
     if not milliseconds:
         return None
     ordered = sorted(milliseconds)

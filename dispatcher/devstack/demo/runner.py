@@ -1,6 +1,6 @@
-"""The stage: a stack in a temporary folder, the real dispatcher as a child, the play, the verdict, and the clean-up.
+"""Runs the demo: a stack in a temporary folder, the real dispatcher as a child process, the scenario and its report.
 
-Nothing is left behind but the logs of a demo that went wrong.
+It leaves no files behind, except the logs of a demo that failed.
 """
 
 import shutil
@@ -26,9 +26,10 @@ OnReport = Callable[[Report, stack.Stack, int], None]
 
 
 async def demo(screen: Screen, *, seconds: float, keep: bool, show: OnReport) -> bool:
-    """Play once and return whether all went as it should; `show` gets the verdict, the stack and the dispatcher's pid.
+    """Run the scenario once and return whether the results are as expected.
 
-    Raises KeyboardInterrupt, after cleaning up, when a signal came before the verdict.
+    `seconds` limits the scenario. `show` gets the report, the stack and the dispatcher's pid. With `keep` everything
+    runs on until a signal. Raises KeyboardInterrupt, after the clean-up, if a signal came before the report.
     """
     verdicts: list[Report] = []
     with make_folder(screen) as demo_folder:
@@ -53,7 +54,7 @@ async def demo(screen: Screen, *, seconds: float, keep: bool, show: OnReport) ->
 
 
 async def run_scenario(local: stack.Stack, process: subprocess.Popen[bytes], screen: Screen, seconds: float) -> Results:
-    """Play the story for at most `seconds` and return what both sides know then."""
+    """Run the scenario for at most `seconds`; return its state in the outbox and at the fake Novu."""
     async with await AsyncConnection.connect(local.postgres.url(), autocommit=True) as connection:
         driver = Driver(connection)
         await local.novu.configure(refused_recipients=driver.refused)
@@ -68,7 +69,7 @@ async def run_scenario(local: stack.Stack, process: subprocess.Popen[bytes], scr
         if process.returncode is not None:
             screen.say(f"the dispatcher ended by itself with exit code {process.returncode}")
         elif limit.cancelled_caught:
-            screen.say(f"not over after {seconds:g} s")
+            screen.say(f"not finished after {seconds:g} s")
         return Results(
             rows=list(driver.rows.values()),
             transaction_ids=await transaction_ids(connection, list(driver.rows)),
@@ -78,13 +79,13 @@ async def run_scenario(local: stack.Stack, process: subprocess.Popen[bytes], scr
 
 
 async def wait_exit(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the dispatcher ends; a signal ends the wait from outside."""
+    """Wait until the dispatcher ends; a signal cancels the wait."""
     while not stale_processes.has_exited(process.pid):  # noqa: ASYNC110  (another process)
         await anyio.sleep(0.2)
 
 
 class DemoFolder:
-    """A temporary folder; with `keep_logs` its logs outlive it."""
+    """A temporary folder; with `keep_logs` its logs are not removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,7 +94,7 @@ class DemoFolder:
 
 @contextmanager
 def make_folder(screen: Screen) -> Generator[DemoFolder]:
-    """Make the demo's folder for the block and remove it; after an error the logs stay."""
+    """Create the demo's folder for the block, then remove it; after an error the logs stay."""
     demo_folder = DemoFolder(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
     stack.open_path_to_postgres(demo_folder.path)
     try:
@@ -110,6 +111,6 @@ def make_folder(screen: Screen) -> Generator[DemoFolder]:
 
 
 def last_lines(log: Path) -> str:
-    """Return the end of a log, introduced."""
+    """Return the end of a log, with a headline."""
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
-    return "\n".join(["the dispatcher's last words:", *(f"  {line}" for line in tail)])
+    return "\n".join(["the end of the dispatcher's log:", *(f"  {line}" for line in tail)])

@@ -1,6 +1,6 @@
-"""The story: which notifications the demo writes, when, and what has to become of each. Pure data.
+"""The scenario: the notifications that the demo writes, their times, and their expected results. Pure data.
 
-The rows have the shapes that applications write. Seconds count from the start of the play.
+The rows have the shapes that applications write. Times are seconds from the start of the scenario.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from dispatcher.models.notification import Status
 
 TENANT = "7a1d0c52-3b64-4e8f-9c21-5f0e8d6b4a17"
 UNKNOWN_KEY = "lift-maintenance"
-"""Published in the outbox's database, never made in Novu."""
+"""A workflow key that the outbox's database publishes and Novu does not have."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """What the application does to its rows later."""
+    """A later change by the application to the rows of a step, at `at` seconds."""
 
     name: Literal["publish", "retract"]
     at: float
@@ -24,7 +24,10 @@ class Action:
 
 @dataclass(frozen=True)
 class Step:
-    """Rows of one kind, written at `at`: in one statement, or one by one every `apart` seconds."""
+    """Rows of one kind, written at `at`: in one statement, or one by one every `apart` seconds.
+
+    `status` and `outcome` are the expected result.
+    """
 
     key: str
     title: str
@@ -34,15 +37,15 @@ class Step:
     rows: int = 1
     apart: float = 0
     recipients: int = 1
-    refused: int = 0  # so many of each row's recipients Novu does not take
+    refused: int = 0  # number of each row's recipients that Novu refuses
     due_in: float | None = None
     published: bool = True
     overrides: Mapping[str, Any] | None = None
     tags: tuple[str, ...] = ()
     then: Action | None = None
     status: Status = Status.SENT
-    outcome: Status | None = Status.SENT  # in error_details; None: no run ever ended for the row
-    accepted: int = field(default=1)  # recipients of each row that Novu takes, once each
+    outcome: Status | None = Status.SENT  # in error_details; None: no run ended for the row
+    accepted: int = field(default=1)  # number of each row's recipients that Novu accepts, once each
 
 
 SCENARIO = (

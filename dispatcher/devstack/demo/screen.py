@@ -1,4 +1,4 @@
-"""What the person sees: on a terminal a table that changes, elsewhere one plain line per step once it is over."""
+"""The demo's output: on a terminal a table that changes, otherwise one line for each step once it is final."""
 
 from collections import Counter
 from collections.abc import Generator, Mapping
@@ -14,7 +14,7 @@ from dispatcher.devstack.demo.scenario import SCENARIO, Step
 
 
 class Screen:
-    """Shows the play on `console`; words about the stage itself go to `words`."""
+    """Shows the scenario's progress on `console`; messages about the stack go to `messages`."""
 
     def __init__(self, console: Console, messages: Console) -> None:
         self._console = console
@@ -23,16 +23,16 @@ class Screen:
         self._printed: set[str] = set()
 
     def say(self, text: str) -> None:
-        """Say something beside the play."""
+        """Print a message about the stack."""
         self._messages.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def line(self, text: str) -> None:
-        """Print one line of what the demo is about."""
+        """Print one line of the demo's result."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def live_table(self) -> Generator[None]:
-        """Keep the table on the terminal for the block; it stays there afterwards."""
+        """Show the table on the terminal during the block. It stays visible afterwards."""
         if not self._console.is_terminal:
             yield
             return
@@ -40,7 +40,7 @@ class Screen:
             yield
 
     def update(self, rows: Mapping[int, DemoRow]) -> None:
-        """Show where the rows are now."""
+        """Show the current state of the rows."""
         if self._live is not None:
             self._live.update(table(rows), refresh=True)
             return
@@ -51,18 +51,18 @@ class Screen:
                 self.line(f"{step.title:<40} {progress(own):<16} {duration(own)}".rstrip())
 
     def report(self, report: Report) -> None:
-        """Print the latencies and the verdict."""
+        """Print the latencies, and the mismatches if there are any."""
         self.line("")
         self.line(f"{'milliseconds':<44}{'p50':>9}{'p95':>9}{'max':>9}")
         for group, hops in report.latency_ms.items():
             for name, found in hops.items():
                 self.line(f"{group_text(group):<15}{HOPS[name]:<29}{found.p50:>9.1f}{found.p95:>9.1f}{found.max:>9.1f}")
-        self.line("due: the commit, or for a scheduled notification its time")
+        self.line("due: time of the commit; for a scheduled notification its scheduled time")
         if report.burst_rows_per_second is not None:
-            self.line(f"the burst went through at {report.burst_rows_per_second:.0f} rows/s, commit to last outcome")
+            self.line(f"burst: {report.burst_rows_per_second:.0f} rows/s, from the commit to the last outcome")
         effects = report.effects
         self.line(
-            f"Novu took {effects['accepted']} sendings of {effects['expected']} expected, "
+            f"Novu accepted {effects['accepted']} triggers of {effects['expected']} expected, "
             f"{effects['more_than_once']} of them more than once"
         )
         self.line("everything as expected" if not report.mismatches else "NOT as expected:")
@@ -71,7 +71,7 @@ class Screen:
 
 
 def table(rows: Mapping[int, DemoRow]) -> Table:
-    """Return the story as a table."""
+    """Return a table with one line for each step."""
     drawn = Table("what", "status", "due → settled", box=None, pad_edge=False)
     for column in drawn.columns:
         column.no_wrap = True
@@ -83,18 +83,18 @@ def table(rows: Mapping[int, DemoRow]) -> Table:
 
 
 def rows_of(step: Step, rows: Mapping[int, DemoRow]) -> list[DemoRow]:
-    """Return a step's rows."""
+    """Return the rows of a step."""
     return [row for row in rows.values() if row.step is step]
 
 
 def progress(rows: list[DemoRow]) -> str:
-    """Return how many are where."""
+    """Return the number of rows in each status, for display."""
     counts = Counter(final_text(row.status, row.outcome) for row in rows)
     return ", ".join(name if len(rows) == 1 else f"{count} {name}" for name, count in counts.items())
 
 
 def duration(rows: list[DemoRow]) -> str:
-    """Return how long the rows took."""
+    """Return the latency of the rows, for display."""
     found = percentiles([row.milliseconds for row in rows if row.milliseconds is not None])
     if found is None:
         return ""
@@ -102,5 +102,5 @@ def duration(rows: list[DemoRow]) -> str:
 
 
 def group_text(group: str) -> str:
-    """Return a group's name for people."""
+    """Return a group's name for display."""
     return group.replace("_", " ")

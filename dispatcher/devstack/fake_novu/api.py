@@ -1,7 +1,8 @@
-"""Novu's API as one function from call to answer, in the order of the real server.
+"""Novu's API as one function from call to answer, with the steps in the order of the real server.
 
-Body parser, route, key, rate limit, faults in front, idempotency, faults inside, handler; faults after it spoil the
-answer. Whatever stops a call before the idempotency step is neither remembered nor echoes the key.
+Body parser, route, key, rate limit, faults before idempotency, idempotency, faults inside the handler, handler; faults
+after the handler damage the answer. If a step before idempotency refuses a call, Novu does not remember the answer and
+does not echo the key.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class NovuApi:
-    """Everything one stand-in knows, and the way of a call through it."""
+    """The state of one fake Novu, and the steps that process a call."""
 
     def __init__(self, config: Config, api_key: str) -> None:
         self.config = config
@@ -56,7 +57,7 @@ class NovuApi:
         )
 
     def clear(self) -> None:
-        """Forget what happened, and every fault; what is registered and configured stays."""
+        """Remove what was logged and every fault; registrations and configuration stay."""
         self.ledger.clear()
         self.idempotency.clear()
         self.worker.clear()
@@ -64,7 +65,7 @@ class NovuApi:
         self._limiter.clear()
 
     async def answer(self, call: FakeCall) -> Answer:
-        """Answer one call and write it into the log."""
+        """Answer one call and log it."""
         try:
             answer = await self._process(call)
         except Refusal as refusal:
@@ -94,7 +95,7 @@ class NovuApi:
         return await self.idempotency.guard(scope, call.json, lambda: self._handle(call, handler))
 
     async def _handle(self, call: FakeCall, handler: Handler) -> Answer:
-        """What is answered from here on gets remembered."""
+        """Run the handler and the faults inside it. Idempotency remembers every answer from here on."""
         if call.fault is not None:
             call.fault.inside_handler()
             if call.fault.kind == "delay":
@@ -102,7 +103,7 @@ class NovuApi:
         return await handler(call)
 
     def _read_body(self, call: FakeCall) -> None:
-        # The body parser's own failure is outside of Novu's exceptions and therefore a 500.
+        # A failure of the body parser is not one of Novu's HTTP exceptions and becomes a 500.
         if len(call.body) > (20 if self.config.legacy else 26) * MEBIBYTE:
             raise Refusal(500, INTERNAL_ERROR)
         if call.method == "POST" and "json" in call.headers.get("content-type", ""):

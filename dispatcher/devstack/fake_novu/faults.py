@@ -1,9 +1,9 @@
-"""Scripted faults: rules that make chosen calls go wrong, each counting how often it was asked and how often it struck.
+"""Scripted faults: rules that make chosen calls fail. Each rule counts the calls it matched and the calls it hit.
 
-A rule looks at method, path, Novu workflow and recipient, then at the number of the matching call, then at a seeded
-die. The first rule that strikes decides. Where a fault sits in the way of a call decides what a repeat finds: `FRONT`
-strikes before idempotency and does nothing, `INSIDE` is remembered under the key, `AFTER` loses or damages a sound
-answer.
+A rule compares method, path, Novu workflow and recipient, then the number of the matching call, then a seeded random
+number. The first rule that hits a call applies. The kind decides what a repeated call finds: a fault of
+`BEFORE_IDEMPOTENCY` has no effect in Novu, one `INSIDE_HANDLER` is remembered under the key, and one `AFTER_HANDLER`
+loses or damages the answer to a call that had its effect.
 """
 
 import json
@@ -33,7 +33,7 @@ BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>
 
 
 class MatchedCall(Protocol):
-    """The part of a call that a rule looks at."""
+    """The fields of a call that a rule compares."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class MatchedCall(Protocol):
 
 @dataclass(slots=True)
 class Fault:
-    """One rule; what its kind does not need is left alone."""
+    """One rule. Fields that its kind does not need are ignored."""
 
     kind: str
     method: str = ""
@@ -50,16 +50,16 @@ class Fault:
     workflow: str = ""
     recipient: str = ""
     nth: int = 0  # only this matching call, counted from 1
-    times: int = 0  # at most so often
+    times: int = 0  # maximum number of hits; 0 is no limit
     probability: float = 1.0
     seed: int = 0
     status: int = 500
     message: str = ""
     retry_after: str = ""
     location: str = ""
-    result: str = ""  # the status of an event: what `item_error` and `unknown_status` answer
-    seconds: float = 1.0  # of `delay`; between two bytes of the slow ones
-    body: str = ""  # one character a byte
+    result: str = ""  # the status of an event in the answers of `item_error` and `unknown_status`
+    seconds: float = 1.0  # duration of `delay`; time between two bytes of `slow_headers` and `slow_body`
+    body: str = ""  # each character is one byte
     headers: dict[str, str] = field(default_factory=dict[str, str])
     match_count: int = field(default=0, init=False)
     hit_count: int = field(default=0, init=False)
@@ -69,7 +69,7 @@ class Fault:
         self._random.seed(self.seed)
 
     def hits(self, call: MatchedCall) -> bool:
-        """Whether this call is hit; counts."""
+        """Return whether the rule hits this call, and count it."""
         if not self._matches(call):
             return False
         self.match_count += 1
@@ -82,12 +82,12 @@ class Fault:
         return hit
 
     def applies_to(self, event: FakeEvent) -> bool:
-        """Whether the rule means this event of a call."""
+        """Return whether the rule applies to this event of a call."""
         named = not self.recipient or any(recipient.name == self.recipient for recipient in event.recipients)
         return named and self.workflow in ("", event.name)
 
     def before_idempotency(self) -> Answer | None:
-        """The answer of something in front of Novu's handlers, if this is such a fault."""
+        """Return the answer of a fault before idempotency, None for another kind; Refusal for the kind `status`."""
         if self.kind == "status":
             raise self._refusal()
         if self.kind == "html":
@@ -95,12 +95,12 @@ class Fault:
         return Answer(0, b"") if self.kind in BEFORE_IDEMPOTENCY else None
 
     def inside_handler(self) -> None:
-        """Raise what Novu will remember under the key, if this is such a fault."""
+        """Raise the error that Novu will remember under the key, if this is a fault of that kind."""
         if self.kind == "cached_status":
             raise self._refusal()
 
     def damage(self, answer: Answer) -> Answer:
-        """The answer as it leaves."""
+        """Return the answer to send, damaged if this is a fault after the handler."""
         if self.kind == "malformed":
             return answer._replace(body=answer.body[: len(answer.body) // 2])
         if self.kind == "body":
@@ -110,7 +110,7 @@ class Fault:
         return answer
 
     def as_json(self) -> dict[str, Any]:
-        """What became of the rule."""
+        """Return the rule's kind and counts."""
         return {"kind": self.kind, "seen": self.match_count, "struck": self.hit_count}
 
     def _matches(self, call: MatchedCall) -> bool:
@@ -131,13 +131,13 @@ class Fault:
 
 
 class Faults:
-    """The rules in force, in the order they were added."""
+    """The active rules, in the order in which they were added."""
 
     def __init__(self) -> None:
         self.rules: list[Fault] = []
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Add one rule, or refuse it with what is wrong."""
+        """Add one rule; BadControl, with the reason, if it is not valid."""
         known = {each.name: each for each in fields(Fault) if each.init}
         if unknown := set(data) - set(known):
             raise BadControl(f"unknown fields {sorted(unknown)}; known: {', '.join(known)}")
@@ -149,5 +149,5 @@ class Faults:
             raise BadControl(str(error)) from error
 
     def match(self, call: MatchedCall) -> Fault | None:
-        """The first rule that hits this call."""
+        """Return the first rule that hits this call, or None."""
         return next((rule for rule in self.rules if rule.hits(call)), None)

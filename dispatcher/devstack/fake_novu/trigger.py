@@ -1,6 +1,6 @@
-"""Accepting triggers: the status Novu answers for an event, and the queueing that makes it an effect.
+"""Accepts triggers: finds the status that Novu answers for an event, and queues accepted events, which is an effect.
 
-`processed` says queued, nothing more; a transactionId is not looked at here.
+The status `processed` means queued, nothing more. Duplicate transactionIds are not detected here, but in the worker.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class TriggerRoutes:
         await self._spend_time(call)
         accepted: list[Queued] = []
         results = [self._bulk_result(call, event, accepted) for event in call.events]
-        # Newer versions put all events of a call into the queue in one go; so do we.
+        # All accepted events of a call are queued together, as in newer versions.
         self._enqueue(call, accepted)
         return success(results, 201)
 
@@ -68,7 +68,7 @@ class TriggerRoutes:
         return self._result("error", event.transaction_id, sentences)
 
     def _check_event(self, call: FakeCall, event: FakeEvent, accepted: list[Queued]) -> dict[str, Any]:
-        """Novu's answer for one event; an accepted one is appended to `accepted`."""
+        """Return Novu's result for one event; an accepted event is appended to `accepted`."""
         fault = call.fault
         if fault is not None and fault.kind == "item_error" and fault.applies_to(event):
             return self._result(fault.result or "error", event.transaction_id, [fault.message or "Internal error"])
@@ -98,7 +98,7 @@ class TriggerRoutes:
         return None
 
     def _without_refused(self, event: FakeEvent) -> FakeEvent:
-        """Newer versions drop invalid recipients silently, and refuse when nobody is left."""
+        """Return the event without refused recipients: newer versions drop them, and refuse if none is left."""
         refused = self._config.refused_recipients
         if not refused or self._config.legacy:
             return event
@@ -117,7 +117,7 @@ class TriggerRoutes:
         return result
 
     def _enqueue(self, call: FakeCall, accepted: list[Queued]) -> None:
-        """From here on the triggers exist: count the effects and hand over to the worker."""
+        """Count the effects of the accepted events, and pass them to the worker."""
         at = time.time()
         for item in accepted:
             for recipient in item.recipients:

@@ -1,8 +1,8 @@
-"""The part of Novu behind its API: takes queued events, makes runs, and silently loses what is wrong with them.
+"""The part of Novu behind its API: takes queued events, creates runs, and silently drops invalid recipients.
 
-The check for a duplicate transactionId sits here, late and not atomic: it looks for a stored job, and the own job is
-stored `worker_delay_ms` afterwards. Events picked up in between all pass. At most `worker_concurrency` events are
-between look and store; the rest waits in the queue.
+Novu's check for a duplicate transactionId is here, late and not atomic: it looks for a stored job, and stores its own
+job `worker_delay_ms` later. Events taken in between all pass the check. At most `worker_concurrency` events are between
+check and storage; further ones wait in the queue.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
 
 
 class Queued(NamedTuple):
-    """An accepted event; the payload is not carried along."""
+    """An accepted event, without its payload."""
 
     environment: str
     transaction_id: str
@@ -33,7 +33,7 @@ class Queued(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A recipient the API called processed and the worker gave up on."""
+    """A recipient whose event the API answered with `processed` and that the worker dropped, with the reason."""
 
     environment: str
     transaction_id: str
@@ -42,16 +42,16 @@ class Loss(NamedTuple):
 
 
 class _EventLost(Exception):
-    """The whole event ends here."""
+    """The event is dropped for all of its recipients."""
 
 
 def queued(environment: str, transaction_id: str, workflow: NovuWorkflow, event: FakeEvent) -> Queued:
-    """What the API hands to the worker."""
+    """Return the queued form of an accepted event."""
     return Queued(environment, transaction_id, workflow, event.recipients, event.actor)
 
 
 class NovuWorker:
-    """Consumes the queue on timers of the running loop; nothing to start or stop."""
+    """Processes the queue on timers of the running event loop; it needs no start and no stop."""
 
     def __init__(self, config: Config, registry: Registry, ledger: EffectLog) -> None:
         self._config = config
@@ -61,7 +61,7 @@ class NovuWorker:
         self.clear()
 
     def clear(self) -> None:
-        """Forget queue, runs and subscribers; timers that still fire find an old generation and do nothing."""
+        """Remove queue, runs and subscribers. Timers that still fire belong to an old generation and do nothing."""
         self.runs.clear()
         self.queue: deque[Queued] = deque()
         self.subscribers: dict[tuple[str, str], dict[str, Any] | None] = {}
@@ -70,12 +70,12 @@ class NovuWorker:
         self._generation = object()
 
     def submit(self, events: list[Queued]) -> None:
-        """Queue accepted events and start on them if a slot is free."""
+        """Queue accepted events, and process them if slots are free."""
         self.queue.extend(events)
         self.process_queued()
 
     def process_queued(self) -> None:
-        """Pick up as many events as there are slots: look for duplicates now, store later."""
+        """Take as many events as slots are free: check for duplicates now, store `worker_delay_ms` later."""
         free = max(0, self._config.worker_concurrency - self.in_flight)
         if self._config.worker_paused or not self.queue or not free:
             return
@@ -104,7 +104,7 @@ class NovuWorker:
             self._notify(item, recipient)
 
     def _resolve(self, item: Queued, recipient: FakeRecipient) -> list[FakeRecipient]:
-        """Topics and broadcasts become subscribers here, not in the API."""
+        """Return the subscribers of a recipient: here, not in the API, Novu resolves topics and broadcasts."""
         if recipient.name == EVERYONE:
             return [FakeRecipient(name) for owner, name in self.subscribers if owner == item.environment]
         if recipient.topic is None:
@@ -126,10 +126,10 @@ class NovuWorker:
             self._run(item, recipient)
 
     def _store_subscriber(self, environment: str, recipient: FakeRecipient) -> None:
-        """Unknown subscribers come to exist; absent fields keep their value, an explicit null wipes it."""
+        """Create or update a subscriber. An absent field keeps its value; an explicit null deletes it."""
         who = (environment, recipient.name)
         known = self.subscribers.get(who)
-        # Most subscribers are a bare id, and there may be hundreds of thousands of them.
+        # Store None for a subscriber without fields: most have none, and there may be hundreds of thousands.
         self.subscribers[who] = {**(known or {}), **recipient.fields} if recipient.fields else known
         if len(self.subscribers) > MAX_SUBSCRIBERS:
             del self.subscribers[next(iter(self.subscribers))]
