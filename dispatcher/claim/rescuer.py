@@ -5,7 +5,6 @@ number of other sweeps.
 """
 
 import contextlib
-import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ import anyio
 from dispatcher import __version__
 from dispatcher.models.claims import ExpiredLease
 from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.periodic import run_every
 from dispatcher.postgres.pool import CONNECTION_ERRORS
-from dispatcher.telemetry import health, metrics
-from dispatcher.telemetry.logs import error_code, get_logger
+from dispatcher.telemetry import metrics
+from dispatcher.telemetry.logs import get_logger
 from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
 from dispatcher.wakeup.signal import WakeUp
 
@@ -71,32 +71,30 @@ class Rescuer:
         self._is_first_node = False
 
     async def run(self) -> None:
-        """Sweep at once and then at every jittered interval; the second time soon, to say whether we hear."""
-        pause = min(SECOND_RUN_SECONDS, self._interval.total_seconds())
-        while True:
-            outcome = await self._guarded_run_once()
-            metrics.SWEEP_RUNS.labels(outcome).inc()
-            self._on_swept(outcome == "ok" and self._is_first_node)
-            await anyio.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311
-            pause = self._interval.total_seconds()
+        """Sweep at once and then at every interval. The second sweep comes soon: it writes the listener's mode."""
+        seconds = self._interval.total_seconds()
+        await run_every(
+            seconds,
+            self._sweep,
+            component="sweep",
+            failure_event="sweep_failed",
+            first_pause=min(SECOND_RUN_SECONDS, seconds),
+        )
 
-    async def _guarded_run_once(self) -> str:
-        """Sweep, and say how that went; a lost database is waited for, and nothing else ends the loop."""
+    async def _sweep(self) -> None:
+        """Sweep once, and count how it ended."""
+        outcome = "failed"
         try:
             with metrics.SWEEP_DURATION.time():
                 await self.run_once()
-        except CONNECTION_ERRORS as error:
-            log.warning("database_unreachable", error=str(error))
-            health.report_failure("postgres", f"{type(error).__name__}: {error}")
-            return "lost"
-        except Exception as error:  # the sweep is the safety net: it must not end
-            log.exception("sweep_failed")
-            health.report_failure("sweep", error_code(error))
-            return "failed"
-        metrics.SWEEP_SUCCESS.set_to_current_time()
-        health.report_ok("postgres")
-        health.report_ok("sweep")
-        return "ok"
+            outcome = "ok"
+            metrics.SWEEP_SUCCESS.set_to_current_time()
+        except CONNECTION_ERRORS:
+            outcome = "lost"
+            raise
+        finally:
+            metrics.SWEEP_RUNS.labels(outcome).inc()
+            self._on_swept(outcome == "ok" and self._is_first_node)
 
     async def run_once(self) -> SweepResult:
         """Look once for everything a sweep looks for."""

@@ -1,11 +1,13 @@
 """Tells `dispatch` whether a worker lives that Novu lets in; while none does, rows wait as PENDING."""
 
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import psycopg
 
 from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.periodic import run_every
 from dispatcher.telemetry import health
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.wakeup.signal import WakeUp
@@ -26,15 +28,19 @@ class LiveWorkers:
         """When the first look found no worker, of those that found none since."""
 
     async def run(self, wake: WakeUp) -> None:
-        """Look whether there are any; wake the door when there are again."""
-        while True:
-            try:
-                self._update(await self._outbox.has_live_worker(HEARTBEAT_TTL), wake)
-            except psycopg.Error:
-                self.allows_calls, self._no_worker_since = False, None  # whoever claims meets the same, and says it
-            await anyio.sleep(WORKER_POLL_SECONDS)
+        """Search for live workers every second. Wake the claim loop when there is one again."""
+        await run_every(
+            WORKER_POLL_SECONDS, partial(self._check, wake), component=None, failure_event="worker_check_failed"
+        )
 
-    def _update(self, has_worker: bool, wake: WakeUp) -> None:  # noqa: FBT001  (what was learned)
+    async def _check(self, wake: WakeUp) -> None:
+        try:
+            self._update(wake, has_worker=await self._outbox.has_live_worker(HEARTBEAT_TTL))
+        except psycopg.Error:
+            self.allows_calls, self._no_worker_since = False, None
+            raise
+
+    def _update(self, wake: WakeUp, *, has_worker: bool) -> None:
         if has_worker and not self.allows_calls:
             log.info("workers_found")
             wake.notify("other")
