@@ -153,7 +153,7 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("DISPATCHER_LEASE", "30", "DISPATCHER_LEASE should be a length of time such as"),
+        ("DISPATCHER_LEASE", "30", "DISPATCHER_LEASE should be a duration such as"),
         ("DISPATCHER_LEASE", "4s", "DISPATCHER_LEASE should be greater than or equal to 5 seconds"),
         ("DISPATCHER_SWEEP_INTERVAL", "0s", "DISPATCHER_SWEEP_INTERVAL should be greater"),
         ("DISPATCHER_RETRY_HORIZON", "400d", "DISPATCHER_RETRY_HORIZON should be less than or equal to 30 days"),
@@ -249,7 +249,7 @@ def test_any_text_is_a_duration_or_advice(text: str) -> None:
     try:
         assert parse_duration(text) >= timedelta()
     except ValueError as error:
-        assert str(error).startswith("should be a length of time")  # noqa: PT017
+        assert str(error).startswith("should be a duration")  # noqa: PT017
 
 
 @pytest.mark.parametrize(
