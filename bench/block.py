@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 from psycopg import AsyncConnection
 
-from bench.contestants import Contestant
+from bench.contestants import Contestant, Ready
 from bench.stack import Stack
 from bench.writer import Written, write
 from dispatcher.devstack import processes
@@ -101,7 +101,9 @@ async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Bloc
     process = contestant.spawn(stack, url, log)
     try:
         await until(
-            lambda: said(process, log.read_bytes(), contestant.ready), READY_SECONDS, f"{contestant.name} ready"
+            lambda: alive_and_ready(process, log.read_bytes(), contestant.ready),
+            READY_SECONDS,
+            f"{contestant.name} ready",
         )
         ready_seconds = time.monotonic() - began
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
@@ -117,11 +119,11 @@ async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Bloc
         await stack.drop(name)
 
 
-async def said(process: "subprocess.Popen[bytes]", words: bytes, word: bytes) -> bool:
-    """Return whether the process said it is ready; raise when it is dead."""
+async def alive_and_ready(process: "subprocess.Popen[bytes]", log: bytes, ready: Ready) -> bool:
+    """Return whether the process is ready; raise when it is dead."""
     if process.poll() is not None:
-        raise RuntimeError(f"ended with {process.returncode}: {words[-2000:].decode(errors='replace')}")
-    return word in words
+        raise RuntimeError(f"ended with {process.returncode}: {log[-2000:].decode(errors='replace')}")
+    return await ready(log)
 
 
 async def until(true: Callable[[], Awaitable[bool]], within: float, what: str) -> None:

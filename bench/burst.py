@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.block import Block, block, until
 from bench.contestants import DISPATCHER, ONE_BY_ONE, PEERS, Contestant
 from bench.stack import Say, Stack
-from bench.writer import finished
+from bench.writer import committed_at, finished
 
 WARM_UP = 10
 WARM_UP_SECONDS = 30.0
@@ -71,9 +71,4 @@ async def final(running: Block) -> None:
 
 async def last_final(running: Block) -> float:
     """Return the time at which the last row became final, in epoch seconds."""
-    cursor = await running.connection.execute(
-        "select extract(epoch from max(processed_at))::float8 from notify.ent_notification"
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return row[0]
+    return max((await committed_at(running.connection)).values())

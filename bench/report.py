@@ -91,10 +91,10 @@ def installed(name: str) -> str | None:
         return None
 
 
-def save(record: Mapping[str, Any]) -> Path:
-    """Write a result file and return its path."""
+def save(record: Mapping[str, Any], suffix: str = "") -> Path:
+    """Write a result file, whose name is the time and `suffix`; return its path."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{record['at'][:19].replace(':', '-')}.json"
+    path = RESULTS / f"{record['at'][:19].replace(':', '-')}{suffix}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     return path
 

@@ -1,12 +1,14 @@
 """The servers that one run shares: PostgreSQL with fsync on, a Temporal dev server and a fake Novu, all on loopback.
 
-Every block of a measurement gets its own database, cloned from its contestant's template, so that no block finds rows
-of another one.
+PostgreSQL keeps the time of each commit, so that the final state of a row has a time that no contestant writes. Every
+block of a measurement gets its own database, cloned from its contestant's template, so that no block finds rows of
+another one.
 """
 
+import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +62,29 @@ async def running() -> AsyncGenerator[Stack]:
     with tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as name:
         folder = Path(name)
         os.chmod(name, 0o755)  # noqa: PTH101  (PostgreSQL runs as another user when root measures)
-        settings = {"fsync": "on", "shared_buffers": "256MB"}
+        settings = {"fsync": "on", "shared_buffers": "256MB", "track_commit_timestamp": "on"}
         with (
             postgres.run_postgres(folder / "postgres", settings=settings) as database,
             temporal.run_temporal(folder / "temporal") as temporal_server,
         ):
             async with run_fake_novu() as novu:
                 yield Stack(database, temporal_server, novu, folder)
+
+
+async def output_of(folder: Path, *command: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a command in `folder` to its end; return its exit code and its output. A cancellation kills the process."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
+        env=env,
+    )
+    try:
+        words, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, words.decode(errors="replace")

@@ -33,12 +33,14 @@ class Written:
     """Right after COMMIT returned."""
 
 
-async def write(connection: AsyncConnection, announce: Announce, rows: int) -> Written:
+async def write(
+    connection: AsyncConnection, announce: Announce, rows: int, enterprise: uuid.UUID = ENTERPRISE
+) -> Written:
     """Insert `rows` published rows in one statement, announce them, and commit."""
     recipients = [uuid.uuid4() for _ in range(rows)]
     began = time.time()
     async with connection.transaction():
-        cursor = await connection.execute(INSERT, [PAYLOAD, ENTERPRISE, recipients])
+        cursor = await connection.execute(INSERT, [PAYLOAD, enterprise, recipients])
         inserted = await cursor.fetchall()
         await announce(connection, [row[0] for row in inserted], [row[1] for row in inserted])
     return Written([row[1] for row in inserted], began, time.time())
@@ -51,3 +53,15 @@ async def finished(connection: AsyncConnection) -> int:
     )
     row = await cursor.fetchone()
     return row[0] if row else 0
+
+
+async def committed_at(connection: AsyncConnection) -> dict[str, float]:
+    """Return by recipient when the newest version of its row was committed, in epoch seconds of PostgreSQL's clock.
+
+    No column says this: a contestant chooses itself which time it writes into one.
+    """
+    cursor = await connection.execute(
+        "select recipients[1]::text, extract(epoch from pg_xact_commit_timestamp(xmin))::float8"
+        " from notify.ent_notification"
+    )
+    return dict(await cursor.fetchall())

@@ -52,7 +52,7 @@ async def sweep_once(settings: "Settings") -> dict[str, int]:
     import os
     import socket
 
-    from dispatcher.app import run
+    from dispatcher.app import connections
     from dispatcher.claim.rescuer import Rescuer
     from dispatcher.telemetry import logs
     from dispatcher.temporal.client import connect_to_namespace
@@ -62,9 +62,9 @@ async def sweep_once(settings: "Settings") -> dict[str, int]:
 
     logs.configure(settings.log_format, settings.log_level)
     wake = WakeUp()
-    async with run.open_database(settings) as pool:
+    async with connections.open_database(settings) as pool:
         client = await connect_to_namespace(settings.temporal_environment, create_namespace=False)
-        outbox = await run.open_outbox(pool, settings, f"sweep-{socket.gethostname()[:40]}-{os.getpid()}")
+        outbox = await connections.open_outbox(pool, settings, f"sweep-{socket.gethostname()[:40]}-{os.getpid()}")
         starter = WorkflowStarter(client, settings.task_queue)
         by_hand = Rescuer(outbox, starter, wake, PollOnly(wake), interval=settings.sweep_interval, lease=settings.lease)
         found: SweepResult = await by_hand.run_rescue()
