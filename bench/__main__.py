@@ -1,11 +1,11 @@
-"""`python -m bench`: what Dispatcher does and costs, beside its floor and its peers, in one run.
+"""`python -m bench`: measures Dispatcher, its floor and its peers in one run.
 
-One PostgreSQL, one Temporal server, one Novu stand-in for all. Absolute numbers belong to the machine; what travels is
-the ratio between two contestants of the same run. Exits 1 when a target is missed.
+All share one PostgreSQL, one Temporal server and one fake Novu. Absolute numbers depend on the machine; only the ratio
+of two contestants of the same run can be compared between machines. Exits with 1 if a target is missed.
 
-With --against REV it measures something else: the working tree beside that commit of this repository, alternately and
-under the same load. It prints each figure of both, the ratio of each pair, and the median of the ratios with their
-spread. It has no targets. Against HEAD, the spread is the noise of the machine.
+With --against REV it measures the working tree beside that commit of this repository, alternately and under the same
+load. It prints each figure of both, the ratio of each pair, and the median of the ratios with their spread. It has no
+targets. Against HEAD, the spread is the noise of the machine.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PARTS = ("latency", "burst", "idle", "producers", "recovery", "flood")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """The number of rows, rounds and seconds of each part."""
 
     latency_rows: int = 200
     blocks: int = 4
@@ -70,7 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=Sizes.rows, help="rows of Dispatcher's burst (%(default)s)")
     rows = f"rows per contestant ({Sizes.latency_rows}), with --against in each round ({against.Sizes.latency_rows})"
     parser.add_argument("--latency-rows", type=int, help=rows)
-    parser.add_argument("--quick", action="store_true", help="a smoke run; its numbers mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a short run to test the benchmark itself")
     parser.add_argument("--json", action="store_true", help="print the record instead of the tables")
     parsed = parser.parse_args()
     known = tuple(against.PARTS if parsed.against else PARTS)
@@ -84,7 +84,7 @@ def arguments() -> argparse.Namespace:
 
 
 async def run(parts: Collection[str], sizes: Sizes, *, quick: bool) -> report.Results:
-    """Measure."""
+    """Run `parts` and return their results."""
     results = report.Results(quick)
     async with stack.running() as running:
         await prepare_all(running)
@@ -108,12 +108,12 @@ async def run(parts: Collection[str], sizes: Sizes, *, quick: bool) -> report.Re
 
 
 def say(words: str) -> None:
-    """Tell a person who waits; stdout belongs to the result."""
+    """Print a line of progress on stderr, because stdout is for the result."""
     print(words, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run, print, save."""
+    """Run the benchmark, print and save its results; return the exit code."""
     parsed = arguments()
     if parsed.against:
         return compare(parsed)

@@ -1,4 +1,4 @@
-"""Who is measured: the floor, Dispatcher, Dispatcher with one workflow per row, PgQueuer and Procrastinate.
+"""The contestants: the floor, Dispatcher, Dispatcher with one workflow per row, PgQueuer and Procrastinate.
 
 A contestant is a process of its own, a template database, and what it asks of the writer's transaction. `revisions.py`
 makes two more out of two commits.
@@ -81,11 +81,11 @@ class Contestant:
 
 
 async def nothing(*_: object) -> None:
-    """Prepare or announce nothing."""
+    """Do nothing, for a contestant that needs no preparation or no announcement."""
 
 
 async def notify_recipients(connection: AsyncConnection, ids: list[int], recipients: list[str]) -> None:  # noqa: ARG001
-    """Send the floor its work inside the notification."""
+    """Send the recipients to the floor in NOTIFYs."""
     await connection.execute("select pg_notify(%s, recipient) from unnest(%s::text[]) recipient", [CHANNEL, recipients])
 
 
@@ -128,6 +128,6 @@ EVERYBODY = (FLOOR, DISPATCHER, *PEERS)
 
 
 async def prepare_all(stack: Stack) -> None:
-    """Make every template database."""
+    """Create the template database of each contestant."""
     for contestant in EVERYBODY:
         await stack.template(contestant.template, contestant.prepare)

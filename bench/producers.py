@@ -1,8 +1,9 @@
-"""What the trigger costs those who write: commits per second of many writers while a dispatcher drains behind them.
+"""Measures the cost of the trigger for producers: commits per second of many writers while a dispatcher is busy.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
-rings; with `adaptive` only a commit while the dispatcher sleeps does. A backlog keeps it equally busy in all
-three from the first commit to the last. Rounds are interleaved, each begins with another mode, the median counts.
+sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. A backlog keeps the dispatcher equally
+busy in all modes from the first commit to the last. Rounds are interleaved, each begins with another mode; the median
+counts.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from bench.stack import Say, Stack, output_of
 
 WRITERS = 32
 BACKLOG = 20_000
-"""More than is drained in one round."""
+"""More rows than the dispatcher processes in one round."""
 DRAINING_SECONDS = 30.0
 INSERT = """insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)
 select gen_random_uuid()::text, 'PUBLISH', id, '{}', array[gen_random_uuid()]
@@ -30,14 +31,17 @@ ONE, MANY = (
 
 @dataclass(frozen=True)
 class Rates:
-    """What the writers committed, and what Novu accepted meanwhile: writers gain when the dispatcher does less."""
+    """Rates of the writers' commits and of the rows that Novu accepted meanwhile.
+
+    Both matter, because the writers are faster while the dispatcher does less.
+    """
 
     commits_per_second: float
     accepted_per_second: float
 
 
 def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
-    """Return the dispatcher in one of its modes."""
+    """Return the dispatcher as a contestant with DISPATCHER_NOTIFY_MODE=`mode`."""
     environment = {**DISPATCHER.environment, "DISPATCHER_NOTIFY_MODE": mode}
     return dataclasses.replace(DISPATCHER, name=mode, ready=ready, environment=environment)
 
@@ -71,13 +75,13 @@ async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Rat
 
 
 async def without_triggers(running: Block) -> None:
-    """Remove the triggers."""
+    """Drop the triggers."""
     for name in ("dispatcher_insert", "dispatcher_update"):
         await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
 
 
 async def draining(running: Block) -> None:
-    """Leave a backlog, and return when the dispatcher is at work on it."""
+    """Write a backlog, and return when the dispatcher has begun to process it."""
     await running.connection.execute(f"{INSERT}{MANY}".encode())
 
     async def begun() -> bool:
@@ -87,7 +91,7 @@ async def draining(running: Block) -> None:
 
 
 async def commits_per_second(stack: Stack, running: Block, seconds: float) -> float:
-    """Return what pgbench reached."""
+    """Return the rate that pgbench reached."""
     server = stack.database
     script = stack.folder / "insert.sql"
     script.write_text(f"{INSERT}{ONE};")

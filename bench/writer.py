@@ -1,4 +1,4 @@
-"""The application that writes notifications: one transaction inserts rows and does what its contestant asks of it."""
+"""The application that writes notifications: one transaction inserts rows and announces them as a contestant needs."""
 
 import time
 import uuid
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg import AsyncConnection
 
 Announce = Callable[[AsyncConnection, list[int], list[str]], Awaitable[object]]
-"""What a contestant asks of the writer, inside the writer's own transaction: (connection, ids, recipients)."""
+"""Announces rows to a contestant inside the writer's transaction: (connection, ids, recipients)."""
 
 PAYLOAD = '{"title": "Lift 3 is out of order", "message": "Please use lift 1.", "floor": 3, "price": 1.10}'
 INSERT = """
@@ -25,18 +25,18 @@ ENTERPRISE = uuid.UUID("4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Rows that are committed."""
+    """Committed rows; `began` and `committed` in epoch seconds."""
 
     recipients: list[str]
     began: float
     committed: float
-    """Epoch seconds right after COMMIT came back."""
+    """Right after COMMIT returned."""
 
 
 async def write(
     connection: AsyncConnection, announce: Announce, rows: int, enterprise: uuid.UUID = ENTERPRISE
 ) -> Written:
-    """Insert `rows` published rows in one statement, announce them, commit."""
+    """Insert `rows` published rows in one statement, announce them, and commit."""
     recipients = [uuid.uuid4() for _ in range(rows)]
     began = time.time()
     async with connection.transaction():
@@ -47,7 +47,7 @@ async def write(
 
 
 async def finished(connection: AsyncConnection) -> int:
-    """Return how many rows are final."""
+    """Return the number of final rows."""
     cursor = await connection.execute(
         "select count(*) from notify.ent_notification where notification_status in ('SENT', 'FAILED')"
     )

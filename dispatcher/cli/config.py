@@ -27,7 +27,7 @@ def show(
 ) -> None:
     """Print every setting with the value that run would use; secrets are masked."""
     from dispatcher.cli.setting_origins import setting_origins
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
 
     found = setting_origins(load(env_file))
     if as_json:

@@ -21,7 +21,7 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     import anyio
 
     from dispatcher import doctor
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
     from dispatcher.doctor.runner import exit_code, failed, passed, skipped
     from dispatcher.models.errors import ConfigurationError
 
@@ -34,7 +34,7 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
             report.add(name, skipped("because configuration failed"))
         code = error.exit_code
     else:
-        found = settings.sources.fields.values()
+        found = settings.origins.found.values()
         places = sorted({each.source for each in found})
         report.add("configuration", passed(f"{len(found)} settings, from {' and '.join(places)}"))
         anyio.run(doctor.run_checks, settings, report.add)

@@ -33,7 +33,7 @@ def run(env_file: EnvFile = Path(".env"), role: RunRole = "all", dry_run: DryRun
 
     from dispatcher.app import dry_run as dry_run_app
     from dispatcher.app import run as run_app
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
     from dispatcher.telemetry import logs
 
     settings = load(env_file)

@@ -45,7 +45,7 @@ def display_value(field: str, value: object) -> str:
 
 def _own(settings: Settings, field: str) -> Origin:
     variable = variable_names(field)[0]
-    found = settings.sources.fields.get(field)
+    found = settings.origins.found.get(field)
     if found is None:
         source = "default"
     else:
@@ -55,13 +55,13 @@ def _own(settings: Settings, field: str) -> Origin:
 
 def _others(settings: Settings) -> list[Origin]:
     winners = {
-        name: settings.sources.fields[field].variable
-        for field in settings.sources.fields
+        name: settings.origins.found[field].variable
+        for field in settings.origins.found
         for name in variable_names(field)
     }
     return [
         Origin(name, "***" if _SECRET.search(name) else found.value, _source(found, winners))
-        for name, found in sorted(merge_sources(settings.sources.places).items())
+        for name, found in sorted(merge_sources(settings.origins.sources).items())
         if winners.get(name) != name and (name in winners or name in ACCEPTED_NOT_USED or name.startswith("TEMPORAL_"))
     ]
 

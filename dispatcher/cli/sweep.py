@@ -21,7 +21,7 @@ def sweep(
     import anyio
 
     from dispatcher.cli.output import print_json, print_pairs
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
 
     settings = load(env_file)
     report = anyio.run(count_findings if dry_run else sweep_outbox, settings)

@@ -21,7 +21,7 @@ def web(host: Host = None, port: Port = None, env_file: EnvFile = Path(".env")) 
     import anyio
 
     from dispatcher.app.web import run as serve
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
     from dispatcher.telemetry import logs
 
     settings = load(env_file)

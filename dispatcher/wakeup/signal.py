@@ -1,9 +1,8 @@
 """The wake-up signal: an event without content that the claim loop waits for."""
 
 import asyncio
-from typing import Literal
 
-WakeSource = Literal["notify", "sweep", "poll", "other"]
+from dispatcher.telemetry.labels import WakeSource
 
 
 class WakeUp(asyncio.Event):

@@ -33,7 +33,7 @@ STALE_SECONDS = 10.0
 MAX_COUNTED_ROWS = 5_000_000
 """In a larger table the rows are not counted."""
 
-log = get_logger("numbers")
+log = get_logger("backlog_metrics")
 
 GAUGES = {
     "due": ("dispatcher_outbox_due_rows", "Rows that are due and not claimed."),

@@ -34,7 +34,7 @@ CONNECTIONS_PER_SECOND = 25
 """How many connections are accepted in a second; more wait. They cost at most 3 % of a core, so they delay no row."""
 BURST = 50
 
-log = get_logger("http")
+log = get_logger("server")
 
 
 class RateLimiter:

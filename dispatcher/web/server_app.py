@@ -25,7 +25,7 @@ from dispatcher.web.guard import Guard
 from dispatcher.web.health import Health
 from dispatcher.web.server import bind, on_loopback, serving
 
-log = get_logger("http")
+log = get_logger("server_app")
 
 
 @dataclass(frozen=True, slots=True)
