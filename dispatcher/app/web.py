@@ -1,28 +1,28 @@
-"""Everything `dispatcher web` starts: the port, and the database behind it. It needs no contact with `run`.
+"""Everything that `dispatcher web` starts: the port and the connection to the database. It needs no contact with `run`.
 
-The port is there before the database is: a platform gives a routed process a minute to listen, and a database that is
-away is what /status is there to tell.
+The port listens before the database is connected: a platform gives a routed process a minute to listen, and /status has
+to report a database that does not answer.
 """
 
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio
-import psycopg
-from psycopg_pool import PoolTimeout
 
 from dispatcher.alerting import alerts
 from dispatcher.app.signals import stop_signal
 from dispatcher.config.conninfo import conninfo
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
-from dispatcher.models.errors import ConfigurationError, DispatcherError
+from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.periodic import run_every
 from dispatcher.postgres.pool import Pool, check_installed, open_pool
 from dispatcher.postgres.statements import TableNames
 from dispatcher.telemetry import health
-from dispatcher.telemetry.logs import error_code, get_logger
+from dispatcher.telemetry.logs import get_logger
 from dispatcher.web.server_app import ServedPort, serve_port
 
 DATABASE_POLL_SECONDS = 5.0
@@ -53,7 +53,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def check_exposure(settings: Settings, *, private: bool) -> None:
-    """Refuse to show the world what only a token may open; warn where nobody can come."""
+    """Refuse to listen beyond loopback without a token. Warn if the platform's router cannot reach the port."""
     if not private and settings.http_token is None:
         raise ConfigurationError(
             f"DISPATCHER_HTTP_TOKEN is not set, and others can reach {settings.http_host}: set it to 16 characters or"
@@ -64,23 +64,24 @@ def check_exposure(settings: Settings, *, private: bool) -> None:
 
 
 async def poll_database(settings: Settings, here: ServedPort) -> None:
-    """Connect, and then look regularly, so that readiness knows without being asked for /status."""
-    numbers = here.numbers
+    """Connect, then query every 5 s, so that readiness knows the database's state before anybody asks for /status."""
     async with AsyncExitStack() as exits:
-        while True:
-            try:
-                if numbers.outbox is None:
-                    here.attach_database(*await connect(settings, exits))
-                await numbers.read()
-            except (DispatcherError, psycopg.Error, PoolTimeout) as error:
-                health.report_failure("postgres", f"{error_code(error)}: {error}")
-            if numbers.is_stale or numbers.error:
-                health.report_failure("postgres", numbers.error or "does not answer")
-            await asyncio.sleep(DATABASE_POLL_SECONDS)
+        poll = partial(query_backlog, settings, here, exits)
+        await run_every(DATABASE_POLL_SECONDS, poll, component="postgres", failure_event="database_poll_failed")
+
+
+async def query_backlog(settings: Settings, here: ServedPort, exits: AsyncExitStack) -> None:
+    """Query the backlog; connect first if there is no pool yet. Raises `Unreachable` without an answer."""
+    numbers = here.numbers
+    if numbers.outbox is None:
+        here.attach_database(*await connect(settings, exits))
+    await numbers.read()
+    if numbers.is_stale or numbers.error:
+        raise Unreachable(numbers.error or "does not answer")
 
 
 async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, OutboxStore]:
-    """Return the pool, and the outbox to be read. Raises while the database is away or not prepared."""
+    """Return the pool and the outbox to read. Raises a `DispatcherError` while the database is away or not prepared."""
     table = parse_outbox_name(settings.outbox)
     async with AsyncExitStack() as attempt:
         pool = await open_pool(conninfo(settings.database_url), size=POOL_SIZE)

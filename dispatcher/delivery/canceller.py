@@ -5,7 +5,6 @@ what a process that dies leaves undone is done by the next one, and doing it twi
 """
 
 import asyncio
-import random
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -15,7 +14,7 @@ from dispatcher.decisions.cancellation import GIVEN_UP, apply_cancel_result
 from dispatcher.models.notification import PendingCancel, RecipientState
 from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.outbox import OutboxStore
-from dispatcher.postgres.pool import CONNECTION_ERRORS
+from dispatcher.postgres.periodic import run_every
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
 
@@ -28,7 +27,7 @@ MAX_PARALLEL_CANCELS = 4
 CANCEL_TIMEOUT_SECONDS = 10.0
 MAX_LOGGED_ROWS = 20
 
-log = get_logger("retraction")
+log = get_logger("canceller")
 
 
 class Canceller:
@@ -41,15 +40,8 @@ class Canceller:
         self._horizon = horizon
 
     async def run(self) -> None:
-        """Look about every two seconds."""
-        while True:
-            try:
-                await self.run_once()
-            except CONNECTION_ERRORS as error:
-                log.warning("database_unreachable", error=str(error))
-            except Exception:  # a bug must not end it: nobody else looks after retractions
-                log.exception("retraction_failed")
-            await anyio.sleep(RETRACTION_POLL_SECONDS * random.uniform(0.8, 1.0))  # noqa: S311
+        """Search for retracted rows about every two seconds."""
+        await run_every(RETRACTION_POLL_SECONDS, self.run_once, component=None, failure_event="retraction_failed")
 
     async def run_once(self) -> int:
         """Notice what was retracted and take back all that is due; return how many recipients that were."""

@@ -3,12 +3,11 @@
 import socket
 
 import anyio
-import psycopg
 
 from dispatcher import __version__
 from dispatcher.novu.circuit_breaker import CircuitBreaker
 from dispatcher.postgres.outbox import OutboxStore
-from dispatcher.telemetry import health
+from dispatcher.postgres.periodic import run_every
 
 HEARTBEAT_SECONDS = 2.0
 
@@ -19,20 +18,25 @@ class WorkerHeartbeat:
     def __init__(self, outbox: OutboxStore, breaker: CircuitBreaker) -> None:
         self._outbox = outbox
         self._breaker = breaker
+        self._written = False
 
     async def run(self) -> None:
-        """Say so again and again; once it is no longer true take it back at once, or rows come that have to go back."""
-        while True:
-            let_in = self._breaker.allows_calls
-            try:
-                if let_in:
-                    await self._outbox.heartbeat(
-                        role="worker", host=socket.gethostname(), version=__version__, mode="EVENT"
-                    )
-                else:
-                    await self._outbox.withdraw_heartbeat()
-                health.report_ok("postgres")
-            except psycopg.Error as error:  # a right may be missing as well
-                health.report_failure("postgres", f"{type(error).__name__}: {error}")
-            with anyio.move_on_after(HEARTBEAT_SECONDS):
-                await (self._breaker.wait_tripped() if let_in else anyio.sleep_forever())
+        """Write the heartbeat every two seconds. Delete it as soon as the circuit breaker trips."""
+        await run_every(
+            HEARTBEAT_SECONDS,
+            self._beat,
+            component="postgres",
+            failure_event="heartbeat_failed",
+            end_pause=self._wait_tripped,
+        )
+
+    async def _beat(self) -> None:
+        self._written = self._breaker.allows_calls
+        if self._written:
+            await self._outbox.heartbeat(role="worker", host=socket.gethostname(), version=__version__, mode="EVENT")
+        else:
+            await self._outbox.withdraw_heartbeat()
+
+    async def _wait_tripped(self) -> None:
+        """Return when the circuit breaker trips; never while the heartbeat is deleted already."""
+        await (self._breaker.wait_tripped() if self._written else anyio.sleep_forever())

@@ -112,7 +112,7 @@ async def compare_rows(environment: ChaosEnvironment, result: RunResult) -> None
     """Compare what is there with what should be."""
     stack = environment.stack
     stack.connection = await stack.connection.connect(stack.url, autocommit=True)
-    await stack.novu.drained()
+    await stack.novu.wait_idle()
     await load_oracle(stack.connection, stack.novu)
     result.violations = await find_violations(stack.connection)
     result.wrong = (await environment.rows(WRONG, json.dumps(EXPECTED)))[:20]

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from dispatcher.config.settings import ALL_INTERFACES
+from dispatcher.config.loading import ALL_INTERFACES
 from dispatcher.devstack.processes import free_port
 from tests.support.commands import run_dispatcher
 from tests.support.stack import WEB, Process, Stack
@@ -214,7 +214,7 @@ async def test_metrics_and_status_cost_one_query_a_second(stack: Stack, stack_fo
     await stack.rows(f'alter database "{database}" set log_min_duration_statement = 0')
     process = stack.start((*WEB[:-1], program), DISPATCHER_HTTP_TOKEN=TOKEN)
     # `web` asks nothing else; of `run` the numbers alone count.
-    asked = rb" (?:statement|execute [^:]*): " + (b"-- What /status and /metrics tell" if program == "run" else b"")
+    asked = rb" (?:statement|execute [^:]*): " + (b"-- The figures of the outbox" if program == "run" else b"")
     log = stack_folder / "postgres" / "postgres.log"
     async with await process.http(headers={"authorization": f"Bearer {TOKEN}"}) as http:
         await answers(http, "/readyz", 200)

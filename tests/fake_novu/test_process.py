@@ -186,7 +186,7 @@ async def test_reset_drops_calls_in_progress(api: httpx.AsyncClient, fake_novu: 
     await fake_novu.reset()
     await fake_novu.configure(worker_delay_ms=150.0)
     await api.post("/v1/events/trigger", json={**EVENT, "transactionId": "t-2"})
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert [(effect.transaction_id, effect.runs) for effect in await fake_novu.effects()] == [("t-2", 1)]
 
 

@@ -151,7 +151,7 @@ async def test_unready_workflow_has_its_status(
     assert (await trigger(novu, workflow_id="unready", key="1")).result.status.value == new
     await fake_novu.configure(variant="2.0.0")
     assert (await trigger(novu, workflow_id="unready", key="2")).result.status.value == old
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert (await fake_novu.summary()).runs == 0
 
 
@@ -230,10 +230,10 @@ async def test_wrong_method_is_a_404(api: httpx.AsyncClient) -> None:
 
 async def test_broadcast_reaches_every_known_subscriber(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu, key="1", to=["a1", "a2"])
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     everyone: Any = {"name": "default-sms", "payload": {}, "transaction_id": "b"}
     await novu.trigger_broadcast_async(trigger_event_to_all_request_dto=everyone, idempotency_key="2")
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     reached = await fake_novu.effects(transaction_id="b")
     assert {(e.subscriber, e.accepted, e.runs) for e in reached} == {("*", 1, 0), ("a1", 0, 1), ("a2", 0, 1)}
 

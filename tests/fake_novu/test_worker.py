@@ -34,7 +34,7 @@ async def messages_of(novu: Novu, transaction_id: str) -> list[models.MessageRes
 
 async def test_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu, workflow="default-fire-assessment")
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     (run,) = await runs_of(novu, "t-1")
     assert run.subscriber is not None
     assert run.subscriber.subscriber_id == "ana"
@@ -48,9 +48,9 @@ async def test_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, fake
 
 async def test_late_duplicate_is_dropped(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu)
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     await trigger(novu)
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 1
     assert (await fake_novu.summary()).worker_duplicates == 1
     assert [(effect.accepted, effect.runs) for effect in await fake_novu.effects()] == [(2, 1)]
@@ -60,7 +60,7 @@ async def test_duplicates_close_together_both_pass(novu: Novu, fake_novu: FakeNo
     await fake_novu.configure(worker_delay_ms=500.0)
     await trigger(novu)
     await trigger(novu)
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 2
 
 
@@ -72,21 +72,21 @@ async def test_backlog_lets_distant_duplicates_race(
     await trigger(novu)
     await trigger(novu)
     await fake_novu.configure(worker_paused=False)
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == expected
 
 
 async def test_one_bulk_call_with_an_id_twice_gives_two_runs(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
     event = {"name": "default-sms", "to": "ana", "payload": {}, "transactionId": "t-1"}
     await api.post("/v1/events/trigger/bulk", json={"events": [event, event]})
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert [(effect.accepted, effect.runs) for effect in await fake_novu.effects()] == [(2, 2)]
 
 
 async def test_shared_id_loses_all_recipients_but_one(novu: Novu, fake_novu: FakeNovu) -> None:
     for recipient in ("ana", "ben", "cem"):
         await trigger(novu, to=recipient)
-        await fake_novu.drained()
+        await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 1
 
 
@@ -95,7 +95,7 @@ async def test_duplicate_check_is_per_environment(api: httpx.AsyncClient, fake_n
     for key in (fake_novu.api_key, "production-key"):
         event = {"name": "default-sms", "to": "ana", "transactionId": "t-1"}
         await api.post("/v1/events/trigger", json=event, headers={"Authorization": f"ApiKey {key}"})
-        await fake_novu.drained()
+        await fake_novu.wait_idle()
     assert [effect.runs for effect in await fake_novu.effects()] == [1, 1]
 
 
@@ -105,7 +105,7 @@ async def test_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, fa
     await trigger(novu, workflow="delayed")
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
     await fake_novu.configure(worker_paused=False)
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     (run,) = await runs_of(novu, "t-1")
     assert [job.status for job in run.jobs or []] == ["completed", "completed", "delayed", "pending"]
 
@@ -113,7 +113,7 @@ async def test_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, fa
 async def test_delayed_run_is_cancelled_once(novu: Novu, fake_novu: FakeNovu) -> None:
     await fake_novu.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await trigger(novu, workflow="delayed")
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert (await novu.cancel_async(transaction_id="t-1")).result is True
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
     (run,) = await runs_of(novu, "t-1")
@@ -136,7 +136,7 @@ async def test_cancel_without_a_run_is_false(novu: Novu) -> None:
 
 async def test_messages_are_deleted_once(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu)
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     await novu.messages.delete_by_transaction_id_async(transaction_id="t-1")
     assert await messages_of(novu, "t-1") == []
     with pytest.raises(models.ErrorDto) as caught:
@@ -147,7 +147,7 @@ async def test_messages_are_deleted_once(novu: Novu, fake_novu: FakeNovu) -> Non
 
 async def test_messages_are_deleted_by_channel(api: httpx.AsyncClient, novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu, workflow="default-fire-assessment")
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     answer = await api.delete("/v1/messages/transaction/t-1", params={"channel": "email"})
     assert (answer.status_code, answer.content) == (204, b"")
     assert [message.channel.value for message in await messages_of(novu, "t-1")] == ["in_app"]
@@ -155,7 +155,7 @@ async def test_messages_are_deleted_by_channel(api: httpx.AsyncClient, novu: Nov
 
 async def test_runs_come_in_pages_of_ten(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu, to=[f"s{number}" for number in range(12)])
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     first, second = [
         (await novu.notifications.list_async(request={"transaction_id": "t-1", "page": number})).result
         for number in (0, 1)
@@ -178,7 +178,7 @@ async def test_worker_can_lose_an_event_reported_as_processed(
 ) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
     assert answer.json()["data"]["status"] == "processed"
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     assert (await fake_novu.summary()).runs == 0
     assert [loss["reason"] for loss in (await fake_novu.state())["losses"]] == [reason]
 
@@ -189,7 +189,7 @@ async def test_empty_recipient_is_processed_without_an_effect(
 ) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to})
     assert answer.json()["data"]["status"] == "processed"
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     summary = await fake_novu.summary()
     assert (summary.effects, summary.runs) == (0, 0)
 
@@ -198,7 +198,7 @@ async def test_lost_event_leaves_no_row_for_the_duplicate_check(api: httpx.Async
     for email in ("a@b.c", "ana@example.com"):
         to = {"subscriberId": "ana", "email": email}
         await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
-        await fake_novu.drained()
+        await fake_novu.wait_idle()
     assert (await fake_novu.summary()).runs == 1
 
 
@@ -207,7 +207,7 @@ async def test_topic_fans_out_in_the_worker(api: httpx.AsyncClient, fake_novu: F
     to = {"type": "Topic", "topicKey": "floor-3", "exclude": ["ben"]}
     event = {"name": "default-sms", "to": to, "transactionId": "t-1", "actor": "cem"}
     await api.post("/v1/events/trigger", json=event)
-    await fake_novu.drained()
+    await fake_novu.wait_idle()
     tallies = {effect.subscriber: (effect.accepted, effect.runs) for effect in await fake_novu.effects()}
     assert tallies == {"topic:floor-3": (1, 0), "ana": (0, 1), "dora": (0, 1)}
 
@@ -217,7 +217,7 @@ async def test_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
 ) -> None:
     for fields in ({"email": "ana@example.com", "phone": "1"}, {"email": None}):
         await api.post("/v1/events/trigger", json={"name": "default-sms", "to": {"subscriberId": "ana", **fields}})
-        await fake_novu.drained()
+        await fake_novu.wait_idle()
     ana = (await fake_novu.state())["subscribers"]["ana"]
     assert (ana["email"], ana["phone"]) == (None, "1")
 

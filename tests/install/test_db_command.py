@@ -41,7 +41,7 @@ def test_install_status_upgrade_and_uninstall_work_in_order(command: Command, em
     first = command("install", "--dev-schema")
     assert (first.exit_code, first.stdout) == (0, "")
     assert "created XNovu's schema" in first.stderr
-    assert "put right: schema dispatcher: missing" in first.stderr
+    assert "repaired: schema dispatcher: missing" in first.stderr
     assert json.loads(command("status", "--json").stdout) == {"ok": True, "differences": []}
     verified = command("verify", "--json")
     assert verified.exit_code == 0

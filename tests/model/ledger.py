@@ -151,7 +151,7 @@ class Ledger:
                 name, entry.state, entry.epoch, [entry.key, entry.place, entry.body_hash],
                 [self.now - entry.last_call, self.now - entry.first_call], entry.outcome, entry.error,
             ]
-            for name, entry in self.entries_of(head).items()
+            for name, entry in sorted(self.entries_of(head).items(), key=lambda item: (item[1].ordinal, item[0]))
         ]  # fmt: skip
         return {
             "notification_id": row.id,

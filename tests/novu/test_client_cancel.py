@@ -15,7 +15,7 @@ LATER = TriggerEvent("later", "ana", "tx-later", "{}", None)
 
 async def trigger(client: NovuClient, novu: FakeNovu, event: TriggerEvent) -> None:
     await client.trigger([event], f"key-{event.transaction_id}", 5)
-    await novu.drained()
+    await novu.wait_idle()
 
 
 async def test_cancel_removes_shown_messages_once(client: NovuClient, novu: FakeNovu):

@@ -18,7 +18,7 @@ FOUND = CallResult(AnswerClass.ACCEPTED, "found")
 class TestLookUp:
     async def test_look_up_finds_a_run_or_reports_not_found(self, client: NovuClient, novu: FakeNovu):
         await client.trigger([ANA], "key-1", 5)
-        await novu.drained()
+        await novu.wait_idle()
         assert await client.look_up(ANA, 5) == FOUND
         assert (await client.look_up(BO, 5)).answer_class is AnswerClass.RETRY
         assert (

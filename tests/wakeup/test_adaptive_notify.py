@@ -17,7 +17,7 @@ import pytest
 
 from dispatcher.claim.claimer import Claimer
 from dispatcher.config.table_names import CHANNEL
-from dispatcher.models.claims import ClaimLimits
+from dispatcher.models.claims import ClaimLimits, ClaimResult
 from dispatcher.novu.circuit_breaker import CircuitBreaker
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.wakeup.adaptive_notify import AdaptiveNotify
@@ -116,9 +116,10 @@ class Scenario:
         lock, outbox = StepLock(), self.outbox_fixture.outbox
         await outbox.mark_awake()
 
-        async def claim_all_due() -> bool:
+        async def claim_all_due() -> ClaimResult:
             await lock.wait()
-            return bool((await outbox.claim(f"{schedule.random()}", LEASE, SIZES)).starts)
+            claim = await outbox.claim(f"{schedule.random()}", LEASE, SIZES)
+            return ClaimResult(claim.rows, backlog=bool(claim.starts), is_full=False)
 
         adaptive = notify_type(SteppedOutbox(outbox, lock), asyncio.Event(), claim_all_due)  # pyright: ignore[reportArgumentType]
         steps = list(WRITERS[kind])
