@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check faults crashes chaos mutants format bench lock clean
+.PHONY: demo test check quick faults crashes chaos mutants format bench lock clean
 
 demo: .venv/.installed
 	$(BIN)/dispatcher demo
@@ -15,6 +15,13 @@ check: .venv/.installed
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/faults
+
+# The inner loop, at most a minute on two idle cores: decisions, guards, settings, telemetry, and the outbox's statements.
+QUICK := tests/architecture tests/config tests/decisions tests/mutants tests/telemetry tests/claim tests/wakeup \
+  tests/model/test_store_methods.py \
+  $(filter-out %_fair_share.py %_claim_sizes.py,$(wildcard tests/postgres/test_outbox_*.py))
+quick: .venv/.installed
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" $(QUICK)
 
 # Faults on purpose, each of them with its number in docs/faults.md. They mostly wait, so four at a time.
 faults: .venv/.installed
