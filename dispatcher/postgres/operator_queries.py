@@ -16,23 +16,9 @@ from psycopg.errors import QueryCanceled
 from psycopg.rows import TupleRow
 
 from dispatcher.models.errors import ConfigurationError
-from dispatcher.postgres.pool import RUNTIME_TABLES, SET_CONFIG
+from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, apply_settings
 from dispatcher.postgres.statements import TableNames, load_query, shared_parts
 
-OPERATOR_SETTINGS = {
-    "dispatcher.quiet": "off",  # what an operator makes due rings, as an application's update does
-    "row_security": "off",
-    "statement_timeout": "30s",
-    "lock_timeout": "3s",
-    "search_path": "pg_catalog, pg_temp",
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    # Over those of a running dispatcher's pool, whose statements are few and never scan.
-    "plan_cache_mode": "auto",
-    "enable_seqscan": "on",
-    "enable_bitmapscan": "on",
-}
 COUNT_TIMEOUT = "2s"
 """A table that is not counted within this time is estimated."""
 NODE_TTL = timedelta(minutes=1)
@@ -279,7 +265,7 @@ class OperatorQueries:
         """Run one statement in a transaction of its own, which has our settings and leaves nothing in the session."""
         pinned = {**OPERATOR_SETTINGS, "statement_timeout": within}
         async with self._lend() as connection, connection.transaction():
-            await connection.execute(SET_CONFIG, [True, list(pinned.keys()), list(pinned.values())])
+            await apply_settings(connection, pinned, local=True)
             statement = load_query(f"operator/{name}", **self._parts(parts))
             cursor = await connection.execute(statement, parameters, prepare=False)
             return await cursor.fetchall()
