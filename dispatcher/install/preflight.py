@@ -55,7 +55,7 @@ select c.oid, c.relkind::text, c.relispartition or exists (select from pg_inheri
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = %s and c.relname = %s
 """
-# Tables of which a policy would hide rows from this session's role, whatever the setting row_security; ours too.
+# Tables of which a policy hides rows from this session's role, independent of the setting row_security; ours too.
 HIDING = """
 select n.nspname, c.relname
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace

@@ -29,7 +29,7 @@ begin
 end
 $$;
 """
-OUTSIDE = """-- Outside a transaction, one by one; blocks nobody.
+OUTSIDE = """-- Outside a transaction, one by one; blocks no writer.
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 """
