@@ -45,3 +45,16 @@ class ExpiredLease:
     single: bool
     ids: list[int]
     fences: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """The result of claiming until nothing more is due or the node is full.
+
+    `backlog`: so many rows were due that suppressing NOTIFY costs less than receiving it. `is_full`: the node holds as
+    many rows as it may, so rows may still be due.
+    """
+
+    rows: int
+    backlog: bool
+    is_full: bool

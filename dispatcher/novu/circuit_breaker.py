@@ -14,7 +14,7 @@ FIRST_PROBE_SECONDS = 5.0
 PROBE_INTERVAL_SECONDS = 30.0
 HEALTH_CHECK_SECONDS = 15.0
 
-log = get_logger("gate")
+log = get_logger("circuit_breaker")
 
 
 class CircuitBreaker:

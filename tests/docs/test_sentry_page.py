@@ -36,6 +36,9 @@ def logged() -> dict[str, tuple[str, set[str]]]:
                 if re.fullmatch(r"(log|words)\.\w+|tell", method):
                     for name in re.findall(r"'(\w+)'", ast.unparse(call.args[0])):
                         found[name] = method.rpartition(".")[2], {word.arg or "" for word in call.keywords}
+            if isinstance(call, ast.Call):  # `run_every` logs its `failure_event` with the exception
+                events = (word.value for word in call.keywords if word.arg == "failure_event")
+                found |= {ast.literal_eval(event): ("exception", set[str]()) for event in events}
     return found
 
 
