@@ -411,7 +411,7 @@ MUTANTS = [
     Mutant(
         "row security hides rows in silence",
         "an error instead of silence",
-        "postgres/pool.py",
+        "postgres/session.py",
         '"row_security": "off"',
         '"row_security": "on"',
         POSTGRES + "test_row_security.py",

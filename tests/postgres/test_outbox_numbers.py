@@ -1,16 +1,16 @@
 """What /status and /metrics are told of the outbox: counted as the claim sees it, and of whom this process serves."""
 
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
+from dispatcher.postgres.backlog_stats import BacklogStats
 from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import OutboxFixture
 
 MINUTE = timedelta(minutes=1)
 
 
-async def asked(outbox: OutboxStore, *, all_rows: bool = True, most_counted: int = 1000) -> dict[str, Any]:
+async def asked(outbox: OutboxStore, *, all_rows: bool = True, most_counted: int = 1000) -> BacklogStats:
     return await outbox.backlog_stats(all_rows=all_rows, living=MINUTE, most_counted=most_counted)
 
 
