@@ -5,6 +5,7 @@ the status it expects, so a late one changes nothing.
 """
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
-from dispatcher.models.notification import Notification, PendingCancel
+from dispatcher.models.notification import Notification, PendingCancel, Status
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
 from dispatcher.postgres.statements import TableNames, compose_statements
 from dispatcher.telemetry import metrics
@@ -87,7 +88,8 @@ class OutboxStore:
         parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
         limits = {"max_bytes": validation.MAX_BYTES, "max_read_bytes": MAX_READ_BYTES}
         rows = await self._execute("acquire", {**parameters, **limits}, dict_row)
-        return [validation.parse_row(row) for row in rows]
+        acquired_at = time.monotonic()
+        return [validation.parse_row(row, acquired_at) for row in rows]
 
     async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Write down that these calls leave now; return the (notification, recipient) pairs that may be sent to."""
@@ -245,9 +247,9 @@ class OutboxStore:
         """Let go of everything this node holds, and remove it; return how many rows are PENDING again."""
         return len(await self._fetch("release_node", node=self._node))
 
-    def _stored_status(self, status: str) -> str:
-        """Return what the installed enum can hold: without PARTIAL, FAILED (error_details has the outcome)."""
-        return status if not self._labels or status in self._labels else "FAILED"
+    def _stored_status(self, status: Status) -> str:
+        """Return the label to store: FAILED for PARTIAL if the installed enum lacks it (error_details says PARTIAL)."""
+        return (status if not self._labels or status in self._labels else Status.FAILED).value
 
     async def _run(self, name: str, **parameters: Any) -> None:
         await self._execute(name, parameters, tuple_row)
