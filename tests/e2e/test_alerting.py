@@ -193,7 +193,7 @@ async def test_what_keeps_a_process_from_starting_is_told(stack: Stack, kent: Ke
     assert process.popen.wait(60) == 3
     [alert] = kent.items("event")
     assert alert["level"] == "fatal"
-    assert alert["exception"]["values"][-1]["value"].startswith("TEMPORAL_ADDRESS: no Temporal server lets us in")
+    assert alert["exception"]["values"][-1]["value"].startswith("TEMPORAL_ADDRESS: cannot connect to a Temporal server")
 
 
 async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(stack: Stack):
