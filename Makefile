@@ -37,8 +37,9 @@ format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# AGAINST=REV measures the working tree beside that commit, in ROUNDS pairs.
 bench: .venv/.installed
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(if $(AGAINST),--against "$(AGAINST)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
 
 # Compiles the pins again from pyproject.toml. Hashes only; no package index is named.
 lock: .venv/.installed

@@ -1,16 +1,21 @@
-"""`python -m bench`: what Dispatcher does and costs, beside its floor and its peers, in one run.
+"""`python -m bench`: measures Dispatcher, its floor and its peers in one run.
 
-One PostgreSQL, one Temporal server, one Novu stand-in for all. Absolute numbers belong to the machine; what travels is
-the ratio between two contestants of the same run. Exits 1 when a target is missed.
+All share one PostgreSQL, one Temporal server and one fake Novu. Absolute numbers depend on the machine; only the ratio
+of two contestants of the same run can be compared between machines. Exits with 1 if a target is missed.
+
+With --against REV it measures the working tree beside that commit of this repository, alternately and under the same
+load. It prints each figure of both, the ratio of each pair, and the median of the ratios with their spread. It has no
+targets. Against HEAD, the spread is the noise of the machine.
 """
 
 import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from bench import burst, flood, idle, latency, producers, recovery, report, stack
+from bench import against, burst, flood, idle, latency, producers, recovery, report, stack
 from bench.contestants import prepare_all
 from bench.verdict import spread
 
@@ -19,7 +24,7 @@ PARTS = ("latency", "burst", "idle", "producers", "recovery", "flood")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """The number of rows, rounds and seconds of each part."""
 
     latency_rows: int = 200
     blocks: int = 4
@@ -58,20 +63,28 @@ QUICK = Sizes(
 def arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"which of {','.join(PARTS)}")
-    parser.add_argument("--rows", type=int, default=Sizes.rows, help="rows of Dispatcher's burst")
-    parser.add_argument("--latency-rows", type=int, default=Sizes.latency_rows, help="rows per contestant")
-    parser.add_argument("--quick", action="store_true", help="a smoke run; its numbers mean nothing")
+    parser.add_argument("--against", metavar="REV", help="measure the working tree beside this commit")
+    parser.add_argument("--rounds", type=int, help=f"pairs of each figure, with --against ({against.ROUNDS})")
+    both = f"which of {','.join(PARTS)}; with --against, of {','.join(against.PARTS)} (all)"
+    parser.add_argument("--only", metavar="PARTS", help=both)
+    parser.add_argument("--rows", type=int, default=Sizes.rows, help="rows of Dispatcher's burst (%(default)s)")
+    rows = f"rows per contestant ({Sizes.latency_rows}), with --against in each round ({against.Sizes.latency_rows})"
+    parser.add_argument("--latency-rows", type=int, help=rows)
+    parser.add_argument("--quick", action="store_true", help="a short run to test the benchmark itself")
     parser.add_argument("--json", action="store_true", help="print the record instead of the tables")
     parsed = parser.parse_args()
-    unknown = set(parsed.only.split(",")) - set(PARTS)
-    if unknown:
-        parser.error(f"--only knows {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
+    known = tuple(against.PARTS if parsed.against else PARTS)
+    asked = set(parsed.only.split(",")) if parsed.only else set(known)
+    if asked - set(known):
+        parser.error(f"--only knows {', '.join(known)} here, not {', '.join(sorted(asked - set(known)))}")
+    if parsed.rounds is not None and (parsed.rounds < 1 or not parsed.against):
+        parser.error("--rounds is a number from 1 up, and needs --against REV")
+    parsed.parts = [part for part in known if part in asked]
     return parsed
 
 
-async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
-    """Measure."""
+async def run(parts: Collection[str], sizes: Sizes, *, quick: bool) -> report.Results:
+    """Run `parts` and return their results."""
     results = report.Results(quick)
     async with stack.running() as running:
         await prepare_all(running)
@@ -95,15 +108,17 @@ async def run(parts: set[str], sizes: Sizes, *, quick: bool) -> report.Results:
 
 
 def say(words: str) -> None:
-    """Tell a person who waits; stdout belongs to the result."""
+    """Print a line of progress on stderr, because stdout is for the result."""
     print(words, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run, print, save."""
+    """Run the benchmark, print and save its results; return the exit code."""
     parsed = arguments()
-    sizes = QUICK if parsed.quick else Sizes(latency_rows=parsed.latency_rows, rows=parsed.rows)
-    results = asyncio.run(run(set(parsed.only.split(",")), sizes, quick=parsed.quick))
+    if parsed.against:
+        return compare(parsed)
+    sizes = QUICK if parsed.quick else Sizes(latency_rows=parsed.latency_rows or Sizes.latency_rows, rows=parsed.rows)
+    results = asyncio.run(run(parsed.parts, sizes, quick=parsed.quick))
     record = results.record()
     if parsed.json:
         print(json.dumps(record, indent=2))
@@ -113,6 +128,14 @@ def main() -> int:
         return 0
     say(f"saved {report.save(record)}")
     return 0 if all(verdict.met for verdict in results.verdicts()) else 1
+
+
+def compare(parsed: argparse.Namespace) -> int:
+    """Measure the working tree beside another commit."""
+    sizes = against.Sizes(latency_rows=parsed.latency_rows or against.Sizes.latency_rows, rows=parsed.rows)
+    rounds = parsed.rounds or (1 if parsed.quick else against.ROUNDS)
+    plan = against.Plan(parsed.parts, against.QUICK if parsed.quick else sizes, rounds)
+    return against.main(parsed.against, plan, say, quick=parsed.quick, as_json=parsed.json)
 
 
 if __name__ == "__main__":

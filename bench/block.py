@@ -1,7 +1,7 @@
-"""One block of a measurement: a fresh database, a stand-in that forgot everything, one contestant's process.
+"""One block of a measurement: a new database, a fake Novu after a reset, and the process of one contestant.
 
-Only the contestant that is measured runs. Idle neighbours would poll, and a stopped one (SIGSTOP) would keep its place
-among Temporal's pollers and in the database's list of listeners.
+Only the measured contestant runs. An idle one beside it would poll, and a stopped one (SIGSTOP) would stay one of
+Temporal's pollers and one of the database's listeners.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 from psycopg import AsyncConnection
 
-from bench.contestants import Contestant
+from bench.contestants import Contestant, Ready
 from bench.stack import Stack
 from bench.writer import Written, write
 from dispatcher.devstack import processes
@@ -31,7 +31,7 @@ numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Counts:
-    """What the stand-in's ledger says about one block."""
+    """The counts of one block, from the fake Novu's log."""
 
     contestant: str
     written: int
@@ -41,17 +41,17 @@ class Counts:
 
     @property
     def exact(self) -> bool:
-        """Whether every row was accepted, each exactly once."""
+        """Whether every row was accepted exactly once."""
         return self.written == self.accepted == self.effects and not self.duplicates
 
 
 ledger: list[Counts] = []
-"""Every block of this run."""
+"""The counts of every block of this run."""
 
 
 @dataclass
 class Block:
-    """A contestant at work."""
+    """A running contestant with its database."""
 
     contestant: Contestant
     novu: FakeNovu
@@ -62,19 +62,19 @@ class Block:
     written: int = 0
 
     async def write(self, rows: int) -> Written:
-        """Commit rows as the contestant's writer does."""
+        """Write and commit `rows` rows, with what the contestant needs in that transaction."""
         self.written += rows
         return await write(self.connection, self.contestant.announce, rows)
 
     async def accepted(self, within: float) -> None:
-        """Return once the stand-in accepted every row written so far."""
+        """Return once the fake Novu has accepted every row written so far; TimeoutError after `within` seconds."""
         await until(self._all_accepted, within, f"{self.contestant.name}: {self.written} rows accepted")
 
     async def _all_accepted(self) -> bool:
         return (await self.novu.summary()).pairs >= self.written
 
     async def check(self) -> None:
-        """Keep the ledger's counts, and raise unless they say: every row, each exactly once."""
+        """Store the counts of this block; RuntimeError unless every row was accepted exactly once."""
         summary = await self.novu.summary()
         counts = Counts(self.contestant.name, self.written, summary.pairs, summary.effects, summary.duplicate_pairs)
         ledger.append(counts)
@@ -84,7 +84,7 @@ class Block:
 
 @asynccontextmanager
 async def block(stack: Stack, contestant: Contestant) -> AsyncGenerator[Block]:
-    """Run `contestant` until the block ends; every row written in it has to be accepted exactly once."""
+    """Run `contestant` until the block ends, then check that every row was accepted exactly once."""
     async with unchecked(stack, contestant) as running:
         yield running
         await running.check()
@@ -92,7 +92,7 @@ async def block(stack: Stack, contestant: Contestant) -> AsyncGenerator[Block]:
 
 @asynccontextmanager
 async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Block]:
-    """Run `contestant` until the block ends; nothing of it is left then."""
+    """Run `contestant` until the block ends, then remove its process and its database."""
     await stack.novu.reset()
     name = f"block_{next(numbers)}"
     url = await stack.clone(contestant.template, name)
@@ -101,7 +101,9 @@ async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Bloc
     process = contestant.spawn(stack, url, log)
     try:
         await until(
-            lambda: said(process, log.read_bytes(), contestant.ready), READY_SECONDS, f"{contestant.name} ready"
+            lambda: alive_and_ready(process, log.read_bytes(), contestant.ready),
+            READY_SECONDS,
+            f"{contestant.name} ready",
         )
         ready_seconds = time.monotonic() - began
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
@@ -111,21 +113,21 @@ async def unchecked(stack: Stack, contestant: Contestant) -> AsyncGenerator[Bloc
         finally:
             await running.connection.close()
     except TimeoutError as error:
-        raise TimeoutError(f"{error}; its last words:\n{log.read_text(errors='replace')[-2000:]}") from error
+        raise TimeoutError(f"{error}; the end of its log:\n{log.read_text(errors='replace')[-2000:]}") from error
     finally:
         await asyncio.to_thread(processes.end_process, process, signal.SIGTERM)
         await stack.drop(name)
 
 
-async def said(process: "subprocess.Popen[bytes]", words: bytes, word: bytes) -> bool:
-    """Return whether the process said it is ready; raise when it is dead."""
+async def alive_and_ready(process: "subprocess.Popen[bytes]", log: bytes, ready: Ready) -> bool:
+    """Return whether the process is ready; raise when it is dead."""
     if process.poll() is not None:
-        raise RuntimeError(f"ended with {process.returncode}: {words[-2000:].decode(errors='replace')}")
-    return word in words
+        raise RuntimeError(f"ended with {process.returncode}: {log[-2000:].decode(errors='replace')}")
+    return await ready(log)
 
 
 async def until(true: Callable[[], Awaitable[bool]], within: float, what: str) -> None:
-    """Return when `true()` is; raise TimeoutError with `what` when it is not in time."""
+    """Return when `true()` returns True; TimeoutError with `what` after `within` seconds."""
     deadline = time.monotonic() + within
     while not await true():
         if time.monotonic() > deadline:

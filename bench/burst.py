@@ -1,7 +1,7 @@
-"""A burst: one statement inserts many rows; how soon has Novu accepted all, and how soon is all final in the database.
+"""Measures a burst: one statement inserts many rows; how long until Novu accepted all, and until all are final.
 
-Rates count from the moment COMMIT came back. Only one contestant's process runs at a time. Slow contestants may run
-with fewer rows: their rate does not depend on the number, and the result says how many there were.
+Rates count from the moment COMMIT returned. Only one contestant's process runs at a time. Slow contestants may get
+fewer rows: their rate does not depend on the number, and the result names it.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.block import Block, block, until
 from bench.contestants import DISPATCHER, ONE_BY_ONE, PEERS, Contestant
 from bench.stack import Say, Stack
-from bench.writer import finished
+from bench.writer import committed_at, finished
 
 WARM_UP = 10
 WARM_UP_SECONDS = 30.0
@@ -18,7 +18,7 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Burst:
-    """How one contestant took it, in rows per second."""
+    """The rates of one contestant, in rows per second."""
 
     rows: int
     accepted_per_second: float
@@ -26,7 +26,7 @@ class Burst:
 
 
 async def measure(stack: Stack, rows: int, peer_rows: int, solo_rows: int, say: Say) -> dict[str, Burst]:
-    """Return every contestant's burst."""
+    """Return the burst of each contestant."""
     sizes: list[tuple[Contestant, int]] = [(DISPATCHER, rows), *((peer, peer_rows) for peer in PEERS)]
     found: dict[str, Burst] = {}
     for contestant, size in [*sizes, (ONE_BY_ONE, solo_rows)]:
@@ -36,14 +36,14 @@ async def measure(stack: Stack, rows: int, peer_rows: int, solo_rows: int, say: 
 
 
 async def one_block(stack: Stack, contestant: Contestant, rows: int) -> Burst:
-    """Return the burst of one contestant, measured after a few rows to warm up."""
+    """Return the burst of one contestant, after a few rows to warm up."""
     async with block(stack, contestant) as running:
         await warmed_up(running)
         return await burst(running, rows)
 
 
 async def warmed_up(running: Block) -> None:
-    """Return when a few rows, one by one, are final."""
+    """Write a few rows, one by one, and return when they are final."""
     for _ in range(WARM_UP):
         await running.write(1)
         await running.accepted(WARM_UP_SECONDS)
@@ -51,17 +51,17 @@ async def warmed_up(running: Block) -> None:
 
 
 async def burst(running: Block, rows: int) -> Burst:
-    """Return one burst."""
+    """Write `rows` rows at once and return their rates."""
     written = await running.write(rows)
     await running.accepted(SECONDS)
     accepted = max(request.started_at for request in await running.novu.requests())
-    # Asked only now, so that counting does not slow down what is measured; the database says when it was.
+    # Query only now, so that counting does not slow down the burst; the database has the time of the last row.
     await final(running)
     return Burst(rows, rows / (accepted - written.committed), rows / (await last_final(running) - written.committed))
 
 
 async def final(running: Block) -> None:
-    """Return once every row written so far is final."""
+    """Return once every row written so far is final; TimeoutError after `SECONDS`."""
 
     async def all_final() -> bool:
         return await finished(running.connection) >= running.written
@@ -70,10 +70,5 @@ async def final(running: Block) -> None:
 
 
 async def last_final(running: Block) -> float:
-    """Return when the last row became final, in epoch seconds of the same machine's clock."""
-    cursor = await running.connection.execute(
-        "select extract(epoch from max(processed_at))::float8 from notify.ent_notification"
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return row[0]
+    """Return the time at which the last row became final, in epoch seconds."""
+    return max((await committed_at(running.connection)).values())

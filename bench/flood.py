@@ -1,9 +1,9 @@
-"""What requests to the health port cost those who wait for their notifications.
+"""Measures the effect of a flood of requests to the health port on the latency of notifications.
 
-One Dispatcher, one row at a time as in latency.py, in rounds that alternate: left alone, with a flood elsewhere, and
-with the same flood at its port, of so many requests a second and of slow clients that begin one and never end it. The
-flood comes from a process of its own, which this machine has to carry as well: so what is judged is the p99 with the
-flood at our port beside the p99 with the flood at a port where nobody listens to it.
+One Dispatcher, one row at a time as in latency.py, in rounds that alternate: without a flood, with a flood at another
+port, and with the same flood at its own port. A flood has a fixed number of requests per second, and slow clients that
+begin a request and never end it. It comes from another process on this machine, which costs CPU too. Therefore the p99
+with the flood at our port is compared with the p99 with the flood at a port that no process serves.
 """
 
 import asyncio
@@ -27,41 +27,41 @@ from dispatcher.web.server import bind
 
 ALONE, ELSEWHERE, FLOODED = "alone", "flood elsewhere", "flooded"
 PATHS = ("/livez", "/status", "/metrics", "/nowhere")
-STEP_SECONDS = 0.05
-PATIENCE_SECONDS = 2.0
-BEGIN_SECONDS = 30.0
-HAND_OVER_SECONDS = 1.0
-"""For what a flood left behind to be over."""
+PACE_SECONDS = 0.05
+ANSWER_TIMEOUT_SECONDS = 2.0
+START_TIMEOUT_SECONDS = 30.0
+SETTLE_SECONDS = 1.0
+"""Pause after a flood, until its last requests are finished."""
 
 
 @dataclass(frozen=True)
 class Flood:
-    """Rows' seconds by what the flood did meanwhile, and what became of its requests at our port, by answer."""
+    """Seconds from commit to Novu's request by kind of flood, and the number of its requests at our port by answer."""
 
     seconds: dict[str, list[float]]
     requests: dict[str, int]
 
 
 async def measure(stack: Stack, rows: int, rounds: int, a_second: int, slow: int, say: Say) -> Flood:
-    """Return the seconds of `rows` rows of each kind."""
+    """Return the seconds of `rows` rows for each kind; `a_second` requests per second, `slow` slow clients."""
     found = Flood({ALONE: [], ELSEWHERE: [], FLOODED: []}, {})
-    few = -(-rows // rounds)
+    rows_per_round = -(-rows // rounds)
     async with block(stack, DISPATCHER) as running:
-        with bind("127.0.0.1", 0) as nobody:
+        with bind("127.0.0.1", 0) as other_port:
             for _ in range(WARM_UP):
                 await one_row(running)
             for number in range(rounds):
-                found.seconds[ALONE] += await some_rows(stack, running, few)
-                async with flooding(nobody.getsockname()[1], a_second, slow, {}):
-                    found.seconds[ELSEWHERE] += await some_rows(stack, running, few)
-                async with flooding(port_of(running.log), a_second, slow, found.requests):
-                    found.seconds[FLOODED] += await some_rows(stack, running, few)
+                found.seconds[ALONE] += await measure_rows(stack, running, rows_per_round)
+                async with run_flood(other_port.getsockname()[1], a_second, slow, {}):
+                    found.seconds[ELSEWHERE] += await measure_rows(stack, running, rows_per_round)
+                async with run_flood(port_of(running.log), a_second, slow, found.requests):
+                    found.seconds[FLOODED] += await measure_rows(stack, running, rows_per_round)
                 say(f"flood {number + 1}/{rounds}: {found.requests}")
     return found
 
 
-async def some_rows(stack: Stack, running: Block, rows: int) -> list[float]:
-    """Return the seconds from commit to Novu's request of so many rows."""
+async def measure_rows(stack: Stack, running: Block, rows: int) -> list[float]:
+    """Return the seconds from commit to Novu's request of `rows` rows."""
     committed = dict([await one_row(running) for _ in range(rows)])
     arrived = {
         request.subscribers[0]: request.started_at for request in await stack.novu.requests() if request.subscribers
@@ -70,65 +70,65 @@ async def some_rows(stack: Stack, running: Block, rows: int) -> list[float]:
 
 
 def port_of(log: Path) -> int:
-    """Return the port that a Dispatcher said it listens at."""
+    """Return the port that a Dispatcher logged."""
     return int(re.findall(r'"event": "http".*?"port": (\d+)', log.read_text())[0])
 
 
 @asynccontextmanager
-async def flooding(port: int, a_second: int, slow: int, requests: dict[str, int]) -> AsyncGenerator[None]:
-    """Flood the port for the block, from another process; add what came of it to `requests`."""
+async def run_flood(port: int, a_second: int, slow: int, requests: dict[str, int]) -> AsyncGenerator[None]:
+    """Flood the port for the block, from another process; add the number of its requests by answer to `requests`."""
     command = (sys.executable, "-m", "bench.flood", str(port), str(a_second), str(slow))
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(BEGIN_SECONDS):
-            await process.stdout.readline()  # it is under way
+        async with asyncio.timeout(START_TIMEOUT_SECONDS):
+            await process.stdout.readline()  # the flood has begun
         yield
-        told, _ = await process.communicate(b"")  # the end of its input tells it to stop
+        output, _ = await process.communicate(b"")  # the end of its input tells it to stop
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    for name, count in json.loads(told).items():
+    for name, count in json.loads(output).items():
         requests[name] = requests.get(name, 0) + count
-    await asyncio.sleep(HAND_OVER_SECONDS)
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
-async def flood(port: int, a_second: int, slow: int) -> Counter[str]:
-    """Send requests at a pace until our input ends; return how many were sent, and how they were answered."""
+async def send_flood(port: int, a_second: int, slow: int) -> Counter[str]:
+    """Send `a_second` requests per second until stdin ends; return how many were sent, and how many by answer."""
     counts: Counter[str] = Counter()
-    tasks = {asyncio.create_task(dawdle(port, counts)) for _ in range(slow)}
+    tasks = {asyncio.create_task(send_slowly(port, counts)) for _ in range(slow)}
     over = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
     before = time.monotonic()
-    told = False
+    started = False
     while not over.done():
-        await asyncio.sleep(STEP_SECONDS)
-        if counts["no answer"] + counts["200"] and not told:
-            told = True
-            print("under way", flush=True)
-        # What a busy machine kept back is not made up for at once.
+        await asyncio.sleep(PACE_SECONDS)
+        if counts["no answer"] + counts["200"] and not started:
+            started = True
+            print("started", flush=True)
+        # Requests that a busy machine could not send in time are not sent later all at once.
         now = time.monotonic()
-        due, before = round(min(now - before, 2 * STEP_SECONDS) * a_second), now
+        due, before = round(min(now - before, 2 * PACE_SECONDS) * a_second), now
         for _ in range(due):
             path = PATHS[counts["sent"] % len(PATHS)]
             counts["sent"] += 1
-            tasks.add(task := asyncio.create_task(ask(port, path, counts)))
+            tasks.add(task := asyncio.create_task(send_request(port, path, counts)))
             task.add_done_callback(tasks.discard)
     for task in tuple(tasks):
         task.cancel()
     return counts
 
 
-async def ask(port: int, path: str, counts: Counter[str]) -> None:
-    """Send one request on a connection of its own; count its answer, by status."""
+async def send_request(port: int, path: str, counts: Counter[str]) -> None:
+    """Send one request on its own connection; count its answer, by status."""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
-                status = (await reader.read())[9:12].decode() or "hung up"
+                status = (await reader.read())[9:12].decode() or "closed"
             finally:
                 writer.transport.abort()
     except TimeoutError:
@@ -138,8 +138,8 @@ async def ask(port: int, path: str, counts: Counter[str]) -> None:
     counts[status] += 1
 
 
-async def dawdle(port: int, counts: Counter[str]) -> None:
-    """Begin requests and never end them; once sent away, come again."""
+async def send_slowly(port: int, counts: Counter[str]) -> None:
+    """Begin a request and never end it; after the server closes the connection, begin again."""
     while True:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -148,7 +148,7 @@ async def dawdle(port: int, counts: Counter[str]) -> None:
                 writer.write(b"GET /livez HTTP/1.1\r\nx: ")
                 while not (await asyncio.wait([end], timeout=1))[0]:
                     writer.write(b"a")
-                counts["slow, sent away"] += 1
+                counts["slow, closed"] += 1
             finally:
                 writer.transport.abort()
                 await asyncio.gather(end, return_exceptions=True)
@@ -156,5 +156,5 @@ async def dawdle(port: int, counts: Counter[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(19)  # a flood comes from other machines: it takes of this one what nobody else wants
-    print(json.dumps(asyncio.run(flood(*map(int, sys.argv[1:4])))))
+    os.nice(19)  # lowest priority: a real flood would come from other machines
+    print(json.dumps(asyncio.run(send_flood(*map(int, sys.argv[1:4])))))

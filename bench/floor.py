@@ -1,7 +1,8 @@
-"""The floor under any Temporal dispatcher: NOTIFY, eager start, one local activity, one novu-py call, nothing else.
+"""The floor for any dispatcher with Temporal: NOTIFY, eager start, one local activity, one novu-py call, nothing else.
 
-The writer's NOTIFY carries the recipient, so no statement is in the path, and nothing is kept: a lost notification is
-lost. Client and worker have the settings of dispatcher/delivery/worker.py and dispatcher/temporal/starter.py.
+The writer's NOTIFY contains the recipient, so no SQL statement is on the path, and nothing is stored: a lost NOTIFY is
+a lost notification. Client and worker have the settings of dispatcher/delivery/worker.py and
+dispatcher/temporal/starter.py.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ class Floor:
 
     @workflow.run
     async def run(self, recipient: str) -> None:
-        """Run the only activity here and now."""
+        """Run the only activity, as a local one."""
         await workflow.execute_local_activity(
             "call_novu",
             recipient,
@@ -65,7 +66,7 @@ async def main() -> None:
 
 
 def worker(client: Client, executor: ThreadPoolExecutor) -> Worker:
-    """Return a worker like Dispatcher's for its hot queue."""
+    """Return a worker like Dispatcher's for its eager queue."""
     return Worker(
         client,
         task_queue=os.environ["TEMPORAL_TASK_QUEUE"],

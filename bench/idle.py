@@ -1,6 +1,6 @@
-"""What a contestant costs while nothing happens, and how long it takes until it is ready. Reads /proc, so Linux only.
+"""Measures what a contestant costs while it is idle, and how long it takes to be ready. Reads /proc: Linux only.
 
-The other contestants are measured beside Dispatcher for comparison: the floor's memory is mostly the Temporal client's.
+The other contestants are measured for comparison: most of the floor's memory is that of the Temporal client.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Idle:
-    """Resident memory in MB, share of one core, seconds from the process's start until it listens."""
+    """Resident memory in MB, CPU as a share of one core, and seconds from the start of the process until ready."""
 
     memory_mb: float
     core_share: float

@@ -1,7 +1,8 @@
-"""Commit to Novu's request, one row at a time.
+"""Measures the time from commit to Novu's request, one row at a time.
 
-Blocks of the contestants alternate, so that noise of the machine hits all. Each block's first rows warm up and do not
-count. Both ends are read from one clock: the writer's when COMMIT came back, the stand-in's when the request arrived.
+Blocks of the contestants alternate, so that noise of the machine affects all alike. The first rows of each block warm
+up and do not count. Both times come from one clock: the writer's when COMMIT returned, the fake Novu's when the request
+arrived.
 """
 
 import asyncio
@@ -12,13 +13,13 @@ from bench.contestants import EVERYBODY, Contestant
 from bench.stack import Say, Stack
 
 WARM_UP = 10
-QUIET_SECONDS = 0.04
-"""Between a commit and our first question to the stand-in, which would otherwise disturb what is measured."""
-ROW_SECONDS = 30.0
+UNDISTURBED_SECONDS = 0.04
+"""Pause between a commit and our first request to the fake Novu, which would disturb the measurement."""
+ROW_TIMEOUT_SECONDS = 30.0
 
 
 async def measure(stack: Stack, rows: int, blocks: int, say: Say) -> dict[str, list[float]]:
-    """Return the seconds of about `rows` rows per contestant."""
+    """Return the seconds of about `rows` rows for each contestant."""
     found: dict[str, list[float]] = {contestant.name: [] for contestant in EVERYBODY}
     for number in range(blocks):
         for contestant in EVERYBODY:
@@ -39,9 +40,9 @@ async def one_block(stack: Stack, contestant: Contestant, rows: int) -> list[flo
 
 
 async def one_row(running: Block) -> tuple[str, float]:
-    """Write one row, and return it once it has arrived and the contestant had time to finish with it."""
+    """Write one row; return its recipient and commit time once it has arrived and the contestant had time to finish."""
     written = await running.write(1)
-    await asyncio.sleep(QUIET_SECONDS)
-    await running.accepted(ROW_SECONDS)
+    await asyncio.sleep(UNDISTURBED_SECONDS)
+    await running.accepted(ROW_TIMEOUT_SECONDS)
     await asyncio.sleep(random.uniform(0, 0.02))
     return written.recipients[0], written.committed

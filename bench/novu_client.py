@@ -1,4 +1,4 @@
-"""novu-py as its users call it, with the time-outs and connection limits Dispatcher has: one trigger, one recipient."""
+"""novu-py as its users call it, with Dispatcher's timeouts and connection limits: one trigger, one recipient."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Trigger:
         )
 
     async def __call__(self, workflow_key: str, recipient: str, payload: str) -> None:
-        """Trigger once; the recipient is new for every row, so it makes the identity."""
+        """Trigger once. Every row has a new recipient, so the recipient identifies the call."""
         identity = f"bench-{recipient}"
         request = TriggerEventRequestDto(
             workflow_id=workflow_key, to=recipient, payload=json.loads(payload), transaction_id=identity

@@ -1,6 +1,6 @@
-"""The job both peers run for a row: load it, trigger Novu for its recipient, mark it SENT.
+"""The job that both peers run for a row: load it, trigger Novu for its recipient, mark it SENT.
 
-The least a careful user of a job queue would write: no ledger, no fence, no retraction check.
+The minimum that a careful user of a job queue would write: no ledger, no fence, no check for retraction.
 """
 
 import os
@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 from bench.novu_client import Trigger
 
 CONCURRENCY = int(os.environ.get("BENCH_CONCURRENCY", "16"))
-"""Jobs at a time. More only adds waiting: one process is bound by the CPU that novu-py takes."""
+"""Concurrent jobs. More of them only wait: the CPU time of novu-py limits a process."""
 
 LOAD = """
     select w.workflow_key, n.recipients[1]::text, n.payload::text
@@ -25,7 +25,7 @@ MARK = """
 
 
 class Job:
-    """The job with its pool and its client."""
+    """The job, with its connection pool and its client of Novu."""
 
     def __init__(self) -> None:
         self._pool = AsyncConnectionPool(

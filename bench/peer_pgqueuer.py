@@ -1,7 +1,7 @@
-"""PgQueuer doing the same job: enqueued by the writer's transaction, woken by its own trigger.
+"""PgQueuer with the same job: the writer's transaction enqueues it, PgQueuer's own trigger sends the NOTIFY.
 
-Its psycopg driver keeps its connection locked while it listens, which costs every statement up to a second. It gets a
-second connection here, with which it is as fast as on its asyncpg driver.
+Its psycopg driver locks its connection while it listens, which delays every statement by up to a second. Here it gets a
+second connection; with it, it is as fast as with its asyncpg driver.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ async def main() -> None:
     """Serve until the process is ended."""
     job = Job()
     await job.open()
-    queuer = await connected()
+    queuer = await connect()
 
     @queuer.entrypoint(ENTRYPOINT)
     async def deliver(queued: QueuedJob) -> None:  # pyright: ignore[reportUnusedFunction]
@@ -47,22 +47,22 @@ async def main() -> None:
 
 
 class TwoConnections(PsycopgDriver):
-    """PgQueuer's psycopg driver, listening on a connection of its own."""
+    """PgQueuer's psycopg driver, with its own connection for LISTEN."""
 
     def __init__(self, statements: AsyncConnection, listening: AsyncConnection) -> None:
         super().__init__(statements)
-        self._ears = PsycopgDriver(listening)
+        self._listener = PsycopgDriver(listening)
 
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
-        """Listen, elsewhere."""
-        await self._ears.add_listener(channel, callback)
+        """Listen on the second connection."""
+        await self._listener.add_listener(channel, callback)
 
     async def remove_listener(self, channel: str, callback: NotifyCallback) -> None:
         """Stop listening."""
-        await self._ears.remove_listener(channel, callback)
+        await self._listener.remove_listener(channel, callback)
 
 
-async def connected() -> PgQueuer:
+async def connect() -> PgQueuer:
     """Return PgQueuer with its two connections."""
     url = os.environ["DATABASE_URL"]
     connections = [await AsyncConnection.connect(url, autocommit=True) for _ in range(2)]

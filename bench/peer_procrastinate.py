@@ -1,4 +1,4 @@
-"""Procrastinate doing the same job: deferred by the writer's transaction, woken by its own trigger."""
+"""Procrastinate with the same job: the writer's transaction defers it, Procrastinate's own trigger sends the NOTIFY."""
 
 import asyncio
 import os

@@ -1,23 +1,24 @@
-"""What the trigger costs those who write: commits per second of many writers while a dispatcher drains behind them.
+"""Measures the cost of the trigger for producers: commits per second of many writers while a dispatcher is busy.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
-rings; with `adaptive` only a commit while the dispatcher sleeps does. A backlog keeps it equally busy in all
-three from the first commit to the last. Rounds are interleaved, each begins with another mode, the median counts.
+sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. A backlog keeps the dispatcher equally
+busy in all modes from the first commit to the last. Rounds are interleaved, each begins with another mode; the median
+counts.
 """
 
-import asyncio
 import dataclasses
 import re
 import statistics
-from pathlib import Path
+import time
+from dataclasses import dataclass
 
 from bench.block import Block, unchecked, until
-from bench.contestants import DISPATCHER, Contestant
-from bench.stack import Say, Stack
+from bench.contestants import DISPATCHER, Contestant, Ready, logged
+from bench.stack import Say, Stack, output_of
 
 WRITERS = 32
 BACKLOG = 20_000
-"""More than is drained in one round."""
+"""More rows than the dispatcher processes in one round."""
 DRAINING_SECONDS = 30.0
 INSERT = """insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients)
 select gen_random_uuid()::text, 'PUBLISH', id, '{}', array[gen_random_uuid()]
@@ -28,42 +29,59 @@ ONE, MANY = (
 )
 
 
-def variant(mode: str, ready: bytes = DISPATCHER.ready) -> Contestant:
-    """Return the dispatcher in one of its modes."""
+@dataclass(frozen=True)
+class Rates:
+    """Rates of the writers' commits and of the rows that Novu accepted meanwhile.
+
+    Both matter, because the writers are faster while the dispatcher does less.
+    """
+
+    commits_per_second: float
+    accepted_per_second: float
+
+
+def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
+    """Return the dispatcher as a contestant with DISPATCHER_NOTIFY_MODE=`mode`."""
     environment = {**DISPATCHER.environment, "DISPATCHER_NOTIFY_MODE": mode}
     return dataclasses.replace(DISPATCHER, name=mode, ready=ready, environment=environment)
 
 
-NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", b'"started"'), variant("always"), variant("adaptive")
+NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", logged(b'"started"')), variant("always"), variant("adaptive")
 
 
 async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[str, float]:
     """Return the median commits per second by mode; `off` has no triggers at all."""
     found: dict[str, list[float]] = {mode.name: [] for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE)}
-    script = stack.folder / "insert.sql"
-    script.write_text(f"{INSERT}{ONE};")
     modes = [NO_TRIGGER, ALWAYS, ADAPTIVE]
     for number in range(1, rounds + 1):
         modes.append(modes.pop(0))
         for mode in modes:
-            async with unchecked(stack, mode) as running:
-                if mode is NO_TRIGGER:
-                    await without_triggers(running)
-                await draining(running)
-                rate = await commits_per_second(stack, running, script, seconds)
-            found[mode.name].append(rate)
-            say(f"producers {number}/{rounds} {mode.name}: {rate:.0f} commits/s")
+            rates = await one_block(stack, mode, seconds)
+            found[mode.name].append(rates.commits_per_second)
+            say(f"producers {number}/{rounds} {mode.name}: {rates.commits_per_second:.0f} commits/s")
     return {name: statistics.median(rates) for name, rates in found.items()}
 
 
+async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Rates:
+    """Return the rates of one contestant."""
+    async with unchecked(stack, contestant) as running:
+        if contestant is NO_TRIGGER:
+            await without_triggers(running)
+        await draining(running)
+        before, began = (await running.novu.summary()).pairs, time.monotonic()
+        commits = await commits_per_second(stack, running, seconds)
+        accepted = (await running.novu.summary()).pairs - before
+        return Rates(commits, accepted / (time.monotonic() - began))
+
+
 async def without_triggers(running: Block) -> None:
-    """Remove the triggers."""
+    """Drop the triggers."""
     for name in ("dispatcher_insert", "dispatcher_update"):
         await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
 
 
 async def draining(running: Block) -> None:
-    """Leave a backlog, and return when the dispatcher is at work on it."""
+    """Write a backlog, and return when the dispatcher has begun to process it."""
     await running.connection.execute(f"{INSERT}{MANY}".encode())
 
     async def begun() -> bool:
@@ -72,21 +90,15 @@ async def draining(running: Block) -> None:
     await until(begun, DRAINING_SECONDS, "the first of a backlog accepted")
 
 
-async def commits_per_second(stack: Stack, running: Block, script: Path, seconds: float) -> float:
-    """Return what pgbench reached."""
+async def commits_per_second(stack: Stack, running: Block, seconds: float) -> float:
+    """Return the rate that pgbench reached."""
     server = stack.database
+    script = stack.folder / "insert.sql"
+    script.write_text(f"{INSERT}{ONE};")
     place = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", running.connection.info.dbname]
     how = ["-n", "-c", str(WRITERS), "-j", "2", "-T", str(max(1, round(seconds))), "-f", str(script)]
-    process = await asyncio.create_subprocess_exec(
-        server.binaries / "pgbench",
-        *how,
-        *place,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    words, _ = await process.communicate()
-    match = re.search(rb"tps = ([0-9.]+)", words)
-    if process.returncode or match is None:
-        raise RuntimeError(f"pgbench failed: {words[-1000:].decode(errors='replace')}")
+    code, words = await output_of(stack.folder, server.binaries / "pgbench", *how, *place)
+    match = re.search(r"tps = ([0-9.]+)", words)
+    if code or match is None:
+        raise RuntimeError(f"pgbench failed: {words[-1000:]}")
     return float(match[1])

@@ -1,8 +1,8 @@
-"""PostgreSQL goes down hard in the middle of a burst and comes back: how fast is the dispatcher then, beside before?
+"""Measures the rate after PostgreSQL crashed in the middle of a burst and restarted, beside the rate before.
 
-A server process dies by SIGKILL, as the kernel would end it for want of memory: the server ends every session, recovers
-from its log and serves again, while the dispatcher process stays the same. The rows of that burst count as well: each
-has to be accepted exactly once. So many bursts before, as many after; the medians count.
+One server process is killed with SIGKILL. The server then ends every session, recovers from its log and serves again,
+while the dispatcher process runs on. Every row of that burst has to be accepted exactly once, too. The medians of as
+many bursts before as after the crash are compared.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from bench.contestants import DISPATCHER
 from bench.stack import Say, Stack
 from dispatcher.devstack import postgres
 
-UP_SECONDS = 30.0
-SOON = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
-"""What was under way is taken up again soon, so that a run does not wait for leases."""
+RESTART_TIMEOUT_SECONDS = 30.0
+SHORT_TIMES = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
+"""A short lease and sweep interval, so that interrupted rows are claimed again within seconds."""
 
 
 async def measure(stack: Stack, bursts: int, rows: int, say: Say) -> dict[str, float]:
-    """Return the median rows per second before and after."""
-    contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SOON})
+    """Return the median rows per second before and after the crash."""
+    contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SHORT_TIMES})
     async with block(stack, contestant) as running:
         await warmed_up(running)
         before = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
@@ -48,8 +48,10 @@ async def crash(running: Block) -> None:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as another:
         os.kill(info.backend_pid, signal.SIGKILL)
         with suppress(psycopg.OperationalError):
-            while True:  # until the server ends the others
+            while True:  # until the server ends this session too
                 await another.execute("select 1")
-    await until(lambda: asyncio.to_thread(postgres.accepts_sessions, url), UP_SECONDS, "PostgreSQL serving again")
+    await until(
+        lambda: asyncio.to_thread(postgres.accepts_sessions, url), RESTART_TIMEOUT_SECONDS, "PostgreSQL serving again"
+    )
     await running.connection.close()
     running.connection = await psycopg.AsyncConnection.connect(url, autocommit=True)

@@ -1,4 +1,4 @@
-"""The result of a run: as a record for a file, and as tables for a person."""
+"""The results of a run, as a record for a file and as tables for a terminal."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "uv
 
 @dataclasses.dataclass
 class Results:
-    """What was measured, by contestant; empty where it was not asked for."""
+    """The measurements by contestant; empty for a part that was not run."""
 
     quick: bool
     latency: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
@@ -49,7 +49,7 @@ class Results:
     flood_requests: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
 
     def verdicts(self) -> list[Verdict]:
-        """Return every judged number."""
+        """Return the verdict on each judged number."""
         parts = [
             (self.latency, judge_latency),
             (self.burst, judge_burst),
@@ -61,7 +61,7 @@ class Results:
         return [verdict for found, judge in parts if found for verdict in judge(found)]  # pyright: ignore[reportArgumentType]
 
     def record(self) -> dict[str, Any]:
-        """Return what the result file holds."""
+        """Return the content of the result file."""
         record = dataclasses.asdict(self)
         return {
             "at": datetime.now(UTC).isoformat(),
@@ -73,7 +73,7 @@ class Results:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader needs to know about where this ran; the load says whether it was quiet."""
+    """Return the properties of this machine that affect the numbers, with its current load."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": [round(value, 2) for value in os.getloadavg()],
@@ -84,17 +84,17 @@ def machine() -> dict[str, Any]:
 
 
 def installed(name: str) -> str | None:
-    """Return a package's version; None when it is not there."""
+    """Return a package's version; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-def save(record: Mapping[str, Any]) -> Path:
-    """Write a result file and return its path."""
+def save(record: Mapping[str, Any], suffix: str = "") -> Path:
+    """Write a result file, whose name is the time and `suffix`; return its path."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{record['at'][:19].replace(':', '-')}.json"
+    path = RESULTS / f"{record['at'][:19].replace(':', '-')}{suffix}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     return path
 
@@ -108,7 +108,7 @@ def show(results: Results) -> None:
             console.print(table)
     console.print(verdict_table(results.verdicts()))
     if results.quick:
-        console.print("A quick run shows that everything works. Its numbers mean nothing.")
+        console.print("A quick run only tests the benchmark itself. Its numbers mean nothing.")
 
 
 def latency_table(results: Results) -> Table:
@@ -132,7 +132,7 @@ def burst_table(results: Results) -> Table:
 
 
 def idle_table(results: Results) -> Table:
-    """Return the cost of doing nothing."""
+    """Return the table of the idle costs."""
     table = columns("idle", "memory MB", "% of a core", "ready s", "memory, dispatcher / this")
     for name, idle in results.idle.items():
         ratio = results.idle[DISPATCHER.name].memory_mb / idle.memory_mb
@@ -142,7 +142,7 @@ def idle_table(results: Results) -> Table:
 
 
 def producers_table(results: Results) -> Table:
-    """Return what the trigger costs those who write."""
+    """Return the table of the producers' commits per second."""
     table = columns("producers", "commits/s", "of no trigger")
     for name, rate in results.producers.items():
         shown = "no trigger" if name == NO_TRIGGER.name else name
@@ -151,7 +151,7 @@ def producers_table(results: Results) -> Table:
 
 
 def recovery_table(results: Results) -> Table:
-    """Return the bursts on both sides of the database's restart."""
+    """Return the table of the rates before and after the database's restart."""
     table = columns("recovery", "rows/s")
     for when, rate in results.recovery.items():
         table.add_row(f"{when} the restart", f"{rate:.0f}")
@@ -159,7 +159,7 @@ def recovery_table(results: Results) -> Table:
 
 
 def flood_table(results: Results) -> Table:
-    """Return commit to Novu's request, beside a flood at the port."""
+    """Return the table of the latencies from commit to Novu's request, by kind of flood."""
     table = columns("commit to Novu's request", "rows", "p50 ms", "p99 ms", "p99 / alone")
     for name, spread in results.flood.items():
         numbers = (spread.p50_ms, spread.p99_ms, spread.p99_ms / results.flood[ALONE].p99_ms)
@@ -168,7 +168,7 @@ def flood_table(results: Results) -> Table:
 
 
 def verdict_table(verdicts: list[Verdict]) -> Table:
-    """Return the judged numbers."""
+    """Return the table of the judged numbers."""
     table = columns("target", "measured", "wanted", "met")
     for verdict in verdicts:
         table.add_row(verdict.name, f"{verdict.value:.2f}", verdict.target, "yes" if verdict.met else "NO")
@@ -176,7 +176,7 @@ def verdict_table(verdicts: list[Verdict]) -> Table:
 
 
 def columns(first: str, *others: str) -> Table:
-    """Return an empty table."""
+    """Return an empty table with these columns."""
     table = Table(first)
     for name in others:
         table.add_column(name, justify="right")

@@ -1,12 +1,14 @@
-"""The servers one run shares: PostgreSQL with fsync on, a Temporal dev server and a Novu stand-in, all on loopback.
+"""The servers that one run shares: PostgreSQL with fsync on, a Temporal dev server and a fake Novu, all on loopback.
 
-Every block of a measurement gets a database of its own, cloned from its contestant's template, so that no block finds
-what another left.
+PostgreSQL keeps the time of each commit, so that the final state of a row has a time that no contestant writes. Every
+block of a measurement gets its own database, cloned from its contestant's template, so that no block finds rows of
+another one.
 """
 
+import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +18,13 @@ from psycopg import sql
 
 from dispatcher import install
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.fake_novu.process import FakeNovu
-from dispatcher.devstack.fake_novu.process import run_fake_novu as standin_running
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 
 Prepare = Callable[[str], Awaitable[object]]
-"""Installs what a contestant needs into the database at a URL that already holds the outbox."""
+"""Installs the objects of a contestant in the database at a URL, which already has the outbox."""
 
 Say = Callable[[str], None]
-"""Tells whoever waits what is going on."""
+"""Prints a line of progress."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,18 @@ class Stack:
     folder: Path
 
     async def template(self, name: str, prepare: Prepare) -> None:
-        """Make the database that a contestant's blocks are cloned from."""
+        """Create the template database of a contestant."""
         await self._administer("create database {}", name)
         await install.create_dev_schema(self.database.url(name))
         await prepare(self.database.url(name))
 
     async def clone(self, template: str, name: str) -> str:
-        """Return the URL of a fresh copy of a template."""
+        """Return the URL of a new database `name`, a copy of a template."""
         await self._administer("create database {} template {}", name, template)
         return self.database.url(name)
 
     async def drop(self, name: str) -> None:
-        """Remove a database, and whoever is still connected to it."""
+        """Drop a database and end the sessions that are still connected to it."""
         await self._administer("drop database {} with (force)", name)
 
     async def _administer(self, statement: str, *names: str) -> None:
@@ -57,14 +58,33 @@ class Stack:
 
 @asynccontextmanager
 async def running() -> AsyncGenerator[Stack]:
-    """Run the servers until the block ends, with their data in a folder that goes away."""
+    """Run the servers until the block ends, with their data in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="dispatcher-bench-") as name:
         folder = Path(name)
         os.chmod(name, 0o755)  # noqa: PTH101  (PostgreSQL runs as another user when root measures)
-        settings = {"fsync": "on", "shared_buffers": "256MB"}
+        settings = {"fsync": "on", "shared_buffers": "256MB", "track_commit_timestamp": "on"}
         with (
             postgres.run_postgres(folder / "postgres", settings=settings) as database,
             temporal.run_temporal(folder / "temporal") as temporal_server,
         ):
-            async with standin_running() as novu:
+            async with run_fake_novu() as novu:
                 yield Stack(database, temporal_server, novu, folder)
+
+
+async def output_of(folder: Path, *command: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run a command in `folder` to its end; return its exit code and its output. A cancellation kills the process."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
+        env=env,
+    )
+    try:
+        words, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, words.decode(errors="replace")

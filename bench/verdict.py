@@ -1,4 +1,4 @@
-"""From measurements to ratios and verdicts. Every number that is judged is a ratio within one run, save the memory."""
+"""Ratios of the measurements, and verdicts. Each judged number is a ratio within one run, except those of idle."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ from bench.producers import ADAPTIVE, NO_TRIGGER
 
 @dataclass(frozen=True)
 class Spread:
-    """How a contestant's rows were spread, in milliseconds."""
+    """Percentiles of a contestant's rows, in milliseconds."""
 
     rows: int
     p50_ms: float
     p90_ms: float
     p99_ms: float
-    most_ms: float
+    max_ms: float
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judged number beside its target."""
+    """One judged number and its target."""
 
     name: str
     value: float
@@ -39,17 +39,17 @@ def spread(seconds: Sequence[float]) -> Spread:
 
 
 def at_most(name: str, value: float, limit: float, unit: str = "x") -> Verdict:
-    """Judge a number that should be small."""
+    """Return the verdict on a number with an upper limit."""
     return Verdict(name, value, f"<= {limit:g}{unit}", value <= limit)
 
 
 def at_least(name: str, value: float, limit: float) -> Verdict:
-    """Judge a number that should be large."""
+    """Return the verdict on a number with a lower limit."""
     return Verdict(name, value, f">= {limit:g}x", value >= limit)
 
 
 def judge_latency(spreads: Mapping[str, Spread]) -> list[Verdict]:
-    """Judge Dispatcher against the floor."""
+    """Judge Dispatcher's latency against the floor's."""
     ours, floor = spreads[DISPATCHER.name], spreads[FLOOR.name]
     return [
         at_most("latency p50, dispatcher / floor", ours.p50_ms / floor.p50_ms, 1.5),
@@ -58,7 +58,7 @@ def judge_latency(spreads: Mapping[str, Spread]) -> list[Verdict]:
 
 
 def judge_burst(bursts: Mapping[str, Burst]) -> list[Verdict]:
-    """Judge Dispatcher against the better peer, and against itself without batches. What counts is all accepted."""
+    """Judge Dispatcher's rate of accepted rows against the better peer's, and against its own without batches."""
     ours = bursts[DISPATCHER.name].accepted_per_second
     peer = max(bursts[peer.name].accepted_per_second for peer in PEERS)
     return [
@@ -68,7 +68,7 @@ def judge_burst(bursts: Mapping[str, Burst]) -> list[Verdict]:
 
 
 def judge_idle(idles: Mapping[str, Idle]) -> list[Verdict]:
-    """Judge what Dispatcher takes while nothing happens, and how soon it listens."""
+    """Judge memory and CPU of an idle Dispatcher, and the time until it is ready."""
     ours = idles[DISPATCHER.name]
     return [
         at_most("idle memory, dispatcher", ours.memory_mb, 150, " MB"),
@@ -78,16 +78,16 @@ def judge_idle(idles: Mapping[str, Idle]) -> list[Verdict]:
 
 
 def judge_producers(rates: Mapping[str, float]) -> list[Verdict]:
-    """Judge what producers keep of their commits."""
+    """Judge the producers' rate of commits with adaptive NOTIFY against that without a trigger."""
     return [at_least("producers' commits, adaptive / no trigger", rates[ADAPTIVE.name] / rates[NO_TRIGGER.name], 0.9)]
 
 
 def judge_recovery(rates: Mapping[str, float]) -> list[Verdict]:
-    """Judge how fast it is after the database's restart."""
+    """Judge the rate after the database's restart against that before."""
     return [at_least("recovery, after / before PostgreSQL's restart", rates["after"] / rates["before"], 0.98)]
 
 
 def judge_flood(spreads: Mapping[str, Spread]) -> list[Verdict]:
-    """Judge what requests to the port cost the rows."""
+    """Judge the latency during a flood at our port against that during a flood at another port."""
     ratio = spreads[FLOODED].p99_ms / spreads[ELSEWHERE].p99_ms
     return [at_most("latency p99, our port flooded / another", ratio, 1.1)]

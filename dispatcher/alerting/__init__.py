@@ -1,1 +1,1 @@
-"""Alerts: which log events a person has to know of, and how they reach Sentry."""
+"""Alerts: which log events a person has to know about, and how they reach Sentry."""

@@ -1,8 +1,9 @@
-"""Sentry: what a person should hear of, each thing once. Off, and its library not even imported, without SENTRY_DSN.
+"""Sends alerts to Sentry, each problem once. Without SENTRY_DSN it is off, and Sentry's library is not imported.
 
-Nobody reports anything here: this is a reader of our own log, which picks the events of `KINDS` and takes from each the
-fields named there and nothing else. What Novu or an exception says stays in the log, for it can repeat a notification.
-Sentry can be slow, silent or gone: alerts wait in a short queue of another thread, and what does not fit is lost.
+No other code reports anything: a handler reads our own log, picks the events of `ALERT_RULES` and copies from each the
+fields named there and nothing else. Texts of Novu and of exceptions stay in the log, because they can repeat the
+content of a notification. Sentry may be slow or unreachable: alerts wait in a short queue of another thread; if it is
+full, they are lost.
 """
 
 import contextlib
@@ -26,18 +27,22 @@ if TYPE_CHECKING:
 
 BURST = 5
 REFILL_SECONDS = 15.0
-"""Of equal alerts five go out at once, then four a minute: with the last word at the end never more than ten."""
+"""Of equal alerts, five are sent at once, then four a minute; with the last count at the end, ten at most."""
 FLUSH_SECONDS = 2.0
-"""How long an end waits for Sentry."""
+"""How long the end of the process waits for Sentry."""
 CHECK_IN_SECONDS = 60.0
-"""Sentry takes six a minute of one monitor, and drops the others silently."""
+"""Sentry accepts six check-ins a minute for a monitor, and drops further ones silently."""
 SENTRY_LOGGERS = ("sentry_sdk", "urllib3")
 
 log = logs.get_logger("alerts")
 
 
 class AlertRule(NamedTuple):
-    """One kind of alert. Equal alerts have equal values of the fields `by`; `shown` are told besides."""
+    """One kind of alert. Alerts with equal values of `group_by` are one issue; `context_fields` are sent with it.
+
+    `title` is a template over both; an empty one leaves the title to the exception. `when` and `remedy` are for the
+    documentation.
+    """
 
     level: str
     title: str
@@ -47,18 +52,20 @@ class AlertRule(NamedTuple):
     remedy: str
 
 
-def unexpected_error(what: str, goes_on: str) -> AlertRule:
-    """Return the kind of an error that nobody expected."""
-    return AlertRule("error", "", (), (), f"{what} raised what nobody expected", f"{goes_on}. Report it with its stack")
+def unexpected_error(subject: str, effect: str) -> AlertRule:
+    """Return the rule for an unexpected error in `subject`; `effect` says how the process goes on."""
+    return AlertRule(
+        "error", "", (), (), f"{subject} raised an unexpected error", f"{effect}. Report it with its stack"
+    )
 
 
 ALERT_RULES = {
     "outage_began": AlertRule(
         "error",
-        "{part} is broken: {reason}",
+        "{part} has failed: {reason}",
         ("part",),
         ("reason",),
-        "a part stops working: postgres, outbox, listener, temporal, novu or sweep; once, however often it is tried",
+        "a part stops working: postgres, outbox, listener, temporal, novu or sweep; once for each outage",
         "Nothing is lost, rows wait. Runbook: DispatcherPartBroken",
     ),
     "outage_over": AlertRule(
@@ -69,59 +76,64 @@ ALERT_RULES = {
         "dead letter: {cause}",
         ("cause",),
         ("notification_id", "generation", "status", "workflow_id"),
-        "a notification will not be tried again",
-        "`dispatcher show ID`, mend the cause, `dispatcher retry ID`",
+        "a notification failed and will not be retried automatically",
+        "`dispatcher show ID`, correct the cause, `dispatcher retry ID`",
     ),
     "cancel_given_up": AlertRule(
         "error",
-        "a retracted notification could not be taken back at Novu",
+        "a retracted notification could not be cancelled at Novu",
         (),
         ("notification_id", "transaction_id"),
-        "Novu refused to cancel until the retry horizon ended",
-        "It may still be shown or sent: take it back in Novu by its transaction id",
+        "Novu refused the cancellation until the retry horizon ended",
+        "Novu may still show or send it: cancel it in Novu by its transaction id",
     ),
     "notify_queue_fills": AlertRule(
         "error",
-        "PostgreSQL's queue of notifications fills up",
+        "PostgreSQL's queue of NOTIFYs fills up",
         (),
         ("usage", "blocking_pid"),
-        "the queue is a tenth full; once it is full no producer can commit",
-        "End the session that blocks it, if it is named: `select pg_terminate_backend(pid)`",
+        "the queue is at least 10 % full; once it is full, no transaction with a NOTIFY can commit",
+        "If `blocking_pid` is set, end that session: `select pg_terminate_backend(PID)`",
     ),
-    "dispatch_failed": unexpected_error("the door", "It goes on after a pause"),
+    "dispatch_failed": unexpected_error("the claim loop", "It continues after a pause"),
     "sweep_failed": unexpected_error("a sweep", "The next one tries again"),
-    "activity_failed": unexpected_error("a delivery", "Temporal tries it again"),
-    "retraction_failed": unexpected_error("a look for retractions", "The next one tries again"),
-    "numbers_failed": unexpected_error("counting for /status and /metrics", "Older numbers stay"),
+    "activity_failed": unexpected_error("a delivery", "Temporal retries it"),
+    "retraction_failed": unexpected_error("the search for retractions", "The next one tries again"),
+    "numbers_failed": unexpected_error("the count for /status and /metrics", "The older numbers stay"),
     "library": AlertRule(
         "error",
         "{component} logged an error",
         ("component",),
         (),
         "a library, such as Temporal's or asyncio, logs an error",
-        "Read its words in the log of that process",
+        "Read its message in the log of that process",
     ),
     "ended": AlertRule(
-        "fatal", "", (), (), "an error ends the process", "It names the remedy, or it is a bug: report it"
+        "fatal",
+        "",
+        (),
+        (),
+        "an error ends the process",
+        "Follow the remedy in the message. If there is none, it is a bug: report it",
     ),
 }
-"""By the event of the log that is told; `ended` alone is in no log."""
+"""By log event. Only `ended` is no log event: `alerting` sends it."""
 
 
 @dataclass(slots=True)
 class AlertThrottle:
-    """Lets equal alerts through, and counts those that it does not."""
+    """A token bucket for equal alerts, which counts the alerts that it suppressed."""
 
     tokens: float = BURST
-    filled: float = 0.0
+    refilled_at: float = 0.0
     suppressed: int = 0
     event: dict[str, Any] = field(default_factory=dict[str, Any])
-    """The last that got through."""
+    """The last alert that was sent."""
 
     def take_token(self, now: float) -> bool:
-        """Return whether one may go out at `now`, in seconds of any clock."""
-        self.tokens = min(BURST, self.tokens + (now - self.filled) / REFILL_SECONDS)
-        self.filled = now
+        """Return whether an alert may be sent at `now`, in seconds of a monotonic clock."""
+        self.tokens = min(BURST, self.tokens + (now - self.refilled_at) / REFILL_SECONDS)
+        self.refilled_at = now
         if self.tokens < 1:
             return False
         self.tokens -= 1
@@ -129,7 +141,7 @@ class AlertThrottle:
 
 
 class Alerts(logging.Handler):
-    """Tells Sentry, from `open` to `close`."""
+    """Sends alerts to Sentry, from `open` to `close`."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -139,12 +151,12 @@ class Alerts(logging.Handler):
         self._next_check_in = 0.0
 
     def open(self, client: "Client", node: str) -> None:
-        """Read the log from now on, and tell as `node`."""
+        """Read the log from now on; alerts carry `node` as a tag."""
         self._client, self._node, self._throttles, self._next_check_in = client, node, {}, 0.0
         logs.add_handler(self)
 
     def close(self) -> None:
-        """Tell the last, wait a moment for Sentry to take it, and tell no more."""
+        """Send the remaining counts, wait up to `FLUSH_SECONDS` for Sentry, and stop reading the log."""
         logging.getLogger().removeHandler(self)
         if self._client is not None:
             self._send_counts(at_once=True)
@@ -152,89 +164,93 @@ class Alerts(logging.Handler):
             self._client = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell what a line of the log says, if it is of one of the kinds."""
-        message: Any = record.msg  # ours are still a mapping
+        """Send an alert for a log record that has a rule."""
+        message: Any = record.msg  # records of our own loggers still hold a mapping
         if isinstance(message, dict):
             given = message.get("exc_info")
-            self._heard(message, sys.exc_info()[1] if given is True else given)
+            self._send_if_alert(message, sys.exc_info()[1] if given is True else given)
         elif record.levelno >= logging.ERROR and not record.name.startswith(SENTRY_LOGGERS):
             given = record.exc_info[1] if record.exc_info else None
-            self._heard({"event": "library", "component": record.name}, given)
+            self._send_if_alert({"event": "library", "component": record.name}, given)
 
-    def _heard(self, fields: Mapping[str, Any], error: BaseException | None) -> None:
+    def _send_if_alert(self, fields: Mapping[str, Any], error: BaseException | None) -> None:
         if fields["event"] in ALERT_RULES and not isinstance(
             error, CONNECTION_ERRORS
-        ):  # that is an outage, told as one
+        ):  # a lost connection is reported by outage_began
             self.send_alert(fields["event"], fields, error)
 
-    def send_alert(self, name: str, given: Mapping[str, Any], error: BaseException | None = None) -> None:
-        """Tell one alert, or only count it after many equal ones. Never raises."""
+    def send_alert(self, name: str, fields: Mapping[str, Any], error: BaseException | None = None) -> None:
+        """Send one alert, or only count it if many equal ones were sent. Never raises."""
         if self._client is not None:
-            with contextlib.suppress(Exception):  # an error in telling must not become the program's
-                self._send_or_count(name, given, error)
+            with contextlib.suppress(Exception):  # an error while sending must not reach the caller
+                self._send_or_count(name, fields, error)
 
     def _send_or_count(self, name: str, given: Mapping[str, Any], error: BaseException | None) -> None:
-        kind = ALERT_RULES[name]
-        fields = {field: given.get(field) for field in (*kind.group_by, *kind.context_fields)}
-        likeness = (
+        rule = ALERT_RULES[name]
+        fields = {field: given.get(field) for field in (*rule.group_by, *rule.context_fields)}
+        fingerprint = (
             name,
-            *(normalized(str(fields[field])) for field in kind.group_by),
+            *(normalized(str(fields[field])) for field in rule.group_by),
             *(error_location(error) if error else ()),
         )
-        bucket = self._throttles.setdefault(likeness, AlertThrottle())
-        if not bucket.take_token(time.monotonic()):
-            bucket.suppressed += 1
+        throttle = self._throttles.setdefault(fingerprint, AlertThrottle())
+        if not throttle.take_token(time.monotonic()):
+            throttle.suppressed += 1
             return
-        bucket.event = {
-            **({"message": kind.title.format_map(fields)} if kind.title else {}),
+        throttle.event = {
+            **({"message": rule.title.format_map(fields)} if rule.title else {}),
             **(sentry.exception_payload(error) if error else {}),
-            "level": kind.level,
-            "logger": given.get("component", "app"),
-            "fingerprint": likeness,
-            "tags": {"kind": name, "node": self._node} | {field: fields[field] for field in kind.group_by},
-            "contexts": {"dispatcher": {field: fields[field] for field in kind.context_fields}},
+            "level": rule.level,
+            "logger": given.get("component", "alerts"),
+            "fingerprint": fingerprint,
+            "tags": {"kind": name, "node": self._node} | {field: fields[field] for field in rule.group_by},
+            "contexts": {"dispatcher": {field: fields[field] for field in rule.context_fields}},
         }
-        self._send(bucket)
+        self._send(throttle)
 
     def flush_counts(self, *, well: bool) -> None:
-        """Tell what was only counted, now that a sweep ended; if `well`, tell the monitor too, about once a minute."""
+        """Send the counts of suppressed alerts after a sweep; if `well`, check in at the monitor (once a minute)."""
         self._send_counts(at_once=False)
         if self._client and well and time.monotonic() >= self._next_check_in:
             self._next_check_in = time.monotonic() + CHECK_IN_SECONDS
             self._capture(sentry.check_in())
 
     def _send_counts(self, *, at_once: bool) -> None:
-        """Tell what was only counted, as soon as it may go out; that alert stands for one of them itself."""
-        for bucket in list(self._throttles.values()):
-            if bucket.suppressed and (at_once or bucket.take_token(time.monotonic())):
-                bucket.suppressed -= 1
-                self._send(bucket)
+        """Send the counts of suppressed alerts as soon as the throttle allows; that alert is one of those counted."""
+        for throttle in list(self._throttles.values()):
+            if throttle.suppressed and (at_once or throttle.take_token(time.monotonic())):
+                throttle.suppressed -= 1
+                self._send(throttle)
 
-    def _send(self, bucket: AlertThrottle) -> None:
-        """Send a bucket's last alert, with how many equal ones were only counted since."""
-        shown = bucket.event["contexts"]["dispatcher"] | {"withheld": bucket.suppressed}
-        bucket.suppressed = 0
-        self._capture({**bucket.event, "contexts": {"dispatcher": shown}})
+    def _send(self, throttle: AlertThrottle) -> None:
+        """Send a throttle's last alert, with the number of equal ones suppressed since."""
+        shown = throttle.event["contexts"]["dispatcher"] | {"withheld": throttle.suppressed}
+        throttle.suppressed = 0
+        self._capture({**throttle.event, "contexts": {"dispatcher": shown}})
 
     def _capture(self, event: Any) -> None:
         if self._client is not None:
-            with contextlib.suppress(Exception):  # as in `tell`
+            with contextlib.suppress(Exception):  # as in `send_alert`
                 self._client.capture_event(event)
 
 
 process_alerts = Alerts()
-"""This process's own."""
+"""The instance of this process."""
 flush_counts = process_alerts.flush_counts
 
 
 @asynccontextmanager
 async def alerting(settings: Settings, node: str) -> AsyncGenerator[None]:
-    """Tell Sentry for the block, if SENTRY_DSN says where it is; also of the error that ends the block."""
+    """Send alerts during the block if SENTRY_DSN is set; also one for the error that ends the block."""
     if settings.sentry_dsn is not None:
         try:
             process_alerts.open(sentry.build_client(settings, settings.sentry_dsn.get_secret_value()), node)
-        except ValueError:  # an alarm that does not work must not stop what it watches
-            log.warning("sentry_dsn_not_understood", effect="no alerts", hint="SENTRY_DSN: copy it from Sentry")
+        except ValueError:  # alerts that do not work must not stop the dispatcher
+            log.warning(
+                "sentry_dsn_not_understood",
+                effect="no alerts are sent",
+                hint="copy SENTRY_DSN from the project's settings at Sentry",
+            )
     try:
         yield
     except Exception as error:
@@ -245,12 +261,12 @@ async def alerting(settings: Settings, node: str) -> AsyncGenerator[None]:
 
 
 def normalized(text: str) -> str:
-    """Return `text` without what differs from row to row: numbers and quoted names."""
+    """Return `text` with numbers and quoted names replaced, which differ from row to row."""
     return re.sub(r"'[^']*'|\b\d+\b", "*", text)
 
 
 def error_location(error: BaseException) -> tuple[str, str]:
-    """Return what an error is, and the innermost function of ours that it came through."""
+    """Return the code of an error, and the innermost of our functions in its stack ("" if there is none)."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -1,6 +1,6 @@
-"""What leaves for Sentry: a client that collects nothing by itself, and hides secrets in what it is given.
+"""The client for Sentry. It collects nothing by itself, and hides secrets in the events it is given.
 
-The only module that touches Sentry's library, and only once a DSN is set: it takes a quarter of a second to import.
+Only this module imports Sentry's library, and only if a DSN is set, because the import takes 0.25 s.
 """
 
 import logging
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 MONITOR = "dispatcher-sweep"
 MAX_QUEUED_EVENTS = 100
 TEMPORAL_SECRETS = ("TEMPORAL_API_KEY", "TEMPORAL_TLS_CLIENT_KEY_DATA", "TEMPORAL_GRPC_META_")
-"""How the names begin of variables that hold some."""
+"""Prefixes of the variables that contain secrets."""
 MIN_SECRET_LENGTH = 9
-"""Shorter passwords are words, such as postgres: hiding them everywhere would hide which part is broken."""
-DEPTH = -20
-"""`redact` stops at a depth of its own; a stack lies deeper in an event."""
+"""A shorter password is often a word, such as postgres: hiding it everywhere would hide which part has failed."""
+START_DEPTH = -20
+"""`redact` stops at depth 5; the stack lies deeper in an event, so it starts to count here."""
 MAX_FRAMES = 50
-"""As many as `redact` leaves."""
+"""The number of list items that `redact` keeps."""
 
 
 def build_client(settings: Settings, dsn: str) -> "Client":
-    """Return a client that sends what it is given and collects nothing by itself; ValueError for a DSN that is none."""
+    """Return a client that sends only the events it is given; ValueError for a DSN that is not valid."""
     from sentry_sdk import Client  # noqa: PLC0415  (see above)
 
     secrets = secrets_of(settings)
@@ -43,13 +43,13 @@ def build_client(settings: Settings, dsn: str) -> "Client":
             text = text.replace(secret, HIDDEN)
         return text
 
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each attempt
     return Client(
         dsn=dsn,
         environment=settings.sentry_environment,
         release=settings.sentry_release or release(),
         server_name=os.environ.get("DYNO") or socket.gethostname(),
-        before_send=lambda event, _: redact(event, hidden, DEPTH),
+        before_send=lambda event, _: redact(event, hidden, START_DEPTH),
         default_integrations=False,
         auto_enabling_integrations=False,
         include_local_variables=False,
@@ -66,25 +66,25 @@ def build_client(settings: Settings, dsn: str) -> "Client":
 
 
 def release() -> str:
-    """Return the commit that the platform says it runs, or else our version."""
-    told = (os.environ.get(name) for name in ("HEROKU_BUILD_COMMIT", "HEROKU_SLUG_COMMIT", "SOURCE_VERSION"))
-    return next(filter(None, told), f"dispatcher@{__version__}")
+    """Return the commit that the platform reports, or our version."""
+    commits = (os.environ.get(name) for name in ("HEROKU_BUILD_COMMIT", "HEROKU_SLUG_COMMIT", "SOURCE_VERSION"))
+    return next(filter(None, commits), f"dispatcher@{__version__}")
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Return the values that must not appear anywhere, but for those in files that a library reads for itself."""
+    """Return the secrets to hide in every event, longest first. Secrets in files that a library reads are not known."""
     urls = (settings.database_url, settings.listen_url)
     found = [str(conninfo_to_dict(conninfo(url)).get("password", "")) for url in urls]
     found.append(os.environ.get("PGPASSWORD", ""))
     found += [secret.get_secret_value() for secret in (settings.novu_secret_key, settings.http_token) if secret]
     for name, value in settings.temporal_environment.items():
         if name.startswith(TEMPORAL_SECRETS):
-            found += value.split()  # a key has lines, which a text may have joined
+            found += value.split()  # a key has several lines, which a message may have joined
     return sorted({secret for secret in found if len(secret) >= MIN_SECRET_LENGTH}, key=len, reverse=True)
 
 
 def check_in() -> dict[str, Any]:
-    """Return what tells Sentry's monitor that somebody sweeps, and when to worry: after three that did not come."""
+    """Return a check-in for Sentry's monitor of the sweep; Sentry alerts after three that are missing."""
     return {
         "type": "check_in",
         "check_in_id": uuid.uuid4().hex,
@@ -100,14 +100,14 @@ def check_in() -> dict[str, Any]:
 
 
 def exception_payload(error: BaseException) -> dict[str, Any]:
-    """Return where an error and its causes came from; what they say only when the words are ours."""
+    """Return the stacks of an error and its causes. Its message is included only for our own error classes."""
     from sentry_sdk.utils import event_from_exception  # noqa: PLC0415  (see above)
 
     options = {"include_local_variables": False, "include_source_context": True, "max_value_length": 1000}
     event: Any = event_from_exception(error, client_options=options)[0]
     causes = event["exception"]["values"]
     for cause in causes:
-        cause["value"] = "what it says is in the log"
+        cause["value"] = "the message is in the log"
     if isinstance(error, DispatcherError):
         causes[-1]["value"] = str(error)
     return {"exception": event["exception"]}

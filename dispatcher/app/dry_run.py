@@ -1,7 +1,7 @@
 """`dispatcher run --dry-run`: beside a system that still sends, logs what a dispatcher would send, and how soon.
 
-Looks at what a claim could take, and reads and plans it as a run does. Never writes: every look is a read-only
-transaction, Temporal and Novu are not spoken to, and a role that may only read is enough.
+It finds the rows that a claim could take, and reads and plans them as a run does. It never writes: every transaction is
+read-only, it calls neither Temporal nor Novu, and a role that may only read is enough.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import anyio
 from psycopg.errors import InsufficientPrivilege, QueryCanceled
 from psycopg.rows import dict_row
 
-from dispatcher.app import run as app
+from dispatcher.app.connections import open_database, open_listener
 from dispatcher.app.signals import stop_signal
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
@@ -33,45 +33,46 @@ from dispatcher.web.backlog_metrics import SHARE
 from dispatcher.web.server_app import serve_port
 
 DUE_POLL_SECONDS = 1.0
-"""Nobody tells us when a scheduled row becomes due."""
+"""No NOTIFY tells when a scheduled row becomes due, so the table is polled as well."""
 MIN_PAUSE_SECONDS = 0.05
 MAX_DUE_ROWS = 100_000
-"""So many due rows are looked at, and remembered as seen; of a larger backlog the newest."""
+"""Due rows that are read and remembered as logged; of a larger backlog the newest."""
 READ_BATCH_ROWS = 20
-"""Read at once; each may have half a megabyte."""
+"""Rows that are read at once; each may hold half a megabyte."""
 READ_ONLY_SETTINGS = {"transaction_read_only": "on", "enable_bitmapscan": "on"}
-"""Of each transaction. Two partial indexes in one scan, or one scan of the table where nothing is installed."""
+"""Of each transaction. Bitmap scans combine our two partial indexes. Where none is installed, the table is scanned."""
 
-log = get_logger("shadow")
+log = get_logger("dry_run")
 
 
 async def run(settings: Settings) -> None:
-    """Look until SIGTERM or SIGINT. Raises a `DispatcherError` when the outbox cannot be read."""
+    """Log due rows until SIGTERM or SIGINT. Raises a `DispatcherError` if the outbox cannot be read."""
     stop = stop_signal()
     health.process_health.expect_components(["postgres", "listener"])
     wake = WakeUp()
+    name = f"dry-run-{socket.gethostname()[:40]}-{os.getpid()}"
     health_only = settings.model_copy(update={"http_api": False})
-    async with serve_port(health_only), app.open_database(settings) as pool:
-        shadow = DryRun(pool, settings)
-        await shadow.check()
-        ears = await app.open_listener(settings, pool, wake, f"shadow-{socket.gethostname()[:40]}-{os.getpid()}")
+    async with serve_port(health_only), open_database(settings) as pool:
+        dry_run = DryRun(pool, settings)
+        await dry_run.check()
+        listener = await open_listener(settings, pool, wake, name)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ears.run)
-            tasks.start_soon(shadow.run, wake)
+            tasks.start_soon(listener.run)
+            tasks.start_soon(dry_run.run, wake)
             log.info("started", dry_run=True, outbox=settings.outbox)
             await stop.wait()
             tasks.cancel_scope.cancel()
-        log.info("stopped", would_send=shadow.sent, would_refuse=shadow.refused)
+        log.info("stopped", would_send=dry_run.sent, would_refuse=dry_run.refused)
 
 
 class DryRun:
-    """Looks at due rows, and remembers which it has told of: those that were due at the last look."""
+    """Finds due rows and logs each once. `sent` and `refused` count the rows that would be sent or never can be."""
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self.sent = self.refused = 0
         self._pool = pool
         self._table = table = parse_outbox_name(settings.outbox)
-        self._seen: set[int] = set()
+        self._logged: set[int] = set()
         parts = shared_parts(TableNames(table.identifier, table.workflow.identifier))
         self._due = load_query("dry_run_due", **parts).as_bytes()
         self._rows = load_query("dry_run_rows", **parts).as_bytes()
@@ -82,7 +83,7 @@ class DryRun:
         }
 
     async def check(self) -> None:
-        """Raise `ConfigurationError` when there is no outbox that can be read whole, `Unreachable` without a server."""
+        """Raise `ConfigurationError` if the outbox cannot be read as a whole, `Unreachable` without a server."""
         try:
             async with borrow_connection(self._pool) as connection:
                 await preflight.check(connection, self._table)
@@ -93,12 +94,14 @@ class DryRun:
             raise ConfigurationError(f"{reason}: a dry run needs SELECT on the outbox and on its workflows") from error
         except CONNECTION_ERRORS as error:
             reason = " ".join(str(error).split())
-            raise Unreachable(f"DATABASE_URL: PostgreSQL left us while we started: {reason}. Start again.") from error
+            raise Unreachable(
+                f"DATABASE_URL: PostgreSQL closed the connection during the start: {reason}. Start again."
+            ) from error
 
     async def run(self, wake: WakeUp) -> None:
-        """Look at every wake-up, and now and then without one; a lost database is waited for.
+        """Run once at every wake-up and at least every second. A lost connection only makes it wait.
 
-        What takes long is done seldom: the server looks for us a twentieth of the time at most.
+        After a slow query it pauses longer, so that the server works for it at most a twentieth of the time.
         """
         while True:
             wake.clear()
@@ -116,41 +119,38 @@ class DryRun:
                     await wake.wait()
 
     async def run_once(self) -> float:
-        """Tell of the rows that became due since the last look; return the seconds that looking took."""
+        """Log the rows that became due since the last time. Return the seconds that the query for due rows took."""
         began = time.monotonic()
         due = [row["id"] for row in await self._read(self._due, **self._limits)]
         took = time.monotonic() - began
-        new = sorted(set(due) - self._seen)
+        new = sorted(set(due) - self._logged)
         for first in range(0, len(new), READ_BATCH_ROWS):
-            part = new[first : first + READ_BATCH_ROWS]
-            for row in await self._read(self._rows, ids=part, max_bytes=validation.MAX_BYTES):
-                self._log_rows(validation.parse_row(row))
-            self._seen.update(part)
-        self._seen.intersection_update(due)
+            ids = new[first : first + READ_BATCH_ROWS]
+            for row in await self._read(self._rows, ids=ids, max_bytes=validation.MAX_BYTES):
+                self._log_row(validation.parse_row(row))
+            self._logged.update(ids)
+        self._logged.intersection_update(due)
         return took
 
-    def _log_rows(self, taken: validation.AcquiredRow) -> None:
-        row = taken.notification
-        if not taken.eligible:
-            return  # closed since we looked
-        words = log.bind(
-            notification_id=row.id, seconds=round(row.age_seconds, 3) if isfinite(row.age_seconds) else None
-        )
+    def _log_row(self, read: validation.AcquiredRow) -> None:
+        row = read.notification
+        if not read.eligible:
+            return  # closed since the query for due rows
+        age = round(row.age_seconds, 3) if isfinite(row.age_seconds) else None
+        logger = log.bind(notification_id=row.id, seconds=age)
         if row.validation_error is not None:
             self.refused += 1
-            words.warning("would_refuse", reason=row.validation_error)
+            logger.warning("would_refuse", reason=row.validation_error)
             return
         self.sent += 1
-        words.info(
-            "would_send", novu_workflow=row.workflow_key, recipients=len(row.recipients), calls=len(plan_calls([row]))
-        )
+        calls = len(plan_calls([row]))
+        logger.info("would_send", novu_workflow=row.workflow_key, recipients=len(row.recipients), calls=calls)
 
     async def _read(self, statement: bytes, **parameters: Any) -> list[dict[str, Any]]:
-        """Run one statement that cannot write, and return its rows."""
+        """Run one statement in a read-only transaction, and return its rows."""
+        names, values = list(READ_ONLY_SETTINGS.keys()), list(READ_ONLY_SETTINGS.values())
         async with borrow_connection(self._pool) as connection, connection.transaction():
-            await connection.execute(
-                SET_CONFIG, [True, list(READ_ONLY_SETTINGS.keys()), list(READ_ONLY_SETTINGS.values())]
-            )
+            await connection.execute(SET_CONFIG, [True, names, values])
             async with connection.cursor(row_factory=dict_row) as cursor:
                 await cursor.execute(statement, parameters)
                 return await cursor.fetchall()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the wish to stop, and the watchdog that bounds the goodbye."""
+"""SIGTERM and SIGINT: the event that stops the process, and the watchdog that ends it after 24 s."""
 
 import asyncio
 import os
@@ -8,15 +8,15 @@ import threading
 from dispatcher.telemetry.logs import get_logger
 
 MAX_STOP_SECONDS = 24.0
-"""The platform kills after 30 s; whatever hangs, we are gone before."""
+"""Platforms kill 30 s after SIGTERM. If a part hangs, the watchdog ends the process before that."""
 
 log = get_logger("signals")
 
 
 def stop_signal() -> asyncio.Event:
-    """Return what SIGTERM or SIGINT sets; from the first one on, a watchdog bounds the goodbye.
+    """Return the event that SIGTERM or SIGINT sets. The first signal starts the watchdog.
 
-    Not `loop.add_signal_handler`: the watchdog has to start even while something blocks the loop.
+    It does not use `loop.add_signal_handler`, because the watchdog has to start even while the event loop is blocked.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -34,6 +34,6 @@ def stop_signal() -> asyncio.Event:
 
 
 def force_exit() -> None:
-    """End the process where it stands; what it holds is left to its leases."""
+    """End the process at once. The leases of its rows expire, and another node rescues them."""
     log.warning("stopped_by_watchdog", seconds=MAX_STOP_SECONDS)
     os._exit(0)

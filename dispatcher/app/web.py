@@ -1,7 +1,7 @@
-"""Everything `dispatcher web` starts: the port, and the database behind it. It needs no contact with `run`.
+"""Everything that `dispatcher web` starts: the port and the connection to the database. It needs no contact with `run`.
 
-The port is there before the database is: a platform gives a routed process a minute to listen, and a database that is
-away is what /status is there to tell.
+The port listens before the database is connected: a platform gives a routed process a minute to listen, and /status has
+to report a database that does not answer.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def check_exposure(settings: Settings, *, private: bool) -> None:
-    """Refuse to show the world what only a token may open; warn where nobody can come."""
+    """Refuse to listen beyond loopback without a token. Warn if the platform's router cannot reach the port."""
     if not private and settings.http_token is None:
         raise ConfigurationError(
             f"DISPATCHER_HTTP_TOKEN is not set, and others can reach {settings.http_host}: set it to 16 characters or"
@@ -81,7 +81,7 @@ async def query_backlog(settings: Settings, here: ServedPort, exits: AsyncExitSt
 
 
 async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, OutboxStore]:
-    """Return the pool, and the outbox to be read. Raises while the database is away or not prepared."""
+    """Return the pool and the outbox to read. Raises a `DispatcherError` while the database is away or not prepared."""
     table = parse_outbox_name(settings.outbox)
     async with AsyncExitStack() as attempt:
         pool = await open_pool(conninfo(settings.database_url), size=POOL_SIZE)

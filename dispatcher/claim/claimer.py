@@ -1,7 +1,8 @@
-"""The door: takes what is due and starts its workflows.
+"""The claim loop: claims due rows and starts their workflows.
 
-Every wake-up leads here, whatever caused it, and carries nothing: the claim decides. Between wake-ups the door sleeps
-until the next row becomes due by itself. While Temporal does not answer or Novu refuses us all, nothing is claimed.
+Every wake-up, whatever caused it, leads to one claim; the claim decides which rows are due. Between wake-ups the loop
+sleeps until the next scheduled row or retry becomes due. While Temporal does not answer, or the circuit breaker towards
+Novu is tripped, it claims nothing, so rows wait as PENDING.
 """
 
 import asyncio
@@ -14,40 +15,39 @@ from typing import Protocol
 import anyio
 
 from dispatcher.decisions.backoff import TEMPORAL_BACKOFF
-from dispatcher.models.claims import ClaimLimits, WorkflowStart
+from dispatcher.models.claims import ClaimLimits, ClaimResult, WorkflowStart
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
-from dispatcher.wakeup.adaptive_notify import AdaptiveNotify
+from dispatcher.wakeup.adaptive_notify import AdaptiveNotify, NodeState
 from dispatcher.wakeup.signal import WakeSource, WakeUp
 
 MAX_CLAIMED_ROWS = 1000
 MAX_LEASED_ROWS = 2000
-"""A node holds at most so many rows of one enterprise, and less than twice as many in all, so that a lease does not run
-out while its row waits for a slot."""
+"""A node holds at most this many rows of one enterprise, and less than twice as many in all. Otherwise leases would
+expire while their rows wait for a worker's slot."""
 MAX_SINGLE_WORKFLOWS = 10
-"""A claim of up to so many rows starts a workflow each: lowest latency. More are cut into batches."""
+"""A claim of up to this many rows starts one workflow for each row, for the lowest latency. More are batched."""
 MAX_PARALLEL_STARTS = 16
 BRIEF_WAIT_SECONDS = 0.02
-"""Also the most that a row scheduled this near can be late."""
+"""A row that is scheduled nearer than this can be late by as much."""
 RETRY_WHEN_FULL_SECONDS = 0.05
-"""How soon to look again while the node holds all it may."""
 
-log = get_logger("dispatch")
+log = get_logger("claimer")
 
 
 class AllowsCalls(Protocol):
-    """Says whether what is claimed can be sent now."""
+    """Whether Novu can be called now: the circuit breaker, or with split roles the presence of a live worker."""
 
     allows_calls: bool
 
 
 class Claimer:
-    """Claims and starts, for one node."""
+    """The claim loop of one node. `lease`: of the rows that it claims. `batch_size`: rows of one batch, 1 for none."""
 
-    def __init__(  # noqa: PLR0913  (four it works with, three it is told)
+    def __init__(  # noqa: PLR0913  (four parts that it works with, three settings)
         self,
         outbox: OutboxStore,
         starter: WorkflowStarter,
@@ -63,19 +63,19 @@ class Claimer:
         self._wake = wake
         self._breaker = breaker
         self._lease = lease
-        solo = MAX_CLAIMED_ROWS if batch_size == 1 else MAX_SINGLE_WORKFLOWS
-        self._limits = ClaimLimits(MAX_CLAIMED_ROWS, MAX_LEASED_ROWS, solo, batch_size)
+        singles = MAX_CLAIMED_ROWS if batch_size == 1 else MAX_SINGLE_WORKFLOWS
+        self._limits = ClaimLimits(MAX_CLAIMED_ROWS, MAX_LEASED_ROWS, singles, batch_size)
         self._start_slots = anyio.CapacityLimiter(MAX_PARALLEL_STARTS)
-        self._adaptive_notify = AdaptiveNotify(outbox, wake, self._claim_all_due) if adaptive else None
-        self._full = False
+        self._adaptive_notify = AdaptiveNotify(outbox, wake, self.claim_all_due) if adaptive else None
+        self._was_full = False
         self._failures = 0
         self._woken_by: WakeSource = "other"
         self._stopping = False
         self._idle = asyncio.Event()
-        self._idle.set()  # a stop may come before the first run
+        self._idle.set()  # `stop` may be called before the first run
 
     async def run(self) -> None:
-        """Serve wake-ups until `close`."""
+        """Serve wake-ups until `stop`. A lost database or an unexpected error only makes it pause."""
         while not self._stopping:
             self._idle.clear()
             self._woken_by = self._wake.source
@@ -86,7 +86,7 @@ class Claimer:
                 await self._sleep(pause)
 
     async def stop(self) -> None:
-        """Take no more; return when what was taken is started or handed back."""
+        """Claim nothing more. Return when every claimed row is started or released."""
         self._stopping = True
         if self._adaptive_notify is not None:
             self._adaptive_notify.stop()
@@ -94,80 +94,82 @@ class Claimer:
         await self._idle.wait()
 
     async def run_once(self) -> float | None:
-        """Claim and start until nothing is due; return the seconds until something will be."""
-        await self._claim_all_due()
-        # Rung while we drained: producers are faster than one drain, and a muffled bell pays. One row at a time is not,
-        # and is heard sooner than any poll would find it.
+        """Claim and start until nothing is due. Return the seconds until the next row becomes due, None for never."""
+        result = await self.claim_all_due()
+        # A NOTIFY arrived while we were claiming, so producers commit faster than we claim. Suppressing NOTIFY is
+        # cheaper from here on. With one row at a time it is not, and a NOTIFY is faster than any poll.
         woken_meanwhile = self._wake.is_set()
         healthy = not self._failures and self._breaker.allows_calls
-        if self._adaptive_notify is not None and (
-            self._adaptive_notify.may_have_suppressed or (woken_meanwhile and healthy)
-        ):
+        if self._adaptive_notify is not None and (self._may_miss_notify or (woken_meanwhile and healthy)):
             await self._adaptive_notify.poll_until_idle()
             return 0
-        if healthy and await self._wait_briefly():
+        if healthy and await self._woken_within(BRIEF_WAIT_SECONDS):
             return 0
         if self._failures:
-            return TEMPORAL_BACKOFF.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
-        return RETRY_WHEN_FULL_SECONDS if self._full else await self._outbox.seconds_until_due()
+            return self._backoff_seconds()
+        return RETRY_WHEN_FULL_SECONDS if result.is_full else await self._outbox.seconds_until_due()
 
-    async def _claim_all_due(self) -> bool:
-        """Claim and start until nothing more is due, or can be held; return whether that was a backlog."""
-        taken = 0
+    async def claim_all_due(self) -> ClaimResult:
+        """Claim and start until nothing more is due, the node is full, or something that it needs fails."""
+        rows, is_full = 0, False
         while not self._stopping and self._breaker.allows_calls and await self._temporal_is_available():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._limits)
             health.report_ok("postgres")
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._suppress_notify)
-                for start in claim.starts:
-                    tasks.start_soon(self._start, start)
+            await self._start_all(claim.starts)
             if claim.starts:
                 log.info("claimed", rows=claim.rows, workflows=len(claim.starts))
-                metrics.CLAIMED.labels(self._claim_source).inc(claim.rows)
-            taken += claim.rows
-            await self._record_capacity(claim.free_capacity)
-            if self._full or claim.rows < claim.free_capacity or self._failures:
+                metrics.CLAIMED.labels(self._source).inc(claim.rows)
+            rows += claim.rows
+            is_full = claim.free_capacity == 0
+            if is_full and not self._was_full:
+                await self._outbox.notify_all()  # other nodes have room, and their NOTIFY may be suppressed by us
+            if is_full or claim.rows < claim.free_capacity or self._failures:
                 break
-        self._full = self._full and self._breaker.allows_calls  # behind a shut gate there is no work to stay up for
-        return taken > MAX_SINGLE_WORKFLOWS or self._full
+        self._was_full = is_full = (
+            is_full and self._breaker.allows_calls
+        )  # a tripped breaker leaves nothing to poll for
+        return ClaimResult(rows, backlog=rows > MAX_SINGLE_WORKFLOWS or is_full, is_full=is_full)
 
     @property
-    def _claim_source(self) -> WakeSource:
-        """What led to this claim: a muffled bell leaves the finding to our polls."""
-        return (
-            "poll"
-            if self._adaptive_notify is not None and self._adaptive_notify.may_have_suppressed
-            else self._woken_by
-        )
+    def _may_miss_notify(self) -> bool:
+        """Whether a producer may have committed without NOTIFY, so that this node has to poll."""
+        return self._adaptive_notify is not None and self._adaptive_notify.state is not NodeState.ASLEEP
+
+    @property
+    def _source(self) -> WakeSource:
+        """The cause of this claim. While NOTIFY is suppressed, rows are found by polls."""
+        return "poll" if self._may_miss_notify else self._woken_by
+
+    async def _start_all(self, starts: list[WorkflowStart]) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._suppress_notify)
+            for start in starts:
+                tasks.start_soon(self._start, start)
 
     async def _suppress_notify(self) -> None:
-        """Muffle the bell as soon as it rang while one claim ran, and keep it so."""
-        if self._adaptive_notify is not None and (self._adaptive_notify.is_marked_awake or self._wake.is_set()):
-            with contextlib.suppress(*CONNECTION_ERRORS):  # the next one says it; what was claimed is started
-                await self._adaptive_notify.mark_awake()
-
-    async def _record_capacity(self, free_capacity: int) -> None:
-        """Remember whether the node is full; when it has just become so, wake the others, whose bell we may muffle."""
-        if free_capacity == 0 and not self._full:
-            await self._outbox.notify_all()
-        self._full = free_capacity == 0
+        """Mark this node awake if a NOTIFY arrived during a claim, and renew that while it is awake."""
+        notify = self._adaptive_notify
+        if notify is not None and (notify.state is NodeState.AWAKE or self._wake.is_set()):
+            with contextlib.suppress(*CONNECTION_ERRORS):  # the next claim reports it; the claimed rows are started
+                await notify.mark_awake()
 
     async def _guarded_run_once(self) -> float | None:
-        """Run once; a lost database is waited for, and nothing else ends the loop."""
+        """Run once; return the seconds to sleep."""
         try:
-            pause = await self.run_once()
+            return await self.run_once()
         except CONNECTION_ERRORS as error:
             log.warning("database_unreachable", error=str(error))
             health.report_failure("postgres", f"{type(error).__name__}: {error}")
-        except Exception:  # a row or a bug must not close the door for all the others
+        except Exception:  # one row or one bug must not stop the claims of all others
             log.exception("dispatch_failed")
-        else:
-            return pause
         self._failures += 1
+        return self._backoff_seconds()
+
+    def _backoff_seconds(self) -> float:
         return TEMPORAL_BACKOFF.jittered(self._failures, random.random()).total_seconds()  # noqa: S311
 
     async def _temporal_is_available(self) -> bool:
-        """Return whether to claim: always while all is well, after a failure only when the server is back."""
+        """Return whether to claim: without a failure always, after a failure only if the Temporal server answers."""
         if self._failures and not await self._starter.is_available():
             self._failures += 1
             return False
@@ -175,16 +177,16 @@ class Claimer:
         return True
 
     async def _start(self, start: WorkflowStart) -> None:
-        """Start one workflow, or hand its rows back."""
+        """Start one workflow, or release its rows."""
         async with self._start_slots:
             with metrics.INFLIGHT.track_inprogress():
-                started = not self._stopping and not self._failures and await self._started(start)
-        metrics.DISPATCH.labels(self._claim_source, "started" if started else "handed_back").inc()
+                started = not self._stopping and not self._failures and await self._try_start(start)
+        metrics.DISPATCH.labels(self._source, "started" if started else "handed_back").inc()
         if not started:
-            with contextlib.suppress(*CONNECTION_ERRORS):  # then the lease hands them back
+            with contextlib.suppress(*CONNECTION_ERRORS):  # then their leases expire, and a sweep rescues them
                 await self._outbox.release_unstarted(start)
 
-    async def _started(self, start: WorkflowStart) -> bool:
+    async def _try_start(self, start: WorkflowStart) -> bool:
         try:
             await self._starter.start(start)
         except START_FAILURES as error:
@@ -193,16 +195,16 @@ class Claimer:
             return False
         return True
 
-    async def _wait_briefly(self) -> bool:
-        """Linger: what was just started gets the processor first, and a wake-up meanwhile saves the question."""
+    async def _woken_within(self, seconds: float) -> bool:
+        """Wait briefly: started workflows get the processor first. A wake-up saves the query for the next due row."""
         try:
-            async with asyncio.timeout(BRIEF_WAIT_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await self._wake.wait()
         except TimeoutError:
             return False
 
     async def _sleep(self, seconds: float | None) -> None:
-        """Wait for a wake-up, at most so long. After a failure a wake-up does not shorten the wait."""
+        """Wait for a wake-up, at most so many seconds. After a failure a wake-up does not shorten the wait."""
         if self._failures:
             return await asyncio.sleep(seconds or 0)
         try:

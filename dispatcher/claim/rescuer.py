@@ -1,7 +1,7 @@
-"""The sweep: finds what no wake-up told us, and rows whose run is lost.
+"""The sweep: wakes the claim loop for rows that no NOTIFY announced, and rescues rows whose run is gone.
 
-A row whose lease ran out is not taken away blindly: Temporal is asked whether its workflow still runs. Safe beside any
-number of other sweeps.
+An expired lease alone proves nothing: the rescuer asks Temporal whether the workflow still runs. Any number of nodes
+may sweep at the same time.
 """
 
 import contextlib
@@ -24,21 +24,22 @@ from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
 from dispatcher.wakeup.signal import WakeUp
 
 SECOND_RUN_SECONDS = 1.0
+"""The second sweep comes soon, because the listener's mode is known by then."""
 MAX_RESCUED_ROWS = 2000
 MAX_PARALLEL_DESCRIBES = 8
 
-log = get_logger("sweep")
+log = get_logger("rescuer")
 
 
 class HasMode(Protocol):
-    """Whether wake-ups reach us."""
+    """How wake-ups arrive: `mode` is EVENT or POLLING."""
 
     mode: str
 
 
 @dataclass(slots=True)
 class SweepResult:
-    """What one sweep did, in rows."""
+    """The result of one sweep, in rows."""
 
     renewed: int = 0
     rescued: int = 0
@@ -46,9 +47,9 @@ class SweepResult:
 
 
 class Rescuer:
-    """Looks after lost rows, and wakes the door."""
+    """Runs the sweep of one node. After each it calls `on_swept`: did the first of all live nodes succeed?"""
 
-    def __init__(  # noqa: PLR0913  (four it works with, three it is told)
+    def __init__(  # noqa: PLR0913  (four parts that it works with, four settings)
         self,
         outbox: OutboxStore,
         starter: WorkflowStarter,
@@ -97,7 +98,7 @@ class Rescuer:
             self._on_swept(outcome == "ok" and self._is_first_node)
 
     async def run_once(self) -> SweepResult:
-        """Look once for everything a sweep looks for."""
+        """Wake the claim loop, write this node's heartbeat, and rescue rows."""
         self._wake.notify("sweep")
         self._is_first_node = await self._outbox.heartbeat(
             role=self._role, host=socket.gethostname(), version=__version__, mode=self._listener.mode
@@ -105,7 +106,7 @@ class Rescuer:
         return await self.run_rescue()
 
     async def run_rescue(self) -> SweepResult:
-        """Look after lost rows, without a word about this process."""
+        """Rescue rows, without a heartbeat of this process."""
         found = SweepResult(adopted=await self._outbox.adopt_orphans(self._lease, MAX_RESCUED_ROWS))
         expired = await self._outbox.find_expired(MAX_RESCUED_ROWS)
         limiter = anyio.CapacityLimiter(MAX_PARALLEL_DESCRIBES)
@@ -118,7 +119,7 @@ class Rescuer:
         return found
 
     async def _rescue(self, expired: ExpiredLease, result: SweepResult, limiter: anyio.CapacityLimiter) -> None:
-        """Renew rows whose workflow runs; start the others' again. Where anything is away, the next sweep goes on."""
+        """Renew the leases if the workflow runs, else start it again. If a server is away, the next sweep goes on."""
         async with limiter:
             with contextlib.suppress(*START_FAILURES, *CONNECTION_ERRORS):
                 if await self._starter.is_running(expired.workflow_id):

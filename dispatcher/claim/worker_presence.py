@@ -1,4 +1,4 @@
-"""Tells `dispatch` whether a worker lives that Novu lets in; while none does, rows wait as PENDING."""
+"""Split roles: tells a process that only claims whether Novu accepts any live worker. If not, rows stay PENDING."""
 
 from datetime import timedelta
 from functools import partial
@@ -14,18 +14,18 @@ from dispatcher.wakeup.signal import WakeUp
 
 WORKER_POLL_SECONDS = 1.0
 HEARTBEAT_TTL = timedelta(seconds=6)
-"""How long a worker's last word holds, and how long there may be none: a restart is no outage."""
-log = get_logger("roles")
+"""A heartbeat counts for this long. For as long a worker may be missing before `novu` fails: a restart is no outage."""
+log = get_logger("worker_presence")
 
 
 class LiveWorkers:
-    """What `dispatch` knows of the workers; `open` as the gate of a process that is both."""
+    """Whether a live worker exists. `allows_calls` plays the part of the circuit breaker for the claim loop."""
 
     def __init__(self, outbox: OutboxStore) -> None:
         self.allows_calls = False
         self._outbox = outbox
         self._no_worker_since: float | None = None
-        """When the first look found no worker, of those that found none since."""
+        """Time of the first check that found no worker, if all checks since found none."""
 
     async def run(self, wake: WakeUp) -> None:
         """Search for live workers every second. Wake the claim loop when there is one again."""
@@ -53,5 +53,5 @@ class LiveWorkers:
         self._no_worker_since = self._no_worker_since or now
         if now - self._no_worker_since >= HEARTBEAT_TTL.total_seconds():
             health.report_failure(
-                "novu", "no dispatcher run --role worker lives that Novu lets in; rows wait as PENDING"
+                "novu", "no live dispatcher run --role worker is accepted by Novu; rows wait as PENDING"
             )

@@ -1,7 +1,7 @@
-"""The command line: what a person types, nothing of what it does.
+"""The command line: each command reads its options, calls another room, and prints the result.
 
-Every module here is cheap to import: a command imports what it works with when it is called, so that `--help` answers
-at once. Data goes to stdout, words to stderr; exit codes are 0 fine, 1 a check failed, 2 usage or configuration,
+Every module here is cheap to import: a command imports its other rooms only when it is called, so that `--help` answers
+at once. Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 a check failed, 2 usage or configuration,
 3 something is unreachable, 130 interrupted.
 """
 
@@ -27,12 +27,12 @@ app = typer.Typer(
     name="dispatcher",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,  # its tracebacks may show local variables, and with them secrets
-    epilog="Settings are environment variables or lines of a .env file here: see dispatcher config env-example.",
+    pretty_exceptions_enable=False,  # its tracebacks can show local variables, and secrets among them
+    epilog="Settings are environment variables or lines of .env in this folder: see dispatcher config env-example.",
 )
 
 
-def _version_and_leave(wanted: bool) -> None:
+def _print_version_and_exit(wanted: bool) -> None:
     if wanted:
         version()
         raise typer.Exit
@@ -42,20 +42,20 @@ def _version_and_leave(wanted: bool) -> None:
 def dispatcher(
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_version_and_leave, is_eager=True, help="Print the version and leave."),
+        typer.Option("--version", callback=_print_version_and_exit, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Send every notification committed to a Postgres outbox through Temporal to Novu.
 
-    The way in:
+    Start here:
 
-    dispatcher demo: the whole story, on this machine alone
-    dispatcher config env-example > .env: everything that can be set
-    dispatcher db install: triggers beside your table
-    dispatcher run: work until told to stop
-    dispatcher send-test: one notification all the way
-    dispatcher status: how it stands
-    dispatcher doctor: what is wrong, and what to do about it
+    dispatcher demo: see it work, on this machine alone
+    dispatcher config env-example > .env: get all settings
+    dispatcher db install: add triggers to your table
+    dispatcher run: send notifications until it is stopped
+    dispatcher send-test: send one notification and follow it
+    dispatcher status: show rows, dispatchers and triggers
+    dispatcher doctor: check every part, and get a remedy for each problem
     """
 
 

@@ -1,248 +1,188 @@
-"""`dispatcher retry` and `retract`: change rows as an application would, after a look at what that means.
+"""`dispatcher retry` and `dispatcher retract`: preview the rows, ask, and change them as an application would.
 
-What was previewed is what is changed: a row that became something else meanwhile is left alone.
+Only previewed rows are changed. A row that differs from its preview by then is left alone.
 """
 
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dispatcher.cli.change_output import Action, obstacle_text, print_preview, print_progress, print_result
+from dispatcher.cli.filter_options import (
+    Dead,
+    Enterprise,
+    Error,
+    Ids,
+    Since,
+    StatusNames,
+    Until,
+    Workflow,
+    filters_from,
+)
 from dispatcher.cli.options import Outbox, Url, ask_confirmation
-from dispatcher.cli.row_filters import Dead, Enterprise, Error, Ids, Since, Status, Until, Workflow, filters_from
+from dispatcher.models.notification import Status
 
 if TYPE_CHECKING:
-    from dispatcher.postgres.operator_queries import OperatorQueries, PreviewRow, RowFilter
+    from dispatcher.postgres.operator_queries import OperatorQueries
+    from dispatcher.postgres.operator_rows import PreviewRow
+    from dispatcher.postgres.row_filter import RowFilter
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where nobody can be asked.")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the record.", show_default=False)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Needed where there is no terminal.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="The reason, for the record.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 
-DEFAULTS = {"retry": ("FAILED", "PARTIAL"), "retract": ("PENDING", "PROCESSING")}
-"""The statuses that filters mean when they name none: nothing that has reached somebody."""
-LOCK_RETRIES = 8
-LOCK_RETRY_SECONDS = 0.25
-"""How often, and after which pause, rows that somebody else had locked are tried again."""
+DEFAULT_STATUSES: dict[Action, tuple[Status, ...]] = {
+    "retry": (Status.FAILED, Status.PARTIAL),
+    "retract": (Status.PENDING, Status.PROCESSING),
+}
+"""The statuses that filters mean if `--status` is not given: none in which every recipient has the notification."""
 
 
-def retry(  # noqa: PLR0917  (Typer's)
-    ids: Ids = None,
-    status: Status = None,
-    enterprise: Enterprise = None,
-    workflow: Workflow = None,
-    error: Error = None,
-    since: Since = None,
-    until: Until = None,
-    dead: Dead = False,
-    reason: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    database_url: Url = None,
-    outbox: Outbox = None,
-    as_json: AsJson = False,
-) -> None:
-    """Send ended notifications again, as a new sending to all their recipients.
+def change_command(action: Action, help_text: str) -> Callable[..., None]:
+    """Return the Typer command for the action. Typer reads options from its parameters, and help from its docstring."""
 
-    Filters without --status mean FAILED and PARTIAL ones.
-    """
-    chosen = row_selection("retry", ids, filters_from(status, enterprise, workflow, error, (since, until), dead=dead))
-    change("retry", chosen, (database_url, outbox), reason, dry_run=dry_run, yes=yes, as_json=as_json)
+    def command(  # noqa: PLR0917  (Typer's)
+        ids: Ids = None,
+        status: StatusNames = None,
+        enterprise: Enterprise = None,
+        workflow: Workflow = None,
+        error: Error = None,
+        since: Since = None,
+        until: Until = None,
+        dead: Dead = False,
+        reason: Reason = None,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        database_url: Url = None,
+        outbox: Outbox = None,
+        as_json: AsJson = False,
+    ) -> None:
+        filters = filters_from(status, enterprise, workflow, error, (since, until), dead=dead)
+        selection = row_selection(action, ids, filters)
+        change(action, selection, (database_url, outbox), reason, dry_run=dry_run, yes=yes, as_json=as_json)
 
-
-def retract(  # noqa: PLR0917  (Typer's)
-    ids: Ids = None,
-    status: Status = None,
-    enterprise: Enterprise = None,
-    workflow: Workflow = None,
-    error: Error = None,
-    since: Since = None,
-    until: Until = None,
-    dead: Dead = False,
-    reason: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    database_url: Url = None,
-    outbox: Outbox = None,
-    as_json: AsJson = False,
-) -> None:
-    """Keep notifications from being sent, and take back at Novu what it accepted already.
-
-    Filters without --status mean PENDING and PROCESSING ones.
-    """
-    chosen = row_selection("retract", ids, filters_from(status, enterprise, workflow, error, (since, until), dead=dead))
-    change("retract", chosen, (database_url, outbox), reason, dry_run=dry_run, yes=yes, as_json=as_json)
+    command.__name__ = action
+    command.__doc__ = help_text
+    return command
 
 
-def row_selection(action: str, ids: list[int] | None, filters: "RowFilter") -> "RowFilter":
-    """Return which rows are meant; ConfigurationError when that would be all there are."""
+retry = change_command(
+    "retry",
+    """Send ended notifications again, to all their recipients.
+
+    Filters without --status select FAILED and PARTIAL notifications.
+    """,
+)
+retract = change_command(
+    "retract",
+    """Stop notifications from being sent, and cancel at Novu the triggers that it has accepted.
+
+    Filters without --status select PENDING and PROCESSING notifications.
+    """,
+)
+
+
+def row_selection(action: Action, ids: list[int] | None, filters: "RowFilter") -> "RowFilter":
+    """Return the filter that ids and options make. Raises ConfigurationError if it would select every row."""
     from dispatcher.models.errors import ConfigurationError
 
     if ids:
         return replace(filters, ids=tuple(dict.fromkeys(ids)))
     if not filters.is_set:
-        raise ConfigurationError(f"{action} which? Give ids, or a filter such as --status FAILED or --since 2h")
-    return filters if filters.statuses or filters.dead else replace(filters, statuses=DEFAULTS[action])
+        raise ConfigurationError(f"{action} which rows? Give ids, or a filter such as --status FAILED or --since 2h")
+    return filters if filters.statuses or filters.dead else replace(filters, statuses=DEFAULT_STATUSES[action])
 
 
 def change(
-    action: str,
-    chosen: "RowFilter",
-    place: tuple[str | None, str | None],
+    action: Action,
+    selection: "RowFilter",
+    database: tuple[str | None, str | None],
     reason: str | None,
     *,
     dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Preview, ask, change; exit code 1 when something that was asked for by its id could not be done."""
+    """Preview, ask, change. Exit code 1 if a row given by its id, or a previewed row, could not be changed.
+
+    `database`: the options --database-url and --outbox.
+    """
     import anyio
 
     from dispatcher.cli.operator_session import open_operator
 
     async def preview() -> "list[PreviewRow]":
-        async with open_operator(*place) as desk:
-            return await desk.preview(chosen)
+        async with open_operator(*database) as operator:
+            return await operator.preview(selection)
 
-    async def carried_out(able: "list[PreviewRow]", done: list[int]) -> dict[int, str]:
-        async with open_operator(*place) as desk:
-            return await apply_changes(desk, action, able, reason, done)
+    async def apply(rows: "Sequence[PreviewRow]") -> tuple[list[int], dict[int, str]]:
+        async with open_operator(*database) as operator:
+            return await apply_changes(operator, action, rows, reason)
 
-    seen = anyio.run(preview)
-    refused = {row.id: why for row in seen if (why := reason_against(action, row))}
-    refused |= {each: "does not exist" for each in chosen.ids if each not in {row.id for row in seen}}
-    able = [row for row in seen if row.id not in refused]
-    print_preview(action, able, refused)
-    done: list[int] = []
-    if able and not dry_run:
-        confirm(action, len(able), yes=yes)
-        refused |= anyio.run(carried_out, able, done)
-    print_result(action, done, refused, dry_run=dry_run, as_json=as_json)
-    if refused and (chosen.ids or (not dry_run and len(done) < len(able))):
+    rows = anyio.run(preview)
+    refused = {row.id: why for row in rows if (why := obstacle_text(action, row))}
+    refused |= {each: "does not exist" for each in selection.ids if each not in {row.id for row in rows}}
+    changeable = [row for row in rows if row.id not in refused]
+    print_preview(action, changeable, len(refused))
+    changed: list[int] = []
+    if changeable and not dry_run:
+        confirm(action, len(changeable), yes=yes)
+        changed, unchanged = anyio.run(apply, changeable)
+        refused |= unchanged
+    print_result(action, changed, refused, dry_run=dry_run, as_json=as_json)
+    if refused and (selection.ids or (not dry_run and len(changed) < len(changeable))):
         raise typer.Exit(1)
 
 
-def reason_against(action: str, row: "PreviewRow") -> str | None:
-    """Return why this makes no sense for the row, and what does."""
-    from dispatcher.postgres.operator_queries import BEING_RETRACTED
-
-    if action == "retract":
-        return "is retracted already" if row.status == "RETRACTED" else None
-    match row.status:
-        case "PENDING":
-            return f"is PENDING: it is sent by itself; dispatcher show {row.id} says when"
-        case "PROCESSING":
-            return f"is PROCESSING: wait for how it ends; dispatcher show {row.id} says who has it"
-        case "RETRACTED" if not row.retraction_noticed:
-            return BEING_RETRACTED
-        case _:
-            return None
-
-
-def print_preview(action: str, rows: "Sequence[PreviewRow]", refused: dict[int, str]) -> None:
-    """Say what the change means, in numbers."""
-    from dispatcher.cli.output import say
-
-    by_status = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
-    target = {"retry": "PENDING", "retract": "RETRACTED"}[action]
-    say(f"{action}: {len(rows)} notifications become {target}" + (f" ({by_status})" if rows else ""))
-    accepted, unknown = sum(row.accepted for row in rows), sum(row.unknown for row in rows)
-    facts = {
-        "retry": [
-            (sum(row.recipients for row in rows), "recipients get them"),
-            (accepted, "of those recipients had Novu's acceptance the last time and GET IT AGAIN"),
-            (unknown, "of those recipients may have it: the last outcome is unknown"),
-            (sum(row.retry_waits for row in rows), "of the notifications are tried again anyway, for who lacks it"),
-            (sum(row.closed for row in rows), "of the notifications wait on: not published, deactivated or not due"),
-        ],
-        "retract": [
-            (accepted, "recipients are taken back at Novu, which may have delivered already"),
-            (sum(row.status == "PROCESSING" for row in rows), "of the notifications are being sent at this moment"),
-        ],
-    }  # fmt: skip
-    for number, words in facts[action]:
-        if number:
-            say(f"  {number} {words}")
-    if refused:
-        say(f"  {len(refused)} notifications are left alone")
-
-
-def confirm(action: str, count: int, *, yes: bool) -> None:
-    """Ask whether it shall be done; where nobody can be asked, `--yes` has to have said so."""
+def confirm(action: Action, count: int, *, yes: bool) -> None:
+    """Ask whether to change the rows. Raises ConfigurationError without a terminal, unless `--yes` was given."""
     from dispatcher.models.errors import ConfigurationError
 
     if yes:
         return
     if not sys.stdin.isatty():
-        raise ConfigurationError(f"nobody is here to be asked whether to {action} {count}: say it with --yes")
+        raise ConfigurationError(f"cannot ask whether to {action} {count} notifications without a terminal: add --yes")
     ask_confirmation(f"{action.capitalize()} {count}?")
 
 
 async def apply_changes(
-    desk: "OperatorQueries", action: str, rows: "list[PreviewRow]", reason: str | None, done: list[int]
-) -> dict[int, str]:
-    """Change the rows batch by batch, so that none is locked for long; return which could not be, and why."""
-    import anyio
-
+    operator: "OperatorQueries", action: Action, rows: "Sequence[PreviewRow]", reason: str | None
+) -> tuple[list[int], dict[int, str]]:
+    """Change the rows; return the ids that were changed, and the reason for every row that was not."""
     from dispatcher.cli.output import say
-    from dispatcher.postgres.operator_queries import CHANGE_BATCH_ROWS, RowFilter
+    from dispatcher.postgres.lock_retry import change_with_retry
+    from dispatcher.postgres.row_filter import RowFilter
 
-    step = {"retry": desk.resend, "retract": desk.retract}[action]
-    left = rows
+    change_rows = {"retry": operator.resend, "retract": operator.retract}[action]
+    done = 0
+
+    def count_batch(changed: int) -> None:
+        nonlocal done
+        done = changed
+        print_progress(done, len(rows))
+
     try:
-        for turn in range(LOCK_RETRIES):
-            await anyio.sleep(LOCK_RETRY_SECONDS if turn else 0)
-            for first in range(0, len(left), CHANGE_BATCH_ROWS):
-                done += await step(left[first : first + CHANGE_BATCH_ROWS], reason)
-                print_progress(len(done), len(rows))
-            changed = set(done)
-            left = [row for row in left if row.id not in changed]
-            if not left:
-                return {}
+        changed = await change_with_retry(lambda batch: change_rows(batch, reason), rows, count_batch)
     except BaseException:
-        say(f"stopped: {len(done)} of {len(rows)} are done; running it again goes on with the rest")
+        say(f"stopped: {done} of {len(rows)} are done; run the command again to change the rest")
         raise
-    now = {row.id: row for row in await desk.preview(RowFilter(ids=tuple(row.id for row in left)))}
-    return {row.id: why_unchanged(row, now.get(row.id)) for row in left}
+    left = {row.id: row for row in rows if row.id not in set(changed)}
+    if not left:
+        return changed, {}
+    now = {row.id: row for row in await operator.preview(RowFilter(ids=tuple(left)))}
+    return changed, {row.id: why_unchanged(row, now.get(row.id)) for row in left.values()}
 
 
 def why_unchanged(row: "PreviewRow", now: "PreviewRow | None") -> str:
-    """Return why a row of the preview was left as it is."""
+    """Return why a previewed row was not changed; `now`: the row as it is, None if it was deleted."""
     if now is None:
         return "was deleted meanwhile"
     if now.status != row.status:
         return f"became {now.status} meanwhile"
     if now.fence != row.fence:
         return "was sent meanwhile"
-    return "is locked by another transaction: run this again when that has ended"
-
-
-def print_progress(done: int, total: int) -> None:
-    """Show how far it is, where somebody looks on."""
-    from dispatcher.postgres.operator_queries import CHANGE_BATCH_ROWS
-
-    if sys.stderr.isatty() and total > CHANGE_BATCH_ROWS:
-        typer.echo(f"\r{done} of {total}", nl=done >= total, err=True)
-
-
-def print_result(action: str, done: list[int], refused: dict[int, str], *, dry_run: bool, as_json: bool) -> None:
-    """Report what was done, and what was not."""
-    from dispatcher.cli.output import print_cells, print_json
-
-    if as_json:
-        print_json(
-            {
-                "action": action,
-                "dry_run": dry_run,
-                "changed": done,
-                "left_alone": {str(each): refused[each] for each in refused},
-            }
-        )
-        return
-    for each in done:
-        print_cells(each, {"retry": "PENDING", "retract": "RETRACTED"}[action])
-    for each, why in refused.items():
-        print_cells(each, why)
+    return "is locked by another transaction: run this command again when that transaction has ended"

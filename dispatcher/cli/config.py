@@ -1,4 +1,4 @@
-"""`dispatcher config`: what is set, where it came from, and everything that can be set. Never prints a secret."""
+"""`dispatcher config`: the settings, their values and their sources. Never prints a secret."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="See what is set, and everything that can be set.")
+from dispatcher.cli.options import EnvFile
+
+app = typer.Typer(no_args_is_help=True, help="Show the settings: their values, and a complete example.")
 
 _TEMPORAL = """\
-# Temporal's own variables are read as its other tools read them; these are the usual ones.
+# Temporal's own variables have the same meaning as for its other tools. The usual ones:
 #TEMPORAL_ADDRESS=localhost:7233
 #TEMPORAL_NAMESPACE=default
 #TEMPORAL_API_KEY=
@@ -19,28 +21,26 @@ _TEMPORAL = """\
 
 @app.command()
 def show(
-    origin: Annotated[bool, typer.Option("--origin", help="Also say where each value came from.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="Also show where each value came from.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    env_file: Annotated[
-        Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")
-    ] = Path(".env"),
+    env_file: EnvFile = Path(".env"),
 ) -> None:
-    """Print every setting as it would be used now, secrets masked."""
+    """Print every setting with the value that run would use; secrets are masked."""
     from dispatcher.cli.setting_origins import setting_origins
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
 
     found = setting_origins(load(env_file))
     if as_json:
-        plain = {one.variable: one.value for one in found}
-        full = {one.variable: {"value": one.value, "source": one.source} for one in found}
+        plain = {each.variable: each.value for each in found}
+        full = {each.variable: {"value": each.value, "source": each.source} for each in found}
         typer.echo(json.dumps(full if origin else plain, indent=2))
     else:
-        typer.echo(_print_table([one if origin else one[:2] for one in found]))
+        typer.echo(_print_table([each if origin else each[:2] for each in found]))
 
 
 @app.command("env-example")
 def env_example() -> None:
-    """Print a .env file with every variable, its meaning and its default; fill in the lines without a #."""
+    """Print a .env file with every variable, its meaning and its default. Fill in the lines that have no #."""
     typer.echo("\n".join(_example_lines()) + f"\n{_TEMPORAL}", nl=False)
 
 
@@ -60,7 +60,7 @@ def _example_lines() -> Iterator[str]:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> str:
-    """Align the columns; of a value with several lines, such as a certificate, print the first."""
+    """Return the rows with aligned columns. Of a value with several lines, such as a certificate, keep the first."""
     cells = [[cell.splitlines()[0] if cell else "-" for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)

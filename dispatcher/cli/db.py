@@ -1,10 +1,10 @@
-"""`dispatcher db`: put our SQL into the outbox's database, look at it, take it out again.
+"""`dispatcher db`: install our SQL in the outbox's database, compare it with this version, remove it.
 
-Data goes to stdout, words to stderr; 0 fine, 1 something differs, 2 usage or configuration, 3 unreachable.
+Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 something differs, 2 usage or configuration,
+3 unreachable.
 """
 
 import json
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,13 +17,16 @@ from dispatcher.cli.options import (
     Url,
     ask_confirmation,
     direct_url_from,
-    duration,
+    duration_from,
     options_from,
     setting,
     url_from,
 )
+from dispatcher.cli.output import say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dispatcher.install import Difference, Options
 
 app = typer.Typer(no_args_is_help=True, help="Install our triggers, indexes and ledger; check and remove them.")
@@ -38,11 +41,11 @@ def install(
     no_index: NoIndex = False,
     lock_timeout: LockTimeout = "3s",
     dev_schema: Annotated[
-        bool, typer.Option("--dev-schema", help="First create XNovu's notify schema if there is none.")
+        bool, typer.Option("--dev-schema", help="First create XNovu's schema notify, if it does not exist.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Install or repair everything, as often as you like; what is right is not touched."""
+    """Install or repair triggers, indexes and ledger. Run it as often as you like: it changes only what differs."""
     import anyio
 
     from dispatcher.install import create_dev_schema
@@ -62,7 +65,7 @@ def upgrade(
     dry_run: Annotated[bool, typer.Option("--dry-run", "--plan", help="Only print the SQL that would run.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring an installation to this version. A newer one is left alone, with a warning."""
+    """Bring an installation to this version. A newer installation is not changed, and a warning is printed."""
     import anyio
 
     from dispatcher.install import plan
@@ -72,10 +75,9 @@ def upgrade(
         repair(url, options, as_json=as_json)
         return
     found, text = anyio.run(plan, url, options)
-    print_summary("would put right", found)
-    typer.echo(
-        json.dumps({"differences": as_json_value(found), "sql": text}, indent=2) if as_json else text, nl=as_json
-    )
+    print_summary("would repair", found)
+    document = {"differences": as_json_value(found), "sql": text}
+    typer.echo(json.dumps(document, indent=2) if as_json else text, nl=as_json)
 
 
 @app.command()
@@ -87,24 +89,24 @@ def uninstall(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove triggers, their function and our indexes. The ledger stays unless --ledger."""
+    """Remove our triggers, their function and our indexes. The ledger stays, unless --ledger is given."""
     import anyio
 
     from dispatcher.install import uninstall as remove
 
     url, options = direct_url_from(database_url), options_from(outbox, lock_timeout, ledger=ledger)
-    what = "triggers, function, indexes" + (" and the whole schema dispatcher" if ledger else "")
+    parts = "triggers, function, indexes" + (" and the whole schema dispatcher" if ledger else "")
     if not yes:
-        ask_confirmation(f"Remove {what} of {options.outbox}?")
+        ask_confirmation(f"Remove {parts} of {options.outbox}?")
     anyio.run(remove, url, options, say)
-    say(f"removed {what}" + ("" if ledger else "; the ledger in schema dispatcher stays"))
+    say(f"removed {parts}" + ("" if ledger else "; the ledger in schema dispatcher stays"))
     if as_json:
         typer.echo(json.dumps({"removed": True, "ledger": ledger}))
 
 
 @app.command()
 def status(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = False, as_json: AsJson = False) -> None:
-    """Compare the database with what this version expects; exit code 1 when something differs."""
+    """Compare the installation with this version. Exit code 1 if something differs."""
     import anyio
 
     from dispatcher.install import inspect
@@ -115,10 +117,10 @@ def status(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = 
 
 @app.command()
 def verify(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = False, as_json: AsJson = False) -> None:
-    """Like status, and ring the doorbell: a commit has to be heard where we listen. Leaves no row behind.
+    """Compare as status does, then commit once and check that its NOTIFY reaches our LISTEN connection.
 
-    The commit is one into a temporary table that carries the installed trigger function, so it proves the function, the
-    delivery and the listening connection; that the outbox has the triggers is what the comparison proves.
+    The commit goes to a temporary table with the installed trigger function, so it writes no row of yours. It tests the
+    function, NOTIFY and the LISTEN connection. The comparison tests that the outbox has the triggers.
     """
     from functools import partial
 
@@ -132,24 +134,24 @@ def verify(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = 
         print_differences(found, {"doorbell_ms": None}, as_json=as_json)
         return
     listen_url = None if database_url else setting("DISPATCHER_LISTEN_DATABASE_URL")
-    heard = anyio.run(partial(verify_notify, url, options, listen_url=listen_url))
-    milliseconds = round(heard / timedelta(milliseconds=1), 1)
-    say(f"the doorbell was heard after {milliseconds} ms")
+    took = anyio.run(partial(verify_notify, url, options, listen_url=listen_url))
+    milliseconds = round(took / timedelta(milliseconds=1), 1)
+    say(f"NOTIFY arrived after {milliseconds} ms")
     print_differences(found, {"doorbell_ms": milliseconds}, as_json=as_json)
 
 
 @app.command()
 def wait(
     database_url: Url = None,
-    limit: Annotated[str, typer.Option("--timeout", help="Give up after this long.")] = "60s",
+    limit: Annotated[str, typer.Option("--timeout", help="How long to wait.")] = "60s",
     as_json: AsJson = False,
 ) -> None:
-    """Return when the database answers; exit code 3 when it does not in time."""
+    """Wait until the database answers. Exit code 3 if it does not in time."""
     import anyio
 
     from dispatcher.install import wait_until_ready as wait_for
 
-    anyio.run(wait_for, url_from(database_url), duration(limit, "--timeout"))
+    anyio.run(wait_for, url_from(database_url), duration_from(limit, "--timeout"))
     if as_json:
         typer.echo(json.dumps({"reachable": True}))
 
@@ -157,24 +159,26 @@ def wait(
 @app.command("sql")
 def show_sql(  # noqa: PLR0917  (Typer's)
     action: Annotated[
-        Literal["install", "upgrade", "uninstall", "grants"], typer.Argument(help="What to print.")
+        Literal["install", "upgrade", "uninstall", "grants"], typer.Argument(help="The SQL to print.")
     ] = "install",
     part: Annotated[
         Literal["all", "transaction", "indexes"],
-        typer.Option("--part", help="The part for psql -1, the part that cannot run in a transaction, or both."),
+        typer.Option(
+            "--part", help="transaction: the part for psql -1. indexes: the part that cannot run in a transaction."
+        ),
     ] = "all",
     outbox: Outbox = None,
     no_index: NoIndex = False,
     lock_timeout: LockTimeout = "3s",
     ledger: Annotated[bool, typer.Option("--ledger", help="With uninstall: also drop our schema.")] = False,
-    role: Annotated[str | None, typer.Option("--role", help="With grants: who is to run dispatcher.")] = None,
+    role: Annotated[str | None, typer.Option("--role", help="With grants: the role that runs dispatcher.")] = None,
     operator: Annotated[
-        bool, typer.Option("--operator", help="With grants: also what retry, retract and send-test need.")
+        bool, typer.Option("--operator", help="With grants: also the rights for retry, retract and send-test.")
     ] = False,
 ) -> None:
-    """Print exactly what would run, for psql -v ON_ERROR_STOP=1. Connects to nothing.
+    """Print the SQL that a command would run, for psql -v ON_ERROR_STOP=1. Connects to nothing.
 
-    grants is for the role of dispatcher run: the rights it needs, and no others.
+    grants prints the rights that the role of dispatcher run needs, and no others.
     """
     from dispatcher.install import render, render_grants
     from dispatcher.models.errors import ConfigurationError
@@ -185,11 +189,11 @@ def show_sql(  # noqa: PLR0917  (Typer's)
     elif role:
         typer.echo(render_grants(options.outbox, role, operator=operator), nl=False)
     else:
-        raise ConfigurationError("grants to whom? Say it with --role NAME: the role that dispatcher run connects as")
+        raise ConfigurationError("grants needs --role NAME: the role that dispatcher run connects as")
 
 
 def repair(url: str, options: "Options", *, as_json: bool) -> None:
-    """Install, and tell what changed; exit code 1 when something cannot be put right."""
+    """Install, and print what changed. Exit code 1 if something still differs and this version could repair it."""
     import anyio
 
     from dispatcher.install import install
@@ -197,15 +201,15 @@ def repair(url: str, options: "Options", *, as_json: bool) -> None:
     report = anyio.run(install, url, options, say)
     newer = any(each.problem == "newer" for each in report.remaining)
     if as_json:
-        body = {
+        document = {
             "changed": as_json_value(report.changed),
             "remaining": as_json_value(report.remaining),
             "warnings": report.warnings,
         }
-        typer.echo(json.dumps(body, indent=2))
+        typer.echo(json.dumps(document, indent=2))
     for warning in report.warnings:
         say(f"warning: {warning}")
-    print_summary("put right", report.changed)
+    print_summary("repaired", report.changed)
     print_summary("still differs", report.remaining)
     if not report.changed and not report.remaining:
         say(f"{options.outbox}: nothing to do")
@@ -214,28 +218,24 @@ def repair(url: str, options: "Options", *, as_json: bool) -> None:
 
 
 def print_differences(found: "list[Difference]", more: dict[str, object], *, as_json: bool) -> None:
-    """Print the differences as data; exit code 1 when there are any."""
+    """Print the differences to stdout, as JSON together with `more`. Exit code 1 if there are any."""
     if as_json:
         typer.echo(json.dumps({"ok": not found, "differences": as_json_value(found), **more}, indent=2))
     else:
         for each in found:
             typer.echo(str(each))
     if found:
-        say("run dispatcher db upgrade to put right what can be put right")
+        say("run dispatcher db upgrade to repair what it can")
         raise typer.Exit(1)
-    say("the installation is what this version expects")
+    say("the installation is as this version expects")
 
 
 def as_json_value(found: "Iterable[Difference]") -> list[dict[str, str]]:
-    """Return differences as JSON takes them."""
+    """Return differences as `json.dumps` takes them."""
     return [vars(each) for each in found]
 
 
-def print_summary(what: str, found: "Iterable[Difference]") -> None:
+def print_summary(label: str, found: "Iterable[Difference]") -> None:
+    """Print the differences to stderr, each with the label before it."""
     for each in found:
-        say(f"{what}: {each}")
-
-
-def say(words: str) -> None:
-    """Say something to the person at the terminal."""
-    typer.echo(words, err=True)
+        say(f"{label}: {each}")

@@ -1,9 +1,11 @@
-"""`dispatcher demo`: the whole story on this machine alone, checked."""
+"""`dispatcher demo`: plays a scenario on this machine alone, and checks its results."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dispatcher.cli.options import duration_from
 
 if TYPE_CHECKING:
     from dispatcher.devstack.demo.report import Report
@@ -11,25 +13,28 @@ if TYPE_CHECKING:
 
 
 def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and the play to stderr.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
-    limit: Annotated[str, typer.Option("--timeout", help="How long the play may take.")] = "60s",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; the scenario goes to stderr.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running until Ctrl-C.")] = False,
+    limit: Annotated[str, typer.Option("--timeout", help="How long the scenario may take.")] = "60s",
 ) -> None:
-    """Play a small story of notifications on a stack of its own, in about ten seconds, and check how it came out.
+    """Send some notifications on a stack of its own, in about ten seconds, and check the results.
 
-    Exit code 1 when anything ended otherwise than it should. Touches nothing outside a temporary folder.
+    Exit code 1 if a result is not as expected. Everything happens in a temporary folder.
     """
     from functools import partial
 
     import anyio
     from rich.console import Console
 
-    from dispatcher.devstack.demo.runner import demo as play
+    from dispatcher.devstack.demo.runner import demo as run_demo
     from dispatcher.devstack.demo.screen import Screen
     from dispatcher.devstack.variables import lines
 
-    words = Console(stderr=True)
-    screen = Screen(words if as_json else Console(), words)
+    seconds = duration_from(limit, "--timeout").total_seconds()
+    messages = Console(stderr=True)
+    screen = Screen(messages if as_json else Console(), messages)
 
     def show(report: "Report", local: "Stack", dispatcher: int) -> None:
         screen.report(report)
@@ -38,12 +43,12 @@ def demo(
         elif keep:
             typer.echo("\n".join(lines(local.variables)))
 
-    if not anyio.run(partial(play, screen, seconds=duration(limit), keep=keep, show=show)):
+    if not anyio.run(partial(run_demo, screen, seconds=seconds, keep=keep, show=show)):
         raise typer.Exit(1)
 
 
 def document(report: "Report", local: "Stack", dispatcher: int) -> dict[str, object]:
-    """Return everything the demo found, as JSON takes it."""
+    """Return the report with the variables and the pids, as --json prints it."""
     from dataclasses import asdict
 
     return {
@@ -52,14 +57,3 @@ def document(report: "Report", local: "Stack", dispatcher: int) -> dict[str, obj
         "variables": local.variables,
         "processes": {**local.pids, "dispatcher": dispatcher},
     }
-
-
-def duration(text: str) -> float:
-    """Return the seconds of --timeout."""
-    from dispatcher.config.durations import parse_duration
-    from dispatcher.models.errors import ConfigurationError
-
-    try:
-        return parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise ConfigurationError(f"--timeout {error}") from None

@@ -1,27 +1,27 @@
-"""`dispatcher doctor`: every part looked at from where you stand, each with what was measured and what to do."""
+"""`dispatcher doctor`: checks every part from this machine, and prints a measurement and a remedy for each."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from dispatcher.cli.filter_options import AsJson
 from dispatcher.cli.options import EnvFile
-from dispatcher.cli.row_filters import AsJson
 
 if TYPE_CHECKING:
     from dispatcher.doctor.runner import Finding
 
 
 def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
-    """Look at settings, PostgreSQL, Temporal and Novu, and say what is wrong and what to do about it.
+    """Check settings, PostgreSQL, Temporal and Novu, and print a remedy for each problem.
 
-    Changes nothing and sends nothing. Exit code 1 when a check failed, 2 when the configuration cannot be read, 3 when
-    all that failed is that something does not answer.
+    Changes nothing and sends nothing. Exit code 1 if a check failed, 2 if the configuration cannot be read, 3 if the
+    only failures are services that do not answer.
     """
     import anyio
 
     from dispatcher import doctor
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
     from dispatcher.doctor.runner import exit_code, failed, passed, skipped
     from dispatcher.models.errors import ConfigurationError
 
@@ -29,12 +29,12 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     try:
         settings = load(env_file)
     except ConfigurationError as error:
-        report.add("configuration", failed(str(error), "dispatcher config env-example shows all that can be set"))
+        report.add("configuration", failed(str(error), "dispatcher config env-example shows every setting"))
         for name in doctor.check_names():
             report.add(name, skipped("because configuration failed"))
         code = error.exit_code
     else:
-        found = settings.sources.fields.values()
+        found = settings.origins.found.values()
         places = sorted({each.source for each in found})
         report.add("configuration", passed(f"{len(found)} settings, from {' and '.join(places)}"))
         anyio.run(doctor.run_checks, settings, report.add)
@@ -44,14 +44,14 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
 
 
 class FindingPrinter:
-    """What is printed: a line for each check as soon as it is known, or JSON at the end. Secrets are hidden."""
+    """Prints a line for each check as soon as it is done, or JSON at the end. Secrets are masked."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self.findings: dict[str, Finding] = {}
 
     def add(self, name: str, finding: "Finding") -> None:
-        """Take the next finding."""
+        """Keep the next finding, and print it unless JSON is wanted."""
         self.findings[name] = finding
         if not self._as_json:
             verdict = finding.result.upper() if finding.result == "fail" else finding.result
@@ -60,7 +60,7 @@ class FindingPrinter:
                 typer.echo(f"{'':<9}  -> {one_clean_line(finding.remedy)}")
 
     def end(self) -> None:
-        """Print what is printed as a whole."""
+        """Print all findings if JSON is wanted."""
         from dispatcher.cli.output import print_json
 
         if self._as_json:
@@ -78,7 +78,7 @@ class FindingPrinter:
 
 
 def one_clean_line(text: str) -> str:
-    """Return words of others as one line without secrets."""
+    """Return text from another program as one line without secrets and control characters."""
     from dispatcher.telemetry.redaction import escaped, redact_text
 
     return escaped(redact_text(text))

@@ -1,4 +1,4 @@
-"""`dispatcher healthcheck`: asks the health port of this machine, so that an image needs no curl."""
+"""`dispatcher healthcheck`: requests a health page of this machine, so that an image needs no curl."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,19 +7,17 @@ import typer
 
 from dispatcher.cli.options import EnvFile
 
-Port = Annotated[int | None, typer.Option("--port", help="Instead of DISPATCHER_HTTP_PORT.", show_default=False)]
+Port = Annotated[int | None, typer.Option("--port", help="Replaces DISPATCHER_HTTP_PORT.", show_default=False)]
 
 
 def healthcheck(
-    ready: Annotated[
-        bool, typer.Option("--ready", help="Ask whether everything works, not only whether it runs.")
-    ] = False,
+    ready: Annotated[bool, typer.Option("--ready", help="Check that everything works, not only that it runs.")] = False,
     port: Port = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer.")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", help="How many seconds to wait.")] = 5.0,
     env_file: EnvFile = Path(".env"),
 ) -> None:
-    """Ask the `run` or `web` of this machine how it is: exit code 0 for fine, 1 for not, 3 when nobody answers."""
+    """Check `run` or `web` on this machine. Exit code 0 if it is healthy, 1 if it is not, 3 if it does not answer."""
     from dispatcher.cli.options import fetch, health_address
     from dispatcher.models.errors import CheckFailed
 

@@ -1,31 +1,32 @@
-"""What happens next to a row, and when, in a sentence. Pure: all it knows is the row."""
+"""The next step of a row, and its time, in one sentence. Pure: everything comes from the row."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from dispatcher.cli.output import duration, seconds_between, time_text
+from dispatcher.cli.output import duration_text, seconds_between, time_text
+from dispatcher.models.notification import Status
 
 if TYPE_CHECKING:
-    from dispatcher.postgres.operator_queries import Row
+    from dispatcher.postgres.operator_rows import RowDetails
 
 
-def next_step(row: "Row") -> str:
-    """Return what happens next to the row that `Operations.show` returned."""
+def next_step(row: "RowDetails") -> str:
+    """Return the next step of a row that `OperatorQueries.find_row` returned."""
     match row["status"]:
-        case "PENDING":
+        case Status.PENDING:
             return pending(row)
-        case "PROCESSING":
+        case Status.PROCESSING:
             return processing(row)
-        case "SENT":
-            return (
-                "nothing: Novu took it for every recipient" if row["settled_at"] else "nothing: it was not sent by us"
-            )
-        case "RETRACTED":
+        case Status.SENT:
+            by_us = row["settled_at"] is not None
+            return "nothing: Novu accepted it for every recipient" if by_us else "nothing: it was not sent by us"
+        case Status.RETRACTED:
             return retracted(row)
         case _:
             return failed(row)
 
 
-def pending(row: "Row") -> str:
+def pending(row: "RowDetails") -> str:
+    """Return the next step of a row that waits to be sent."""
     if row["publish_status"] != "PUBLISH":
         return f"nothing until it is published (publish_status is {row['publish_status']})"
     if row["deactivated"]:
@@ -34,45 +35,47 @@ def pending(row: "Row") -> str:
         return f"it becomes due {when(row, 'scheduled_for')}"
     if not row["nodes_alive"]:
         return "nothing: no dispatcher is running; start one with dispatcher run"
-    return "it is due: a dispatcher takes it now, unless it has no room or none serves this enterprise"
+    return "it is due: a dispatcher claims it now, unless all are at capacity or none serves this enterprise"
 
 
-def processing(row: "Row") -> str:
+def processing(row: "RowDetails") -> str:
+    """Return the next step of a row in work."""
     if row["lease_until"] is None:
-        return "nobody holds it: the next sweep takes it over, and sends it again when its lease has run out"
+        return "it has no lease: the next sweep adopts it, and sends it again when the new lease has run out"
     if not row["held"]:
         return (
-            f"its lease ran out at {time_text(row['lease_until'])}: the next sweep asks Temporal whether its run lives"
+            f"its lease ran out at {time_text(row['lease_until'])} UTC: the next sweep asks Temporal whether its"
+            " workflow still runs"
         )
-    return f"{row['lease_owner']} works on it, until {time_text(row['lease_until'])} at first"
+    until = time_text(row["lease_until"])
+    return f"{row['lease_owner']} is working on it; its lease runs until {until} UTC and is renewed"
 
 
-def failed(row: "Row") -> str:
+def failed(row: "RowDetails") -> str:
+    """Return the next step of a row that failed for some recipients or for all."""
     if row["next_attempt_at"]:
-        return f"it is tried again {when(row, 'next_attempt_at')}, for recipients who do not have it yet"
+        return f"it is retried {when(row, 'next_attempt_at')}, for recipients that Novu has not accepted"
     if row["dead_lettered_at"]:
         return (
-            f"nothing: a dead letter since {time_text(row['dead_lettered_at'])};"
+            f"nothing: it is a dead letter since {time_text(row['dead_lettered_at'])} UTC;"
             f" dispatcher retry {row['id']} sends it again to all recipients"
         )
     return f"nothing; dispatcher retry {row['id']} sends it again to all recipients"
 
 
-def retracted(row: "Row") -> str:
+def retracted(row: "RowDetails") -> str:
+    """Return the next step of a retracted row."""
     if not row["retraction_noticed"]:
-        return "a dispatcher notices the retraction, once no run holds the row, and takes back what Novu accepted"
+        return "as soon as no run works on it, a dispatcher detects the retraction and cancels its triggers at Novu"
     if row["to_take_back"]:
-        return f"{row['to_take_back']} recipients are still being taken back at Novu"
-    return "nothing: what could be taken back at Novu was"
+        return f"triggers of {row['to_take_back']} recipients are still being cancelled at Novu"
+    return "nothing: every trigger that can be cancelled at Novu is cancelled"
 
 
-def when(row: "Row", column: str) -> str:
-    """Return a coming time, and how long it is until then."""
-    left = seconds_between(row["now"], row[column])
+def when(row: "RowDetails", column: Literal["scheduled_for", "next_attempt_at"]) -> str:
+    """Return the time in a column, and the duration until then. The column must not be None."""
+    time = row[column] or ""
+    left = seconds_between(row["now"], time)
     if left is None:
-        return f"at {time_text(row[column])}"
-    return (
-        f"at {time_text(row[column])} UTC, in {duration(left)}"
-        if left > 0
-        else f"now (since {time_text(row[column])} UTC)"
-    )
+        return f"at {time_text(time)}"
+    return f"at {time_text(time)} UTC, in {duration_text(left)}" if left > 0 else f"now (since {time_text(time)} UTC)"

@@ -1,4 +1,4 @@
-"""The way from a command to `Operations`: one connection, and every error a person can act on in words."""
+"""Connects a command to `OperatorQueries`, and turns PostgreSQL's errors into sentences with a remedy."""
 
 import contextlib
 from collections.abc import AsyncGenerator
@@ -20,7 +20,10 @@ from dispatcher.postgres.statements import TableNames
 
 @asynccontextmanager
 async def open_operator(database_url: str | None, outbox: str | None) -> AsyncGenerator[OperatorQueries]:
-    """Open the operations on the database and the outbox that options or environment name."""
+    """Yield prepared queries on one connection to the database and outbox that options or environment name.
+
+    Raises Unreachable, ConfigurationError or CheckFailed, also for errors inside the block; see `explain_errors`.
+    """
     url = url_from(database_url)
     table = parse_outbox_name(options_from(outbox).outbox)
     try:
@@ -33,41 +36,43 @@ async def open_operator(database_url: str | None, outbox: str | None) -> AsyncGe
         await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
         @asynccontextmanager
-        async def lend() -> AsyncGenerator[AsyncConnection[TupleRow]]:
+        async def connect() -> AsyncGenerator[AsyncConnection[TupleRow]]:
             async with deadline(connection, STATEMENT_DEADLINE_SECONDS):
                 yield connection
 
         with explain_errors(url):
-            desk = OperatorQueries(lend, TableNames(table.identifier, table.workflow.identifier), actor=current_actor())
-            await desk.prepare()
-            yield desk
+            relations = TableNames(table.identifier, table.workflow.identifier)
+            operator = OperatorQueries(connect, relations, actor=current_actor())
+            await operator.prepare()
+            yield operator
 
 
 @contextlib.contextmanager
-def explain_errors(url: str):  # noqa: ANN201  (a generator of nothing)
-    """Turn the server's refusals into sentences with a remedy."""
+def explain_errors(url: str):  # noqa: ANN201  (a generator that yields None)
+    """Turn PostgreSQL's errors in the block into a `DispatcherError` that names the remedy."""
     try:
         yield
     except errors.InsufficientPrivilege as error:
         if "row-level security" in str(error):
             raise ConfigurationError(f"{first_line(error)}: use a role with BYPASSRLS, or the tables' owner") from error
         raise ConfigurationError(
-            f"{first_line(error)}: as the tables' owner run what dispatcher db sql grants --operator --role NAME prints"
+            f"{first_line(error)}: as the tables' owner, run the output of dispatcher db sql grants --operator --role"
+            " NAME"
         ) from error
     except errors.QueryCanceled as error:
-        raise CheckFailed(f"{first_line(error)}: ask for less, with --since or --status for example") from error
+        raise CheckFailed(f"{first_line(error)}: select fewer rows, for example with --since or --status") from error
     except errors.LockNotAvailable as error:
-        raise CheckFailed(f"{first_line(error)}: another transaction is in the way; run this again") from error
+        raise CheckFailed(f"{first_line(error)}: another transaction holds the lock; run this again") from error
     except errors.ReadOnlySqlTransaction as error:
         raise ConfigurationError(f"{first_line(error)}: give the primary's URL, and a role that may write") from error
     except psycopg.OperationalError as error:
-        raise Unreachable(f"{masked(url)} did not carry on: {first_line(error)}") from error
+        raise Unreachable(f"lost the connection to {masked(url)}: {first_line(error)}") from error
     except (psycopg.DataError, psycopg.ProgrammingError, psycopg.IntegrityError) as error:
         raise ConfigurationError(f"PostgreSQL refused: {first_line(error)}; see dispatcher db status") from error
 
 
 def current_actor() -> str | None:
-    """Return who sits at this machine, for the record; whoever it is, the role was let in."""
+    """Return `user@host` for the record of actions, or None if one is unknown. This grants no right: the role does."""
     import getpass
     import socket
 

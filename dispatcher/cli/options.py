@@ -1,4 +1,4 @@
-"""What commands share of being asked: options, what stands in the environment where one is not given, and questions."""
+"""Options that several commands share, the settings that replace them if they are not given, and the question y/N."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,26 +9,33 @@ import typer
 if TYPE_CHECKING:
     from dispatcher.install import Options
 
-EnvFile = Annotated[Path, typer.Option("--env-file", help="Read settings from this file too; the environment wins.")]
-Url = Annotated[str | None, typer.Option("--database-url", help="Instead of DATABASE_URL.", show_default=False)]
-Outbox = Annotated[str | None, typer.Option("--outbox", help="Instead of DISPATCHER_OUTBOX.", show_default=False)]
-NoIndex = Annotated[bool, typer.Option("--no-index", help="Leave the outbox without our indexes: sweeps scan it.")]
-LockTimeout = Annotated[str, typer.Option("--lock-timeout", help="How long writers may have to wait, per attempt.")]
-WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (to be asked, not to be bound)
+EnvFile = Annotated[
+    Path, typer.Option("--env-file", help="Also read settings from this file; environment variables take precedence.")
+]
+Url = Annotated[str | None, typer.Option("--database-url", help="Replaces DATABASE_URL.", show_default=False)]
+Outbox = Annotated[str | None, typer.Option("--outbox", help="Replaces DISPATCHER_OUTBOX.", show_default=False)]
+NoIndex = Annotated[
+    bool, typer.Option("--no-index", help="Do not create our indexes on the outbox. Each sweep then scans the table.")
+]
+LockTimeout = Annotated[
+    str, typer.Option("--lock-timeout", help="How long one attempt to lock the outbox may make writers wait.")
+]
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (an address to connect to, not to listen at)
+"""The address to connect to, for a port that listens at every address."""
 
 
 def options_from(
     outbox: str | None, lock_timeout: str = "3s", *, no_index: bool = False, ledger: bool = False
 ) -> "Options":
-    """Return what the command line and the environment ask for."""
+    """Return the install options that command line and environment give."""
     from dispatcher.install import Options
 
     name = outbox or setting("DISPATCHER_OUTBOX") or Options.outbox
-    return Options(name, not no_index, ledger, duration(lock_timeout, "--lock-timeout"))
+    return Options(name, not no_index, ledger, duration_from(lock_timeout, "--lock-timeout"))
 
 
 def url_from(option: str | None) -> str:
-    """Return the database's URL; ConfigurationError when nobody named it."""
+    """Return the database's URL. Raises ConfigurationError if neither the option nor DATABASE_URL gives it."""
     from dispatcher.models.errors import ConfigurationError
 
     url = option or setting("DATABASE_URL")
@@ -38,12 +45,15 @@ def url_from(option: str | None) -> str:
 
 
 def direct_url_from(option: str | None) -> str:
-    """Return the URL for work that needs a session of its own: the direct one, where one is named beside a pooler's."""
+    """Return the URL for work that needs its own session: DISPATCHER_LISTEN_DATABASE_URL if DATABASE_URL is a pooler's.
+
+    Raises ConfigurationError if no URL is given.
+    """
     return option or setting("DISPATCHER_LISTEN_DATABASE_URL") or url_from(None)
 
 
 def setting(name: str, env_file: Path = Path(".env")) -> str | None:
-    """Return a variable of the environment or of the .env file. The other settings may still be incomplete."""
+    """Return a variable of the environment or of the .env file. Does not check whether other settings are complete."""
     from dispatcher.config.setting_sources import find_setting, read_sources
 
     found = find_setting([name], read_sources(env_file))
@@ -51,40 +61,48 @@ def setting(name: str, env_file: Path = Path(".env")) -> str | None:
 
 
 def health_address(env_file: Path) -> tuple[str, int]:
-    """Return where the health port is. Read without the settings' library, which a check every few seconds need not pay
-    for, and without the other settings, which a container's health check may not have."""
+    """Return host and port of the health port. Raises ConfigurationError for an invalid port.
+
+    This does not load `Settings`: a health check runs every few seconds, so it must not import pydantic, and a
+    container's health check may not have the other settings.
+    """
     from dispatcher.config.setting_sources import find_setting, read_sources
     from dispatcher.models.errors import ConfigurationError
 
-    places = read_sources(env_file)
-    host = find_setting(["DISPATCHER_HTTP_HOST"], places)
-    port = find_setting(["DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"], places)
+    sources = read_sources(env_file)
+    host = find_setting(["DISPATCHER_HTTP_HOST"], sources)
+    port = find_setting(["DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"], sources)
     if port and not (port.value.isdecimal() and int(port.value) <= 65_535):
         raise ConfigurationError(f"{port.variable} should be a port, a number up to 65535")
     return host.value if host else "127.0.0.1", int(port.value) if port else 3001
 
 
 def fetch(host: str, port: int, path: str, seconds: float, token: str | None = None) -> tuple[int, str]:
-    """Return what the health port answers, status and text; Unreachable when nobody does."""
+    """Return the HTTP status and the text of a page of the health port; the text is cut at 100,000 bytes.
+
+    Raises Unreachable if there is no answer within `seconds`, ConfigurationError for port 0.
+    """
     from http.client import HTTPConnection, HTTPException
 
     from dispatcher.models.errors import ConfigurationError, Unreachable
 
     if port == 0:
-        raise ConfigurationError("DISPATCHER_HTTP_PORT is 0, any free port: say which with --port")
-    connection = HTTPConnection(WILDCARDS.get(host, host), port, timeout=seconds)
+        raise ConfigurationError("DISPATCHER_HTTP_PORT is 0, which means any free port: name the port with --port")
+    connection = HTTPConnection(LOOPBACK.get(host, host), port, timeout=seconds)
     try:
         connection.request("GET", path, headers={"authorization": f"Bearer {token}"} if token else {})
         answer = connection.getresponse()
         return answer.status, answer.read(100_000).decode(errors="replace")
     except (OSError, HTTPException) as error:
-        raise Unreachable(f"nobody answers at {host}:{port} ({type(error).__name__}). Is it running?") from None
+        raise Unreachable(
+            f"no answer from {host}:{port} ({type(error).__name__}). Is the dispatcher running?"
+        ) from None
     finally:
         connection.close()
 
 
-def duration(text: str, option: str) -> timedelta:
-    """Return the length of time that an option was given."""
+def duration_from(text: str, option: str) -> timedelta:
+    """Return the duration that an option was given. Raises ConfigurationError, which names the option."""
     from dispatcher.config.durations import parse_duration
     from dispatcher.models.errors import ConfigurationError
 
@@ -95,7 +113,7 @@ def duration(text: str, option: str) -> timedelta:
 
 
 def ask_confirmation(question: str) -> None:
-    """Ask the person; return only at a yes. A no is exit code 1, Ctrl-C 130 as everywhere."""
+    """Ask on the terminal, and return if the answer is yes. No is exit code 1, and Ctrl-C raises KeyboardInterrupt."""
     try:
         if typer.confirm(question, err=True):
             return

@@ -1,8 +1,8 @@
-"""A pid file that can be trusted: the process it names holds a lock on it for as long as it lives.
+"""A pid file that is never wrong: the process that it names holds a lock on it until it ends.
 
-The lock is taken on a new file before the process starts, handed down to it as an open descriptor, and let go by the
-kernel when it ends, however it ends. Only then the file gets its name, so whoever reads it sees a pid and a lock that
-belong together: a locked file names a living process, and a number that was left behind names nobody.
+We create and lock a temporary file, and the process inherits the open descriptor, and with it the lock. The kernel
+releases the lock when the process ends, for whatever reason. The file gets its name only after its pid is written, so a
+reader always sees a pid together with its lock: a locked file names a running process, an unlocked file names none.
 """
 
 import fcntl
@@ -19,16 +19,16 @@ from dispatcher.models.errors import CheckFailed, ConfigurationError
 
 
 class PidFile:
-    """Where the pid of one background process stands."""
+    """The pid file of one background process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def pid(self) -> int | None:
-        """Return the pid of the process that runs, or None."""
+        """Return the pid of the running process, or None. Raises ConfigurationError if the file is not a pid file."""
         try:
             with self.path.open(encoding="ascii") as file:
-                # Shared, so that two who look at the same time do not take each other for the process.
+                # A shared lock: two readers at once do not conflict, so neither takes the other for the process.
                 with suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     return None
@@ -37,19 +37,22 @@ class PidFile:
             return None
         except (OSError, ValueError) as error:
             raise ConfigurationError(
-                f"{self.path} is no pid file of ours ({type(error).__name__}): remove it"
+                f"{self.path} is not a pid file of dispatcher ({type(error).__name__}): remove it"
             ) from None
 
     def require_not_running(self) -> None:
-        """Raise `CheckFailed` when it runs."""
+        """Raise `CheckFailed` if the process is running."""
         if (running := self.pid()) is not None:
-            raise CheckFailed(f"it runs already, as process {running}")
+            raise CheckFailed(f"dispatcher is running already, as process {running}")
 
     def spawn(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-        """Start a process in a session of its own, so that neither Ctrl-C nor the end of the terminal reaches it."""
+        """Start a process in its own session, so that Ctrl-C and the end of the terminal do not reach it.
+
+        Its output is appended to `log`. Raises CheckFailed if one is running, ConfigurationError for an unusable path.
+        """
         with self._starting() as new:
             try:
-                words = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             except OSError as error:
                 raise ConfigurationError(f"{log}: {error.strerror}; name another --log-file") from None
             try:
@@ -57,30 +60,32 @@ class PidFile:
                     command,
                     env=environment,
                     stdin=subprocess.DEVNULL,
-                    stdout=words,
-                    stderr=words,
+                    stdout=output,
+                    stderr=output,
                     start_new_session=True,
                     pass_fds=[new.handle],
                 )
             finally:
-                os.close(words)
+                os.close(output)
             new.publish(process.pid)
         return process
 
     def exec_as(self, command: list[str], environment: Mapping[str, str]) -> NoReturn:
-        """Go on as `command`, under the pid and with the lock this process has."""
+        """Replace this process by `command`, which keeps the pid and gets the lock. Raises as `spawn` does."""
         with self._starting() as new:
             new.publish(os.getpid())
-            os.execve(command[0], command, environment)  # noqa: S606  (there is no shell to start)
+            os.execve(command[0], command, environment)  # noqa: S606  (no shell is involved)
 
     @contextmanager
     def _starting(self) -> Generator["UnpublishedFile"]:
-        """Yield the file that the new process has to inherit, locked. CheckFailed when one runs already."""
+        """Yield the locked temporary file that the new process has to inherit. CheckFailed if a process is running."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder = os.open(self.path.parent, os.O_RDONLY)
         except OSError as error:
-            raise ConfigurationError(f"{self.path.parent}: {error.strerror}; name another place: --pid-file") from None
+            raise ConfigurationError(
+                f"{self.path.parent}: {error.strerror}; name another path with --pid-file"
+            ) from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             self.require_not_running()
@@ -92,20 +97,20 @@ class PidFile:
                 yield new
             finally:
                 new.temporary.unlink(missing_ok=True)
-                os.close(handle)  # the one that was inherited keeps the lock
+                os.close(handle)  # the descriptor that the process inherited keeps the lock
         finally:
             os.close(folder)
 
 
 @dataclass(frozen=True)
 class UnpublishedFile:
-    """A pid file that has not got its name yet. `handle`: the descriptor that carries the lock."""
+    """A pid file that does not have its name yet. `handle`: the descriptor that holds the lock."""
 
     handle: int
     temporary: Path
     path: Path
 
     def publish(self, pid: int) -> None:
-        """Write down who inherited the descriptor, and let everybody see it."""
+        """Write the pid of the process that has the descriptor, then give the file its name."""
         os.write(self.handle, f"{pid}\n".encode())
         self.temporary.rename(self.path)

@@ -1,61 +1,72 @@
-"""`dispatcher list`, `show` and `tail`: what is in the outbox, why, and what happens next."""
+"""`dispatcher list`, `show` and `tail`: the rows of the outbox, their state, and their next step."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher.cli.options import Outbox, Url
-from dispatcher.cli.row_filters import (
+from dispatcher.cli.filter_options import (
     MAX_BIGINT,
     AsJson,
     Dead,
     Enterprise,
     Error,
     Since,
-    Status,
+    StatusNames,
     Until,
     Workflow,
     filters_from,
 )
+from dispatcher.cli.options import Outbox, Url
+from dispatcher.models.notification import Status
 
 if TYPE_CHECKING:
-    from dispatcher.postgres.operator_queries import Row
+    from dispatcher.postgres.operator_rows import RecipientRow, RowDetails, WatchedRow
 
-PAGE = 500
+PAGE_ROWS = 500
+"""How many rows `list` reads at a time."""
 TAIL_POLL_SECONDS = 0.5
+MAX_OPEN_IDS = 500
+"""How many open rows `tail` reads again by their ids."""
 SHOWN_RECIPIENTS = 50
+"""How many recipients `show` prints; --json prints all."""
+HIDDEN_COLUMNS = frozenset({
+    "id", "status", "outcome", "now", "due", "held", "nodes_alive", "to_take_back", "retraction_noticed",
+    "accepted", "unknown", "novu_transaction_id",
+})  # fmt: skip
+"""The columns that `show` does not print: they are in the first lines, the next step or the list of recipients."""
 
 
 def list_(  # noqa: PLR0917  (Typer's)
-    status: Status = None,
+    status: StatusNames = None,
     enterprise: Enterprise = None,
     workflow: Workflow = None,
     error: Error = None,
     since: Since = None,
     until: Until = None,
     dead: Dead = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, the newest.")] = 50,
-    everything: Annotated[bool, typer.Option("--all", help="All of them, page after page.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many rows at most, the newest first.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="List all rows, without a limit.")] = False,
     database_url: Url = None,
     outbox: Outbox = None,
     as_json: AsJson = False,
 ) -> None:
-    """List notifications, newest first: a table on a terminal, elsewhere a line each, JSON with --json."""
+    """List notifications, newest first: a table on a terminal, one line for each elsewhere, JSON lines with --json."""
     import anyio
 
-    chosen = filters_from(status, enterprise, workflow, error, (since, until), dead=dead)
+    filters = filters_from(status, enterprise, workflow, error, (since, until), dead=dead)
 
     async def run() -> None:
         from dispatcher.cli.operator_session import open_operator
         from dispatcher.cli.output import RowTable, print_json, say
 
-        sheet, below, left = RowTable(), None, MAX_BIGINT if everything else limit
-        async with open_operator(database_url, outbox) as desk:
-            while left and (rows := await desk.list_rows(chosen, min(PAGE, left), below)):
+        table, below, left = RowTable(), None, MAX_BIGINT if everything else limit
+        async with open_operator(database_url, outbox) as operator:
+            while left and (rows := await operator.list_rows(filters, min(PAGE_ROWS, left), below)):
                 for row in rows if as_json else ():
                     print_json(row, lines=True)
                 if not as_json:
-                    sheet.add(rows)
+                    table.add(rows)
                 below, left = rows[-1]["id"], left - len(rows)
         if below is None:
             say("no rows")
@@ -64,12 +75,12 @@ def list_(  # noqa: PLR0917  (Typer's)
 
 
 def show(
-    notification_id: Annotated[int, typer.Argument(metavar="ID", help="The notification.", min=1, max=MAX_BIGINT)],
+    notification_id: Annotated[int, typer.Argument(metavar="ID", help="The notification's id.", min=1, max=MAX_BIGINT)],
     database_url: Url = None,
     outbox: Outbox = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one notification: its state, its recipients with their outcomes, and what happens next and when."""
+    """Show one notification: its state, its recipients with their outcomes, and its next step with the time."""
     import anyio
 
     async def run() -> None:
@@ -78,30 +89,38 @@ def show(
         from dispatcher.cli.output import print_json
         from dispatcher.models.errors import CheckFailed
 
-        async with open_operator(database_url, outbox) as desk:
-            row = await desk.find_row(notification_id)
+        async with open_operator(database_url, outbox) as operator:
+            row = await operator.find_row(notification_id)
             if row is None:
-                raise CheckFailed(f"there is no notification {notification_id}; dispatcher list shows what there is")
-            recipients, total = await desk.recipients(notification_id, MAX_BIGINT if as_json else SHOWN_RECIPIENTS)
+                raise CheckFailed(f"there is no notification {notification_id}; dispatcher list shows those that exist")
+            limit = MAX_BIGINT if as_json else SHOWN_RECIPIENTS
+            recipients, total = await operator.recipients(notification_id, limit)
         if as_json:
             print_json({**row, "next": next_step(row), "ledger": recipients})
         else:
-            print_row(row, next_step(row), recipients, total)
+            print_row(row, next_step(row))
+            print_recipients(recipients, total)
 
     anyio.run(run)
 
 
-def print_row(row: "Row", coming: str, recipients: "list[Row]", total: int) -> None:
-    """Print a row for people."""
+def print_row(row: "RowDetails", next_step: str) -> None:
+    """Print a row's columns, one a line."""
     from dispatcher.cli import output
 
-    hidden = {"outcome", "now", "due", "held", "nodes_alive", "to_take_back", "retraction_noticed", "status"}
-    hidden |= {"accepted", "unknown", "novu_transaction_id"}  # the recipients below tell
-    output.print_pairs([("id", row["id"]), ("status", output.status(row)), ("next", coming)])
-    times = {name for name in row if name.endswith(("_at", "_until")) or name == "scheduled_for"}
-    for name in [name for name in row if name not in hidden | {"id"}]:
-        output.print_pairs([(name.replace("_", " "), output.time_text(row[name]) if name in times else row[name])])
-    output.say("recipients, as the ledger knows them:" if recipients else "no recipient was called yet")
+    output.print_pairs([("id", row["id"]), ("status", output.status_text(row)), ("next", next_step)])
+    columns: dict[str, Any] = {**row}
+    for name, value in columns.items():
+        is_time = name.endswith(("_at", "_until")) or name == "scheduled_for"
+        if name not in HIDDEN_COLUMNS:
+            output.print_pairs([(name.replace("_", " "), output.time_text(value) if is_time else value)])
+
+
+def print_recipients(recipients: "list[RecipientRow]", total: int) -> None:
+    """Print recipients, one a line. `total`: how many there are in all."""
+    from dispatcher.cli import output
+
+    output.say("recipients in the ledger:" if recipients else "Novu was not called for any recipient yet")
     for each in recipients:
         called = output.time_text(each["last_called_at"])
         outcome = each["error"] or each["outcome"]
@@ -109,11 +128,11 @@ def print_row(row: "Row", coming: str, recipients: "list[Row]", total: int) -> N
             f"  {each['recipient']}", each["generation"], each["state"], each["attempts"], called, outcome
         )
     if total > len(recipients):
-        output.say(f"and {total - len(recipients)} more; --json has them all")
+        output.say(f"and {total - len(recipients)} more; --json prints all of them")
 
 
 def tail(  # noqa: PLR0917  (Typer's)
-    status: Status = None,
+    status: StatusNames = None,
     enterprise: Enterprise = None,
     workflow: Workflow = None,
     error: Error = None,
@@ -121,83 +140,77 @@ def tail(  # noqa: PLR0917  (Typer's)
     outbox: Outbox = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow what happens to notifications, a line for each change, until Ctrl-C.
+    """Print a line for each change of a notification, until Ctrl-C.
 
-    Looks twice a second at the newest rows and at what is in work: what happens between two looks shows as its result.
+    Reads the newest rows and the rows in work twice a second. Of several changes between two readings it prints the
+    last.
     """
     import anyio
 
-    chosen = filters_from(status, enterprise, workflow, error, (None, None), dead=False)
+    filters = filters_from(status, enterprise, workflow, error, (None, None), dead=False)
 
     async def run() -> None:
         from dispatcher.cli.operator_session import open_operator
         from dispatcher.cli.output import say
 
-        async with open_operator(database_url, outbox) as desk:
-            watch = ChangeTracker()
-            watch.diff(await desk.recent_changes(chosen, []))
+        async with open_operator(database_url, outbox) as operator:
+            tracker = ChangeTracker()
+            tracker.diff(await operator.recent_changes(filters, []))
             say("following; Ctrl-C ends it")
             while True:
                 await anyio.sleep(TAIL_POLL_SECONDS)
-                for row, was in watch.diff(await desk.recent_changes(chosen, watch.open_ids)):
+                for row, was in tracker.diff(await operator.recent_changes(filters, tracker.open_ids)):
                     print_change(row, was, as_json=as_json)
 
     anyio.run(run)
 
 
-def print_change(row: "Row", was: str | None, *, as_json: bool) -> None:
-    """Print one change."""
-    from dispatcher.cli.output import next_event, print_cells, print_json, status, time_text
+def print_change(row: "WatchedRow", was: str | None, *, as_json: bool) -> None:
+    """Print one change. `was`: the status before it, None for a row that `tail` had not read before."""
+    from dispatcher.cli.output import next_event, print_cells, print_json, status_text, time_text
 
     if as_json:
         print_json({**row, "was": was}, lines=True)
-    else:
-        shown = status(row) if was is None else f"{was} -> {status(row)}"
-        print_cells(
-            time_text(row["at"]),
-            row["id"],
-            shown,
-            row["workflow"],
-            next_event({**row, "scheduled_for": None}),
-            row["error"],
-        )
+        return
+    status = status_text(row) if was is None else f"{was} -> {status_text(row)}"
+    print_cells(time_text(row["at"]), row["id"], status, row["workflow"], next_event(row), row["error"])
 
 
 class ChangeTracker:
-    """What was seen last, so that the next look shows what is new."""
+    """Keeps the rows of the last reading, and compares the next reading with them."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, Row] = {}
-        self._newest: int | None = None
-        self._looked = ""
+        self._last: dict[int, WatchedRow] = {}
+        self._newest_id: int | None = None
+        self._last_read_at = ""
 
     @property
     def open_ids(self) -> list[int]:
-        """Rows that have not ended: they may leave the sight of a look by ending."""
-        return [id_ for id_, row in self._seen.items() if row["status"] in ("PENDING", "PROCESSING")][-PAGE:]
+        """The rows of the last reading that had not ended. The next one must include them: an end could hide them."""
+        open_statuses = (Status.PENDING, Status.PROCESSING)
+        return [id_ for id_, row in self._last.items() if row["status"] in open_statuses][-MAX_OPEN_IDS:]
 
-    def diff(self, rows: "list[Row]") -> "list[tuple[Row, str | None]]":
-        """Return what changed since the last look, each with the status it had; None for a row not seen before."""
-        found: list[tuple[Any, str | None]] = []
+    def diff(self, rows: "list[WatchedRow]") -> "list[tuple[WatchedRow, str | None]]":
+        """Return the rows that changed since the last reading, each with its status then; None for a new row."""
+        changes = list(self._changes(rows)) if self._newest_id is not None else []
+        self._last = {row["id"]: row for row in rows}
+        self._newest_id = max([self._newest_id or 0, *self._last])
+        self._last_read_at = max([self._last_read_at, *(row["at"] for row in rows)])
+        return changes
+
+    def _changes(self, rows: "list[WatchedRow]") -> "Iterator[tuple[WatchedRow, str | None]]":
         for row in rows:
-            before = self._seen.get(row["id"])
-            if (
-                self._newest is not None
-                and row["matches"]
-                and (self._is_new(row) if before is None else has_changed(before, row))
-            ):
-                found.append((row, before["status"] if before else None))
-        self._seen = {row["id"]: row for row in rows}
-        self._newest = max([self._newest or 0, *self._seen])
-        self._looked = max([self._looked, *(row["at"] for row in rows)])
-        return found
+            before = self._last.get(row["id"])
+            if row["matches"] and (self._is_new(row) if before is None else has_changed(before, row)):
+                yield row, before["status"] if before else None
 
-    def _is_new(self, row: "Row") -> bool:
-        """Return whether a row not seen before is news, and not an old one that came into sight."""
+    def _is_new(self, row: "WatchedRow") -> bool:
+        """Return whether a row that was not read before is new or changed, and not only an old row now within the
+        limit."""
         touched = max(row["claimed_at"] or "", row["settled_at"] or "")
-        return row["id"] > (self._newest or 0) or touched >= self._looked
+        return row["id"] > (self._newest_id or 0) or touched >= self._last_read_at
 
 
-def has_changed(before: "Row", row: "Row") -> bool:
-    """Return whether something happened to a row."""
+def has_changed(before: "WatchedRow", row: "WatchedRow") -> bool:
+    """Return whether status, generation, attempts or end of a row changed."""
     return any(before[name] != row[name] for name in ("status", "generation", "attempts", "settled_at"))

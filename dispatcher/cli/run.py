@@ -1,4 +1,4 @@
-"""`dispatcher run`: the process that a platform keeps alive."""
+"""`dispatcher run`: the long-running process that claims and sends notifications."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,30 +9,36 @@ from dispatcher.cli.options import EnvFile
 
 RunRole = Annotated[
     Literal["all", "dispatch", "worker"],
-    typer.Option("--role", help="dispatch: only claim and start. worker: only send. Both kinds have to run then."),
+    typer.Option(
+        "--role",
+        help="dispatch: only claim rows and start workflows. worker: only send. You then need processes of both roles.",
+    ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Send and write nothing: log what would be sent, and how soon it was seen.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Send and write nothing. Log each row that would be sent, and how soon it was found."
+    ),
 ]
 
 
 def run(env_file: EnvFile = Path(".env"), role: RunRole = "all", dry_run: DryRun = False) -> None:
-    """Watch the outbox and deliver: listener, sweep, dispatch and Temporal worker in one process.
+    """Send the outbox's notifications: listener, sweep, claim loop and Temporal worker in one process.
 
-    Logs to stdout. SIGTERM or Ctrl-C stops it: nothing new is taken, what runs is finished or handed back.
+    Logs to stdout. SIGTERM or Ctrl-C stops it: it claims no more rows, and finishes or releases those in work.
     """
     import sys
 
     import anyio
 
-    from dispatcher.app import dry_run as shadow
-    from dispatcher.app import run as app
-    from dispatcher.config.settings import load
+    from dispatcher.app import dry_run as dry_run_app
+    from dispatcher.app import run as run_app
+    from dispatcher.config.loading import load
     from dispatcher.telemetry import logs
 
     settings = load(env_file)
     logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)
     if dry_run:
-        anyio.run(shadow.run, settings)
+        anyio.run(dry_run_app.run, settings)
     else:
-        anyio.run(app.run, settings, role)
+        anyio.run(run_app.run, settings, role)

@@ -1,4 +1,4 @@
-"""Settings for people: each variable, its value with secrets masked, and where it came from."""
+"""Each setting's variable, its value with secrets masked, and the source that set it."""
 
 import re
 from datetime import timedelta
@@ -11,11 +11,11 @@ from dispatcher.config.durations import format_duration
 from dispatcher.config.setting_sources import ACCEPTED_NOT_USED, FoundSetting, merge_sources
 from dispatcher.config.settings import Settings, variable_names
 
-_SECRET = re.compile(r"API_KEY|KEY_DATA|GRPC_META|CODEC_AUTH")  # of Temporal's variables
+_SECRET = re.compile(r"API_KEY|KEY_DATA|GRPC_META|CODEC_AUTH")  # secrets among Temporal's variables
 
 
 class Origin(NamedTuple):
-    """One variable, what it is set to, and what set it."""
+    """One variable, its value, and the source that set it."""
 
     variable: str
     value: str
@@ -23,17 +23,17 @@ class Origin(NamedTuple):
 
 
 def setting_origins(settings: Settings) -> list[Origin]:
-    """Return every setting, then what else was found of Temporal's and XNovu's."""
+    """Return every setting, then the variables of Temporal and XNovu that are set."""
     return [_own(settings, field) for field in Settings.model_fields] + _others(settings)
 
 
 def display_value(field: str, value: object) -> str:
-    """Write the value of `field` as one would set it; secrets masked."""
+    """Return the value of `field` as one would write it in a .env file; secrets are masked."""
     match value:
         case SecretStr():
             return masked(value) if field.endswith("database_url") else "***"
         case timedelta():
-            bare_milliseconds = field == "reconnect_delay"  # XNovu's variable has no unit
+            bare_milliseconds = field == "reconnect_delay"  # XNovu's variable is a bare number
             return str(value // timedelta(milliseconds=1)) if bare_milliseconds else format_duration(value)
         case tuple():
             return ",".join(map(str, value))
@@ -45,7 +45,7 @@ def display_value(field: str, value: object) -> str:
 
 def _own(settings: Settings, field: str) -> Origin:
     variable = variable_names(field)[0]
-    found = settings.sources.fields.get(field)
+    found = settings.origins.found.get(field)
     if found is None:
         source = "default"
     else:
@@ -55,13 +55,13 @@ def _own(settings: Settings, field: str) -> Origin:
 
 def _others(settings: Settings) -> list[Origin]:
     winners = {
-        name: settings.sources.fields[field].variable
-        for field in settings.sources.fields
+        name: settings.origins.found[field].variable
+        for field in settings.origins.found
         for name in variable_names(field)
     }
     return [
         Origin(name, "***" if _SECRET.search(name) else found.value, _source(found, winners))
-        for name, found in sorted(merge_sources(settings.sources.places).items())
+        for name, found in sorted(merge_sources(settings.origins.sources).items())
         if winners.get(name) != name and (name in winners or name in ACCEPTED_NOT_USED or name.startswith("TEMPORAL_"))
     ]
 

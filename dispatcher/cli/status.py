@@ -1,66 +1,85 @@
-"""`dispatcher status`: how it stands, from the database alone."""
+"""`dispatcher status`: the state of the outbox and of all dispatchers, read from the database alone."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from dispatcher.cli.filter_options import AsJson
 from dispatcher.cli.options import Outbox, Url
-from dispatcher.cli.row_filters import STATUSES, AsJson
+from dispatcher.models.notification import Status
 
 if TYPE_CHECKING:
-    from dispatcher.postgres.operator_queries import Row
+    from dispatcher.postgres.operator_rows import InstallationHealth, NodeRow, StatusCounts
+
+    class StatusReport(InstallationHealth, StatusCounts):
+        """Everything that the command shows; --json prints it as it is."""
+
 
 TRIGGERS = ("dispatcher_insert", "dispatcher_update")
+TRIGGER_TEXTS = {True: "installed", False: "DISABLED", None: "MISSING"}
 
 
 def status(database_url: Url = None, outbox: Outbox = None, as_json: AsJson = False) -> None:
-    """Show how it stands: rows by status, what is due and since when, who is running, whether triggers are there."""
+    """Show rows by status, due rows and the age of the oldest, the running dispatchers, and the triggers."""
     import anyio
 
-    async def run() -> "Row":
+    from dispatcher.cli.output import print_json, print_pairs, say
+
+    async def read() -> "StatusReport":
         from dispatcher.cli.operator_session import open_operator
 
-        async with open_operator(database_url, outbox) as desk:
-            return {**await desk.read_health(), **await desk.count_by_status()}
+        async with open_operator(database_url, outbox) as operator:
+            return {**await operator.read_health(), **await operator.count_by_status()}
 
-    found = anyio.run(run)
+    report = anyio.run(read)
     if as_json:
-        from dispatcher.cli.output import print_json
-
-        print_json(found)
-    else:
-        print_status(found)
-
-
-def print_status(found: "Row") -> None:
-    """Print the state for people."""
-    from dispatcher.cli.output import duration, print_pairs, say, seconds_between, time_text
-
-    counts = found["counts"]
-    about = "" if found["counts_exact"] else "about "
-    print_pairs((name, f"{about}{counts.get(name, 0)}") for name in [*STATUSES, *(counts.keys() - set(STATUSES))])
-    waiting = found["oldest_due_seconds"]
-    due = f"{found['due']}{'' if found['counts_exact'] else ' or more'}"
-    print_pairs([("due now", f"{due}, the oldest for {duration(max(0, waiting))}" if waiting is not None else due)])
-    print_pairs([("scheduled for later", found["scheduled"]), ("retries waiting", found["retries_waiting"])])
-    if found["next_due"]:
-        left = seconds_between(found["now"], found["next_due"])
-        print_pairs(
-            [("next due", f"{time_text(found['next_due'])} UTC" + (f", in {duration(max(0, left))}" if left else ""))]
-        )
-    print_pairs([(TRIGGERS[0], trigger_state(found, TRIGGERS[0])), (TRIGGERS[1], trigger_state(found, TRIGGERS[1]))])
-    for node in found["nodes"]:
-        seen, swept = (
-            seconds_between(node[name] or node["seen_at"], found["now"]) or 0 for name in ("seen_at", "last_sweep_at")
-        )
-        looks = f"{node['mode']}, swept {duration(max(0, swept))} ago, " if node["role"] != "worker" else ""
-        state = f"{looks}{node['in_flight']} in work"
-        gone = "" if node["alive"] else f"GONE, last seen {duration(max(0, seen))} ago; "
-        print_pairs([("node", f"{node['id']} ({node['role']}, {node['version']}): {gone}{state}")])
-    if not any(node["alive"] for node in found["nodes"]):
-        say("no dispatcher is running: start one with dispatcher run")
-    if not all(found["triggers"].get(name) for name in TRIGGERS):
-        say("without both triggers commits wake nobody, and rows wait for the sweep: run dispatcher db upgrade")
+        print_json(report)
+        return
+    print_pairs([*row_lines(report), *installation_lines(report)])
+    for warning in warnings(report):
+        say(warning)
 
 
-def trigger_state(found: "Row", trigger: str) -> str:
-    """Say whether a trigger is there and fires."""
-    return {True: "installed", False: "DISABLED", None: "MISSING"}[found["triggers"].get(trigger)]
+def row_lines(report: "StatusReport") -> Iterator[tuple[str, Any]]:
+    """Yield the lines about rows: a name and its value."""
+    from dispatcher.cli.output import duration_text, seconds_between, time_text
+
+    counts, exact = report["counts"], report["counts_exact"]
+    for name in (*Status, *(counts.keys() - set(Status))):
+        yield name, f"{'' if exact else 'about '}{counts.get(name, 0)}"
+    due, oldest = f"{report['due']}{'' if exact else ' or more'}", report["oldest_due_seconds"]
+    yield "due now", due if oldest is None else f"{due}, the oldest for {duration_text(max(0, oldest))}"
+    yield "scheduled for later", report["scheduled"]
+    yield "retries waiting", report["retries_waiting"]
+    if report["next_due"]:
+        left = seconds_between(report["now"], report["next_due"])
+        in_time = f", in {duration_text(max(0, left))}" if left else ""
+        yield "next due", f"{time_text(report['next_due'])} UTC{in_time}"
+
+
+def installation_lines(report: "StatusReport") -> Iterator[tuple[str, Any]]:
+    """Yield the lines about triggers and nodes: a name and its value."""
+    for trigger in TRIGGERS:
+        yield trigger, TRIGGER_TEXTS[report["triggers"].get(trigger)]
+    for node in report["nodes"]:
+        yield "node", node_text(node, report["now"])
+
+
+def node_text(node: "NodeRow", now: str) -> str:
+    """Return the state of a node in one line. `now`: the database's time, as in the report."""
+    from dispatcher.cli.output import duration_text, seconds_between
+
+    def age(time: str) -> str:
+        return duration_text(max(0, seconds_between(time, now) or 0))
+
+    gone = "" if node["alive"] else f"GONE, last seen {age(node['seen_at'])} ago; "
+    swept = f"{node['mode']}, swept {age(node['last_sweep_at'] or node['seen_at'])} ago, "
+    sweeps = "" if node["role"] == "worker" else swept
+    return f"{node['id']} ({node['role']}, {node['version']}): {gone}{sweeps}{node['in_flight']} in work"
+
+
+def warnings(report: "StatusReport") -> Iterator[str]:
+    """Yield a sentence with its remedy for each part that is missing."""
+    if not any(node["alive"] for node in report["nodes"]):
+        yield "no dispatcher is running: start one with dispatcher run"
+    if not all(report["triggers"].get(name) for name in TRIGGERS):
+        yield "without both triggers, commits send no NOTIFY, and rows wait for the sweep: run dispatcher db upgrade"

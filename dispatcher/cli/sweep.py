@@ -1,31 +1,30 @@
-"""`dispatcher sweep`: one look for rows that got lost, by hand."""
+"""`dispatcher sweep`: one sweep by hand, for rows whose run or wake-up is lost."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dispatcher.cli.filter_options import AsJson
 from dispatcher.cli.options import EnvFile
-from dispatcher.cli.row_filters import AsJson
 
 if TYPE_CHECKING:
-    from dispatcher.claim.rescuer import SweepResult
     from dispatcher.config.settings import Settings
 
 
 def sweep(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what a sweep would find.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what a sweep would find.")] = False,
     env_file: EnvFile = Path(".env"),
     as_json: AsJson = False,
 ) -> None:
-    """Look once for rows that got lost, as every running dispatcher does by itself, and wake the dispatchers."""
+    """Sweep once, as every running dispatcher does by itself, and wake the dispatchers."""
     import anyio
 
     from dispatcher.cli.output import print_json, print_pairs
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
 
     settings = load(env_file)
-    report = anyio.run(count_findings if dry_run else sweep_once, settings)
+    report = anyio.run(count_findings if dry_run else sweep_outbox, settings)
     if as_json:
         print_json({"dry_run": dry_run, **report})
     else:
@@ -33,11 +32,11 @@ def sweep(
 
 
 async def count_findings(settings: "Settings") -> dict[str, int]:
-    """Return what a sweep would look after, of all enterprises."""
+    """Return how many rows of all enterprises a sweep would find, by reason. Changes nothing."""
     from dispatcher.cli.operator_session import open_operator
 
-    async with open_operator(settings.database_url.get_secret_value(), settings.outbox) as desk:
-        health, counts = await desk.read_health(), await desk.count_by_status()
+    async with open_operator(settings.database_url.get_secret_value(), settings.outbox) as operator:
+        health, counts = await operator.read_health(), await operator.count_by_status()
     return {
         "leases_run_out": health["leases_run_out"],
         "held_by_nobody": health["unheld"],
@@ -47,26 +46,12 @@ async def count_findings(settings: "Settings") -> dict[str, int]:
     }
 
 
-async def sweep_once(settings: "Settings") -> dict[str, int]:
-    """Sweep once; what is due is left to the dispatchers, which are woken."""
-    import os
-    import socket
+async def sweep_outbox(settings: "Settings") -> dict[str, int]:
+    """Sweep, and return how many rows it changed, by change."""
+    from dataclasses import asdict
 
-    from dispatcher.app import run
-    from dispatcher.claim.rescuer import Rescuer
+    from dispatcher.app.sweep_once import sweep_once
     from dispatcher.telemetry import logs
-    from dispatcher.temporal.client import connect_to_namespace
-    from dispatcher.temporal.starter import WorkflowStarter
-    from dispatcher.wakeup.listener import PollOnly
-    from dispatcher.wakeup.signal import WakeUp
 
     logs.configure(settings.log_format, settings.log_level)
-    wake = WakeUp()
-    async with run.open_database(settings) as pool:
-        client = await connect_to_namespace(settings.temporal_environment, create_namespace=False)
-        outbox = await run.open_outbox(pool, settings, f"sweep-{socket.gethostname()[:40]}-{os.getpid()}")
-        starter = WorkflowStarter(client, settings.task_queue)
-        by_hand = Rescuer(outbox, starter, wake, PollOnly(wake), interval=settings.sweep_interval, lease=settings.lease)
-        found: SweepResult = await by_hand.run_rescue()
-        await outbox.notify_all()
-    return {"renewed": found.renewed, "rescued": found.rescued, "adopted": found.adopted}
+    return asdict(await sweep_once(settings))

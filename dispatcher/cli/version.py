@@ -1,4 +1,4 @@
-"""`dispatcher version`: what is installed, for a bug report."""
+"""`dispatcher version`: the installed versions, for a bug report."""
 
 import json
 import platform
@@ -12,7 +12,7 @@ _LIBRARIES = ("temporalio", "novu-py", "psycopg")
 
 
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Print the versions of Dispatcher, Python and the libraries that talk to the outside."""
+    """Print the versions of Dispatcher, Python, and the client libraries of PostgreSQL, Temporal and Novu."""
     from importlib.metadata import version as version_of
 
     versions = {"dispatcher": __version__, "python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""`dispatcher web`: health, status and metrics as a process of their own."""
+"""`dispatcher web`: serve health, status and metrics from a separate process."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,21 +7,21 @@ import typer
 
 from dispatcher.cli.options import EnvFile
 
-Host = Annotated[str | None, typer.Option("--host", help="Instead of DISPATCHER_HTTP_HOST.", show_default=False)]
-Port = Annotated[int | None, typer.Option("--port", help="Instead of PORT or DISPATCHER_HTTP_PORT.", min=0, max=65535)]
+Host = Annotated[str | None, typer.Option("--host", help="Replaces DISPATCHER_HTTP_HOST.", show_default=False)]
+Port = Annotated[int | None, typer.Option("--port", help="Replaces PORT and DISPATCHER_HTTP_PORT.", min=0, max=65535)]
 
 
 def web(host: Host = None, port: Port = None, env_file: EnvFile = Path(".env")) -> None:
-    """Serve what the database knows of every dispatcher: /status, /metrics and health, until SIGTERM or Ctrl-C.
+    """Serve /status, /metrics and health pages for all dispatchers, until SIGTERM or Ctrl-C.
 
-    Reads the database only. Beyond loopback DISPATCHER_HTTP_TOKEN has to be set.
+    Reads only the database. If other machines can reach the port, DISPATCHER_HTTP_TOKEN has to be set.
     """
     import sys
 
     import anyio
 
     from dispatcher.app.web import run as serve
-    from dispatcher.config.settings import load
+    from dispatcher.config.loading import load
     from dispatcher.telemetry import logs
 
     settings = load(env_file)

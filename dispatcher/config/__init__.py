@@ -1,1 +1,1 @@
-"""Settings: where each value comes from, how it is parsed, and the names of the tables. Cheap to import."""
+"""Settings: their sources, their parsing, and the names of the tables. Cheap to import."""

@@ -1,8 +1,8 @@
-"""Postgres URLs as platforms hand them out, turned into what libpq takes.
+"""Turns the Postgres URLs that platforms give out into connection strings for libpq.
 
-Spellings of other clients are translated, parameters that only they know are dropped, and what a long-lived
-connection needs (TLS to remote hosts, keepalives, a short connect time-out) is added unless the URL says otherwise.
-Opens no connection; no error here repeats any part of the URL, because that part may be the password.
+Spellings of other clients are translated, and parameters that libpq does not know are dropped. A long-lived connection
+needs TLS to remote hosts, keepalives and a short connect timeout; these are added unless the URL sets them. Opens no
+connection. No error here repeats any part of the URL, because that part may be the password.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from dispatcher.models.errors import ConfigurationError
 
-# A silent peer is noticed after 5 + 3 * 2 s when idle and after 9 s when something was sent.
+# A peer that no longer answers is detected after 5 + 3 * 2 s on an idle connection, after 9 s if data was sent.
 DEFAULTS = {
     "keepalives": "1",
     "keepalives_idle": "5",
@@ -25,17 +25,17 @@ DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "9000",
     "connect_timeout": "5",
-    "client_encoding": "UTF8",  # whatever the database says
+    "client_encoding": "UTF8",  # also for databases with another encoding
 }
 URL_EXAMPLE = "postgres://user:password@host:5432/database"
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?", re.IGNORECASE)
-# node-postgres and JDBC say in `ssl`, or with `no-verify`, what libpq says in `sslmode`.
-_SSL = {"true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"}
+# The values that node-postgres and JDBC use (`ssl`, `no-verify`), and the `sslmode` of libpq that means the same.
+_SSLMODE_OF = {"true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"}
 _POOLER_PORTS = {"6543", "6432"}
 
 
 def conninfo(url: str | SecretStr, *, application_name: str = "dispatcher", variable: str = "DATABASE_URL") -> str:
-    """Return the libpq connection string for `url`; ConfigurationError naming `variable` when it is not one."""
+    """Return the libpq connection string for `url`; ConfigurationError that names `variable` for an invalid URL."""
     parameters = _parameters(_text(url), variable)
     if "PGSSLMODE" not in os.environ and any(map(_is_remote, _hosts(parameters))):
         parameters = {"sslmode": "require"} | parameters
@@ -43,7 +43,7 @@ def conninfo(url: str | SecretStr, *, application_name: str = "dispatcher", vari
 
 
 def masked(url: str | SecretStr) -> str:
-    """Return `url` for people: who, where and which database, never the password or other parameters."""
+    """Return user, host, port and database of `url` for display, without the password and other parameters."""
     try:
         parameters = _parameters(_text(url), "")
     except ConfigurationError:
@@ -56,7 +56,7 @@ def masked(url: str | SecretStr) -> str:
 
 
 def pooler_hint(url: str | SecretStr) -> str | None:
-    """Say why `url` looks like a connection pooler, or None. A guess for advice: only the canary knows."""
+    """Return why `url` looks like a connection pooler, or None. A guess for advice; only the canary proves it."""
     text = _text(url)
     parameters = _parameters(text, "DATABASE_URL")
     if "pgbouncer=true" in text.lower():
@@ -76,7 +76,7 @@ def _text(url: str | SecretStr) -> str:
 def _parameters(text: str, variable: str) -> dict[str, str]:
     try:
         found = conninfo_to_dict(_for_libpq(text) if "://" in text else text)
-    except (ProgrammingError, ValueError):  # ValueError: a NUL byte, or not a URL of Postgres
+    except (ProgrammingError, ValueError):  # ValueError: a NUL byte, or no Postgres URL
         found = {}
     parameters = {name: str(value) for name, value in found.items() if value not in {None, ""}}
     if not parameters or not re.fullmatch(r"[0-9,]*", parameters.get("port", "")) or not _resolvable(parameters):
@@ -88,14 +88,14 @@ def _parameters(text: str, variable: str) -> dict[str, str]:
 
 
 def _for_libpq(url: str) -> str:
-    """Rewrite a URL of another client for libpq; ValueError when it cannot be meant for Postgres."""
+    """Return the URL of another client, rewritten for libpq; ValueError if it cannot be a Postgres URL."""
     scheme, rest = url.split("://", 1)
-    # As libpq reads it: the user part ends at the first @ before any slash, so a ? before it belongs to the password.
+    # Like libpq: the user part ends at the first @ before any slash, so a ? before that @ belongs to the password.
     user = re.match(r"[^/@]*@", rest)
     start = user.end() if user else 0
     base, _, query = rest[start:].partition("?")
     if not _SCHEME.fullmatch(scheme) or "@" in base:
-        raise ValueError  # a raw @ or / in the password: libpq would take part of it for the host's name
+        raise ValueError  # an unescaped @ or / in the password: libpq would read part of the password as the host name
     pairs = [pair.split("=", 1) for pair in query.split("&") if "=" in pair]
     known = {name: value for name, value in map(_translated, pairs) if name in _known_names()}
     return f"postgresql://{rest[:start]}{base}?" + "&".join(f"{name}={value}" for name, value in known.items())
@@ -104,12 +104,12 @@ def _for_libpq(url: str) -> str:
 def _translated(pair: list[str]) -> tuple[str, str]:
     name, value = unquote(pair[0]), pair[1]
     if name in {"ssl", "sslmode"}:
-        return "sslmode", _SSL.get(value.lower(), value)
+        return "sslmode", _SSLMODE_OF.get(value.lower(), value)
     return name, value
 
 
 def _known_names() -> set[str]:
-    """Ask the libpq in use: a parameter it does not know would make every connection fail."""
+    """Return the parameters of the libpq in use. A parameter that it does not know would make every connection fail."""
     return {option.keyword.decode() for option in Conninfo.get_defaults()}
 
 
@@ -119,7 +119,7 @@ def _hosts(parameters: dict[str, str]) -> list[str]:
 
 
 def _resolvable(parameters: dict[str, str]) -> bool:
-    """Return whether every host could be a name: one with an empty or a too long part breaks whoever looks it up."""
+    """Return whether every host is a possible name. An empty or too long label would raise in the name lookup."""
     try:
         return all(host.startswith(("/", "@")) or host.encode("idna") for host in _hosts(parameters))
     except UnicodeError:

@@ -1,6 +1,6 @@
-"""Lengths of time as people write them: `10s`, `500ms`, `1h30m`, `PT30S`. Pure text in, text out.
+"""Durations as people write them: `10s`, `500ms`, `1h30m`, `PT30S`. Pure.
 
-A bare number is refused: whether 30 means seconds or milliseconds is exactly what nobody remembers.
+A number without a unit is refused, because the reader cannot know whether 30 means seconds or milliseconds.
 """
 
 import re
@@ -18,11 +18,11 @@ _SHORT = re.compile(rf"(?:{_PART.pattern})+")
 _ISO = re.compile(
     r"P(?:([0-9]+)D)?(?:T(?=[0-9])(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+(?:\.[0-9]+)?)S)?)?", re.IGNORECASE
 )
-_ADVICE = "should be a length of time such as 500ms, 10s, 5m, 2h or PT30S"
+_ADVICE = "should be a duration such as 500ms, 10s, 5m, 2h or PT30S"
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return what `text` means; ValueError with advice when it means nothing."""
+    """Return `text` as a duration; ValueError with advice if it is none."""
     compact = text.strip().replace(" ", "").lower()
     try:
         if _SHORT.fullmatch(compact):
@@ -31,12 +31,12 @@ def parse_duration(text: str) -> timedelta:
             amounts = zip(iso.groups(), "dhms", strict=True)
             return sum((float(number) * UNITS[unit] for number, unit in amounts if number), timedelta())
     except OverflowError:
-        pass  # more days than a calendar holds: the same advice fits
+        pass  # more days than `timedelta` can hold: the same advice fits
     raise ValueError(_ADVICE)
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write `duration` so that `parse_duration` reads the same; finer than a millisecond is rounded away."""
+    """Return `duration` as text that `parse_duration` reads back, rounded to milliseconds."""
     rest = round(duration / UNITS["ms"])
     parts: list[str] = []
     for unit, length in UNITS.items():

@@ -1,7 +1,7 @@
-"""Where settings come from: the environment over a `.env` file, and which names are understood.
+"""Where settings come from: the environment first, then a `.env` file; and which variable names are known.
 
-Knows the names XNovu used and what their values mean here. Reads; changes neither the environment nor the file,
-and no error repeats a value.
+Knows the names that XNovu used and converts their units. Reads only: it changes neither the environment nor the file.
+No error repeats a value.
 """
 
 import difflib
@@ -20,52 +20,62 @@ ENV_FILE = Path(".env")
 ENVIRONMENT = "environment"
 
 ACCEPTED_NOT_USED = {
-    "SUBSCRIPTION_MAX_RETRIES": "the listener never gives up; the sweep finds notifications meanwhile",
-    "SUBSCRIPTION_HEALTH_CHECK_INTERVAL": "the listener checks itself at a fixed pace",
+    "SUBSCRIPTION_MAX_RETRIES": "the listener never stops reconnecting; the sweep finds notifications meanwhile",
+    "SUBSCRIPTION_HEALTH_CHECK_INTERVAL": "the listener checks its connection at a fixed interval",
 }
 
 
-# XNovu counts in bare milliseconds and allows larger batches than a workflow here carries.
+# Variables of XNovu whose value is a number of milliseconds without a unit.
 _MILLISECONDS = {
     "POLL_INTERVAL_MS",
     "SCHEDULED_POLL_INTERVAL_MS",
     "FAILED_POLL_INTERVAL_MS",
     "SUBSCRIPTION_RECONNECT_DELAY",
 }
-_WORDING = [
+_MESSAGE_REPLACEMENTS = [
     (r"^Field required$", "is not set"),
     (r"^String should match pattern .*", "is not understood"),
     (r"^(Value error, |Input (?=should ))", ""),
 ]
-# What Kubernetes puts into every pod that lives beside a service called "dispatcher" or "dispatcher-…".
+# Variables that Kubernetes sets in every pod of a namespace with a service named "dispatcher" or "dispatcher-…".
 _KUBERNETES = re.compile(
     r"(DISPATCHER(?:_\w+?)??)_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)"
 )
 
 
 class SettingSource(NamedTuple):
-    """One place that holds variables; empty ones count as unset and are not in it."""
+    """One source of variables: its name and its values. Variables with an empty value count as unset: left out."""
 
-    source: str
+    name: str
     values: Mapping[str, str]
 
 
 class FoundSetting(NamedTuple):
-    """A variable, the place that held it, and its value in our units."""
+    """A variable, the name of the source that held it, and its value in our units."""
 
     variable: str
     source: str
     value: str
 
 
+class SettingOrigins(NamedTuple):
+    """Every source as it was read, strongest first, and for each field of `Settings` the variable that filled it."""
+
+    sources: tuple[SettingSource, ...]
+    found: Mapping[str, FoundSetting]
+
+
 def read_sources(env_file: Path | None, environ: Mapping[str, str] | None = None) -> tuple[SettingSource, ...]:
-    """Return the places to look in, strongest first. Only the usual `.env` may be missing."""
+    """Return the sources, strongest first. Only the default file `.env` may be missing.
+
+    Raises ConfigurationError for any other file that is missing, and for a file that cannot be read.
+    """
     environment = SettingSource(ENVIRONMENT, _filled(os.environ if environ is None else environ))
     if env_file is None or (env_file == ENV_FILE and not env_file.exists()):
         return (environment,)
     if not env_file.exists():
-        raise ConfigurationError(f"{env_file} does not exist: name an environment file that does")
-    # Here, because commands that find no file answer a tenth of a second sooner without it.
+        raise ConfigurationError(f"{env_file} does not exist: give the path of an existing environment file")
+    # Imported here: commands that find no file start 0.1 s faster without it.
     from pydantic_settings import BaseSettings, DotEnvSettingsSource  # noqa: PLC0415
 
     try:
@@ -75,12 +85,12 @@ def read_sources(env_file: Path | None, environ: Mapping[str, str] | None = None
     return environment, SettingSource(str(env_file), _filled(values))
 
 
-def find_setting(names: Sequence[str], places: Sequence[SettingSource]) -> FoundSetting | None:
-    """Return the first of `names` in the strongest place that has any: the environment beats the file."""
-    for place in places:
+def find_setting(names: Sequence[str], sources: Sequence[SettingSource]) -> FoundSetting | None:
+    """Return the first of `names` that is set in the strongest source that has any of them, or None."""
+    for place in sources:
         for name in names:
             if value := place.values.get(name):
-                return FoundSetting(name, place.source, _convert_units(name, value))
+                return FoundSetting(name, place.name, _convert_units(name, value))
     return None
 
 
@@ -89,32 +99,33 @@ def _convert_units(name: str, value: str) -> str:
         if not value.isdecimal():
             raise ConfigurationError(f"{name} should be a whole number of milliseconds")
         return f"{value}ms"
+    # XNovu allows larger batches than one workflow takes here.
     return str(min(int(value), 100)) if name == "POLL_BATCH_SIZE" and value.isdecimal() else value
 
 
-def merge_sources(places: Sequence[SettingSource]) -> dict[str, FoundSetting]:
-    """Return every variable once, as it was written."""
+def merge_sources(sources: Sequence[SettingSource]) -> dict[str, FoundSetting]:
+    """Return each variable once, from the strongest source that has it, with its value unchanged."""
     return {
-        name: FoundSetting(name, place.source, value)
-        for place in reversed(places)
+        name: FoundSetting(name, place.name, value)
+        for place in reversed(sources)
         for name, value in place.values.items()
     }
 
 
 def names_of(field: FieldInfo) -> list[str]:
-    """Return the variables that fill `field`, strongest first."""
+    """Return the names of the variables that can fill `field`, strongest first."""
     return [str(name) for name in cast(AliasChoices, field.validation_alias).choices]
 
 
 def explain_errors(error: ValidationError, fields: Mapping[str, FieldInfo], found: Mapping[str, FoundSetting]) -> str:
-    """Say which variables are wrong, how, what they mean and how they would be right; never what they hold."""
+    """Return which variables are wrong and why, with their description and an example; never their values."""
     sentences: dict[str, None] = {}
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         name, wrong = str(problem["loc"][0]), problem["msg"]
         field = next(field for field in fields if name == field or name in names_of(fields[field]))
         variable = found[field].variable if field in found else names_of(fields[field])[0]
         examples = fields[field].examples
-        for pydantic_says, we_say in _WORDING:
+        for pydantic_says, we_say in _MESSAGE_REPLACEMENTS:
             wrong = re.sub(pydantic_says, we_say, wrong)
         example = f" For example: {examples[0]}" if examples else ""
         sentences[f"{variable} {wrong}. {fields[field].description}{example}"] = None
@@ -122,19 +133,22 @@ def explain_errors(error: ValidationError, fields: Mapping[str, FieldInfo], foun
 
 
 def refuse_unknown_settings(present: Collection[str], known: Collection[str]) -> None:
-    """Raise ConfigurationError for a `DISPATCHER_*` variable that nobody reads: most likely a slip of the finger."""
+    """Raise ConfigurationError for a `DISPATCHER_*` variable that is no setting: most likely a typing error."""
     for name in sorted(set(present) - set(known)):
-        if name.startswith("DISPATCHER_") and not is_of_kubernetes(name, present):
+        if name.startswith("DISPATCHER_") and not is_kubernetes_service_variable(name, present):
             nearest = difflib.get_close_matches(name, [own for own in known if own.startswith("DISPATCHER_")], 1, 0)
             raise ConfigurationError(f"{name} is not a setting: did you mean {nearest[0]}?")
 
 
-def is_of_kubernetes(name: str, present: Collection[str]) -> bool:
-    """Return whether the variable describes a service. Its host always comes along, so that no slip looks like one."""
+def is_kubernetes_service_variable(name: str, present: Collection[str]) -> bool:
+    """Return whether Kubernetes set `name` to describe a service.
+
+    Kubernetes also sets `…_SERVICE_HOST` of the same service, so a mistyped setting does not look like one.
+    """
     match = _KUBERNETES.fullmatch(name)
     return match is not None and f"{match[1]}_SERVICE_HOST" in present
 
 
 def _filled(values: Mapping[str, str | None]) -> dict[str, str]:
-    # A newline that came along when a key was pasted would make every request with it fail.
+    # A newline that was pasted with a key would make every request with that key fail.
     return {name: value.strip() for name, value in values.items() if value and value.strip()}

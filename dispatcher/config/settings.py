@@ -1,15 +1,11 @@
-"""Everything that can be set, as one frozen object built once and passed down.
+"""The settings, as one frozen object: one field for each environment variable.
 
-`load` reads the environment and a `.env` file, each under our own names and then under XNovu's, so an XNovu `.env`
-works unchanged. What is not understood is an error that names the variable, never the value. Temporal's connection
-variables are not ours: `temporal_environment` hands them to `temporalio.envconfig`.
+`loading.load` builds it from the environment and a `.env` file. The connection variables of Temporal are no fields
+here: `temporal_environment` passes them to `temporalio.envconfig`.
 """
 
-import socket
-from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
@@ -18,34 +14,18 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dispatcher.config.conninfo import URL_EXAMPLE, conninfo, pooler_hint
+from dispatcher.config.conninfo import URL_EXAMPLE, conninfo
 from dispatcher.config.durations import parse_duration
-from dispatcher.config.setting_sources import (
-    ENV_FILE,
-    ENVIRONMENT,
-    FoundSetting,
-    SettingSource,
-    explain_errors,
-    find_setting,
-    merge_sources,
-    names_of,
-    read_sources,
-    refuse_unknown_settings,
-)
+from dispatcher.config.setting_sources import SettingOrigins, merge_sources, names_of, read_sources
 from dispatcher.models.errors import ConfigurationError
 
-__all__ = ["ENV_FILE", "Settings", "conninfo", "load", "pooler_hint", "variable_names"]
-
 MAX_SWEEP_INTERVAL = timedelta(seconds=30)
-"""Our promises rest on sweeps, and so does the word of a process that it lives."""
-
-ALL_INTERFACES = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (beyond bare health the token is needed)
+"""Sweeps rescue orphaned rows and report that the process is alive. Both have documented time limits."""
 
 _LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
 
@@ -58,141 +38,136 @@ def _comma_separated(value: object) -> object:
     return tuple(dict.fromkeys(value.replace(",", " ").split())) if isinstance(value, str) else value
 
 
-def _level(value: object) -> object:
+def _log_level(value: object) -> object:
     return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
-class Sources(NamedTuple):
-    """What `load` found: every place as it was, and which variable filled which field."""
-
-    places: tuple[SettingSource, ...]
-    fields: Mapping[str, FoundSetting]
-
-
 class Settings(BaseSettings):
-    """One field per variable; the first name is ours, the others are XNovu's."""
+    """One field for each variable. The first alias is our name, the other ones are XNovu's."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_by_name=True, hide_input_in_errors=True)
 
     database_url: SecretStr = Field(
         validation_alias=AliasChoices("DATABASE_URL"),
-        description="Postgres of the outbox. Remote hosts need TLS unless the URL says sslmode=disable.",
+        description="PostgreSQL database of the outbox. Remote hosts need TLS unless the URL sets sslmode=disable.",
         examples=[URL_EXAMPLE],
     )
     listen_database_url: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("DISPATCHER_LISTEN_DATABASE_URL"),
-        description="Direct connection for LISTEN, when DATABASE_URL is a pooler. Otherwise DATABASE_URL.",
+        description="Direct connection for LISTEN if DATABASE_URL leads to a pooler. Default: DATABASE_URL.",
         examples=[URL_EXAMPLE],
     )
     outbox: str = Field(
         default="notify.ent_notification",
         validation_alias=AliasChoices("DISPATCHER_OUTBOX"),
-        description="The table that holds the notifications, as schema.table; quoted parts as in SQL.",
+        description="Table of the notifications, as schema.table. Parts may be quoted as in SQL.",
         pattern=r'^(?:"(?:[^"]|"")+"|[^".]+)\.(?:"(?:[^"]|"")+"|[^".]+)$',
     )
     novu_secret_key: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("NOVU_SECRET_KEY"),
-        description="API key of the Novu environment. Needed to run, not to look.",
+        description="API key of the Novu environment. Needed to send; commands that only read work without it.",
     )
     novu_api_url: str = Field(
         default="https://api.novu.co",
         validation_alias=AliasChoices("NOVU_API_URL"),
-        description="Where Novu answers: https://eu.api.novu.co for the EU, or your own installation.",
+        description="Base URL of Novu's API: https://eu.api.novu.co for the EU, or your own installation.",
         pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
     )
     task_queue: str = Field(
         default="xnovu-notification-processing",
         validation_alias=AliasChoices("TEMPORAL_TASK_QUEUE"),
-        description="Temporal task queue; every process of one installation uses the same.",
+        description="Temporal task queue. Every process of one installation uses the same.",
     )
     max_concurrent_activities: int = Field(
         default=100,
         validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_ACTIVITIES"),
-        description="Deliveries that one process works on at a time.",
+        description="Maximum number of activities that one process runs at the same time.",
         ge=1,
         le=10_000,
     )
     max_concurrent_workflows: int = Field(
         default=50,
         validation_alias=AliasChoices("TEMPORAL_MAX_CONCURRENT_WORKFLOWS"),
-        description="Workflow tasks that one process works on at a time.",
+        description="Maximum number of workflow tasks that one process runs at the same time.",
         ge=2,
         le=10_000,
     )
     max_cached_workflows: int = Field(
         default=100,
         validation_alias=AliasChoices("TEMPORAL_MAX_CACHED_WORKFLOWS"),
-        description="Unfinished workflows that one process keeps in memory.",
+        description="Maximum number of unfinished workflows that one process keeps in memory.",
         ge=0,
         le=100_000,
     )
     create_namespace: bool = Field(
         default=True,
         validation_alias=AliasChoices("DISPATCHER_CREATE_NAMESPACE"),
-        description="Create the Temporal namespace when it is missing.",
+        description="Create the Temporal namespace if it is missing.",
     )
     enterprise_ids: Annotated[tuple[UUID, ...], BeforeValidator(_comma_separated)] = Field(
         default=(),
         validation_alias=AliasChoices("DISPATCHER_ENTERPRISE_IDS", "DAEMON_ENTERPRISE_IDS"),
-        description="Serve only these enterprises: UUIDs with commas between them. Empty means all.",
+        description="Claim only rows of these enterprises: UUIDs separated by commas. Empty means all.",
         examples=["4c7b1f0e-52a1-4f7e-9d0a-3d5f0b6c8e21"],
     )
     notify_mode: Literal["adaptive", "always", "off"] = Field(
         default="adaptive",
         validation_alias=AliasChoices("DISPATCHER_NOTIFY_MODE"),
-        description="adaptive: commits wake us only while we sleep. always: every commit does. off: we only look.",
+        description="adaptive: commits send NOTIFY only while all dispatchers are idle. always: every commit sends"
+        " NOTIFY. off: no LISTEN; the table is polled about every 0.4 s.",
     )
     sweep_interval: Duration = Field(
         default=timedelta(seconds=10),
         validation_alias=AliasChoices(
             "DISPATCHER_SWEEP_INTERVAL", "POLL_INTERVAL_MS", "SCHEDULED_POLL_INTERVAL_MS", "FAILED_POLL_INTERVAL_MS"
         ),
-        description="How often the table is searched for what a wake-up missed, what failed and what got stuck; at most"
-        " 30s apart, whatever stands here.",
+        description="Interval of the sweep, which finds rows that a wake-up missed, rows to retry and rows that got"
+        " stuck. A value above 30s counts as 30s.",
         ge=timedelta(milliseconds=100),
     )
     lease: Duration = Field(
         default=timedelta(seconds=60),
         validation_alias=AliasChoices("DISPATCHER_LEASE"),
-        description="How long a taken notification stays taken when nobody renews it.",
+        description="Lease of a claimed notification. If it is not renewed within this time, another dispatcher may"
+        " take it over.",
         ge=timedelta(seconds=5),
         le=timedelta(hours=1),
     )
     batch_size: int = Field(
         default=100,
         validation_alias=AliasChoices("DISPATCHER_BATCH_SIZE", "POLL_BATCH_SIZE"),
-        description="Most notifications in one workflow while there is a backlog. 1 means never together.",
+        description="Maximum number of notifications in one workflow while there is a backlog. 1 means no batches.",
         ge=1,
         le=100,
     )
     max_runs: int = Field(
         default=8,
         validation_alias=AliasChoices("DISPATCHER_MAX_RUNS"),
-        description="Runs of one notification before it becomes a dead letter.",
+        description="Maximum number of runs of one notification. If the last one fails, it becomes a dead letter.",
         ge=1,
         le=100,
     )
     retry_horizon: Duration = Field(
         default=timedelta(hours=6),
         validation_alias=AliasChoices("DISPATCHER_RETRY_HORIZON"),
-        description="Time after the first run in which a failed notification is tried again.",
+        description="Time after the first run during which a failed notification is retried.",
         ge=timedelta(seconds=1),
         le=timedelta(days=30),
     )
     error_texts: Literal["full", "codes"] = Field(
         default="full",
         validation_alias=AliasChoices("DISPATCHER_ERROR_TEXTS"),
-        description="full keeps what Novu says about a failure; it may repeat payload values. codes: its code alone.",
+        description="full: keep Novu's text about a failure, which may repeat payload values. codes: only its code.",
     )
     reconnect_delay: Duration = Field(
         default=timedelta(seconds=1),
         validation_alias=AliasChoices("SUBSCRIPTION_RECONNECT_DELAY"),
-        description="First pause, in milliseconds, before a lost listener connects again; doubles from there.",
+        description="Pause in milliseconds before the listener first reconnects. It doubles with each further attempt.",
         ge=timedelta(milliseconds=10),
         le=timedelta(minutes=1),
         examples=["1000"],
@@ -200,66 +175,66 @@ class Settings(BaseSettings):
     http_host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("DISPATCHER_HTTP_HOST"),
-        description="Address of the health port; everywhere where a platform sets PORT. Beyond loopback only the bare"
-        " health paths are open without a token.",
+        description="Address of the health port. All interfaces if a platform sets PORT. Beyond loopback, only the bare"
+        " health paths answer without a token.",
     )
     http_port: int = Field(
         default=3001,
         validation_alias=AliasChoices("DISPATCHER_HTTP_PORT", "PORT", "WORKER_HEALTH_PORT", "DAEMON_HEALTH_PORT"),
-        description="Port for health, status and metrics. 0 takes a free one and logs it.",
+        description="Port for health, status and metrics. 0 chooses a free port and logs it.",
         ge=0,
         le=65_535,
     )
     http_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("DISPATCHER_HTTP_TOKEN"),
-        description="Bearer token for all but the bare health paths: 16 characters or more (openssl rand -hex 32).",
+        description="Bearer token for all but the bare health paths, at least 16 characters (openssl rand -hex 32).",
     )
     http_api: bool = Field(
         default=False,
         validation_alias=AliasChoices("DISPATCHER_HTTP_API"),
-        description="Let whoever has the token send and retract notifications over HTTP, as docs/http.md says.",
+        description="Serve the API that sends and retracts notifications over HTTP (docs/http.md). It needs the token.",
     )
     temporal_metrics: str | None = Field(
         default=None,
         validation_alias=AliasChoices("DISPATCHER_TEMPORAL_METRICS"),
-        description="Where Temporal's SDK serves metrics of its own, open to whoever reaches it. Off unless set.",
+        description="Address on which Temporal's SDK serves its own metrics, without a token. Off unless set.",
         pattern=r"^[^\s/]+:\d{1,5}$",
         examples=["127.0.0.1:9464"],
     )
     sentry_dsn: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("SENTRY_DSN"),
-        description="Where alerts go: the client key (DSN) of a project in Sentry. Off unless set.",
+        description="Client key (DSN) of the Sentry project that gets the alerts. Off unless set.",
         examples=["https://0123456789abcdef@o1.ingest.sentry.io/1"],
     )
     sentry_environment: str = Field(
         default="production",
         validation_alias=AliasChoices("SENTRY_ENVIRONMENT"),
-        description="Environment that alerts are filed under.",
+        description="Sentry environment of the alerts.",
     )
     sentry_release: str | None = Field(
         default=None,
         validation_alias=AliasChoices("SENTRY_RELEASE"),
-        description="Release that alerts name. Otherwise the commit the platform tells, or our version.",
+        description="Release named in alerts. Default: the commit that the platform reports, or our version.",
         examples=["dispatcher@1.2.3"],
     )
-    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_level)] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_log_level)] = Field(
         default="info",
         validation_alias=AliasChoices("DISPATCHER_LOG_LEVEL", "WORKER_LOG_LEVEL", "DAEMON_LOG_LEVEL"),
-        description="Least severe event that is logged: debug, info, warning, error or critical.",
+        description="Lowest level that is logged: debug, info, warning, error or critical.",
     )
     log_format: Literal["auto", "console", "json", "logfmt"] = Field(
         default="auto",
         validation_alias=AliasChoices("DISPATCHER_LOG_FORMAT"),
-        description="console, json or logfmt. auto: console on a terminal, json elsewhere.",
+        description="console, json or logfmt. auto: console on a terminal, json otherwise.",
     )
 
-    _sources: Sources = PrivateAttr(default_factory=lambda: Sources(read_sources(None), {}))
+    _origins: SettingOrigins = PrivateAttr(default_factory=lambda: SettingOrigins(read_sources(None), {}))
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG003
-        """Take arguments only: `Settings(...)` means the same on every machine; `load` reads the outside."""
+        """Use the arguments only, so that `Settings(...)` is the same everywhere. `load` reads the environment."""
         return (init_settings,)
 
     @field_validator("database_url", "listen_database_url")
@@ -288,59 +263,32 @@ class Settings(BaseSettings):
             raise ValueError("needs DISPATCHER_HTTP_TOKEN, which is not set")
         return api
 
-    @classmethod
-    def from_sources(cls, places: tuple[SettingSource, ...]) -> "Settings":
-        """Build the settings that `places` hold."""
-        found = {field: hit for field in cls.model_fields if (hit := find_setting(variable_names(field), places))}
-        if "http_host" not in found and (port := found.get("http_port")) and port_from_platform(port):
-            found["http_host"] = FoundSetting(port.variable, port.source, ALL_INTERFACES)
-        try:
-            settings = cls.model_validate({field: hit.value for field, hit in found.items()})
-        except ValidationError as error:
-            raise ConfigurationError(explain_errors(error, cls.model_fields, found)) from None
-        settings._sources = Sources(places, found)  # noqa: SLF001  (frozen for everybody else)
-        return settings
-
     @property
-    def sources(self) -> Sources:
-        """Where the values came from."""
-        return self._sources
+    def origins(self) -> SettingOrigins:
+        """The sources, and the variable that filled each field."""
+        return self._origins
 
     @property
     def listen_url(self) -> SecretStr:
-        """Where to LISTEN: the direct connection when one is named."""
+        """The URL for LISTEN: the direct connection if one is set, otherwise `database_url`."""
         return self.listen_database_url or self.database_url
 
     @property
     def temporal_environment(self) -> dict[str, str]:
-        """What `temporalio.envconfig` should read (`override_env_vars`): the environment over the `.env` file."""
+        """The variables for `temporalio.envconfig` (`override_env_vars`): the environment over the `.env` file."""
         return {
             name: found.value
-            for name, found in merge_sources(self.sources.places).items()
+            for name, found in merge_sources(self.origins.sources).items()
             if name.startswith("TEMPORAL_")
         }
 
     def require_novu_key(self) -> SecretStr:
-        """Return Novu's key; ConfigurationError with the remedy when it is missing."""
+        """Return Novu's key; ConfigurationError with the remedy if it is not set."""
         if self.novu_secret_key is None:
             raise ConfigurationError("NOVU_SECRET_KEY is not set: copy the environment's API key from Novu's dashboard")
         return self.novu_secret_key
 
 
-def port_from_platform(port: FoundSetting) -> bool:
-    """Return whether a platform has chosen the port: its router comes from outside, and would not reach loopback."""
-    return port.variable == "PORT" and port.source == ENVIRONMENT
-
-
 def variable_names(field: str) -> list[str]:
-    """Return the names that fill `field`: ours first, then XNovu's."""
+    """Return the names of the variables that fill `field`: ours first, then XNovu's."""
     return names_of(Settings.model_fields[field])
-
-
-def load(env_file: Path | None = ENV_FILE, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the environment and `env_file`; ConfigurationError, in one line, when something is not understood."""
-    places = read_sources(env_file, environ)
-    refuse_unknown_settings(
-        merge_sources(places), {name for field in Settings.model_fields for name in variable_names(field)}
-    )
-    return Settings.from_sources(places)

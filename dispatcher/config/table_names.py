@@ -1,7 +1,7 @@
-"""Names: the outbox as configuration spells it, and what is derived from it.
+"""The name of the outbox as configuration spells it, and the names derived from it.
 
-A part without quotes is taken as written, case included; a quoted one follows SQL, so `notify."Ent""Notif"` works.
-PostgreSQL cuts names after 63 bytes without an error, which would make two names one: longer ones are refused.
+A part without quotes is used as written, case included. A quoted part follows SQL, so `notify."Ent""Notif"` works.
+PostgreSQL cuts names after 63 bytes without an error, so two long names could become one: longer names are refused.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class Table:
     name: str
 
     def __str__(self) -> str:
-        """Return the name as SQL would need it."""
+        """Return the name as SQL text, quoted where it has to be."""
         return ".".join(part if is_plain(part) else quoted(part) for part in (self.schema, self.name))
 
     @property
@@ -35,26 +35,26 @@ class Table:
 
 @dataclass(frozen=True)
 class OutboxTable(Table):
-    """The user's table and the names of what belongs to it."""
+    """The user's table, and the names of the objects that belong to it."""
 
     @property
     def workflow(self) -> Table:
-        """Return the table of Novu workflows, which stands beside the outbox."""
+        """Return the table of Novu workflows, in the outbox's schema."""
         return Table(self.schema, f"{self.name}_workflow")
 
     def index(self, purpose: str) -> str:
-        """Return the name of one of our indexes on the outbox, cut and marked where it would be too long."""
+        """Return the name of our index on the outbox for `purpose`; if it is too long, cut and with a hash."""
         full = f"{self.name}_dispatcher_{purpose}"
         if len(full.encode()) <= MAX_NAME_BYTES:
             return full
         mark = hashlib.sha256(self.name.encode()).hexdigest()[:8]
-        room = MAX_NAME_BYTES - len(f"_{mark}_dispatcher_{purpose}")
-        start = self.name.encode()[:room].decode(errors="ignore")
+        space = MAX_NAME_BYTES - len(f"_{mark}_dispatcher_{purpose}")
+        start = self.name.encode()[:space].decode(errors="ignore")
         return f"{start}_{mark}_dispatcher_{purpose}"
 
 
 def parse_outbox_name(text: str) -> OutboxTable:
-    """Return the outbox that `text` names; ConfigurationError when it cannot be one."""
+    """Return the outbox that `text` names; ConfigurationError if `text` is no possible name."""
     match = re.fullmatch(rf"{NAME_PART}\.{NAME_PART}", text.strip())
     if match is None or "\0" in text:
         raise ConfigurationError(
@@ -72,7 +72,7 @@ def parse_outbox_name(text: str) -> OutboxTable:
 
 
 def is_plain(part: str) -> bool:
-    """Return whether `part` reads the same with and without quotes (key words aside: this is for people)."""
+    """Return whether `part` means the same with and without quotes. For display only: key words are not considered."""
     return re.fullmatch(r"[a-z_][a-z0-9_]*", part) is not None
 
 

@@ -28,7 +28,7 @@ MAX_PARALLEL_CANCELS = 4
 CANCEL_TIMEOUT_SECONDS = 10.0
 MAX_LOGGED_ROWS = 20
 
-log = get_logger("retraction")
+log = get_logger("canceller")
 
 
 class Canceller:

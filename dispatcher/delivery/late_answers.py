@@ -12,7 +12,7 @@ from dispatcher.decisions.classification import apply_result
 from dispatcher.models.call_result import CallResult
 from dispatcher.telemetry.logs import get_logger
 
-log = get_logger("sender")
+log = get_logger("late_answers")
 
 Answer = asyncio.Task[list[CallResult]]
 """A call in progress. Its result has one entry for each member of the call, in order."""

@@ -1,1 +1,1 @@
-"""The local stack without Docker: PostgreSQL, Temporal, a fake Novu, and the demo on top of them."""
+"""The local stack without Docker: PostgreSQL, Temporal and a fake Novu; and the demo, which runs on them."""

@@ -1,7 +1,7 @@
-"""`dispatcher dev`: the local stack in the foreground, its data kept in a folder from one start to the next.
+"""`dispatcher dev`: the local stack in the foreground. Its data stays in a folder between two starts.
 
-Ports are the usual ones where they are free. Ends with its children at Ctrl-C or SIGTERM; what an earlier one left
-behind because it was killed is ended at the next start.
+The usual ports are used where they are free. Ctrl-C or SIGTERM ends it and its children. Children of an earlier
+`dispatcher dev` that was killed are ended at the next start.
 """
 
 import socket
@@ -22,7 +22,10 @@ LOG_POLL_SECONDS = 0.2
 async def dev(
     data: Path, *, env_file: Path | None, dispatcher: bool, say: Say, show: Callable[[stack.Stack], None]
 ) -> None:
-    """Run until told to stop; `show` is called once everything answers."""
+    """Run until a signal; `show` is called once, when every server is ready.
+
+    Raises DispatcherError if a server ends by itself.
+    """
     if env_file is not None:
         variables.refuse_foreign(env_file)
     folder = data_folder(data)
@@ -43,14 +46,14 @@ async def dev(
 
 
 def data_folder(data: Path) -> Path:
-    """Return the folder, made when missing; ConfigurationError for one that holds somebody else's files."""
+    """Return the data folder, created if missing; ConfigurationError if it contains files of another program."""
     folder = data.resolve()
     try:
         if not folder.exists():
             folder.mkdir(parents=True)
             stack.open_path_to_postgres(folder)
-        if any(folder.iterdir()) and not (folder / stale_processes.LOCK).exists():
-            raise ConfigurationError(f"--data {data} holds files of others: name an empty folder or a new one")
+        if any(folder.iterdir()) and not (folder / stale_processes.LOCK_FILE).exists():
+            raise ConfigurationError(f"--data {data} contains other files: give an empty or a new folder")
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"--data {data} cannot be used: {error.strerror}") from None
@@ -58,7 +61,7 @@ def data_folder(data: Path) -> Path:
 
 
 def choose_ports() -> stack.Ports:
-    """Return the usual ports, each replaced by a free one where it is taken."""
+    """Return the usual ports; a port in use is replaced by a free one."""
     return stack.Ports(
         *(
             free_or_other(port)
@@ -68,12 +71,12 @@ def choose_ports() -> stack.Ports:
 
 
 def free_or_other(port: int | None) -> int:
-    """Return `port` when nobody listens there, else another one."""
+    """Return `port` if no process listens on it, otherwise a free one."""
     if port is None or processes.accepts_connections(port):
         return processes.free_port()
     try:
         with socket.socket() as probe:
-            # As the servers do it: connections of an earlier server that are still closing do not count.
+            # As the servers do: closing connections of an earlier server do not make the port busy.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
     except OSError:
@@ -82,7 +85,7 @@ def free_or_other(port: int | None) -> int:
 
 
 async def follow_log(local: stack.Stack, pids: dict[str, int], say: Say) -> None:
-    """Repeat the dispatcher's log for the person in front of it; raise when a child ends by itself."""
+    """Copy the dispatcher's log to `say` until cancelled; DispatcherError if a child ends by itself."""
     local.log.touch()
     with local.log.open(encoding="utf-8", errors="replace") as log:
         log.seek(0, 2)
@@ -91,5 +94,5 @@ async def follow_log(local: stack.Stack, pids: dict[str, int], say: Say) -> None
                 say(line.rstrip("\n"))
             for name, pid in pids.items():
                 if stale_processes.has_exited(pid):
-                    raise DispatcherError(f"{name} (pid {pid}) ended by itself: see its log below {local.folder}")
+                    raise DispatcherError(f"{name} (pid {pid}) ended by itself: see its log in {local.folder}")
             await anyio.sleep(LOG_POLL_SECONDS)

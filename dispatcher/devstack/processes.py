@@ -1,6 +1,6 @@
-"""One child server: start it, wait for a fact that shows it is ready, end it by its own pid.
+"""A child server: starts it, waits until a condition shows that it is ready, ends it by its own pid.
 
-A server's words go to a log file; when it dies before it is ready, the end of that file is in the error.
+Its output goes to a log file. If it ends before it is ready, the error contains the end of that file.
 """
 
 import os
@@ -18,7 +18,7 @@ STOP_SECONDS = 10
 
 
 class NotStarted(DispatcherError):
-    """A server of the local stack did not come up."""
+    """A server of the local stack did not start."""
 
 
 def free_port() -> int:
@@ -47,13 +47,16 @@ def run_server(
     stop: signal.Signals = signal.SIGTERM,
     timeout: float = 30,
 ) -> Generator[subprocess.Popen[bytes]]:
-    """Run `args` until the block ends. A session of its own keeps the terminal's Ctrl-C for us alone."""
-    with log.open("ab") as words:
+    """Run `args` until the block ends. It gets its own session, so that Ctrl-C in the terminal reaches only us.
+
+    `ready` is polled for up to `timeout` seconds; NotStarted if it does not become true.
+    """
+    with log.open("ab") as output:
         process = subprocess.Popen(
             args,
             stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
+            stdout=output,
+            stderr=output,
             user=user,
             group=user,
             extra_groups=None if user is None else [],
@@ -69,17 +72,17 @@ def run_server(
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout: float) -> None:
-    """Return when `ready()` is true; raise `NotStarted` when the process died or the time is up."""
+    """Return when `ready()` is true; NotStarted if the process ends first or after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise NotStarted(f"{process.args} did not start; the end of {log} says:\n{tail}")  # pyright: ignore[reportUnknownMemberType]
+            raise NotStarted(f"{process.args} did not start; the end of {log}:\n{tail}")  # pyright: ignore[reportUnknownMemberType]
         time.sleep(0.02)
 
 
 def end_process(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
-    """Ask the process to stop, and kill it when it does not within `STOP_SECONDS`."""
+    """Send `stop` to the process, and SIGKILL if it has not ended after `STOP_SECONDS`."""
     if process.poll() is not None:
         return
     process.send_signal(stop)

@@ -1,7 +1,7 @@
-"""The whole local stack in one block: PostgreSQL with the outbox and our SQL, Temporal, the Novu stand-in.
+"""The local stack in one block: PostgreSQL with the outbox and our SQL, Temporal, the fake Novu.
 
-`dispatching` adds the dispatcher itself, as the child process a platform would run. Whatever ends the block, an error
-or a signal included, the children are ended by their own pids, last started first.
+`run_dispatcher` adds the dispatcher, as a child process like on a platform. When the block ends, also by an error or a
+signal, the children are ended by their own pids, in reverse order of their start.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ import psycopg
 
 from dispatcher import install
 from dispatcher.devstack import postgres, processes, stale_processes, temporal, variables
-from dispatcher.devstack.fake_novu import process as standin
+from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from dispatcher.install.options import Say, say_nothing
 
-LISTENING = (
+HAS_LISTENER = (
     "select exists (select from pg_stat_activity where query like 'listen \"dispatcher_canary_%' and state = 'idle')"
 )
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where to listen; None takes a free port, and for `ui` no page at all."""
+    """The ports to listen on. None chooses a free port; for `ui` it means no web page."""
 
     postgres: int | None = None
     temporal: int | None = None
@@ -39,16 +39,16 @@ class Ports:
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack."""
+    """A running stack and its data folder."""
 
     folder: Path
     postgres: postgres.PostgresServer
     temporal: temporal.TemporalServer
-    novu: standin.FakeNovu
+    novu: FakeNovu
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a dispatcher needs to know."""
+        """The environment variables that connect a dispatcher to this stack."""
         return {
             "DATABASE_URL": self.postgres.url(),
             "TEMPORAL_ADDRESS": self.temporal.address,
@@ -58,12 +58,12 @@ class Stack:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The servers by name."""
+        """The pids of the servers, by name."""
         return {"postgres": self.postgres.pid, "temporal": self.temporal.pid, "novu": self.novu.pid}
 
     @property
     def log(self) -> Path:
-        """Where a dispatcher of this stack writes."""
+        """The log file of this stack's dispatcher."""
         return self.folder / "dispatcher.log"
 
 
@@ -76,20 +76,23 @@ async def run_stack(
     settings: dict[str, str] | None = None,
     say: Say = say_nothing,
 ) -> AsyncGenerator[Stack]:
-    """Bring everything up in `folder` for the block; with `keep` Temporal's state stays there too."""
+    """Run all servers in `folder` for the block; with `keep` Temporal's state stays there too.
+
+    `settings` are parameters of the PostgreSQL server; `say` gets a line of progress for each step.
+    """
     say("starting PostgreSQL")
     with postgres.run_postgres(folder / "postgres", port=ports.postgres, settings=settings) as database:
         say("starting Temporal")
         with temporal.run_temporal(folder / "temporal", port=ports.temporal, ui_port=ports.ui, keep=keep) as server:
             stale_processes.record_pids(folder, temporal=server.pid)
-            say("starting the Novu stand-in")
-            async with standin.run_fake_novu(port=ports.novu) as novu:
+            say("starting the fake Novu")
+            async with run_fake_novu(port=ports.novu) as novu:
                 await prepare(database.url(), say)
                 yield Stack(folder, database, server, novu)
 
 
 async def prepare(url: str, say: Say) -> None:
-    """Create the outbox where there is none, and install."""
+    """Create the outbox if there is none, and install the dispatcher's schema."""
     if await install.create_dev_schema(url):
         say("created the outbox, notify.ent_notification, with XNovu's seed rows")
     report = await install.install(url)
@@ -99,18 +102,18 @@ async def prepare(url: str, say: Say) -> None:
 
 @contextmanager
 def run_dispatcher(local: Stack) -> Generator[subprocess.Popen[bytes]]:
-    """Run `dispatcher run` for the block, from the moment it hears the triggers."""
-    # The file tells the child nothing its environment does not; it puts our folder on its command line, by which it is
-    # recognised should it outlive us.
+    """Run `dispatcher run`; the block begins when its LISTEN is active."""
+    # The file repeats the child's environment. It puts the folder on the child's command line, by which
+    # `stale_processes` recognizes the child if this process is killed.
     env_file = local.folder / "dispatcher.env"
     variables.write(env_file, local.variables)
-    with local.log.open("ab") as words:
+    with local.log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dispatcher", "run", "--env-file", str(env_file)],
             stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
-            # Any port for health: another dispatcher on this machine may have the usual one.
+            stdout=log,
+            stderr=log,
+            # Any free port for health: another dispatcher on this machine may use the default one.
             env={**variables.environment(local.variables), "DISPATCHER_HTTP_PORT": "0"},
             start_new_session=True,
         )
@@ -124,16 +127,16 @@ def run_dispatcher(local: Stack) -> Generator[subprocess.Popen[bytes]]:
 
 
 def has_listener(connection: psycopg.Connection) -> bool:
-    """Return whether a dispatcher's LISTEN is in force."""
-    row = connection.execute(LISTENING).fetchone()
+    """Return whether a dispatcher's LISTEN is active."""
+    row = connection.execute(HAS_LISTENER).fetchone()
     return row is not None and bool(row[0])
 
 
 @asynccontextmanager
 async def until_signal() -> AsyncGenerator[None]:
-    """Leave the block at Ctrl-C, SIGTERM or a closed terminal; further signals do not cut the cleaning up short."""
+    """Leave the block at Ctrl-C, SIGTERM or a closed terminal. Further signals do not interrupt the clean-up."""
     with anyio.CancelScope() as scope:
-        # nohup has the terminal's farewell ignored; Ctrl-C and SIGTERM mean us even where a shell had them ignored.
+        # Under nohup SIGHUP stays ignored. SIGINT and SIGTERM are handled even if a shell started us with them ignored.
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         for number in (signal.SIGINT, signal.SIGTERM, *([] if nohup else [signal.SIGHUP])):
             asyncio.get_running_loop().add_signal_handler(number, scope.cancel)
@@ -141,6 +144,6 @@ async def until_signal() -> AsyncGenerator[None]:
 
 
 def open_path_to_postgres(folder: Path) -> None:
-    """Let PostgreSQL's user pass through a folder of ours when we are root."""
+    """Let PostgreSQL's user enter a folder of ours if we are root."""
     if os.geteuid() == 0:
         folder.chmod(0o755)

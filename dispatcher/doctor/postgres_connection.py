@@ -1,4 +1,4 @@
-"""The way to PostgreSQL, step by step: name, port, TLS, login, the server itself, what stands between, NOTIFY."""
+"""Checks of the path to PostgreSQL, step by step: DNS, TCP, TLS, login, server, pooler, NOTIFY."""
 
 import asyncio
 import contextlib
@@ -32,27 +32,30 @@ SETTINGS = {
     "statement_timeout": f"{ANSWER_TIMEOUT_SECONDS:g}s",
     "lock_timeout": f"{NOTIFY_TIMEOUT_SECONDS:g}s",
 }
-OF_TLS = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
-WHERE = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
-DIRECT = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
+TLS_ERROR = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
+ADDRESS_PREFIX = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
+USE_DIRECT_URL = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
 
 
 @asynccontextmanager
 async def transaction(context: Context) -> AsyncGenerator[AsyncConnection[Any]]:
-    """Lend the connection for one transaction; nothing of ours stays in the session, which may be a pooler's."""
+    """Run the block in one transaction of the shared connection.
+
+    Our settings end with the transaction, because the session may be one that a pooler shares.
+    """
     async with context.lock, deadline(context.connection, ANSWER_TIMEOUT_SECONDS), context.connection.transaction():
         await context.connection.execute(SET_CONFIG, [True, list(SETTINGS.keys()), list(SETTINGS.values())])
         yield context.connection
 
 
 async def fetch_rows(context: Context, statement: str, **parameters: Any) -> list[Any]:
-    """Return what the database answers."""
+    """Return the rows of a query."""
     async with transaction(context) as connection:
         return await (await connection.execute(statement.encode(), parameters or None)).fetchall()
 
 
 def addresses_of(url: SecretStr) -> Iterator[tuple[str, int]]:
-    """Yield every host, or folder of a socket, that libpq would try, with its port; nothing where it decides itself."""
+    """Yield each host, or socket directory, that libpq would try, with its port; nothing if libpq chooses itself."""
     parameters = conninfo_to_dict(conninfo(url))
     hosts = str(parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST", ""))
     ports = str(parameters.get("port") or os.environ.get("PGPORT", "5432")).split(",")
@@ -61,7 +64,7 @@ def addresses_of(url: SecretStr) -> Iterator[tuple[str, int]]:
 
 
 async def dns(context: Context) -> Finding:
-    """Resolve the names of DATABASE_URL."""
+    """Check that the host names of DATABASE_URL resolve."""
     found, wrong = list[str](), list[str]()
     for host, port in addresses_of(context.settings.database_url):
         if host.startswith(("/", "@")):
@@ -74,16 +77,16 @@ async def dns(context: Context) -> Finding:
         else:
             found.append(f"{host} is {addresses[0][4][0]}")
     if not found and not wrong:
-        return passed("no host is named: a socket of this machine")
+        return passed("the URL names no host: a socket of this machine")
     if not found:
-        return unanswered("; ".join(wrong), "look at the host in DATABASE_URL, and at this machine's name server")
+        return unanswered("; ".join(wrong), "check the host in DATABASE_URL, and this machine's name server")
     if wrong:
-        return warned("; ".join(wrong + found), "look at the hosts in DATABASE_URL; the others are used meanwhile")
+        return warned("; ".join(wrong + found), "check the hosts in DATABASE_URL; the other ones are used meanwhile")
     return passed(", ".join(found))
 
 
 async def tcp(context: Context) -> Finding:
-    """Open and close a connection to the server's port."""
+    """Check that a host of DATABASE_URL accepts connections on its port."""
     wrong = list[str]()
     for host, port in addresses_of(context.settings.database_url):
         began = time.perf_counter()
@@ -93,20 +96,23 @@ async def tcp(context: Context) -> Finding:
                     _, writer = await asyncio.open_unix_connection(Path(host) / f".s.PGSQL.{port}")
                 else:
                     _, writer = await asyncio.open_connection(host, port)
-        except OSError as error:  # a TimeoutError too
+        except OSError as error:  # includes TimeoutError
             wrong.append(f"{host}:{port} {error or f'does not answer within {ANSWER_TIMEOUT_SECONDS:g} s'}")
         else:
             writer.close()
             return passed(f"{host}:{port} answers in {(time.perf_counter() - began) * 1000:.1f} ms")
     if not wrong:
-        return passed("left to libpq")
+        return passed("libpq chooses the host")
     return unanswered(
-        "; ".join(wrong), "start PostgreSQL, or look at host and port in DATABASE_URL and at the firewalls between"
+        "; ".join(wrong), "start PostgreSQL, or check host and port in DATABASE_URL and the firewalls between"
     )
 
 
 async def connect(context: Context, url: SecretStr) -> AsyncConnection[TupleRow]:
-    """Open a session that ends with the examination; we hang up then, a goodbye could wait for a peer that is gone."""
+    """Return a session that ends with the checks.
+
+    It is ended by closing the socket, because a regular end could wait for a peer that is gone.
+    """
     connection = await AsyncConnection.connect(
         conninfo(url, application_name="dispatcher doctor"), autocommit=True, prepare_threshold=None
     )
@@ -116,44 +122,44 @@ async def connect(context: Context, url: SecretStr) -> AsyncConnection[TupleRow]
 
 
 async def tls(context: Context) -> Finding:
-    """Connect as `run` does, and look whether it was encrypted. That we are not let in is for the next check to say."""
+    """Check that a connection like that of `run` works, and report its encryption. `auth` reports a refused login."""
     mode = str(conninfo_to_dict(conninfo(context.settings.database_url)).get("sslmode") or "prefer")
     mode = os.environ.get("PGSSLMODE", mode) if mode == "prefer" else mode
     try:
         context.connection = await connect(context, context.settings.database_url)
     except psycopg.errors.ConnectionTimeout:
         return unanswered(
-            "the port is open, but nobody says a word there", "look whether that is PostgreSQL, and whether it hangs"
+            "the port is open, but the server sends nothing", "check that it is PostgreSQL, and that it does not hang"
         )
     except psycopg.OperationalError as error:
-        if OF_TLS.search(libpq_message(error)):
+        if TLS_ERROR.search(libpq_message(error)):
             return failed(
                 f"sslmode={mode}: {libpq_message(error)}",
-                "give DATABASE_URL the sslmode and sslrootcert that fit the server; sslmode=disable where the way is"
-                " private",
+                "set sslmode and sslrootcert in DATABASE_URL to what the server requires; sslmode=disable only on a"
+                " private network",
             )
-        context.refusal = libpq_message(error)
+        context.login_error = libpq_message(error)
         return passed(f"sslmode={mode}")
     encrypted = context.connection.pgconn.ssl_in_use
     return passed(f"sslmode={mode}: {'encrypted' if encrypted else 'not encrypted'}")
 
 
 async def auth(context: Context) -> Finding:
-    """Say whether we were let in, and where."""
-    if context.refusal is not None:
-        return failed(context.refusal, "look at user, password and database in DATABASE_URL, and at the server's log")
+    """Check that PostgreSQL accepted the login; report role and database."""
+    if context.login_error is not None:
+        return failed(context.login_error, "check user, password and database in DATABASE_URL, and the server's log")
     info = context.connection.info
     return passed(f"role {info.user} in database {info.dbname}")
 
 
 def libpq_message(error: psycopg.Error) -> str:
-    """Return libpq's words in one line, without those on where it tried, which come with every one."""
-    words = re.sub(WHERE, "", " ".join(str(error).split()))
-    return words.removeprefix("FATAL: ")
+    """Return libpq's message in one line, without the address, which it repeats for each attempt."""
+    text = re.sub(ADDRESS_PREFIX, "", " ".join(str(error).split()))
+    return text.removeprefix("FATAL: ")
 
 
 async def server(context: Context) -> Finding:
-    """Look whether the server is new enough and takes writes."""
+    """Check that the server's version is supported and that it accepts writes."""
     async with transaction(context) as connection:
         await preflight.check_server(connection)
         cursor = await connection.execute("select current_setting('transaction_read_only')")
@@ -161,47 +167,53 @@ async def server(context: Context) -> Finding:
     version = context.connection.info.parameter_status("server_version")
     if read_only == "on":
         return failed(
-            f"PostgreSQL {version}, read-only", "give the primary's URL, or switch default_transaction_read_only off"
+            f"PostgreSQL {version}, read-only", "use the primary's URL, or switch default_transaction_read_only off"
         )
-    return passed(f"PostgreSQL {version}, takes writes")
+    return passed(f"PostgreSQL {version}, accepts writes")
 
 
 async def pooler(context: Context) -> Finding:
-    """Compare the backend we were told at login with the one we talk to: a pooler makes the former up."""
+    """Check for a pooler: the backend pid it reports at login is invented, so it differs from the real one."""
     [[backend]] = await fetch_rows(context, "select pg_backend_pid()")
     if backend == context.connection.info.backend_pid:
         return passed("none: a direct connection")
-    shared = await shares(context, context.connection, context.settings.database_url)
+    shared = await is_shared_session(context, context.connection, context.settings.database_url)
     mode = "in transaction mode" if shared else "in session mode"
     if shared and context.settings.listen_database_url is None:
-        return warned(f"a pooler {mode}, also for LISTEN", DIRECT)
-    return passed(f"a pooler {mode}" + ("; LISTEN has a URL of its own" if shared else ""))
+        return warned(f"a pooler {mode}, also for LISTEN", USE_DIRECT_URL)
+    return passed(f"a pooler {mode}" + ("; LISTEN has its own URL" if shared else ""))
 
 
-async def shares(context: Context, connection: AsyncConnection[Any], url: SecretStr) -> bool:
-    """Return whether a pooler gives the session to others between two statements."""
+async def is_shared_session(context: Context, connection: AsyncConnection[Any], url: SecretStr) -> bool:
+    """Return whether a pooler gives the session to other clients between two statements."""
     async with context.lock, deadline(connection, ANSWER_TIMEOUT_SECONDS):
         return await is_shared(connection, url.get_secret_value())
 
 
 async def notify(context: Context) -> Finding:
-    """Listen where `run` listens, notify where it writes: the word has to arrive."""
+    """Check that a NOTIFY arrives: LISTEN on the connection that `run` listens on, NOTIFY on the one it writes on."""
     settings = context.settings
     if settings.notify_mode == "off":
-        return skipped("because DISPATCHER_NOTIFY_MODE is off: nobody listens")
+        return skipped("because DISPATCHER_NOTIFY_MODE is off: dispatcher run does not listen")
     try:
         listener = await connect(context, settings.listen_url)
     except psycopg.OperationalError as error:
         name = variable_names("listen_database_url" if settings.listen_database_url else "database_url")[0]
-        return unanswered(f"{name}: {libpq_message(error)}", f"give {name} a direct connection that lets us in")
-    if await shares(context, listener, settings.listen_url):  # a LISTEN would stay with a session that is not ours
-        return failed("a pooler in transaction mode forgets LISTEN, so commits wake nobody and run polls", DIRECT)
+        return unanswered(
+            f"{name}: {libpq_message(error)}", f"set {name} to a direct connection that accepts the login"
+        )
+    if await is_shared_session(
+        context, listener, settings.listen_url
+    ):  # LISTEN would stay in a session that belongs to another client next
+        return failed(
+            "a pooler in transaction mode drops LISTEN, so no NOTIFY arrives and dispatcher run polls", USE_DIRECT_URL
+        )
     channel = f"dispatcher_doctor_{uuid4().hex}"
     async with deadline(listener, ANSWER_TIMEOUT_SECONDS):
         await listener.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
     began = time.perf_counter()
     await fetch_rows(context, "select pg_notify(%(channel)s, '')", channel=channel)
-    with contextlib.suppress(psycopg.OperationalError):  # a pooler hangs up on us when it meets a NOTIFY
+    with contextlib.suppress(psycopg.OperationalError):  # some poolers close the connection when a NOTIFY arrives
         async for _ in listener.notifies(timeout=NOTIFY_TIMEOUT_SECONDS, stop_after=1):
-            return passed(f"heard after {(time.perf_counter() - began) * 1000:.1f} ms")
-    return failed(f"not heard within {NOTIFY_TIMEOUT_SECONDS:g} s, so commits wake nobody and run polls", DIRECT)
+            return passed(f"received after {(time.perf_counter() - began) * 1000:.1f} ms")
+    return failed(f"not received within {NOTIFY_TIMEOUT_SECONDS:g} s, so dispatcher run polls", USE_DIRECT_URL)

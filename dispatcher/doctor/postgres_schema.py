@@ -1,4 +1,4 @@
-"""What lies in the database: the outbox and what we may do with it, what we installed beside it, and who is at work."""
+"""Checks of the database: the outbox and our rights on it, our own schema, and the running nodes."""
 
 import time
 
@@ -18,57 +18,59 @@ INSTALL = "as the tables' owner run dispatcher db install"
 UPGRADE = "as the tables' owner run dispatcher db upgrade"
 MAX_CLOCK_SKEW_SECONDS = 5.0
 
-NODES = """
+NODE_COUNTS = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
 from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval
 """
-MISSING = """
+MISSING_TABLES = """
 select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null
 """
 
 
 def table_of(context: Context) -> OutboxTable:
-    """Return the outbox; ConfigurationError when its name cannot be one."""
+    """Return the outbox; ConfigurationError if its name is not valid."""
     return parse_outbox_name(context.settings.outbox)
 
 
 async def outbox(context: Context) -> Finding:
-    """Look whether the table is there and has the columns that we use, and the one of Novu workflows beside it."""
+    """Check that the outbox and its workflow table exist and have the columns that we use."""
     table = table_of(context)
     async with transaction(context) as connection:
         context.outbox_oid = await preflight.check_table(connection, table, "set DISPATCHER_OUTBOX, or create it")
         preflight.check_columns(
             table, await preflight.columns(connection, context.outbox_oid), preflight.OUTBOX_COLUMNS
         )
-        beside = await preflight.check_table(connection, table.workflow, "it has to stand beside the outbox")
-        preflight.check_columns(table.workflow, await preflight.columns(connection, beside), preflight.WORKFLOW_COLUMNS)
-    return passed(f"{table} and {table.workflow.name} have what is needed")
+        workflow_oid = await preflight.check_table(connection, table.workflow, "it has to be in the outbox's schema")
+        preflight.check_columns(
+            table.workflow, await preflight.columns(connection, workflow_oid), preflight.WORKFLOW_COLUMNS
+        )
+    return passed(f"{table} and {table.workflow.name} have the columns that are needed")
 
 
 async def row_security(context: Context) -> Finding:
-    """Look whether a policy hides rows from us."""
+    """Check that no row-level security policy hides rows from our role."""
     async with transaction(context) as connection:
         await preflight.check_row_security(connection, table_of(context))
     return passed("every row is visible")
 
 
 async def rights(context: Context) -> Finding:
-    """Look whether our role may do what `dispatcher run` does."""
+    """Check that our role has the rights that `dispatcher run` needs."""
     async with transaction(context) as connection:
         await grants.require_rights(connection, table_of(context), context.outbox_oid)
-    return passed(f"role {context.connection.info.user} may do what dispatcher run does")
+    return passed(f"role {context.connection.info.user} has the rights that dispatcher run needs")
 
 
 async def ledger(context: Context) -> Finding:
-    """Look for our own tables."""
-    missing = [name for (name,) in await fetch_rows(context, MISSING, ledger=list(RUNTIME_TABLES))]
+    """Check that our own tables exist."""
+    missing = [name for (name,) in await fetch_rows(context, MISSING_TABLES, ledger=list(RUNTIME_TABLES))]
     if missing:
         return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
     return passed(f"tables {', '.join(RUNTIME_TABLES)}")
 
 
 async def definitions(context: Context) -> Finding:
-    """Compare tables, functions, triggers and indexes with those of this version. That needs more rights than `run`."""
+    """Check tables, functions, triggers and indexes against this version. This needs more rights than `run` does."""
     table = table_of(context)
     remedy = "run dispatcher db status as the tables' owner"
     try:
@@ -80,62 +82,66 @@ async def definitions(context: Context) -> Finding:
     except errors.InsufficientPrivilege as error:
         return skipped(f"because {error.diag.message_primary}", remedy)
     newer = any(each.problem == "newer" for each in found)
-    # Whether triggers and indexes are there is looked at with fewer rights, next.
+    # The next checks report missing triggers and indexes, because they need fewer rights.
     changed = [each for each in found if each.kind not in catalogue.OF_OUTBOX or each.problem == "changed"]
     if newer:
-        return warned(f"a newer version has installed this: {abbreviated(changed)}", "update this one")
-    return failed(abbreviated(changed), UPGRADE) if changed else passed("as this version has them")
+        return warned(f"installed by a newer version: {abbreviated(changed)}", "update this dispatcher")
+    return failed(abbreviated(changed), UPGRADE) if changed else passed("equal to those of this version")
 
 
 async def triggers(context: Context) -> Finding:
-    """Look whether commits can wake us."""
+    """Check that the triggers that send NOTIFY exist and are enabled."""
     async with transaction(context) as connection:
-        silent = await catalogue.missing_triggers(connection, context.outbox_oid)
-    wrong = [f"{name} is {state}" for name, state in silent.items()]
+        missing = await catalogue.missing_triggers(connection, context.outbox_oid)
+    wrong = [f"{name} is {state}" for name, state in missing.items()]
     if wrong and context.settings.notify_mode == "off":
-        return passed(f"{', '.join(wrong)}, as DISPATCHER_NOTIFY_MODE=off may have it")
+        return passed(f"{', '.join(wrong)}, which DISPATCHER_NOTIFY_MODE=off allows")
     if wrong:
-        enable = "; one that somebody disabled: alter table … enable trigger" if "disabled" in silent.values() else ""
-        return failed(f"{', '.join(wrong)}: commits wake nobody, rows wait for the sweep", UPGRADE + enable)
-    return passed(f"{' and '.join(catalogue.TRIGGERS)} are there and enabled")
+        enable = "; for a disabled one: alter table … enable trigger" if "disabled" in missing.values() else ""
+        return failed(f"{', '.join(wrong)}: commits send no NOTIFY, rows wait for the sweep", UPGRADE + enable)
+    return passed(f"{' and '.join(catalogue.TRIGGERS)} exist and are enabled")
 
 
 async def indexes(context: Context) -> Finding:
-    """Look whether sweeps and claims have their indexes."""
+    """Check that the indexes for sweeps and claims exist and are valid."""
     states = {
         name: state for (kind, name), (_, state) in (await live_objects(context)).items() if kind.endswith("index")
     }
-    broken = [name for name, state in states.items() if state]
-    if broken:
-        return failed(f"not valid: {', '.join(broken)}", f"{UPGRADE}, which builds them anew and blocks nobody")
+    invalid = [name for name, state in states.items() if state]
+    if invalid:
+        return failed(f"not valid: {', '.join(invalid)}", f"{UPGRADE}, which rebuilds them without blocking writes")
     wanted = index_statements(table_of(context))
     missing = [name for name in wanted if name not in states]
     if missing:
         return warned(
-            f"missing: {', '.join(missing)}; sweeps scan the table", f"{UPGRADE}, which builds them and blocks nobody"
+            f"missing: {', '.join(missing)}; sweeps scan the table",
+            f"{UPGRADE}, which builds them without blocking writes",
         )
     return passed(f"{len(wanted)} on the outbox, all valid")
 
 
 async def live_objects(context: Context) -> catalogue.Objects:
-    """Return what the catalogue, which every role may read, knows of ours."""
+    """Return our objects according to the system catalogue, which every role may read."""
     [[schema]] = await fetch_rows(context, "select to_regnamespace('dispatcher')::oid::bigint")
     async with transaction(context) as connection:
         return await catalogue.objects(connection, context.outbox_oid, schema)
 
 
 async def queue(context: Context) -> Finding:
-    """Look how full PostgreSQL's queue of notifications is: nobody who notifies could commit while it is full."""
+    """Check how full PostgreSQL's queue of NOTIFYs is. While it is full, a transaction with a NOTIFY cannot commit."""
     [[usage, blocking]] = await fetch_rows(context, QUEUE_USAGE)
     if usage < QUEUE_USAGE_LIMIT:
         return passed(f"{usage:.1%} full")
     return warned(
-        f"{usage:.1%} full", f"end the session that listens and keeps its transaction open: perhaps pid {blocking}"
+        f"{usage:.1%} full", f"end the listening session that keeps a transaction open: probably pid {blocking}"
     )
 
 
 async def clock(context: Context) -> Finding:
-    """Compare the clocks. Ours decides nothing, but logs and Novu's times are read side by side with the database's."""
+    """Check this machine's clock against the database's.
+
+    Ours decides nothing, but people compare the times in logs and at Novu with those in the database.
+    """
     before = time.time()
     [[theirs]] = await fetch_rows(context, "select extract(epoch from clock_timestamp())::float8")
     after = time.time()
@@ -147,13 +153,13 @@ async def clock(context: Context) -> Finding:
 
 
 async def nodes(context: Context) -> Finding:
-    """Look who is at work, by what they write down at every sweep."""
-    [[count, polling, versions]] = await fetch_rows(context, NODES, alive=NODE_TTL)
+    """Check for running nodes, by the table that each of them updates at every sweep."""
+    [[count, polling, versions]] = await fetch_rows(context, NODE_COUNTS, alive=NODE_TTL)
     if not count:
         return warned("no dispatcher is running", "start one: dispatcher run")
     if polling and context.settings.notify_mode != "off":
         return warned(
             f"{count} live ({versions}), {polling} of them polling",
-            "see the check notify, and their logs: not_listening",
+            "see the check notify, and the event not_listening in their logs",
         )
     return passed(f"{count} live ({versions})")

@@ -1,7 +1,7 @@
-"""What a check is, what it finds, and how many of them are carried out.
+"""Checks, their findings, and the runner that executes them.
 
-A check is a function of the shared context that returns a finding. Checks of one leg follow each other, legs run side
-by side, and everything is told in the order of the list. Nothing here waits for ever, whatever is broken.
+A check is a function that takes the shared context and returns a finding. The checks of a group run one after another,
+the groups run side by side, and results are reported in the order of the list. Every check has a time limit.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from dispatcher.novu.client import RawJsonClient
 
 CHECK_TIMEOUT_SECONDS = 6.0
 TOTAL_TIMEOUT_SECONDS = 18.0
-"""For everything together: what is still to be done then is not asked any more."""
-RETRY_ADVICE = "see that it runs, and that nothing on the way to it is overloaded; then run this again"
+"""Limit for all checks together. Checks that have not started by then are reported as unanswered."""
+RETRY_ADVICE = "check that it runs, and that nothing on the path to it is overloaded; then run doctor again"
 
 
 class CheckResult(StrEnum):
-    """How a check ended."""
+    """The result of a check."""
 
     PASS = "pass"  # noqa: S105  (no password)
     WARN = "warn"
@@ -40,7 +40,7 @@ class CheckResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was measured, and one line on what to do about it. `unreachable`: something outside did not answer."""
+    """The result of a check: the observed value, and a remedy in one line. `unreachable`: a server did not answer."""
 
     result: CheckResult
     value: str
@@ -49,39 +49,42 @@ class Finding:
 
 
 def passed(value: str) -> Finding:
-    """Return that all is well."""
+    """Return a finding that needs no action."""
     return Finding(CheckResult.PASS, value)
 
 
 def warned(value: str, remedy: str) -> Finding:
-    """Return that it works, but not as well as it could, or not for much longer."""
+    """Return a finding that something works, but limited or at risk."""
     return Finding(CheckResult.WARN, value, remedy)
 
 
 def failed(value: str, remedy: str) -> Finding:
-    """Return that it does not work."""
+    """Return a finding that something does not work."""
     return Finding(CheckResult.FAIL, value, remedy)
 
 
 def unanswered(value: str, remedy: str) -> Finding:
-    """Return that it does not work because somebody does not answer."""
+    """Return a finding that something does not work because a server does not answer."""
     return Finding(CheckResult.FAIL, value, remedy, unreachable=True)
 
 
 def skipped(reason: str, remedy: str | None = None) -> Finding:
-    """Return why it could not be looked at."""
+    """Return a finding that the check was not possible, for `reason`."""
     return Finding(CheckResult.SKIPPED, reason, remedy)
 
 
 @dataclass
 class Context:
-    """What is looked at, and what earlier checks have opened for later ones; `exits` closes it."""
+    """The settings to check, and the connections that earlier checks opened for later ones; `exits` closes them.
+
+    `login_error` is set by the check tls if PostgreSQL refused the login; the check auth reports it.
+    """
 
     settings: Settings
     exits: AsyncExitStack
-    refusal: str | None = None
+    login_error: str | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """For the connection, which another leg uses too."""
+    """Guards `connection`, which the group of Novu uses too."""
     connection: AsyncConnection[TupleRow] = field(init=False)
     outbox_oid: int = field(init=False)
     temporal: Client = field(init=False)
@@ -90,7 +93,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what it is called in every answer, and which others have to have gone well before it."""
+    """One check: its name in the output, its function, and the checks that must not have failed before it."""
 
     name: str
     find: Callable[[Context], Awaitable[Finding]]
@@ -99,32 +102,32 @@ class Check:
 
 Groups = Sequence[Sequence[Check]]
 OnFinding = Callable[[str, Finding], None]
-"""Takes the next check's name and what it found."""
+"""Called with the name of a check and its finding."""
 
 
 class Runner:
-    """All checks, once."""
+    """Runs all checks once."""
 
-    def __init__(self, context: Context, legs: Groups) -> None:
+    def __init__(self, context: Context, groups: Groups) -> None:
         self._context = context
-        self._legs = legs
+        self._groups = groups
         loop = asyncio.get_running_loop()
         self._found: dict[str, asyncio.Future[Finding]] = {
-            check.name: loop.create_future() for leg in legs for check in leg
+            check.name: loop.create_future() for group in groups for check in group
         }
         self._end = loop.time() + TOTAL_TIMEOUT_SECONDS
 
     async def run(self, on_finding: OnFinding) -> None:
-        """Carry all checks out; `tell` hears of each as soon as those before it have been told."""
+        """Run all checks. `on_finding` gets each result as soon as the results before it are reported."""
         asyncio.get_running_loop().set_default_executor(NonBlockingThreadPool())
         async with asyncio.TaskGroup() as tasks:
-            for leg in self._legs:
-                tasks.create_task(self._run_group(leg))
+            for group in self._groups:
+                tasks.create_task(self._run_group(group))
             for name, finding in self._found.items():
                 on_finding(name, await finding)
 
-    async def _run_group(self, leg: Sequence[Check]) -> None:
-        for check in leg:
+    async def _run_group(self, group: Sequence[Check]) -> None:
+        for check in group:
             self._found[check.name].set_result(await self._finding(check))
 
     async def _finding(self, check: Check) -> Finding:
@@ -138,10 +141,10 @@ class Runner:
 
 
 async def run_bounded(check: Check, context: Context, end: float) -> Finding:
-    """Return what the check finds in its time."""
+    """Return the finding of `check`; it has until `end` (event loop time), and `CHECK_TIMEOUT_SECONDS` at most."""
     seconds = min(CHECK_TIMEOUT_SECONDS, end - asyncio.get_running_loop().time())
     if seconds <= 0:
-        return unanswered(f"not asked any more: the others took {TOTAL_TIMEOUT_SECONDS:g} s", RETRY_ADVICE)
+        return unanswered(f"not started: the other checks took {TOTAL_TIMEOUT_SECONDS:g} s", RETRY_ADVICE)
     try:
         async with asyncio.timeout(seconds):
             return await check.find(context)
@@ -152,8 +155,8 @@ async def run_bounded(check: Check, context: Context, end: float) -> Finding:
 
 
 def from_error(error: Exception) -> Finding:
-    """Return an error that is nobody's bug as a finding."""
-    if isinstance(error, DispatcherError):  # its sentence says what is wrong, a colon, and what to do
+    """Return the finding for an error that has a known cause outside the code."""
+    if isinstance(error, DispatcherError):  # its message has the form "problem: remedy"
         value, _, remedy = str(error).partition(": ")
         return Finding(CheckResult.FAIL, value, remedy or RETRY_ADVICE, isinstance(error, Unreachable))
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
@@ -165,21 +168,21 @@ def from_error(error: Exception) -> Finding:
 
 
 def abbreviated(things: Sequence[object], named: int = 4) -> str:
-    """Return the first of many for a sentence."""
+    """Return the first `named` of `things` as a list, and how many more there are."""
     more = f" and {len(things) - named} more" if len(things) > named else ""
     return ", ".join(map(str, things[:named])) + more
 
 
 class NonBlockingThreadPool(ThreadPoolExecutor):
-    """Threads that nobody waits for at the end: one may still be asking for a name that nobody resolves."""
+    """A thread pool whose end does not wait: a thread may still wait for a name server that does not answer."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
-        """Leave them alone."""
+        """Return without waiting for the threads."""
         super().shutdown(wait=False, cancel_futures=True)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return what the shell is told: 0 nothing failed, 3 only what does not answer did, 1 something else did."""
+    """Return the exit code: 0 if nothing failed, 3 if only servers that do not answer failed, 1 otherwise."""
     failures = [each for each in findings if each.result is CheckResult.FAIL]
     if not failures:
         return 0

@@ -1,4 +1,4 @@
-"""Temporal and Novu: whether they answer, let us in, and have what the outbox needs. Nothing is sent to anybody."""
+"""Checks of Temporal and Novu: reachability, login, and the objects that the outbox needs. Sends no notification."""
 
 import re
 import time
@@ -21,107 +21,109 @@ from dispatcher.models.workflow_contract import batch_queue
 from dispatcher.novu.client import RawJsonClient, error_text
 from dispatcher.temporal import client as our_temporal
 
-POLLED_SECONDS = 120
-"""A poll takes a minute at most; the server remembers who polled for longer."""
-REFUSED = re.compile(r"Unauthenticated|PermissionDenied|Unauthorized", re.IGNORECASE)
-PAGE = 100
+POLLER_TTL_SECONDS = 120
+"""A poller that has not polled for this long counts as gone. One poll takes a minute at most."""
+REFUSED_LOGIN = re.compile(r"Unauthenticated|PermissionDenied|Unauthorized", re.IGNORECASE)
+PAGE_SIZE = 100
 MAX_PAGES = 20
 NO_HEADERS: Mapping[str, str] = {}
-KEYS = """
+PUBLISHED_WORKFLOW_KEYS = """
 select distinct workflow_key from {} where publish_status = 'PUBLISH' and not deactivated order by 1 limit 2000
 """
 
 
 async def temporal(context: Context) -> Finding:
-    """Connect to Temporal."""
+    """Check the connection to Temporal and the login."""
     began = time.perf_counter()
     try:
         context.temporal = await our_temporal.connect_client(context.settings.temporal_environment)
     except ConfigurationError as error:
-        return failed(str(error), "look at the TEMPORAL_* variables, and at the profile that they name")
+        return failed(str(error), "check the TEMPORAL_* variables, and the profile that they name")
     except Unreachable as error:
         words = str(error).removeprefix("TEMPORAL_ADDRESS: ").rpartition(". ")[0]
-        if REFUSED.search(words):
-            return failed(words, "look at TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE: they are not let in")
-        return unanswered(words, "start Temporal, or look at TEMPORAL_ADDRESS, TEMPORAL_TLS_* and TEMPORAL_API_KEY")
+        if REFUSED_LOGIN.search(words):
+            return failed(words, "check TEMPORAL_API_KEY, TEMPORAL_TLS_* and TEMPORAL_NAMESPACE: Temporal refuses them")
+        return unanswered(words, "start Temporal, or check TEMPORAL_ADDRESS, TEMPORAL_TLS_* and TEMPORAL_API_KEY")
     address = context.temporal.service_client.config.target_host
     return passed(f"{address} answers in {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
 async def namespace(context: Context) -> Finding:
-    """Look whether the namespace exists; `run` creates it where it may."""
+    """Check that the namespace exists, or that `run` may create it."""
     name = context.temporal.namespace
     if await our_temporal.namespace_exists(context.temporal, name):
         return passed(name)
     if context.settings.create_namespace:
         return warned(
-            f"{name} does not exist yet", "dispatcher run creates it; if that is a slip, set TEMPORAL_NAMESPACE"
+            f"{name} does not exist yet", "dispatcher run creates it; if the name is wrong, set TEMPORAL_NAMESPACE"
         )
     return failed(f"{name} does not exist", "create it, set TEMPORAL_NAMESPACE, or DISPATCHER_CREATE_NAMESPACE=true")
 
 
 async def pollers(context: Context) -> Finding:
-    """Look whether anybody takes work from our task queues."""
+    """Check that workers poll our task queues."""
     if not await our_temporal.namespace_exists(context.temporal, context.temporal.namespace):
         return skipped("because the namespace does not exist yet")
-    hot = context.settings.task_queue
-    lane = batch_queue(hot)
+    eager = context.settings.task_queue
+    batch = batch_queue(eager)
     workflows, activities = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
     found = {
-        f"{hot} (workflows)": await polled(context, hot, workflows),
-        f"{lane} (workflows)": await polled(context, lane, workflows),
-        f"{lane} (activities)": await polled(context, lane, activities),
+        f"{eager} (workflows)": await count_pollers(context, eager, workflows),
+        f"{batch} (workflows)": await count_pollers(context, batch, workflows),
+        f"{batch} (activities)": await count_pollers(context, batch, activities),
     }
-    deserted = [name for name, count in found.items() if not count]
-    if deserted:
+    unpolled = [name for name, count in found.items() if not count]
+    if unpolled:
         return warned(
-            f"nobody polls {', '.join(deserted)}", "start dispatcher run with this TEMPORAL_TASK_QUEUE and namespace"
+            f"no worker polls {', '.join(unpolled)}", "start dispatcher run with this TEMPORAL_TASK_QUEUE and namespace"
         )
-    return passed(f"{' + '.join(map(str, found.values()))} on {hot} and its lane")
+    return passed(f"{' + '.join(map(str, found.values()))} on {eager} and its batch queue")
 
 
-async def polled(context: Context, queue: str, kind: TaskQueueType.ValueType) -> int:
-    """Return how many workers have polled lately."""
+async def count_pollers(context: Context, queue: str, kind: TaskQueueType.ValueType) -> int:
+    """Return how many pollers have polled the task queue within `POLLER_TTL_SECONDS`."""
     request = DescribeTaskQueueRequest(
         namespace=context.temporal.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
     )
     answer = await context.temporal.workflow_service.describe_task_queue(request)
-    since = time.time() - POLLED_SECONDS
+    since = time.time() - POLLER_TTL_SECONDS
     return sum(poller.last_access_time.seconds > since for poller in answer.pollers)
 
 
 async def novu(context: Context) -> Finding:
-    """Ask Novu's health check, which needs no key."""
+    """Check that Novu answers its health check, which needs no key."""
     try:
         context.novu = RawJsonClient()
     except OSError as error:
-        return failed(f"certificates cannot be read: {error.strerror}", "look at SSL_CERT_FILE and SSL_CERT_DIR")
+        return failed(f"certificates cannot be read: {error.strerror}", "check SSL_CERT_FILE and SSL_CERT_DIR")
     context.exits.push_async_callback(context.novu.aclose)
     url = context.settings.novu_api_url
     began = time.perf_counter()
     try:
         answer = await request(context, "GET", "/v1/health-check")
-    except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # the last: a port past 65535
+    except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # ExceptionGroup: a port above 65535
         return unanswered(
-            f"{url} does not answer ({error_text(error)})", "look at NOVU_API_URL, and whether Novu runs there"
+            f"{url} does not answer ({error_text(error)})", "check NOVU_API_URL, and that Novu runs there"
         )
     if answer.status_code != 200:
         return unanswered(
-            f"{url} answers HTTP {answer.status_code} to a health check", "look at NOVU_API_URL: is it Novu?"
+            f"{url} answers its health check with HTTP {answer.status_code}", "check that NOVU_API_URL leads to Novu"
         )
     return passed(f"{url} answers in {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
 async def novu_key(context: Context) -> Finding:
-    """Ask Novu whose the key is."""
+    """Check that Novu accepts the key, and name its environment."""
     answer = await request(
         context, "GET", "/v1/environments/me", context.settings.require_novu_key().get_secret_value()
     )
     if answer.status_code >= 500 or answer.status_code == 429:
-        return unanswered(f"Novu cannot say: HTTP {answer.status_code} {error_message(answer)}", "run this again later")
+        return unanswered(
+            f"not known: Novu answers HTTP {answer.status_code} {error_message(answer)}", "run doctor again later"
+        )
     if answer.status_code != 200:
         return failed(
-            f"Novu refuses it: HTTP {answer.status_code} {error_message(answer)}",
+            f"Novu refuses the key: HTTP {answer.status_code} {error_message(answer)}",
             "copy the environment's API key from Novu's dashboard into NOVU_SECRET_KEY; NOVU_API_URL has to be of the"
             " same region",
         )
@@ -130,33 +132,33 @@ async def novu_key(context: Context) -> Finding:
 
 
 async def workflow_keys(context: Context) -> Finding:
-    """Look whether Novu has the workflows that the outbox's table of them publishes."""
-    statement = sql.SQL(KEYS).format(table_of(context).workflow.identifier).as_string()
+    """Check that Novu has the workflows that the outbox's workflow table publishes."""
+    statement = sql.SQL(PUBLISHED_WORKFLOW_KEYS).format(table_of(context).workflow.identifier).as_string()
     ours = [key for (key,) in await fetch_rows(context, statement)]
     theirs = await workflows_at_novu(context)
     if theirs is None:
         return warned(
-            "not known: this Novu does not list its workflows", f"look there whether it has {abbreviated(ours)}"
+            "not known: this Novu does not list its workflows", f"check at Novu that it has {abbreviated(ours)}"
         )
     missing = [key for key in ours if key not in theirs]
     inactive = [key for key in ours if theirs.get(key) == "INACTIVE"]
     if missing:
         return failed(
             f"Novu has no {abbreviated(missing)}",
-            "create it in the key's environment, or deactivate it in the table of workflows; its rows end as FAILED",
+            "create it in the key's environment, or deactivate it in the workflow table; its rows end as FAILED",
         )
     if inactive:
         return warned(
-            f"not active at Novu: {abbreviated(inactive)}", "switch it on there; its rows end as FAILED until then"
+            f"not active at Novu: {abbreviated(inactive)}", "activate it at Novu; its rows end as FAILED until then"
         )
-    return passed(f"all {len(ours)} of the table exist at Novu")
+    return passed(f"all {len(ours)} workflows of the table exist at Novu")
 
 
 async def workflows_at_novu(context: Context) -> Mapping[str, str] | None:
-    """Return the workflows of the key's environment with their states; None when this Novu does not list them."""
+    """Return the status of each workflow in the key's environment, by key; None if this Novu does not list them."""
     found = dict[str, str]()
     for _ in range(MAX_PAGES):
-        path = f"/v2/workflows?limit={PAGE}&offset={len(found)}"
+        path = f"/v2/workflows?limit={PAGE_SIZE}&offset={len(found)}"
         answer = await request(context, "GET", path, context.settings.require_novu_key().get_secret_value())
         if answer.status_code != 200:
             return None
@@ -168,7 +170,7 @@ async def workflows_at_novu(context: Context) -> Mapping[str, str] | None:
 
 
 async def idempotency(context: Context) -> Finding:
-    """Look whether Novu minds our keys: it echoes them then. Asked with a trigger of nothing, which it refuses."""
+    """Check whether Novu honours idempotency keys: if so, it echoes them. The empty trigger sent here is refused."""
     key = context.settings.require_novu_key().get_secret_value()
     echo = f"dispatcher-doctor-{uuid4()}"
     answer = await request(context, "POST", "/v1/events/trigger", key, json={}, headers={"idempotency-key": echo})
@@ -176,16 +178,16 @@ async def idempotency(context: Context) -> Finding:
         return passed("on: Novu echoes our key")
     if answer.status_code == 400:
         return warned(
-            "off: calls with an unknown outcome are looked up before they are repeated, a weaker promise",
-            "on Novu cloud ask its support for it; on your own Novu set IS_API_IDEMPOTENCY_ENABLED=true",
+            "off: calls with an unknown outcome are looked up before they are repeated, which is a weaker guarantee",
+            "for Novu cloud ask its support to switch it on; on your own Novu set IS_API_IDEMPOTENCY_ENABLED=true",
         )
-    return warned(f"not known: HTTP {answer.status_code} {error_message(answer)}", "run this again")
+    return warned(f"not known: HTTP {answer.status_code} {error_message(answer)}", "run doctor again")
 
 
 async def request(
     context: Context, method: str, path: str, key: str = "", *, headers: Mapping[str, str] = NO_HEADERS, **more: Any
 ) -> httpx.Response:
-    """Return Novu's answer."""
+    """Return Novu's answer to a request; with a non-empty `key` it is authorized."""
     authorized = {"authorization": f"ApiKey {key}"} if key else {}
     url = f"{context.settings.novu_api_url.rstrip('/')}{path}"
     with context.novu.exchange():
@@ -193,7 +195,7 @@ async def request(
 
 
 def response_data(answer: httpx.Response) -> Mapping[str, Any]:
-    """Return what an answer holds; empty when it is nothing of Novu's."""
+    """Return the object under `data` in an answer; empty if the answer has another form."""
     try:
         data = answer.json()["data"]
     except (ValueError, KeyError, TypeError):
@@ -202,7 +204,7 @@ def response_data(answer: httpx.Response) -> Mapping[str, Any]:
 
 
 def error_message(answer: httpx.Response) -> str:
-    """Return what Novu says about a refusal."""
+    """Return Novu's message in an error answer, sanitized; empty if it has none."""
     try:
         return sanitized(str(answer.json()["message"]))
     except (ValueError, KeyError, TypeError):

@@ -18,7 +18,7 @@ PROBE_INTERVAL_SECONDS = 30.0
 HEALTH_CHECK_SECONDS = 15.0
 """Time between reports of Novu's health while calls are allowed."""
 
-log = get_logger("gate")
+log = get_logger("circuit_breaker")
 
 
 class CircuitBreaker:

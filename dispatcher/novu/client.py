@@ -31,7 +31,7 @@ MAX_CONNECTIONS = 100
 CONNECT_TIMEOUT_SECONDS = 5
 PROBE_TIMEOUT_SECONDS = 10
 
-log = get_logger("novu")
+log = get_logger("novu_client")
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
-"""One event, one line: structlog for us and the standard library's loggers of others, through one pipeline.
+"""One line for each event: our own loggers (structlog) and those of libraries use the same pipeline.
 
-Every line has `level`, `timestamp` (UTC), `component` and `event`, a word a machine can match; context follows, an
-exception as `raised`. Lines are bounded and free of control characters and secrets. A reader that is gone or does not
-read, or a value that cannot be written, costs the line, never the program.
+Every line has `level`, `timestamp` (UTC), `component` and `event`, a name that programs can match. Further fields
+follow; an exception is the field `raised`. Lines are limited in length, and free of control characters and secrets. If
+the reader is gone or does not read, or a value cannot be formatted, the line is lost and the program goes on.
 """
 
 import io
@@ -22,20 +22,23 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from dispatcher.telemetry.redaction import escaped, redact, redact_text
 
-MAX_LINE_CHARS = 10_000  # bytes; Heroku's log router splits longer ones
+MAX_LINE_CHARS = 10_000  # bytes; Heroku's log router splits longer lines
 WRITE_TIMEOUT_MILLISECONDS = 50
 _FIRST_KEYS = ("timestamp", "level", "component", "event")
-# Chatty at info, and at debug they would print request headers.
+# These write much at info, and at debug they would write request headers.
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio", "psycopg.pool", "hpack")
 
 
 def get_logger(component: str) -> FilteringBoundLogger:
-    """Return the logger of one part of the program; safe to call at import, before `configure`."""
+    """Return the logger of the module `component`. May be called at import, before `configure`."""
     return cast(FilteringBoundLogger, structlog.get_logger(f"dispatcher.{component}", component=component))
 
 
 def configure(format: str, level: str, *, stream: TextIO | None = None) -> None:  # noqa: A002  (the setting's name)
-    """Send every log of the process to `stream`: stderr, unless a long-running command says stdout."""
+    """Write all logs of the process to `stream`: stderr, or stdout for commands that run until they are stopped.
+
+    `format` is a value of DISPATCHER_LOG_FORMAT, `level` one of DISPATCHER_LOG_LEVEL.
+    """
     target = stream or sys.stderr
     terminal = _is_terminal(target)
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -57,7 +60,10 @@ def configure(format: str, level: str, *, stream: TextIO | None = None) -> None:
 
 
 def add_handler(handler: logging.Handler) -> None:
-    """Give every record from info on to `handler` too, whatever level is written; of ours the message is the event."""
+    """Pass every record of level info and above to `handler` too, even if the log is written from a higher level only.
+
+    In a record of our own loggers, `record.msg` is the mapping with the event's fields.
+    """
     root = logging.getLogger()
     for writer in root.handlers:
         writer.setLevel(root.level)
@@ -69,47 +75,49 @@ def add_handler(handler: logging.Handler) -> None:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode must not cost lines
-    return stream is not None and stream.isatty()  # None: the descriptor was closed before we started
+        stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode must not lose lines
+    return stream is not None and stream.isatty()  # None: the descriptor was closed before the process started
 
 
 class _SafeHandler(logging.StreamHandler[Any]):
-    """Writes lines; a line that cannot be formatted or written is given up."""
+    """Writes lines; a line that cannot be formatted or written is lost."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the standard library's name)
-        """Say nothing: the reader is gone, or a value's own text raised, and printing here could raise again."""
+        """Do nothing: the reader is gone, or `str()` of a value raised; printing here could raise again."""
 
 
 class _NonBlockingStream:
-    """A stream for a reader who may stop reading: lines that do not fit into the pipe are lost, never cut, never waited
-    for but once."""
+    """A stream whose reader may stop reading. A line that does not fit into the pipe is lost, never cut.
+
+    The first such line waits up to `WRITE_TIMEOUT_MILLISECONDS`, further ones not until the reader reads again.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._descriptor = stream.fileno()
         self._encoding = stream.encoding
-        self._ready = select.poll()
-        self._ready.register(self._descriptor, select.POLLOUT)
-        self._reads = True
-        self._rest = b""
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLOUT)
+        self._reader_keeps_up = True
+        self._unwritten = b""
 
     def write(self, line: str) -> None:
-        """Write a line, if the one before it is through."""
-        self._rest = self._push(self._rest)
-        if not self._rest:
-            self._rest = self._push(line.encode(self._encoding, "backslashreplace"))
+        """Write a line, unless the rest of the one before it is still unwritten."""
+        self._unwritten = self._push(self._unwritten)
+        if not self._unwritten:
+            self._unwritten = self._push(line.encode(self._encoding, "backslashreplace"))
 
     def _push(self, data: bytes) -> bytes:
-        """Write what fits; return the rest. A reader who is only slow gets a moment."""
+        """Write as much as fits and return the rest. Waits a moment for a reader that has kept up so far."""
         while data:
-            self._reads = bool(self._ready.poll(WRITE_TIMEOUT_MILLISECONDS if self._reads else 0))
-            if not self._reads:
+            self._reader_keeps_up = bool(self._poll.poll(WRITE_TIMEOUT_MILLISECONDS if self._reader_keeps_up else 0))
+            if not self._reader_keeps_up:
                 break
             data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
         return data
 
 
 def _non_blocking(stream: TextIO) -> TextIO | _NonBlockingStream:
-    """Return what writes to `stream` without waiting; a stream in memory is one already."""
+    """Return a stream that writes to `stream` without blocking; a stream in memory is returned as it is."""
     try:
         return _NonBlockingStream(stream)
     except (AttributeError, OSError, ValueError):
@@ -140,7 +148,7 @@ def _renderer(style: str, *, colors: bool) -> Processor:
 
 
 def _library_record(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Give a library's record our keys: its sentence is a message, not a word to match."""
+    """Give a library's record our keys. Its sentence goes into `message`, because programs match `event`."""
     record: logging.LogRecord = event["_record"]
     return {**event, "event": "library", "component": record.name, "message": event["event"]}
 
@@ -153,7 +161,7 @@ def _dyno(name: str | None) -> Processor:
 
 
 def _exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Turn the exception, if any, into one text field."""
+    """Replace `exc_info` by the text field `raised`, if there is an exception."""
     given = event.pop("exc_info", None)
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
     if error is None and given:
@@ -162,10 +170,10 @@ def _exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def describe_error(error: BaseException, depth: int = 0) -> str:
-    """Return type, message, innermost frames and causes of `error` in one short text."""
+    """Return type, message, the six innermost frames and the causes of `error` in one text."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    # Redacted piece by piece: what hides the rest of a message must not hide where it happened and why.
+    # Each part is redacted alone: hiding the rest of a message must not hide the frames and the causes.
     text = f"{error_code(error)}: {redact_text(str(error))[:1_500]}" + (f" [{places}]" if places else "")
     if depth >= 3:
         return text
@@ -176,7 +184,7 @@ def describe_error(error: BaseException, depth: int = 0) -> str:
 
 
 def error_code(error: BaseException) -> str:
-    """Return an error's class, and PostgreSQL's code where it has one: it tells what is wrong and carries no data."""
+    """Return the error's class, and its SQLSTATE if PostgreSQL raised it. Neither contains data of a row."""
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__
 
@@ -191,14 +199,14 @@ def _redacted(clean: Callable[[str], str]) -> Processor:
 
 
 def _bounded(render: Processor) -> Processor:
-    """Render, and when the line gets too long render its beginning as text under the same first keys."""
+    """Render an event. If the line is too long, render its first keys and the beginning of the rest as `truncated`."""
 
     def apply(logger: WrappedLogger, method: str, event: EventDict) -> str:
         line = str(render(logger, method, dict(event)))
         if len(line.encode(errors="replace")) <= MAX_LINE_CHARS:
             return line
         first = {key: str(event.get(key, ""))[:200] for key in _FIRST_KEYS}
-        rest = json.dumps(event, default=str)[: MAX_LINE_CHARS // 3]  # ASCII; quoting it again at most doubles it
+        rest = json.dumps(event, default=str)[: MAX_LINE_CHARS // 3]  # ASCII; escaping it again at most doubles it
         return str(render(logger, method, first | {"truncated": rest}))
 
     return apply

@@ -1,7 +1,7 @@
-"""What must never reach a log or a terminal: secrets by their key, credentials inside text, what a notification says,
-and characters that play with a terminal.
+"""Hides what must not reach a log or a terminal.
 
-Pure. Better to hide too much than too little: a hidden word costs a look elsewhere, a leaked one costs a key.
+That is: secrets, recognized by their key; credentials inside a text; the content of a notification; and characters that
+control a terminal. Pure. In doubt it hides: a hidden word costs one more look elsewhere, a leaked key costs a new key.
 """
 
 import re
@@ -20,7 +20,7 @@ _SECRET_KEY = re.compile(
     r"|(database|db|conn)\w*_?(url|info)|^(payload|overrides|conninfo|headers|body)$"
 )
 _CREDENTIALS: list[tuple[re.Pattern[str], str]] = [
-    # A URL's password may hold an unescaped @, so everything up to the last one of the word is hidden.
+    # A URL's password may contain an unescaped @, so everything up to the last @ of the word is hidden.
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S*@", re.IGNORECASE), rf"\1{HIDDEN}@"),
     (re.compile(r"\b(ApiKey|Bearer|Basic)\s+[\w+/=.~-]+", re.IGNORECASE), rf"\1 {HIDDEN}"),
     (
@@ -31,7 +31,7 @@ _CREDENTIALS: list[tuple[re.Pattern[str], str]] = [
         ),
         rf"\1{HIDDEN}",
     ),
-    # Postgres repeats the refused row, key, parameter or line of JSON, and with it the notification.
+    # PostgreSQL repeats the refused row, key, parameter or line of JSON, which may be content of the notification.
     (re.compile(r"((?:^|\n)(?:DETAIL|CONTEXT):)(?! *\*{3}).*", re.DOTALL), rf"\1 {HIDDEN}"),
     (re.compile(r"(Failing row contains \((?!\*{3}\))).*", re.DOTALL), rf"\1{HIDDEN})"),
     (re.compile(r"(parameter \$\d+ = (?!\*{3})).*", re.DOTALL), rf"\1{HIDDEN}"),
@@ -39,7 +39,10 @@ _CREDENTIALS: list[tuple[re.Pattern[str], str]] = [
 
 
 def redact(value: Any, clean: Callable[[str], str] = str, depth: int = 0) -> Any:
-    """Return a copy of `value` fit for a log: secrets hidden, sizes bounded, every text passed through `clean`."""
+    """Return a copy of `value` for a log: secrets hidden, sizes limited, every text passed through `clean`.
+
+    `depth` is the nesting level of `value`; below level 5 everything is replaced by "…".
+    """
     if value is None or isinstance(value, bool | int | float):
         return value
     if depth >= _MAX_DEPTH:
@@ -53,9 +56,9 @@ def redact(value: Any, clean: Callable[[str], str] = str, depth: int = 0) -> Any
 
 
 def redact_text(text: str) -> str:
-    """Hide credentials in `text` and cut it where it gets long."""
-    # Cut first: the patterns then never see more than one line's worth. A credential cut in two is still hidden
-    # because every pattern hides up to the end of what it sees.
+    """Return `text` with credentials hidden, cut after `MAX_TEXT_CHARS`."""
+    # Cut first, so that the patterns have at most one line of text to match. If a credential is cut in two, its first
+    # part is still hidden, because every pattern matches up to the end of the text.
     short = text[:MAX_TEXT_CHARS]
     for pattern, replacement in _CREDENTIALS:
         short = pattern.sub(replacement, short)
@@ -63,7 +66,7 @@ def redact_text(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Write what would break a line or play with a terminal as visible escapes."""
+    """Return `text` with line breaks and terminal control characters written as visible escapes."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

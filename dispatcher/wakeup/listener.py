@@ -1,7 +1,8 @@
-"""The listener: a connection of its own that hears the triggers' NOTIFY and wakes the door.
+"""The listener: receives the triggers' NOTIFY on a connection of its own, and wakes the claim loop.
 
-Only a canary proves that it hears: another connection notifies a channel of ours, and the word has to arrive. Neither
-keepalives nor `pg_listening_channels()` would notice a transaction pooler or a stalled proxy. While unheard, we poll.
+Only a canary proves that NOTIFYs arrive: every 5 s another connection sends one on a channel of this node. Neither
+keepalives nor `pg_listening_channels()` would notice a transaction pooler or a stalled proxy. Until the canary arrives,
+the node polls about every 0.4 s.
 """
 
 import asyncio
@@ -33,11 +34,11 @@ log = get_logger("listener")
 
 
 class CanaryTimeout(Exception):
-    """The canary did not come back: this connection hears nothing."""
+    """The canary did not arrive within 5 s, so this connection receives no NOTIFY."""
 
 
 class Listener:
-    """Hears wake-ups for one node. `mode` is EVENT only while the canary comes back."""
+    """Receives the wake-ups of a node. `mode` is EVENT while canaries arrive. `backoff`: pauses before reconnects."""
 
     def __init__(self, conninfo: str, pool: Pool, wake: WakeUp, node: str, backoff: Backoff) -> None:
         self.mode = POLLING
@@ -51,7 +52,7 @@ class Listener:
         self._backoff = backoff
 
     async def run(self) -> None:
-        """Listen for ever, poll while unheard."""
+        """Listen until cancelled; poll while no canary arrives."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._poll_until_verified)
             while True:
@@ -59,7 +60,7 @@ class Listener:
                 await anyio.sleep(self._backoff.jittered(self._failures, random.random()).total_seconds())  # noqa: S311
 
     async def _listen_until_lost(self) -> None:
-        """Serve one connection; return when it is lost."""
+        """Use one connection; return when it is lost."""
         try:
             connection = await AsyncConnection.connect(self._conninfo, autocommit=True)
         except psycopg.OperationalError as error:
@@ -70,11 +71,11 @@ class Listener:
             self._log_loss(error)
         finally:
             metrics.LISTENER_CONNECTED.set(0)
-            # Closed hard: a polite goodbye could wait for a peer that is gone.
+            # Closed without the protocol's goodbye, which could wait for a peer that is gone.
             connection.pgconn.finish()
 
     async def _serve(self, connection: AsyncConnection) -> None:
-        """LISTEN first, then wake the door: what was committed before is found by the claim, what comes later rings."""
+        """LISTEN first, then wake the claim loop: it finds earlier commits, and later commits send NOTIFY."""
         await configure_session(connection)
         async with deadline(connection, CANARY_INTERVAL_SECONDS):
             for channel in (CHANNEL, self._canary):
@@ -84,7 +85,7 @@ class Listener:
         await wait_for_first(lambda: self._receive(connection), self._run_canary)
 
     async def _receive(self, connection: AsyncConnection) -> None:
-        """Turn notifications into events. Nothing else may happen here: leaving this loop loses what it was given."""
+        """Turn NOTIFYs into wake-ups. Nothing else may happen here, or a NOTIFY that psycopg handed over is lost."""
         async for notify in connection.notifies():
             if notify.channel == CHANNEL:
                 self._wake.notify("notify")
@@ -96,7 +97,7 @@ class Listener:
                 self._canary_arrived.set()
 
     async def _run_canary(self) -> None:
-        """Send canaries from the pool; raise when one does not come back in time."""
+        """Send canaries from the pool. Raises `CanaryTimeout` if one does not arrive in time."""
         while True:
             self._canary_arrived.clear()
             await self._send_canary()
@@ -111,14 +112,14 @@ class Listener:
     async def _send_canary(self) -> None:
         try:
             async with borrow_connection(self._pool, CANARY_INTERVAL_SECONDS) as other:
-                await self._watch_queue(other)
+                await self._check_queue(other)
                 await other.execute("select pg_notify(%s, '')", [self._canary])
-        except CONNECTION_ERRORS as error:  # not our ears: the pool cannot speak
+        except CONNECTION_ERRORS as error:  # the pool cannot send; the listening connection may be fine
             health.report_failure("postgres", f"{type(error).__name__}: {error}")
             raise
 
-    async def _watch_queue(self, connection: AsyncConnection) -> None:
-        """Say once that the queue of notifications fills up: while it is full, producers cannot commit."""
+    async def _check_queue(self, connection: AsyncConnection) -> None:
+        """Log once that PostgreSQL's NOTIFY queue fills up: when it is full, producers cannot commit."""
         cursor = await connection.execute(QUEUE_USAGE)
         async for usage, pid in cursor:
             if (usage >= QUEUE_USAGE_LIMIT) is not self._queue_warned:
@@ -137,7 +138,7 @@ class Listener:
         health.report_ok("listener")
 
     def _log_loss(self, error: Exception) -> None:
-        """Remember the loss; one log line per loss, not per try."""
+        """Record the loss. It is logged once per loss, not once per attempt to reconnect."""
         self._failures += 1
         if self.mode is EVENT or self._failures == 1:
             log.warning(
@@ -158,7 +159,7 @@ class Listener:
 
 
 class PollOnly:
-    """No listener, by choice: every wake-up is a poll."""
+    """Stands for the listener when DISPATCHER_NOTIFY_MODE=off: every wake-up is a poll."""
 
     mode = POLLING
 
@@ -166,7 +167,7 @@ class PollOnly:
         self._wake = wake
 
     async def run(self) -> None:
-        """Poll for ever."""
+        """Poll until cancelled."""
         health.report_ok("listener")
         while True:
             self._wake.notify("poll")
@@ -174,9 +175,9 @@ class PollOnly:
 
 
 async def wait_for_first(*jobs: Callable[[], Awaitable[None]]) -> None:
-    """Run jobs side by side until one of them raises; raise that alone.
+    """Run jobs side by side until one raises, and raise that error alone.
 
-    Plain tasks instead of a task group: the caller wants the error itself, and psycopg needs to be cancelled once.
+    It uses plain tasks: a task group would wrap the error, and would cancel psycopg more than once.
     """
     tasks = [asyncio.ensure_future(job()) for job in jobs]
     try:
@@ -190,10 +191,10 @@ async def wait_for_first(*jobs: Callable[[], Awaitable[None]]) -> None:
 
 
 async def check_listen_address(conninfo: str) -> None:
-    """Raise `Unreachable` when the listening address does not let us in."""
+    """Raise `Unreachable` if PostgreSQL refuses a session at the listening address."""
     try:
         connection = await AsyncConnection.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
-        raise Unreachable(f"DISPATCHER_LISTEN_DATABASE_URL: PostgreSQL does not let us in: {reason}") from error
+        raise Unreachable(f"DISPATCHER_LISTEN_DATABASE_URL: PostgreSQL refuses the session: {reason}") from error
     await connection.close()

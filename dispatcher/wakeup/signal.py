@@ -1,25 +1,24 @@
-"""What wakes the door: an event without content. Who rang first is kept for the metrics alone."""
+"""The wake-up signal: an event without content that the claim loop waits for."""
 
 import asyncio
-from typing import Literal
 
-WakeSource = Literal["notify", "sweep", "poll", "other"]
+from dispatcher.telemetry.labels import WakeSource
 
 
 class WakeUp(asyncio.Event):
-    """Set by everything that has reason to look for due rows."""
+    """Set by everything that has a reason to search for due rows. `source` is kept for the metrics alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.source: WakeSource = "other"
 
     def notify(self, source: WakeSource) -> None:
-        """Wake the door. A notification counts before what came at the same time by chance."""
+        """Wake the claim loop. A NOTIFY counts as the source before others that come at the same time."""
         if not self.is_set() or source == "notify":
             self.source = source
         self.set()
 
     def clear(self) -> None:
-        """Sleep again."""
+        """Reset the event and its source."""
         super().clear()
         self.source = "other"

@@ -1,7 +1,7 @@
-"""The routes: how this process is, what it does, and its metrics.
+"""The health routes: the state of this process, /status, and the metrics.
 
-Liveness only says that the loop turns: a restart mends nothing outside. Readiness names what is broken; reasons are for
-whoever may see /status.
+Liveness only shows that the event loop runs, because a restart repairs nothing outside. Readiness names the components
+that failed; their reasons are in /status, which needs the token.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from dispatcher.web.backlog_metrics import BacklogMetrics
 
 METHODS = ["GET", "OPTIONS"]
 
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 
 class Health:
-    """The health port of one process. `registries`: the metrics it shows beside the database's."""
+    """The health routes of one process. `registries`: the metrics that it shows beside the database's."""
 
     def __init__(
         self,
-        condition: ProcessHealth,
+        health: ProcessHealth,
         numbers: BacklogMetrics,
         enterprises: Sequence[UUID],
         *registries: CollectorRegistry,
     ) -> None:
-        self._condition = condition
+        self._health = health
         self._numbers = numbers
         self._enterprises = [str(each) for each in enterprises]
         self._registries = (metrics.base_registry, *registries)
@@ -53,7 +53,7 @@ class Health:
 
     @property
     def routes(self) -> list[Route]:
-        """The paths."""
+        """The routes, of which the first four need no token."""
         pages = {
             "/health": self.health,
             "/livez": self.livez,
@@ -67,50 +67,50 @@ class Health:
         return [Route(path, page, methods=METHODS) for path, page in pages.items()]
 
     async def health(self, _: Request) -> Response:
-        """Answer as XNovu did: 503 only when this process is about to go."""
-        return JSONResponse(self._brief(), 503 if self._condition.stopping else 200)
+        """Answer as XNovu did: 503 only while this process stops."""
+        return JSONResponse(self._brief(), 503 if self._health.stopping else 200)
 
     async def livez(self, _: Request) -> Response:
-        """Answer: that is all liveness is."""
+        """Answer 200. An answer alone proves liveness."""
         return JSONResponse({"status": "ok"})
 
     async def startupz(self, _: Request) -> Response:
-        """Say whether every part has said how it is."""
-        awaited = sorted(self._condition.not_reported_yet)
-        if self._condition.started:
+        """Answer 200 once every component has reported, before that 503."""
+        waiting_for = sorted(self._health.not_reported_yet)
+        if self._health.started:
             return JSONResponse({"status": "started"})
-        return JSONResponse({"status": "starting", "waiting_for": awaited}, 503)
+        return JSONResponse({"status": "starting", "waiting_for": waiting_for}, 503)
 
     async def readyz(self, _: Request) -> Response:
-        """Say whether all works, or name the parts that do not."""
-        condition = self._condition
-        if condition.ready:
+        """Answer 200 if every component works, otherwise 503 with the names of those that do not."""
+        health = self._health
+        if health.ready:
             return JSONResponse({"status": "ready"})
-        status = "stopping" if condition.stopping else "not ready" if condition.started else "starting"
-        since = {part: outage.since.isoformat() for part, outage in condition.outages.items()}
-        told = {
+        status = "stopping" if health.stopping else "not ready" if health.started else "starting"
+        since = {part: outage.since.isoformat() for part, outage in health.outages.items()}
+        document = {
             "status": status,
             "broken": sorted(since),
             "since": since,
-            "waiting_for": sorted(condition.not_reported_yet),
+            "waiting_for": sorted(health.not_reported_yet),
         }
-        return JSONResponse(told, 503)
+        return JSONResponse(document, 503)
 
     async def status(self, _: Request) -> Response:
-        """Show everything there is to know."""
+        """Answer with the whole document."""
         return JSONResponse(await self._status.get())
 
     async def detailed(self, _: Request) -> Response:
-        """Show /status, and what the process costs."""
+        """Answer with /status, and the memory and CPU time of this process."""
         return JSONResponse({**await self._status.get(), "process": process_usage()})
 
     async def subscriptions(self, _: Request) -> Response:
-        """Show how wake-ups reach us, as XNovu showed its subscriptions."""
+        """Answer with the state of the listeners, in the shape of XNovu's subscriptions."""
         numbers = await self._numbers.read()
-        return JSONResponse({**status_document.subscriptions(self._condition, numbers), "timestamp": machine_time()})
+        return JSONResponse({**status_document.subscriptions(self._health, numbers), "timestamp": machine_time()})
 
     async def metrics(self, _: Request) -> Response:
-        """Show every metric as Prometheus reads it."""
+        """Answer with every metric in Prometheus's text format."""
         return Response(await self._metrics.get(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _make_metrics(self) -> bytes:
@@ -121,37 +121,35 @@ class Health:
     async def _make_status(self) -> dict[str, Any]:
         numbers = await self._numbers.read()
         database = {
-            "status": "unhealthy"
-            if self._numbers.error or self._numbers.is_stale
-            else self._condition.state("postgres"),
+            "status": "unhealthy" if self._numbers.error or self._numbers.is_stale else self._health.state("postgres"),
             "error": self._numbers.error,
             "numbers_seconds_old": self._numbers.age,
         }
         return {
             **self._brief(),
-            **status_document.status(self._condition, numbers, self._enterprises),
+            **status_document.status(self._health, numbers, self._enterprises),
             "database": database,
         }
 
     def _brief(self) -> dict[str, Any]:
-        """Return XNovu's four keys."""
-        condition = self._condition
-        status = "unhealthy" if condition.stopping else "healthy" if condition.ready else "degraded"
+        """Return XNovu's four keys, which /health and /status begin with."""
+        health = self._health
+        status = "unhealthy" if health.stopping else "healthy" if health.ready else "degraded"
         return {"status": status, "uptime": self._uptime, "timestamp": machine_time(), "version": __version__}
 
     @property
     def _uptime(self) -> float:
-        return max(0.001, (datetime.now(UTC) - self._condition.began).total_seconds())
+        return max(0.001, (datetime.now(UTC) - self._health.began).total_seconds())
 
     def _xnovu(self) -> bytes:
-        """Return the metrics that XNovu's dashboards read."""
-        total, active, reconnecting = status_document.listener_counts(self._condition, self._numbers.known)
+        """Return the metrics that XNovu's dashboards read, in Prometheus's text format."""
+        total, active, reconnecting = status_document.listener_counts(self._health, self._numbers.known)
         worker = {
             "xnovu_worker_uptime_seconds": self._uptime,
-            "xnovu_worker_healthy": float(self._condition.ready),
+            "xnovu_worker_healthy": float(self._health.ready),
         }
         values = {
-            **(worker if "listener" in self._condition.expected else {}),
+            **(worker if "listener" in self._health.expected else {}),
             "xnovu_subscriptions_total": total,
             "xnovu_subscriptions_active": active,
             "xnovu_subscriptions_failed": 0,
@@ -162,17 +160,17 @@ class Health:
         )
 
 
-class Cached(Generic[Made]):
-    """What is made once a second at most, however many ask for it."""
+class Cached(Generic[Value]):
+    """A value that is made at most once a second, however many requests ask for it."""
 
-    def __init__(self, make: Callable[[], Awaitable[Made]]) -> None:
+    def __init__(self, make: Callable[[], Awaitable[Value]]) -> None:
         self._make = make
-        self._made: tuple[float, Made] | None = None
-        self._turn = asyncio.Lock()
+        self._made: tuple[float, Value] | None = None
+        self._lock = asyncio.Lock()
 
-    async def get(self) -> Made:
-        """Return it, made within the last second."""
-        async with self._turn:
+    async def get(self) -> Value:
+        """Return the value, made within the last second."""
+        async with self._lock:
             if self._made is None or time.monotonic() - self._made[0] >= 1:
                 made = await self._make()
                 self._made = (time.monotonic(), made)
@@ -180,23 +178,23 @@ class Cached(Generic[Made]):
 
 
 class Families:
-    """Metrics made for one answer."""
+    """A Prometheus collector for metrics that are made for one response."""
 
     def __init__(self, families: list[GaugeMetricFamily]) -> None:
         self._families = families
 
     def collect(self) -> list[GaugeMetricFamily]:
-        """Return them."""
+        """Return the metrics."""
         return self._families
 
 
 def machine_time() -> str:
-    """Return the time of this machine."""
+    """Return this machine's time as ISO 8601, in UTC."""
     return datetime.now(UTC).isoformat()
 
 
 def process_usage() -> Mapping[str, Any]:
-    """Return what this process costs, in bytes and seconds."""
+    """Return memory in bytes and CPU time in seconds of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     try:
         resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()

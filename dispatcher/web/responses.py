@@ -1,16 +1,25 @@
-"""What the trigger API decides and says about a row, in XNovu's keys. Pure: from a row of operations/row.sql to JSON.
+"""The trigger API's answers about a row, with XNovu's keys. Pure: from a row of `find_rows` to JSON.
 
-A sending is started by its row alone, so a workflow goes by the name `notification-<id>`: Temporal's own id is known
-only once a dispatcher has claimed the row, and a batch of rows shares one.
+A row alone causes a run, so a workflow is named `notification-<id>`. Temporal's own id exists only once a dispatcher
+has claimed the row, and several rows of a batch share it.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dispatcher.postgres.operator_queries import BEING_RETRACTED, FINAL_STATUSES, PreviewRow
+from dispatcher.models.notification import Status
+from dispatcher.postgres.operator_decisions import (
+    FINAL_STATUSES,
+    RETRACTION_PENDING,
+    Obstacle,
+    blocked_by,
+    preview_of,
+    resend_obstacle,
+)
+from dispatcher.postgres.operator_rows import RowDetails
 
-Row = Mapping[str, Any]
+FAILURES = (Status.FAILED, Status.PARTIAL)
 
 
 def workflow_name(notification_id: int) -> str:
@@ -18,76 +27,52 @@ def workflow_name(notification_id: int) -> str:
     return f"notification-{notification_id}"
 
 
-def preview_of(row: Row) -> PreviewRow:
-    """Return the row as a change expects it: what is no longer so is left alone."""
-    return PreviewRow(
-        id=row["id"],
-        status=row["status"],
-        retraction_noticed=row["retraction_noticed"],
-        retry_waits=row["next_attempt_at"] is not None,
-        closed=blocked_by(row) is not None,
-        recipients=row["recipients"],
-        accepted=row["accepted"],
-        unknown=row["unknown"],
-        fence=row["fence"],
-    )
-
-
-def blocked_by(row: Row) -> str | None:
-    """Return why the row waits for somebody to let it go; its time alone is no such reason."""
-    if row["publish_status"] != "PUBLISH":
-        return f"is not published: its publish_status is {row['publish_status']}"
-    return "is deactivated" if row["deactivated"] else None
-
-
-def cannot_send(row: Row, *, resend: bool) -> str | None:
-    """Return why the row cannot be sent, in words that follow its id."""
+def cannot_send(row: RowDetails, *, resend: bool) -> str | None:
+    """Return why the row cannot be sent, as a sentence that follows its id; None if it can be sent or is in work."""
     if (why := blocked_by(row)) is not None:
         return why
-    match row["status"]:
-        case "RETRACTED" if not resend:
-            return 'is retracted; "resend": true sends it all the same'
-        case "RETRACTED" if not row["retraction_noticed"]:
-            return BEING_RETRACTED
-        case "FAILED" | "PARTIAL" if not resend and row["accepted"] + row["unknown"]:
-            has, may = row["accepted"], row["unknown"]
-            return (
-                f"was accepted for {has} of {row['recipients']} recipients, perhaps for {may} more;"
-                ' "resend": true sends it to all of them again'
-            )
-        case _:
-            return None
+    if not resend and row["status"] == Status.RETRACTED:
+        return 'is retracted; "resend": true sends it anyway'
+    if not resend and row["status"] in FAILURES and row["accepted"] + row["unknown"]:
+        return (
+            f"was accepted for {row['accepted']} of {row['recipients']} recipients, perhaps for {row['unknown']} more;"
+            ' "resend": true sends it to all of them again'
+        )
+    return RETRACTION_PENDING if resend_obstacle(preview_of(row)) is Obstacle.RETRACTION_NOT_DETECTED else None
 
 
-def needs_reset(row: Row, *, resend: bool) -> bool:
-    """Return whether only a change of the row sends it: the others are on their way, or were sent."""
-    return row["status"] in (*FINAL_STATUSES, "RETRACTED") if resend else row["status"] in ("FAILED", "PARTIAL")
+def needs_reset(row: RowDetails, *, resend: bool) -> bool:
+    """Return whether the row is sent only if it is set back to PENDING. Other rows are in work, or were sent."""
+    return row["status"] in ({*FINAL_STATUSES, Status.RETRACTED} if resend else FAILURES)
 
 
-def in_progress(row: Row) -> bool:
-    """Return whether more is to come by itself, and soon."""
-    return row["status"] == "PROCESSING" or (row["status"] == "PENDING" and row["due"] and blocked_by(row) is None)
+def in_progress(row: RowDetails) -> bool:
+    """Return whether a run works on the row, or a dispatcher may claim it now."""
+    if row["status"] == Status.PENDING:
+        return row["due"] and blocked_by(row) is None
+    return row["status"] == Status.PROCESSING
 
 
-def xnovu_status(row: Row) -> str:
-    """Return the status in XNovu's words: SCHEDULED and PARTIAL need not be ones that the table can hold."""
-    if row["status"] == "PENDING" and not row["due"]:
+def xnovu_status(row: RowDetails) -> str:
+    """Return the status with XNovu's names: SCHEDULED for a row that is not due, PARTIAL also if the enum lacks it."""
+    if row["status"] == Status.PENDING and not row["due"]:
         return "SCHEDULED"
-    return "PARTIAL" if row["status"] == "FAILED" and row["outcome"] == "PARTIAL" else row["status"]
+    partial = row["status"] == Status.FAILED and row["outcome"] == Status.PARTIAL
+    return Status.PARTIAL if partial else row["status"]
 
 
-def result(row: Row, error: str | None = None) -> dict[str, Any]:
-    """Return what became of a notification. `error`: why nothing did."""
+def result(row: RowDetails, error: str | None = None) -> dict[str, Any]:
+    """Return the result of a notification's run. `error`: the reason why it cannot be sent."""
     ended = row["status"] in FINAL_STATUSES
     return {
-        "success": error is None and row["status"] == "SENT",
+        "success": error is None and row["status"] == Status.SENT,
         "notificationId": row["id"],
         "workflowId": workflow_name(row["id"]),
         "temporalWorkflowId": row["temporal_workflow_id"],
         "transactionId": row["transaction_id"],
         "novuTransactionId": row["novu_transaction_id"],
         "status": xnovu_status(row),
-        "error": error or (row["error"] if row["status"] in ("FAILED", "PARTIAL") else None),
+        "error": error or (row["error"] if row["status"] in FAILURES else None),
         "nextAttemptAt": row["next_attempt_at"],
         "details": {
             "successCount": row["accepted"] or 0,
@@ -98,16 +83,16 @@ def result(row: Row, error: str | None = None) -> dict[str, Any]:
 
 
 def missing(notification_id: int) -> dict[str, Any]:
-    """Return the result of a notification that is not there, or not ours to see."""
+    """Return the result of a notification that does not exist, or belongs to an enterprise that we do not serve."""
     return {"success": False, "notificationId": notification_id, "error": f"there is no notification {notification_id}"}
 
 
-def queued(row: Row, error: str | None = None) -> dict[str, Any]:
-    """Return that a notification is on its way, or why it is not."""
+def queued(row: RowDetails, error: str | None = None) -> dict[str, Any]:
+    """Return the state of a notification without waiting for its run. `error`: the reason why it cannot be sent."""
     if error is not None:
         return {"success": False, "notificationId": row["id"], "status": xnovu_status(row), "error": error}
     delay = milliseconds(row["now"], row["scheduled_for"])
-    told = {
+    document = {
         "success": True,
         "notificationId": row["id"],
         "workflowId": workflow_name(row["id"]),
@@ -116,47 +101,54 @@ def queued(row: Row, error: str | None = None) -> dict[str, Any]:
         "message": message(row),
     }
     if delay is not None and delay > 0:
-        told["startDelay"] = delay
+        document["startDelay"] = delay
     if row["scheduled_for"] is not None:
-        told["scheduledFor"] = row["scheduled_for"]
-    return told
+        document["scheduledFor"] = row["scheduled_for"]
+    return document
 
 
-def message(row: Row) -> str:
-    """Return where a notification stands that nothing keeps from being sent."""
+def message(row: RowDetails) -> str:
+    """Return XNovu's message for the state of a notification that can be sent."""
     match xnovu_status(row):
         case "SCHEDULED":
             return f"Notification scheduled for {row['scheduled_for']}"
-        case "PENDING":
+        case Status.PENDING:
             return "Notification queued"
-        case "PROCESSING":
+        case Status.PROCESSING:
             return "Notification is being sent"
         case status:
             return f"Notification has ended: {status}"
 
 
-def retracted(row: Row) -> dict[str, Any]:
-    """Return that a notification is taken back, as far as it can be."""
-    told = {"success": True, "notificationId": row["id"], "workflowId": workflow_name(row["id"])}
-    return {**told, "status": "RETRACTED", "message": "Notification retracted"}
+def retracted(row: RowDetails) -> dict[str, Any]:
+    """Return the result of a retraction."""
+    document = {"success": True, "notificationId": row["id"], "workflowId": workflow_name(row["id"])}
+    return {**document, "status": Status.RETRACTED, "message": "Notification retracted"}
 
 
 def batch_result(results: Sequence[Mapping[str, Any]], *, waited: bool) -> dict[str, Any]:
-    """Return the results of several notifications."""
+    """Return the results of several notifications. `waited`: whether the request waited for the runs."""
     good = sum(each["success"] for each in results)
-    told = {"totalCount": len(results), "successCount": good, "results": results}
+    counts = {"totalCount": len(results), "successCount": good, "results": results}
     if waited:
-        return {"success": good == len(results), "async": False, **told}
-    words = f"{good} of {len(results)} notifications queued"
-    return {"success": good == len(results), "async": True, "workflowId": None, "runId": None, "message": words, **told}
+        return {"success": good == len(results), "async": False, **counts}
+    text = f"{good} of {len(results)} notifications queued"
+    return {
+        "success": good == len(results),
+        "async": True,
+        "workflowId": None,
+        "runId": None,
+        "message": text,
+        **counts,
+    }
 
 
-def workflow_state(row: Row) -> dict[str, Any]:
-    """Return the workflow of a notification as Temporal's states name it. Nobody asks Temporal: the row knows."""
+def workflow_state(row: RowDetails) -> dict[str, Any]:
+    """Return the state of a notification's workflow with Temporal's names. The row tells it; Temporal is not asked."""
     scheduled = xnovu_status(row) == "SCHEDULED" and blocked_by(row) is None
     running = in_progress(row) or scheduled
-    ended = "CANCELLED" if row["status"] == "RETRACTED" else "COMPLETED"
-    status = "RUNNING" if running else "NOT_STARTED" if row["status"] == "PENDING" else ended
+    ended = "CANCELLED" if row["status"] == Status.RETRACTED else "COMPLETED"
+    status = "RUNNING" if running else "NOT_STARTED" if row["status"] == Status.PENDING else ended
     return {
         "workflowId": workflow_name(row["id"]),
         "temporalWorkflowId": row["temporal_workflow_id"],
@@ -168,7 +160,7 @@ def workflow_state(row: Row) -> dict[str, Any]:
 
 
 def milliseconds(since: str | None, until: str | None) -> int | None:
-    """Return the time between two of the database's; None where one is missing, or no calendar has it."""
+    """Return the milliseconds between two ISO 8601 times; None if one is missing or Python cannot represent it."""
     try:
         return round((datetime.fromisoformat(until or "") - datetime.fromisoformat(since or "")).total_seconds() * 1000)
     except ValueError:

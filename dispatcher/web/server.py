@@ -1,7 +1,7 @@
-"""The port: bound before anything is connected, and bounded in everything a stranger could ask of it.
+"""The HTTP port. It listens before anything is connected, and limits connections, headers, and the time of each step.
 
-uvicorn speaks HTTP, one object per connection; its server class is not used: it would take our signal handlers over and
-accept connections as fast as they come.
+uvicorn's protocol class handles HTTP, one object for each connection. Its server class is not used: it would replace
+our signal handlers, and accept connections without a limit.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ from dispatcher.telemetry.logs import get_logger
 
 MAX_CONNECTIONS = 64
 BACKLOG = 32
-"""Whom the queue takes is let in within some 1.3 s: a longer one would be full of those who have given up."""
+"""At 25 connections a second, 32 are accepted in 1.3 s. In a longer backlog most clients would have timed out."""
 MAX_HEADER_BYTES = 8192
 HEADER_TIMEOUT_SECONDS = 5.0
-"""For a request's head to arrive, from connecting or from the last answer on."""
+"""How long a request's head may take, counted from the connection or from the last response."""
 RESPONSE_TIMEOUT_SECONDS = 30.0
-"""For everything from there to the answer."""
+"""How long the rest may take, from the head of the request to the end of the response."""
 SHUTDOWN_SECONDS = 2.0
-"""For what is being answered when the port closes."""
+"""How long open responses may take when the port closes."""
 CONNECTIONS_PER_SECOND = 25
-"""Together, and as many connections: what comes faster waits. A thirtieth of one core at most, so that no row waits."""
+"""How many connections are accepted in a second; more wait. They cost at most 3 % of a core, so they delay no row."""
 BURST = 50
 
-log = get_logger("http")
+log = get_logger("server")
 
 
 class RateLimiter:
-    """Lets so many a second through, after a burst; the others wait for their turn, in their order."""
+    """Lets `a_second` callers through each second, and `burst` more after a pause. The rest wait in their order."""
 
     def __init__(self, a_second: float = CONNECTIONS_PER_SECOND, burst: int = BURST) -> None:
         self._interval = 1 / a_second
@@ -46,7 +46,7 @@ class RateLimiter:
         self._next = 0.0
 
     async def acquire(self) -> None:
-        """Return when it is the caller's turn."""
+        """Wait until the rate allows the caller."""
         now = asyncio.get_running_loop().time()
         self._next = max(self._next + self._interval, now - self._credit)
         if self._next > now:
@@ -54,18 +54,18 @@ class RateLimiter:
 
 
 class BoundedConnection(H11Protocol):
-    """One connection: uvicorn's, with a deadline for each step."""
+    """uvicorn's connection, with a deadline for each step. `since`: the loop's time when it became idle."""
 
     _deadline: asyncio.TimerHandle | None = None
     since = 0.0
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of its is being served: it may be sent away."""
+        """Whether no request is being served, so that the connection may be closed."""
         return not self.cycle or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Come in; where all places are taken, whoever has waited longest without a request has to go."""
+        """Accept the connection. Above 64, close the one that has been idle longest, or this one if none is idle."""
         super().connection_made(transport)
         self.since = self.loop.time()
         self._set_deadline(HEADER_TIMEOUT_SECONDS)
@@ -78,26 +78,26 @@ class BoundedConnection(H11Protocol):
             min(idle, key=lambda each: each.since, default=self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Cancel the deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Work on what has arrived; a request that began to be served has longer."""
+        """Handle the bytes that arrived. As soon as a request is served, its deadline is the longer one."""
         served = self.cycle
         super().handle_events()
         if self.cycle is not served:
             self._set_deadline(RESPONSE_TIMEOUT_SECONDS)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
+        """Set the deadline for the head of the next request."""
         self.since = self.loop.time()
         self._set_deadline(HEADER_TIMEOUT_SECONDS)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP. In the middle of an answer nothing can be said any more."""
+        """Answer 400 to bytes that are not HTTP. During a response that is impossible, so close the connection."""
         if self.is_idle:
             super().send_400_response(msg)
         else:
@@ -110,7 +110,7 @@ class BoundedConnection(H11Protocol):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Listen at the address; ConfigurationError when it is taken or not ours."""
+    """Return a socket that listens at the address. Raises ConfigurationError if the address is in use or not ours."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
@@ -124,11 +124,11 @@ def bind(host: str, port: int) -> socket.socket:
             listening.close()
             raise
     except UnicodeError:
-        raise ConfigurationError(f"DISPATCHER_HTTP_HOST: {host} is no name of a machine") from None
+        raise ConfigurationError(f"DISPATCHER_HTTP_HOST: {host} is no host name") from None
     except OSError as error:
         raise ConfigurationError(
-            f"DISPATCHER_HTTP_PORT: cannot listen at {host}:{port} ({error.strerror}). Another dispatcher perhaps?"
-            " Choose another port; 0 takes a free one"
+            f"DISPATCHER_HTTP_PORT: cannot listen at {host}:{port} ({error.strerror}). Another dispatcher may use it:"
+            " choose another port, or 0 for any free port"
         ) from None
     listening.settimeout(0)
     return listening
@@ -141,10 +141,10 @@ def on_loopback(listening: socket.socket) -> bool:
 
 @asynccontextmanager
 async def serving(listening: socket.socket, app: ASGIApp) -> AsyncGenerator[None]:
-    """Serve for the block."""
+    """Serve the app at the socket during the block, and close the socket after it."""
     host, port = listening.getsockname()[:2]
     log.info("http", host=host, port=port)
-    # What is not HTTP is no news, and there can be much of it.
+    # uvicorn warns of every request that is not HTTP, and there can be many.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     state = ServerState()
     task = asyncio.create_task(accept_connections(listening, app, state))
@@ -158,7 +158,7 @@ async def serving(listening: socket.socket, app: ASGIApp) -> AsyncGenerator[None
 
 
 async def drain_connections(state: ServerState) -> None:
-    """Send away whoever asks nothing, and wait for the others' answers."""
+    """Close idle connections, and wait up to 2 s for the responses of the others."""
     for each in tuple(state.connections):
         each.shutdown()
     if state.tasks:
@@ -166,9 +166,9 @@ async def drain_connections(state: ServerState) -> None:
 
 
 async def accept_connections(listening: socket.socket, app: ASGIApp, state: ServerState) -> None:
-    """Let connections in, one by one, and not faster than is good for the others in this process."""
+    """Accept connections one by one, not faster than `CONNECTIONS_PER_SECOND`."""
     loop = asyncio.get_running_loop()
-    turns = RateLimiter()
+    limiter = RateLimiter()
     config: Any = uvicorn.Config(
         app,
         http=BoundedConnection,
@@ -187,7 +187,7 @@ async def accept_connections(listening: socket.socket, app: ASGIApp, state: Serv
         try:
             connection, _ = await loop.sock_accept(listening)
             await loop.connect_accepted_socket(lambda: BoundedConnection(config, state, {}), connection)
-        except OSError as error:  # no descriptor left, or gone before we looked
+        except OSError as error:  # no descriptor is free, or the client is gone already
             log.debug("not_accepted", error=str(error))
             await asyncio.sleep(0.05)
-        await turns.acquire()
+        await limiter.acquire()

@@ -1,6 +1,6 @@
-"""What /status says, from the condition and the metrics of this process and the database's numbers.
+"""The document of /status, from health and metrics of this process and the numbers of the database.
 
-The first keys are XNovu's, so that what watched it can watch us; those from `broken` on are ours.
+The keys before `broken` are XNovu's, so that its monitoring works unchanged; `broken` and the keys after it are ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,24 +12,29 @@ from dispatcher.telemetry.health import ProcessHealth
 
 BACKLOG = ("due", "scheduled", "retries", "retries_due", "in_flight", "overdue", "to_cancel", "dead_letters", "rows")
 MAX_QUEUE_AGE_SECONDS = 120.0
-"""What we promise: every due row has its outcome within two minutes."""
+"""Above this age of the oldest due row, the queue is unhealthy. We promise an outcome within two minutes."""
 
 
-def listener_counts(condition: ProcessHealth, numbers: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return how many dispatchers live, how many of them are told and how many poll; ourselves while nobody knows."""
-    nodes = [node for node in numbers.get("nodes", []) if node["role"] != "worker"]  # which looks for nothing
-    if not nodes and "listener" in condition.expected:
-        heard = condition.state("listener") == "healthy"
-        return 1, int(heard), int(not heard)
+def listener_counts(health: ProcessHealth, numbers: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return how many dispatchers are alive, how many of them listen, and how many poll.
+
+    Without numbers from the database, count this process alone.
+    """
+    nodes = [
+        node for node in numbers.get("nodes", []) if node["role"] != "worker"
+    ]  # a worker claims no rows, so it needs no wake-ups
+    if not nodes and "listener" in health.expected:
+        listens = health.state("listener") == "healthy"
+        return 1, int(listens), int(not listens)
     active = sum(node["mode"] == "EVENT" for node in nodes)
     return len(nodes), active, len(nodes) - active
 
 
-def status(condition: ProcessHealth, numbers: Mapping[str, Any], enterprises: Sequence[str]) -> dict[str, Any]:
-    """Return the parts of /status that do not belong to the HTTP process itself."""
-    total, active, reconnecting = listener_counts(condition, numbers)
-    temporal = condition.state("temporal")
-    running = "STOPPED" if condition.stopping or not total else "RUNNING"
+def status(health: ProcessHealth, numbers: Mapping[str, Any], enterprises: Sequence[str]) -> dict[str, Any]:
+    """Return /status without the keys that `Health` adds: the short state, and the database."""
+    total, active, reconnecting = listener_counts(health, numbers)
+    temporal = health.state("temporal")
+    running = "STOPPED" if health.stopping or not total else "RUNNING"
     return {
         "components": {
             "subscriptions": {"total": total, "active": active, "failed": 0, "reconnecting": reconnecting},
@@ -41,12 +46,12 @@ def status(condition: ProcessHealth, numbers: Mapping[str, Any], enterprises: Se
         "temporal_status": {"status": temporal, "orchestrationWorkflow": running, "pollingLoop": running},
         "broken": {
             part: {"since": outage.since.isoformat(), "seconds": round(outage.seconds, 1), "reason": outage.reason}
-            for part, outage in condition.outages.items()
+            for part, outage in health.outages.items()
         },
-        "waiting_for": sorted(condition.not_reported_yet),
-        "listener": listener(condition),
-        "sweep": sweep(condition, numbers),
-        "novu": {"status": condition.state("novu")},
+        "waiting_for": sorted(health.not_reported_yet),
+        "listener": listener(health),
+        "sweep": sweep(health, numbers),
+        "novu": {"status": health.state("novu")},
         "backlog": {**{key: numbers.get(key) for key in BACKLOG}, "oldest_seconds": numbers.get("oldest_age")},
         "notification_queue_usage": numbers.get("queue_usage"),
         "nodes": numbers.get("nodes", []),
@@ -54,18 +59,18 @@ def status(condition: ProcessHealth, numbers: Mapping[str, Any], enterprises: Se
 
 
 def queue(numbers: Mapping[str, Any]) -> str:
-    """Return whether rows leave as fast as they come: none is due for long."""
+    """Return the state of the queue: unhealthy if a row has been due for more than two minutes."""
     if not numbers:
         return "not_initialized"
     return "unhealthy" if numbers["oldest_age"] > MAX_QUEUE_AGE_SECONDS else "healthy"
 
 
-def listener(condition: ProcessHealth) -> dict[str, Any]:
-    """Return how this process hears; a process without a listener knows nothing of it."""
-    if "listener" not in condition.expected:
+def listener(health: ProcessHealth) -> dict[str, Any]:
+    """Return the state of this process's LISTEN connection; `not_initialized` if it has none by its role."""
+    if "listener" not in health.expected:
         return {"status": "not_initialized"}
     return {
-        "status": condition.state("listener"),
+        "status": health.state("listener"),
         "connected": bool(metrics.metric_value("dispatcher_listener_connected")),
         "verified": bool(metrics.metric_value("dispatcher_listener_verified")),
         "reconnects": int(
@@ -78,36 +83,36 @@ def listener(condition: ProcessHealth) -> dict[str, Any]:
 
 
 def metric_time(name: str) -> str | None:
-    """Return the time that a metric holds; None while it never was."""
+    """Return the time in a metric as ISO 8601, or None if it is still 0."""
     seconds = metrics.metric_value(name)
     return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
 
 
-def sweep(condition: ProcessHealth, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the rows nobody told us of are looked for."""
+def sweep(health: ProcessHealth, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of the sweeps, and the time of the last one of any dispatcher."""
     nodes = [node["last_sweep_at"] for node in numbers.get("nodes", []) if node["last_sweep_at"]]
     return {
-        "status": condition.state("sweep"),
+        "status": health.state("sweep"),
         "last_sweep_at": max(nodes, default=None),
         "found_rows": int(metrics.metric_value("dispatcher_sweep_found_rows_total")),
     }
 
 
-def subscriptions(condition: ProcessHealth, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return /health/subscriptions."""
-    total, active, _ = listener_counts(condition, numbers)
-    heard = listener(condition)
+def subscriptions(health: ProcessHealth, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of /health/subscriptions, in XNovu's shape."""
+    total, active, _ = listener_counts(health, numbers)
+    listener_state = listener(health)
     if not total:
-        return {"status": "no_polling_loop", "message": "no dispatcher is running", "listener": heard}
+        return {"status": "no_polling_loop", "message": "no dispatcher is running", "listener": listener_state}
     return {
         "status": "healthy" if active == total else "degraded",
         "polling_loop": {"status": "running"},
         "subscription_manager": {
             "isActive": True,
             "isHealthy": active == total,
-            "retryCount": heard.get("reconnects", 0),
+            "retryCount": listener_state.get("reconnects", 0),
             "maxRetries": None,
-            "events": heard.get("notifications", 0),
+            "events": listener_state.get("notifications", 0),
         },
-        "listener": heard,
+        "listener": listener_state,
     }

@@ -130,7 +130,7 @@ async def test_an_outage_is_one_alert_and_its_end_another_however_little_is_writ
             condition.report_ok("temporal")
     began, over = kent.items("event")
     assert (began["tags"]["kind"], began["level"], began["tags"]["part"]) == ("outage_began", "error", "temporal")
-    assert began["message"] == "temporal is broken: no answer"
+    assert began["message"] == "temporal has failed: no answer"
     assert (over["tags"]["kind"], over["level"]) == ("outage_over", "info")
     assert over["contexts"]["dispatcher"]["seconds"] >= 0
     assert began["fingerprint"] != over["fingerprint"]

@@ -71,10 +71,10 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.subprocess.Process
 async def test_a_flood_that_meets_nobody_is_given_up_and_ends(
     children: list[asyncio.subprocess.Process], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(flood, "BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(flood, "START_TIMEOUT_SECONDS", 0.5)
     too_long = asyncio.timeout(20)
     with pytest.raises(TimeoutError):
-        async with too_long, flood.flooding(free_port(), 1, 0, {}):
+        async with too_long, flood.run_flood(free_port(), 1, 0, {}):
             pass
     assert not too_long.expired()
     assert [child.returncode is not None for child in children] == [True]
@@ -87,6 +87,6 @@ async def test_a_flood_ends_when_what_was_measured_under_it_fails(children: list
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         with pytest.raises(RuntimeError, match="no row arrived"):
-            async with flood.flooding(server.sockets[0].getsockname()[1], 10, 0, {}):
+            async with flood.run_flood(server.sockets[0].getsockname()[1], 10, 0, {}):
                 raise RuntimeError("no row arrived")
     assert [child.returncode is not None for child in children] == [True]

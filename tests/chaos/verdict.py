@@ -112,7 +112,7 @@ async def look(world: World, verdict: Verdict) -> None:
     """Compare what is there with what should be."""
     stack = world.stack
     stack.connection = await stack.connection.connect(stack.url, autocommit=True)
-    await stack.novu.drained()
+    await stack.novu.wait_idle()
     await load_oracle(stack.connection, stack.novu)
     verdict.broken = await broken(stack.connection)
     verdict.wrong = (await world.rows(WRONG, json.dumps(EXPECTED)))[:20]

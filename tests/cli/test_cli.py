@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.config.settings import Settings, load, variable_names
+from dispatcher.config.loading import load
+from dispatcher.config.settings import Settings, variable_names
 from tests.support.commands import run_dispatcher
 
 SECRET = "hunter2hunter2"

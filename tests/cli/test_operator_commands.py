@@ -142,11 +142,11 @@ class TestReading:
         held = await outbox_fixture.held()
         await outbox_fixture.outbox.record_calls(calls_of(held))
         shown = json.loads(run(outbox_fixture, "show", str(held.id), "--json").stdout)
-        assert shown["next"].startswith("here works on it")
+        assert shown["next"].startswith("here is working on it")
         assert shown["temporal_workflow_id"].startswith(f"notification-{held.id}-")
         assert [each["state"] for each in shown["ledger"]] == ["sending"]
         done = run(outbox_fixture, "show", str(held.id))
-        assert re.search("^next +here works on it, until ", done.stdout, re.MULTILINE)
+        assert re.search("^next +here is working on it; its lease runs until ", done.stdout, re.MULTILINE)
         assert re.search(rf"^  {held.recipients[0].id}\t1\tsending\t1\t20", done.stdout, re.MULTILINE)
 
     async def test_status_counts_and_names_who_is_there(self, outbox_fixture: OutboxFixture):
@@ -187,7 +187,7 @@ class TestChanging:
         row = await failed(outbox_fixture)
         done = run(outbox_fixture, "retry", str(row))
         assert done.returncode == 2
-        assert "say it with --yes" in done.stderr
+        assert "add --yes" in done.stderr
         assert await outbox_fixture.status(row) == "FAILED"
         done = run(outbox_fixture, "retry", str(row), "--yes", "--json")
         assert done.returncode == 0
@@ -212,8 +212,11 @@ class TestChanging:
         done = run(outbox_fixture, "retry", "--status", "SENT", "--dry-run")
         assert done.returncode == 0
         assert "1 notifications become PENDING (1 SENT)" in done.stderr
-        assert "2 of those recipients had Novu's acceptance the last time and GET IT AGAIN" in done.stderr
-        assert "2 recipients are taken back" in run(outbox_fixture, "retract", "--status", "SENT", "--dry-run").stderr
+        assert "2 of those recipients were accepted by Novu before and GET IT AGAIN" in done.stderr
+        assert (
+            "2 recipients are cancelled at Novu"
+            in run(outbox_fixture, "retract", "--status", "SENT", "--dry-run").stderr
+        )
         assert await outbox_fixture.snapshot() == before
         assert await outbox_fixture.rows("select from dispatcher.action") == []
 
@@ -247,7 +250,7 @@ class TestChanging:
         told = json.loads(done.stdout)
         assert told["changed"] == [good], "the others do not hold it up"
         assert f"dispatcher show {pending} says when" in told["left_alone"][str(pending)]
-        assert "wait for how it ends" in told["left_alone"][str(held.id)]
+        assert "wait until it has ended" in told["left_alone"][str(held.id)]
         assert "it can be sent again" in told["left_alone"][str(retracted)]
         assert told["left_alone"][str(gone)] == "does not exist"
         done = run(outbox_fixture, "retract", str(retracted), "--yes")
@@ -274,13 +277,13 @@ class TestChanging:
 
     async def test_wrong_usage_is_told(self, outbox_fixture: OutboxFixture):
         wrong = {
-            ("retry", "--yes"): "retry which?",
+            ("retry", "--yes"): "retry which rows?",
             ("retract", "--workflow", "", "--yes"): "--workflow is empty",
             ("retract", "--enterprise", "", "--since", "1h", "--yes"): "--enterprise is empty",
             ("retry", "--status", "", "--yes"): "--status is empty",
-            ("retract",): "retract which?",
+            ("retract",): "retract which rows?",
             ("list", "--since", "\x1b[31myesterday"): "is no time",
-            ("list", "--status", "GONE"): "--status GONE is none",
+            ("list", "--status", "GONE"): "--status GONE does not exist",
             ("show", str(2**63)): "less than or equal to",
         }
         for arguments, said in wrong.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.cli import worker
+from dispatcher.cli import worker_process
 from dispatcher.cli.pidfile import PidFile
 from dispatcher.devstack.processes import free_port
 from dispatcher.models.errors import CheckFailed
@@ -95,17 +95,17 @@ def test_a_process_of_somebody_else_cannot_be_stopped_and_that_is_said(tmp_path:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "kill", kill)  # whoever runs the tests may be allowed to end everything
-    with pytest.raises(CheckFailed, match="process 4711 belongs to somebody else"):
-        worker.stop_process(PidFile(tmp_path / "worker.pid"), 4711, force=False)
+    with pytest.raises(CheckFailed, match="process 4711 belongs to another user"):
+        worker_process.stop_process(PidFile(tmp_path / "worker.pid"), 4711, force=False)
 
 
 @pytest.mark.parametrize(("words", "quoted"), [("pass", ""), ("print('a new word')", "a new word")])
 def test_only_what_this_start_logged_is_quoted(tmp_path: Path, words: str, quoted: str):
     log = tmp_path / "worker.log"
     log.write_text("a word of an earlier start\n")
-    size = worker.log_size(log)
+    size = worker_process.log_size(log)
     file = PidFile(tmp_path / "worker.pid")
     process = file.spawn([sys.executable, "-c", f"{words}; raise SystemExit(1)"], os.environ, log)
     with pytest.raises(CheckFailed) as caught:
-        worker.wait_started(process, "127.0.0.1", free_port(), log, size)
+        worker_process.wait_started(process, "127.0.0.1", free_port(), log, size)
     assert f"it ended with exit code 1: {quoted} (log: " in str(caught.value)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from dispatcher.cli.setting_origins import setting_origins
-from dispatcher.config.conninfo import masked
+from dispatcher.config.conninfo import conninfo, masked, pooler_hint
 from dispatcher.config.durations import format_duration, parse_duration
-from dispatcher.config.setting_sources import ACCEPTED_NOT_USED
-from dispatcher.config.settings import ALL_INTERFACES, ENV_FILE, Settings, conninfo, load, pooler_hint, variable_names
+from dispatcher.config.loading import ALL_INTERFACES, load
+from dispatcher.config.setting_sources import ACCEPTED_NOT_USED, ENV_FILE
+from dispatcher.config.settings import Settings, variable_names
 from dispatcher.models.errors import ConfigurationError
 
 SECRET = "hunter2hunter2"
@@ -152,7 +153,7 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("DISPATCHER_LEASE", "30", "DISPATCHER_LEASE should be a length of time such as"),
+        ("DISPATCHER_LEASE", "30", "DISPATCHER_LEASE should be a duration such as"),
         ("DISPATCHER_LEASE", "4s", "DISPATCHER_LEASE should be greater than or equal to 5 seconds"),
         ("DISPATCHER_SWEEP_INTERVAL", "0s", "DISPATCHER_SWEEP_INTERVAL should be greater"),
         ("DISPATCHER_RETRY_HORIZON", "400d", "DISPATCHER_RETRY_HORIZON should be less than or equal to 30 days"),
@@ -248,7 +249,7 @@ def test_any_text_is_a_duration_or_advice(text: str) -> None:
     try:
         assert parse_duration(text) >= timedelta()
     except ValueError as error:
-        assert str(error).startswith("should be a length of time")  # noqa: PT017
+        assert str(error).startswith("should be a duration")  # noqa: PT017
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 
 from dispatcher.devstack.demo.driver import accepted_count
-from dispatcher.devstack.demo.report import Spread, compare, expected, spread
-from dispatcher.devstack.demo.results import DemoRow, Results, between
+from dispatcher.devstack.demo.report import Spread, compare, expected_recipients, percentiles
+from dispatcher.devstack.demo.results import DemoRow, Results, milliseconds_between
 from dispatcher.devstack.demo.scenario import SCENARIO
 from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
 
@@ -182,7 +182,7 @@ def perfect() -> Results:
             if step.outcome:
                 transactions |= {(row.id, name): f"{row.id}-{name}" for name in names}
                 requests.append(request([transactions[row.id, name] for name in names]))
-            effects += [effect(f"{row.id}-{name}", name) for name in expected(row)]
+            effects += [effect(f"{row.id}-{name}", name) for name in expected_recipients(row)]
     return Results(rows, transactions, effects, requests)
 
 
@@ -230,7 +230,7 @@ def sent_though_refused(evidence: Results) -> Results:
 
 def sent_though_retracted(evidence: Results) -> Results:
     row = row_of(evidence, "retracted")
-    return replace(evidence, effects=[*evidence.effects, effect("n1-x", row.taken[0])])
+    return replace(evidence, effects=[*evidence.effects, effect("n1-x", row.accepted[0])])
 
 
 def sent_to_a_stranger(evidence: Results) -> Results:
@@ -272,13 +272,13 @@ def another_outcome(evidence: Results) -> Results:
 @pytest.mark.parametrize(
     ("plant", "words"),
     [
-        (sent_though_refused, "refused: Novu took .* should not have been sent"),
-        (sent_though_retracted, "retracted: Novu took n1-x .* should not have been sent"),
-        (sent_to_a_stranger, "nobody's: Novu took n1-x for stranger"),
-        (sent_twice, "scheduled: Novu took .* 2 times instead of once"),
-        (sent_twice_under_two_ids, "burst: Novu took other .* should not have been sent"),
-        (never_sent, "burst: Novu took .* 0 times instead of once"),
-        (sent_under_another_id, "burst: Novu took .* 0 times instead of once"),
+        (sent_though_refused, "refused: Novu accepted .* should not have been sent"),
+        (sent_though_retracted, "retracted: Novu accepted n1-x .* should not have been sent"),
+        (sent_to_a_stranger, "no step: Novu accepted n1-x for stranger"),
+        (sent_twice, "scheduled: Novu accepted .* 2 times instead of once"),
+        (sent_twice_under_two_ids, "burst: Novu accepted other .* should not have been sent"),
+        (never_sent, "burst: Novu accepted .* 0 times instead of once"),
+        (sent_under_another_id, "burst: Novu accepted .* 0 times instead of once"),
         (never_written, "draft: 0 rows were written, not 1"),
         (another_status, r"burst: 1 of 500 ended as FAILED \(SENT\) instead of SENT"),
         (another_outcome, r"refused: 1 of 1 ended as FAILED instead of FAILED \(PARTIAL\)"),
@@ -298,11 +298,11 @@ def test_no_evidence_at_all_is_a_mismatch_for_every_step() -> None:
 
 
 def test_spread_takes_the_nearest_rank() -> None:
-    assert spread([]) is None
-    assert spread([7.04]) == Spread(7.0, 7.0, 7.0)
-    assert spread(range(100, 0, -1)) == Spread(50, 95, 100)
+    assert percentiles([]) is None
+    assert percentiles([7.04]) == Spread(7.0, 7.0, 7.0)
+    assert percentiles(range(100, 0, -1)) == Spread(50, 95, 100)
 
 
 def test_a_claim_that_began_before_the_commit_it_saw_counts_as_0() -> None:
-    assert between(NOON, NOON - timedelta(milliseconds=1)) == 0
-    assert between(None, NOON) is None
+    assert milliseconds_between(NOON, NOON - timedelta(milliseconds=1)) == 0
+    assert milliseconds_between(None, NOON) is None

@@ -76,7 +76,7 @@ async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(stack: Sta
         assert await process.stop() == 0
     assert kent.kinds == ["outage_began", "outage_over"]
     [began], [over] = kent.told("outage_began"), kent.told("outage_over")
-    assert began["message"].startswith("temporal is broken: a workflow could not be started")
+    assert began["message"].startswith("temporal has failed: a workflow could not be started")
     assert over["contexts"]["dispatcher"]["seconds"] > 1
     assert began["tags"]["node"] == over["tags"]["node"]
     assert f"-{process.popen.pid}-" in began["tags"]["node"]
@@ -89,7 +89,7 @@ async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(stack: St
     await logged(process, "novu_gate_shut")
     await process.stop()
     [alert] = kent.items("event")
-    assert (alert["tags"]["part"], alert["message"]) == ("novu", "novu is broken: HTTP 401")
+    assert (alert["tags"]["part"], alert["message"]) == ("novu", "novu has failed: HTTP 401")
     assert "marker-of-a-key" not in kent.received
     await stack.running()
 
@@ -141,7 +141,7 @@ async def test_s09_markers_show_nowhere_in_what_sentry_received(stack: Stack, ke
     assert await process.stop() == 0
     assert set(kent.kinds) >= {"dead_letter", "activity_failed", "outage_began"}
     [bug, *_] = kent.told("activity_failed")
-    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "Outbox._execute_once"]
+    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "OutboxStore._execute_once"]
     markers = [PAYLOAD, PASSWORD, stack.novu.api_key, person]
     assert [marker for marker in markers if marker in kent.received] == []
     assert PAYLOAD in str(await stack.rows("select error_details from notify.ent_notification")), "Novu did repeat it"

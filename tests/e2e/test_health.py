@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
-from dispatcher.config.settings import ALL_INTERFACES
+from dispatcher.config.loading import ALL_INTERFACES
 from dispatcher.devstack.processes import free_port
 from tests.support.commands import run_dispatcher
 from tests.support.stack import WEB, Process, Stack

@@ -63,7 +63,7 @@ async def test_start_status_health_restart_stop(stack: Stack, worker: Command):
 
     again = await worker("start")
     assert (again.returncode, again.stdout) == (1, b"")
-    assert f"it runs already, as process {told['pid']}" in again.stderr.decode()
+    assert f"dispatcher is running already, as process {told['pid']}" in again.stderr.decode()
     taken = await worker("start", "--pid-file", str(stack.folder / "other.pid"))
     assert taken.returncode == 2
     assert b"choose another --health-port" in taken.stderr
@@ -116,7 +116,7 @@ async def test_stop_waits_and_says_so(stack: Stack, worker: Command, tmp_path: P
     await anyio.sleep(0.5)  # until it catches the signal; without that it would only end sooner
     stopped = await worker("stop", "--pid-file", str(file.path))
     assert stopped.returncode == 0, stopped.stderr
-    assert f"process {process.pid} finishes what it has in work, 5 s so far" in stopped.stderr.decode()
+    assert f"process {process.pid} is finishing the rows in work, 5 s so far" in stopped.stderr.decode()
     assert process.wait(5) == 0
 
 

@@ -186,7 +186,7 @@ async def test_a_reset_forgets_also_what_is_still_under_way(api: httpx.AsyncClie
     await standin.reset()
     await standin.configure(worker_delay_ms=150.0)
     await api.post("/v1/events/trigger", json={**EVENT, "transactionId": "t-2"})
-    await standin.drained()
+    await standin.wait_idle()
     assert [(effect.transaction_id, effect.runs) for effect in await standin.effects()] == [("t-2", 1)]
 
 

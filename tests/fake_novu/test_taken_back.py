@@ -21,7 +21,7 @@ async def trigger(api: httpx.AsyncClient, workflow: str) -> None:
 async def test_a_cancelled_delay_and_removed_messages_are_told(api: httpx.AsyncClient, novu: Novu, standin: FakeNovu):
     await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await trigger(api, "delayed")
-    await standin.drained()
+    await standin.wait_idle()
     assert await taken_back(standin) == [(1, 0)]
     assert (await novu.cancel_async(transaction_id="t-1")).result is True
     assert await taken_back(standin) == [(1, 1)]
@@ -35,7 +35,7 @@ async def test_what_comes_too_early_or_twice_takes_nothing_back(api: httpx.Async
     assert (await api.delete("/v1/events/trigger/t-1")).json() == {"data": False}
     assert (await api.delete("/v1/messages/transaction/t-1")).status_code == 404
     await standin.configure(worker_paused=False)
-    await standin.drained()
+    await standin.wait_idle()
     assert await taken_back(standin) == [(1, 0)]
     for _ in range(2):
         await api.delete("/v1/messages/transaction/t-1")
@@ -45,6 +45,6 @@ async def test_what_comes_too_early_or_twice_takes_nothing_back(api: httpx.Async
 async def test_a_rule_may_mean_one_method_alone(api: httpx.AsyncClient, standin: FakeNovu):
     await standin.add_fault("status", method="DELETE", status=503)
     await trigger(api, "default-in-app")
-    await standin.drained()
+    await standin.wait_idle()
     assert (await api.delete("/v1/messages/transaction/t-1")).status_code == 503
     assert (await standin.fault_counts(), await taken_back(standin)) == ([1], [(1, 0)])

@@ -151,7 +151,7 @@ async def test_what_is_not_ready_is_told_by_status(
     assert (await trigger(novu, workflow_id="unready", key="1")).result.status.value == new
     await standin.configure(variant="2.0.0")
     assert (await trigger(novu, workflow_id="unready", key="2")).result.status.value == old
-    await standin.drained()
+    await standin.wait_idle()
     assert (await standin.summary()).runs == 0
 
 
@@ -228,10 +228,10 @@ async def test_a_wrong_method_is_a_404_too(api: httpx.AsyncClient) -> None:
 
 async def test_a_broadcast_reaches_every_known_subscriber(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu, key="1", to=["a1", "a2"])
-    await standin.drained()
+    await standin.wait_idle()
     everyone: Any = {"name": "default-sms", "payload": {}, "transaction_id": "b"}
     await novu.trigger_broadcast_async(trigger_event_to_all_request_dto=everyone, idempotency_key="2")
-    await standin.drained()
+    await standin.wait_idle()
     reached = await standin.effects(transaction_id="b")
     assert {(e.subscriber, e.accepted, e.runs) for e in reached} == {("*", 1, 0), ("a1", 0, 1), ("a2", 0, 1)}
 

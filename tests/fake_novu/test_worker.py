@@ -34,7 +34,7 @@ async def messages_of(novu: Novu, transaction_id: str) -> list[models.MessageRes
 
 async def test_a_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu, workflow="default-fire-assessment")
-    await standin.drained()
+    await standin.wait_idle()
     (run,) = await runs_of(novu, "t-1")
     assert run.subscriber is not None
     assert run.subscriber.subscriber_id == "ana"
@@ -48,9 +48,9 @@ async def test_a_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, st
 
 async def test_a_late_duplicate_is_dropped(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu)
-    await standin.drained()
+    await standin.wait_idle()
     await trigger(novu)
-    await standin.drained()
+    await standin.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 1
     assert (await standin.summary()).worker_duplicates == 1
     assert [(effect.accepted, effect.runs) for effect in await standin.effects()] == [(2, 1)]
@@ -60,7 +60,7 @@ async def test_duplicates_close_together_both_pass(novu: Novu, standin: FakeNovu
     await standin.configure(worker_delay_ms=500.0)
     await trigger(novu)
     await trigger(novu)
-    await standin.drained()
+    await standin.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 2
 
 
@@ -72,21 +72,21 @@ async def test_a_backlog_makes_distant_duplicates_race(
     await trigger(novu)
     await trigger(novu)
     await standin.configure(worker_paused=False)
-    await standin.drained()
+    await standin.wait_idle()
     assert len(await runs_of(novu, "t-1")) == expected
 
 
 async def test_one_bulk_call_with_an_id_twice_gives_two_runs(api: httpx.AsyncClient, standin: FakeNovu) -> None:
     event = {"name": "default-sms", "to": "ana", "payload": {}, "transactionId": "t-1"}
     await api.post("/v1/events/trigger/bulk", json={"events": [event, event]})
-    await standin.drained()
+    await standin.wait_idle()
     assert [(effect.accepted, effect.runs) for effect in await standin.effects()] == [(2, 2)]
 
 
 async def test_a_shared_id_loses_all_recipients_but_one(novu: Novu, standin: FakeNovu) -> None:
     for recipient in ("ana", "ben", "cem"):
         await trigger(novu, to=recipient)
-        await standin.drained()
+        await standin.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 1
 
 
@@ -95,7 +95,7 @@ async def test_the_check_is_per_environment(api: httpx.AsyncClient, standin: Fak
     for key in (standin.api_key, "production-key"):
         event = {"name": "default-sms", "to": "ana", "transactionId": "t-1"}
         await api.post("/v1/events/trigger", json=event, headers={"Authorization": f"ApiKey {key}"})
-        await standin.drained()
+        await standin.wait_idle()
     assert [effect.runs for effect in await standin.effects()] == [1, 1]
 
 
@@ -105,7 +105,7 @@ async def test_a_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, 
     await trigger(novu, workflow="delayed")
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
     await standin.configure(worker_paused=False)
-    await standin.drained()
+    await standin.wait_idle()
     (run,) = await runs_of(novu, "t-1")
     assert [job.status for job in run.jobs or []] == ["completed", "completed", "delayed", "pending"]
 
@@ -113,7 +113,7 @@ async def test_a_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, 
 async def test_a_delayed_run_is_cancelled_once(novu: Novu, standin: FakeNovu) -> None:
     await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await trigger(novu, workflow="delayed")
-    await standin.drained()
+    await standin.wait_idle()
     assert (await novu.cancel_async(transaction_id="t-1")).result is True
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
     (run,) = await runs_of(novu, "t-1")
@@ -136,7 +136,7 @@ async def test_nothing_to_cancel_is_false(novu: Novu) -> None:
 
 async def test_messages_are_deleted_once(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu)
-    await standin.drained()
+    await standin.wait_idle()
     await novu.messages.delete_by_transaction_id_async(transaction_id="t-1")
     assert await messages_of(novu, "t-1") == []
     with pytest.raises(models.ErrorDto) as caught:
@@ -147,7 +147,7 @@ async def test_messages_are_deleted_once(novu: Novu, standin: FakeNovu) -> None:
 
 async def test_messages_are_deleted_by_channel(api: httpx.AsyncClient, novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu, workflow="default-fire-assessment")
-    await standin.drained()
+    await standin.wait_idle()
     answer = await api.delete("/v1/messages/transaction/t-1", params={"channel": "email"})
     assert (answer.status_code, answer.content) == (204, b"")
     assert [message.channel.value for message in await messages_of(novu, "t-1")] == ["in_app"]
@@ -155,7 +155,7 @@ async def test_messages_are_deleted_by_channel(api: httpx.AsyncClient, novu: Nov
 
 async def test_runs_come_in_pages_of_ten(novu: Novu, standin: FakeNovu) -> None:
     await trigger(novu, to=[f"s{number}" for number in range(12)])
-    await standin.drained()
+    await standin.wait_idle()
     first, second = [
         (await novu.notifications.list_async(request={"transaction_id": "t-1", "page": number})).result
         for number in (0, 1)
@@ -178,7 +178,7 @@ async def test_the_worker_loses_what_the_api_called_processed(
 ) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
     assert answer.json()["data"]["status"] == "processed"
-    await standin.drained()
+    await standin.wait_idle()
     assert (await standin.summary()).runs == 0
     assert [loss["reason"] for loss in (await standin.state())["losses"]] == [reason]
 
@@ -187,7 +187,7 @@ async def test_the_worker_loses_what_the_api_called_processed(
 async def test_nobody_is_a_recipient_too(api: httpx.AsyncClient, standin: FakeNovu, to: Any) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to})
     assert answer.json()["data"]["status"] == "processed"
-    await standin.drained()
+    await standin.wait_idle()
     summary = await standin.summary()
     assert (summary.effects, summary.runs) == (0, 0)
 
@@ -196,7 +196,7 @@ async def test_a_lost_event_leaves_no_row_for_the_duplicate_check(api: httpx.Asy
     for email in ("a@b.c", "ana@example.com"):
         to = {"subscriberId": "ana", "email": email}
         await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
-        await standin.drained()
+        await standin.wait_idle()
     assert (await standin.summary()).runs == 1
 
 
@@ -205,7 +205,7 @@ async def test_a_topic_fans_out_in_the_worker(api: httpx.AsyncClient, standin: F
     to = {"type": "Topic", "topicKey": "floor-3", "exclude": ["ben"]}
     event = {"name": "default-sms", "to": to, "transactionId": "t-1", "actor": "cem"}
     await api.post("/v1/events/trigger", json=event)
-    await standin.drained()
+    await standin.wait_idle()
     tallies = {effect.subscriber: (effect.accepted, effect.runs) for effect in await standin.effects()}
     assert tallies == {"topic:floor-3": (1, 0), "ana": (0, 1), "dora": (0, 1)}
 
@@ -215,7 +215,7 @@ async def test_an_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
 ) -> None:
     for fields in ({"email": "ana@example.com", "phone": "1"}, {"email": None}):
         await api.post("/v1/events/trigger", json={"name": "default-sms", "to": {"subscriberId": "ana", **fields}})
-        await standin.drained()
+        await standin.wait_idle()
     ana = (await standin.state())["subscribers"]["ana"]
     assert (ana["email"], ana["phone"]) == (None, "1")
 

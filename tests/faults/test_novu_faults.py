@@ -141,7 +141,7 @@ async def test_f91_where_the_key_is_off_novu_itself_drops_the_repeat(
         await stack.running()
         row = await stack.notify()
         assert await stack.final(row) == ["SENT"]
-        await novu.drained()
+        await novu.wait_idle()
         [effect] = await novu.effects()
         assert (effect.accepted, effect.runs) == (2, 1), "accepted twice, delivered once"
         assert (await novu.summary()).worker_duplicates == 1

@@ -61,7 +61,7 @@ async def test_f122_retracted_before_the_claim_and_after_sent(stack: Stack):
     shown = await stack.notify()
     delayed = await stack.notify(workflow=await stack.workflow("slow"))
     assert await stack.final(shown, delayed) == ["SENT", "SENT"]
-    await stack.novu.drained()
+    await stack.novu.wait_idle()
     await retract(stack, waiting, shown, delayed)
     await stack.rows("update notify.ent_notification set scheduled_for = null where id = %s", waiting)
     await over(stack, waiting, shown, delayed)
@@ -78,7 +78,7 @@ async def test_f122_published_again_it_is_a_new_sending(stack: Stack):
     await stack.running(**QUICK)
     row = await stack.notify()
     await stack.final(row)
-    await stack.novu.drained()
+    await stack.novu.wait_idle()
     await retract(stack, row)
     await over(stack, row)
     await stack.rows(
@@ -134,7 +134,7 @@ async def test_f122_novu_refuses_to_cancel_for_a_while(stack: Stack):
     process = await stack.running(**QUICK)
     row = await stack.notify()
     await stack.final(row)
-    await stack.novu.drained()
+    await stack.novu.wait_idle()
     await retract(stack, row)
     await over(stack, row)
     assert await stack.novu.fault_counts() == [1, 1, 1]
@@ -162,7 +162,7 @@ async def test_f122_a_process_killed_while_it_cancels(stack: Stack):
     process = await stack.running(**QUICK)
     row = await stack.notify()
     await stack.final(row)
-    await stack.novu.drained()
+    await stack.novu.wait_idle()
     await retract(stack, row)
 
     async def cancelling() -> bool:
@@ -201,7 +201,7 @@ async def test_f122_many_retracted_under_load_by_two_nodes(stack: Stack):
     tenant = uuid4()
     rows = [await stack.notify(enterprise_id=tenant) for _ in range(20)]
     await stack.final(*rows, within=60)
-    await stack.novu.drained()
+    await stack.novu.wait_idle()
     await retract(stack, *rows)
     await stack.burst(100)
     await over(stack, *rows)

@@ -41,7 +41,7 @@ def test_the_story_of_an_installation(command: Command, empty_database: Database
     first = command("install", "--dev-schema")
     assert (first.exit_code, first.stdout) == (0, "")
     assert "created XNovu's schema" in first.stderr
-    assert "put right: schema dispatcher: missing" in first.stderr
+    assert "repaired: schema dispatcher: missing" in first.stderr
     assert json.loads(command("status", "--json").stdout) == {"ok": True, "differences": []}
     verified = command("verify", "--json")
     assert verified.exit_code == 0

@@ -15,7 +15,7 @@ LATER = TriggerEvent("later", "ana", "tx-later", "{}", None)
 
 async def trigger(gateway: NovuClient, novu: FakeNovu, event: TriggerEvent) -> None:
     await gateway.trigger([event], f"key-{event.transaction_id}", 5)
-    await novu.drained()
+    await novu.wait_idle()
 
 
 async def test_messages_already_shown_are_removed_once(gateway: NovuClient, novu: FakeNovu):

@@ -18,7 +18,7 @@ FOUND = CallResult(AnswerClass.ACCEPTED, "found")
 class TestLookUp:
     async def test_a_run_is_found_and_none_is_surely_none(self, gateway: NovuClient, novu: FakeNovu):
         await gateway.trigger([ANA], "key-1", 5)
-        await novu.drained()
+        await novu.wait_idle()
         assert await gateway.look_up(ANA, 5) == FOUND
         assert (await gateway.look_up(BO, 5)).answer_class is AnswerClass.RETRY
         assert (

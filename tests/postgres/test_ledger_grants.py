@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
 from pydantic import SecretStr
 
-from dispatcher.app.run import open_outbox
+from dispatcher.app.connections import open_outbox
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.install import preflight, render_grants

@@ -13,15 +13,17 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
 
-from dispatcher.cli.change import reason_against
+from dispatcher.cli.change_output import obstacle_text
 from dispatcher.cli.next_step import next_step
 from dispatcher.cli.rows import ChangeTracker
 from dispatcher.install import render_grants
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.models.notification import Notification, RecipientState
 from dispatcher.postgres import operator_queries
-from dispatcher.postgres.operator_queries import BEING_RETRACTED, OperatorQueries, RowFilter
+from dispatcher.postgres.operator_decisions import RETRACTION_PENDING
+from dispatcher.postgres.operator_queries import OperatorQueries
 from dispatcher.postgres.pool import borrow_connection
+from dispatcher.postgres.row_filter import RowFilter
 from dispatcher.postgres.statements import TableNames, load_query
 from tests.support.outbox_fixture import RELATIONS, OutboxFixture, calls_of, ids_of
 
@@ -123,7 +125,7 @@ class TestSendingAgain:
         await outbox_fixture.change(row.id, notification_status="RETRACTED")
         [seen] = await desk.preview(RowFilter(ids=(row.id,)))
         assert not seen.retraction_noticed
-        assert reason_against("retry", seen) == BEING_RETRACTED
+        assert obstacle_text("retry", seen) == RETRACTION_PENDING
         assert await desk.resend([seen]) == []
         await outbox_fixture.outbox.detect_retracted(10)
         assert await desk.resend(await desk.preview(RowFilter(ids=(row.id,)))) == [row.id]
@@ -269,15 +271,15 @@ class TestLooking:
             await outbox_fixture.notify(deactivated=True): "deactivated",
             await outbox_fixture.notify(scheduled_for="2999-01-01"): "it becomes due at 2999-01-01 00:00:00 UTC, in",
             await outbox_fixture.notify(scheduled_for="infinity"): "it becomes due at infinity",
-            await outbox_fixture.notify(notification_status="PROCESSING"): "nobody holds it",
+            await outbox_fixture.notify(notification_status="PROCESSING"): "it has no lease",
             await outbox_fixture.notify(notification_status="FAILED"): "sends it again to all recipients",
             dead.id: "a dead letter since",
-            waiting.id: "tried again at",
-            sent.id: "Novu took it",
-            held.id: "here works on it",
+            waiting.id: "retried at",
+            sent.id: "Novu accepted it",
+            held.id: "here is working on it",
             lost.id: "its lease ran out",
-            going.id: "notices the retraction",
-            taken_back.id: "1 recipients are still being taken back",
+            going.id: "detects the retraction",
+            taken_back.id: "triggers of 1 recipients are still being cancelled",
         }
         said = {row: next_step(found) for row in sentences if (found := await desk.find_row(row))}
         assert {row: sentence for row, sentence in sentences.items() if sentence not in said[row]} == {}, said
@@ -293,6 +295,7 @@ class TestLooking:
         found = await desk.count_by_status()
         assert (found["counts"], found["counts_exact"]) == ({"SENT": 1, "PENDING": 4}, True)
         assert (found["due"], found["scheduled"]) == (2, 1)
+        assert found["oldest_due_seconds"] is not None
         assert found["oldest_due_seconds"] > 86_400
 
     async def test_a_table_too_large_to_be_counted_is_estimated(
@@ -396,7 +399,8 @@ class TestWatching:
         looked = load_query("operator/recent_changes", **parts).as_bytes()
         async with outbox_fixture.pool.connection() as connection:
             plan = await connection.execute(
-                b"explain (analyze, buffers, format json) " + looked, {"seen": [], "limit": operator_queries.TAIL_LIMIT}
+                b"explain (analyze, buffers, format json) " + looked,
+                {"watched_ids": [], "limit": operator_queries.TAIL_LIMIT},
             )
             [[[explained]]] = await plan.fetchall()
         read = explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
@@ -420,6 +424,8 @@ class TestTrying:
         await outbox_fixture.settle(held, RecipientState.ACCEPTED)
         at = await desk.test_progress(trial)
         assert at is not None
+        assert at["called"] is not None
+        assert at["settled"] is not None
         assert 0 <= at["called"] <= at["settled"]
         assert await desk.remove_test(trial)
         assert await desk.test_progress(trial) is None

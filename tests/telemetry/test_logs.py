@@ -46,12 +46,12 @@ def test_a_line_has_xnovus_keys_and_the_context(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DYNO", "dispatcher.1")
     stream = lines()
     structlog.contextvars.bind_contextvars(node="n1")
-    logs.get_logger("dispatch").info("claimed", notification_id=7)
+    logs.get_logger("claimer").info("claimed", notification_id=7)
     event = only(stream)
     assert event.pop("timestamp").endswith("Z")
     assert event == {
         "level": "info",
-        "component": "dispatch",
+        "component": "claimer",
         "event": "claimed",
         "node": "n1",
         "dyno": "dispatcher.1",

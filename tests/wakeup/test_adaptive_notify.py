@@ -17,7 +17,7 @@ import pytest
 
 from dispatcher.claim.claimer import Claimer
 from dispatcher.config.table_names import CHANNEL
-from dispatcher.models.claims import ClaimLimits
+from dispatcher.models.claims import ClaimLimits, ClaimResult
 from dispatcher.novu.circuit_breaker import CircuitBreaker
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.wakeup.adaptive_notify import AdaptiveNotify
@@ -116,9 +116,10 @@ class Scene:
         turns, outbox = Turns(), self.outbox_fixture.outbox
         await outbox.mark_awake()
 
-        async def drain() -> bool:
+        async def drain() -> ClaimResult:
             await turns.turn()
-            return bool((await outbox.claim(f"{schedule.random()}", LEASE, SIZES)).starts)
+            claim = await outbox.claim(f"{schedule.random()}", LEASE, SIZES)
+            return ClaimResult(claim.rows, backlog=bool(claim.starts), is_full=False)
 
         bell = bell_type(SteppedOutbox(outbox, turns), asyncio.Event(), drain)  # pyright: ignore[reportArgumentType]
         steps = list(WRITERS[kind])

@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from dispatcher.models.notification import RecipientState
+from dispatcher.postgres import lock_retry
 from dispatcher.telemetry.health import ProcessHealth
-from dispatcher.web import api
+from dispatcher.web import api, database_handle
 from dispatcher.web.api import Api
 from dispatcher.web.backlog_metrics import BacklogMetrics
 from dispatcher.web.health import Health
@@ -35,8 +36,10 @@ async def http(
     """A client of the API on a database without dispatchers: whatever is due stays so."""
     monkeypatch.setattr(api, "MAX_WAIT_SECONDS", 1.0)
     monkeypatch.setattr(api, "RESULT_POLL_SECONDS", 0.05)
+    for module in (api, lock_retry):
+        monkeypatch.setattr(module, "LOCK_RETRY_SECONDS", 0.05)
     asked = Api(condition, ())
-    asked.attach_database(outbox_fixture.pool, "notify.ent_notification")
+    asked.database.attach(outbox_fixture.pool, "notify.ent_notification")
     transport = httpx.ASGITransport(app=guarded(asked.routes, SecretStr(TOKEN), private=True))
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://here", headers=headers) as http:
@@ -71,7 +74,7 @@ async def test_only_so_many_wait_and_the_others_are_answered_at_once(
 
 async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(outbox_fixture: OutboxFixture):
     asked = Api(ProcessHealth(), ())
-    asked.attach_database(outbox_fixture.pool, "notify.ent_notification")
+    asked.database.attach(outbox_fixture.pool, "notify.ent_notification")
     listening = bind("127.0.0.1", 0)
     address = listening.getsockname()[:2]
     body = b'{"notificationId": 1}'
@@ -98,7 +101,7 @@ async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(
 async def test_a_silent_database_is_given_up_soon(
     outbox_fixture: OutboxFixture, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(api, "DATABASE_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(database_handle, "DATABASE_TIMEOUT_SECONDS", 0.5)
     async with outbox_fixture.owner.transaction():
         await outbox_fixture.owner.execute("lock table notify.ent_notification in access exclusive mode")
         code, answer, seconds = await waited(http, 1)

@@ -1,4 +1,4 @@
-"""What became of the story's rows, asked of both sides: the outbox with its ledger, and the Novu stand-in."""
+"""The state of the scenario's rows, read from both ends: the outbox with its ledger, and the fake Novu."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +10,10 @@ from psycopg import AsyncConnection
 
 from dispatcher.devstack.demo.scenario import Step
 from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
+from dispatcher.models.notification import Status
 
-# The commit's own time stamp: `track_commit_timestamp` is on in the demo's PostgreSQL. A row with a due time of its own
-# is measured from that.
+# The due time is the time stamp of the commit (`track_commit_timestamp` is on in the demo's PostgreSQL), or the
+# scheduled time if the row has one.
 ROWS = """
 select w.id, n.notification_status::text, n.error_details->>'outcome', n.error_details->>'error',
   d.next_attempt_at is not null,
@@ -21,6 +22,7 @@ from unnest(%(ids)s::bigint[], %(xids)s::text[]) w (id, xid)
 join notify.ent_notification n on n.id = w.id
 left join dispatcher.delivery d on d.notification_id = n.id
 """
+FINAL_STATUSES = {status for status in Status if status.is_final} | {Status.RETRACTED}
 TRANSACTIONS = """
 select notification_id, recipient, transaction_id from dispatcher.recipient where notification_id = any(%s::bigint[])
 """
@@ -28,14 +30,14 @@ select notification_id, recipient, transaction_id from dispatcher.recipient wher
 
 @dataclass
 class DemoRow:
-    """One row of the story, as it was written and as it was found last."""
+    """One row of the scenario: its step and recipients, and its state at the last read."""
 
     step: Step
     id: int
     xid: str  # of the transaction that made it eligible
-    taken: tuple[str, ...]  # recipients that Novu takes
+    accepted: tuple[str, ...]  # recipients that the fake Novu accepts
     refused: tuple[str, ...] = ()
-    status: str = "PENDING"
+    status: str = Status.PENDING
     outcome: str | None = None
     error: str | None = None
     retried: bool = False
@@ -45,41 +47,41 @@ class DemoRow:
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will happen to it by itself."""
-        return self.status in {"SENT", "PARTIAL", "FAILED", "RETRACTED"} and not self.retried
+        """Whether the row has reached a final status and no automatic retry is planned."""
+        return self.status in FINAL_STATUSES and not self.retried
 
     @property
     def milliseconds(self) -> float | None:
-        """From due to settled."""
-        return between(self.due_at, self.settled_at)
+        """Milliseconds from the due time to the settled row; None while it is not settled."""
+        return milliseconds_between(self.due_at, self.settled_at)
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything the verdict is based on. `transactions`: the ledger's id by (notification, recipient)."""
+    """The data that the report is based on. `transaction_ids`: from the ledger, by (notification id, recipient)."""
 
     rows: Sequence[DemoRow]
-    transactions: Mapping[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
+    transaction_ids: Mapping[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
     effects: Sequence[Effect] = ()
     requests: Sequence[LoggedRequest] = ()
 
 
 async def refresh_rows(connection: AsyncConnection[Any], rows: Mapping[int, DemoRow]) -> None:
-    """Bring every row up to date."""
+    """Read the state of every row and store it in `rows`, which maps ids to rows."""
     parameters = {"ids": list(rows), "xids": [row.xid for row in rows.values()]}
     for id_, *found in await fetch_rows(connection, ROWS, parameters):
         row = rows[id_]
         row.status, row.outcome, row.error, row.retried, row.due_at, row.claimed_at, row.settled_at = found
 
 
-async def transactions(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[tuple[int, str], str]:
-    """Return what the ledger says was sent under which id."""
+async def transaction_ids(connection: AsyncConnection[Any], ids: Sequence[int]) -> dict[tuple[int, str], str]:
+    """Return the transaction id in the ledger for each (notification id, recipient)."""
     found = await fetch_rows(connection, TRANSACTIONS, [list(ids)])
     return {(id_, recipient): transaction for id_, recipient, transaction in found}
 
 
 async def fetch_rows(connection: AsyncConnection[Any], statement: str, parameters: Any) -> list[tuple[Any, ...]]:
-    """Run a statement and return its rows. All of them are short: a cancellation waits, and no query is torn."""
+    """Run a statement and return its rows. A cancellation waits for the end of the statement, which is short."""
     rows: list[tuple[Any, ...]] = []
     with anyio.CancelScope(shield=True):
         cursor = await connection.execute(statement.encode(), parameters)
@@ -87,8 +89,11 @@ async def fetch_rows(connection: AsyncConnection[Any], statement: str, parameter
     return rows  # noqa: RET504  (to a type checker, the block may swallow errors)
 
 
-def between(start: datetime | None, end: datetime | None) -> float | None:
-    """Return the milliseconds from one moment to another; a claim that began before the commit it saw counts as 0."""
+def milliseconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    """Return the milliseconds between two times, None if one is missing.
+
+    0 if `end` is earlier: the statement of a claim can begin before the commit that it sees.
+    """
     if start is None or end is None:
         return None
     return max(0.0, (end - start).total_seconds() * 1000)

@@ -1,6 +1,6 @@
-"""The stage: a stack in a temporary folder, the real dispatcher as a child, the play, the verdict, and the clean-up.
+"""Runs the demo: a stack in a temporary folder, the real dispatcher as a child process, the scenario and its report.
 
-Nothing is left behind but the logs of a demo that went wrong.
+It leaves no files behind, except the logs of a demo that failed.
 """
 
 import shutil
@@ -16,33 +16,37 @@ from psycopg import AsyncConnection
 from dispatcher.devstack import stack, stale_processes
 from dispatcher.devstack.demo.driver import Driver
 from dispatcher.devstack.demo.report import Report, compare
-from dispatcher.devstack.demo.results import DemoRow, Results, transactions
+from dispatcher.devstack.demo.results import DemoRow, Results, transaction_ids
 from dispatcher.devstack.demo.screen import Screen
 
-SETTINGS = {"track_commit_timestamp": "on"}
-LAST_LINES = 15
+POSTGRES_SETTINGS = {"track_commit_timestamp": "on"}
+LOG_TAIL_LINES = 15
 
-Show = Callable[[Report, stack.Stack, int], None]
+OnReport = Callable[[Report, stack.Stack, int], None]
 
 
-async def demo(screen: Screen, *, seconds: float, keep: bool, show: Show) -> bool:
-    """Play once and return whether all went as it should; `show` gets the verdict, the stack and the dispatcher's pid.
+async def demo(screen: Screen, *, seconds: float, keep: bool, show: OnReport) -> bool:
+    """Run the scenario once and return whether the results are as expected.
 
-    Raises KeyboardInterrupt, after cleaning up, when a signal came before the verdict.
+    `seconds` limits the scenario. `show` gets the report, the stack and the dispatcher's pid. With `keep` everything
+    runs on until a signal. Raises KeyboardInterrupt, after the clean-up, if a signal came before the report.
     """
     verdicts: list[Report] = []
-    with folder(screen) as place:
-        async with stack.until_signal(), stack.run_stack(place.path, settings=SETTINGS, say=screen.say) as local:
+    with make_folder(screen) as demo_folder:
+        async with (
+            stack.until_signal(),
+            stack.run_stack(demo_folder.path, settings=POSTGRES_SETTINGS, say=screen.say) as local,
+        ):
             screen.say("starting the dispatcher")
             with stack.run_dispatcher(local) as process:
                 report = compare(await run_scenario(local, process, screen, seconds))
                 verdicts.append(report)
                 if report.mismatches:
-                    place.keep_logs = True
+                    demo_folder.keep_logs = True
                     screen.say(last_lines(local.log))
                 show(report, local, process.pid)
                 if keep:
-                    screen.say(f"everything keeps running in {place.path} until Ctrl-C")
+                    screen.say(f"everything keeps running in {demo_folder.path} until Ctrl-C")
                     await wait_exit(process)
     if not verdicts:
         raise KeyboardInterrupt
@@ -50,38 +54,38 @@ async def demo(screen: Screen, *, seconds: float, keep: bool, show: Show) -> boo
 
 
 async def run_scenario(local: stack.Stack, process: subprocess.Popen[bytes], screen: Screen, seconds: float) -> Results:
-    """Play the story for at most `seconds` and return what both sides know then."""
+    """Run the scenario for at most `seconds`; return its state in the outbox and at the fake Novu."""
     async with await AsyncConnection.connect(local.postgres.url(), autocommit=True) as connection:
-        performance = Driver(connection)
-        await local.novu.configure(refused_recipients=performance.refused)
+        driver = Driver(connection)
+        await local.novu.configure(refused_recipients=driver.refused)
         with screen.live_table(), anyio.move_on_after(seconds) as limit:
 
-            def tell(rows: Mapping[int, DemoRow]) -> None:
+            def on_rows(rows: Mapping[int, DemoRow]) -> None:
                 screen.update(rows)
                 if process.poll() is not None:
                     limit.cancel()
 
-            await performance.run(tell)
+            await driver.run(on_rows)
         if process.returncode is not None:
             screen.say(f"the dispatcher ended by itself with exit code {process.returncode}")
         elif limit.cancelled_caught:
-            screen.say(f"not over after {seconds:g} s")
+            screen.say(f"not finished after {seconds:g} s")
         return Results(
-            rows=list(performance.rows.values()),
-            transactions=await transactions(connection, list(performance.rows)),
+            rows=list(driver.rows.values()),
+            transaction_ids=await transaction_ids(connection, list(driver.rows)),
             effects=await local.novu.effects(),
             requests=await local.novu.requests(),
         )
 
 
 async def wait_exit(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the dispatcher ends; a signal ends the wait from outside."""
+    """Wait until the dispatcher ends; a signal cancels the wait."""
     while not stale_processes.has_exited(process.pid):  # noqa: ASYNC110  (another process)
         await anyio.sleep(0.2)
 
 
 class DemoFolder:
-    """A temporary folder; with `keep_logs` its logs outlive it."""
+    """A temporary folder; with `keep_logs` its logs are not removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,24 +93,24 @@ class DemoFolder:
 
 
 @contextmanager
-def folder(screen: Screen) -> Generator[DemoFolder]:
-    """Make the demo's folder for the block and remove it; after an error the logs stay."""
-    place = DemoFolder(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
-    stack.open_path_to_postgres(place.path)
+def make_folder(screen: Screen) -> Generator[DemoFolder]:
+    """Create the demo's folder for the block, then remove it; after an error the logs stay."""
+    demo_folder = DemoFolder(Path(tempfile.mkdtemp(prefix="dispatcher-demo-")).resolve())
+    stack.open_path_to_postgres(demo_folder.path)
     try:
-        yield place
+        yield demo_folder
     except Exception:
-        place.keep_logs = True
+        demo_folder.keep_logs = True
         raise
     finally:
-        if place.keep_logs:
-            shutil.rmtree(place.path / "postgres" / "data", ignore_errors=True)
-            screen.say(f"the logs are in {place.path}")
+        if demo_folder.keep_logs:
+            shutil.rmtree(demo_folder.path / "postgres" / "data", ignore_errors=True)
+            screen.say(f"the logs are in {demo_folder.path}")
         else:
-            shutil.rmtree(place.path, ignore_errors=True)
+            shutil.rmtree(demo_folder.path, ignore_errors=True)
 
 
 def last_lines(log: Path) -> str:
-    """Return the end of a log, introduced."""
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-    return "\n".join(["the dispatcher's last words:", *(f"  {line}" for line in tail)])
+    """Return the end of a log, with a headline."""
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    return "\n".join(["the end of the dispatcher's log:", *(f"  {line}" for line in tail)])

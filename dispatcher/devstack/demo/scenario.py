@@ -1,20 +1,22 @@
-"""The story: which notifications the demo writes, when, and what has to become of each. Pure data.
+"""The scenario: the notifications that the demo writes, their times, and their expected results. Pure data.
 
-The rows have the shapes that applications write. Seconds count from the start of the play.
+The rows have the shapes that applications write. Times are seconds from the start of the scenario.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dispatcher.models.notification import Status
+
 TENANT = "7a1d0c52-3b64-4e8f-9c21-5f0e8d6b4a17"
 UNKNOWN_KEY = "lift-maintenance"
-"""Published in the outbox's database, never made in Novu."""
+"""A workflow key that the outbox's database publishes and Novu does not have."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """What the application does to its rows later."""
+    """A later change by the application to the rows of a step, at `at` seconds."""
 
     name: Literal["publish", "retract"]
     at: float
@@ -22,7 +24,10 @@ class Action:
 
 @dataclass(frozen=True)
 class Step:
-    """Rows of one kind, written at `at`: in one statement, or one by one every `apart` seconds."""
+    """Rows of one kind, written at `at`: in one statement, or one by one every `apart` seconds.
+
+    `status` and `outcome` are the expected result.
+    """
 
     key: str
     title: str
@@ -32,15 +37,15 @@ class Step:
     rows: int = 1
     apart: float = 0
     recipients: int = 1
-    refused: int = 0  # so many of each row's recipients Novu does not take
+    refused: int = 0  # number of each row's recipients that Novu refuses
     due_in: float | None = None
     published: bool = True
     overrides: Mapping[str, Any] | None = None
     tags: tuple[str, ...] = ()
     then: Action | None = None
-    status: str = "SENT"
-    outcome: str | None = "SENT"  # in error_details; None: no run ever ended for the row
-    accepted: int = field(default=1)  # recipients of each row that Novu takes, once each
+    status: Status = Status.SENT
+    outcome: Status | None = Status.SENT  # in error_details; None: no run ended for the row
+    accepted: int = field(default=1)  # number of each row's recipients that Novu accepts, once each
 
 
 SCENARIO = (
@@ -60,7 +65,7 @@ SCENARIO = (
         at=0.05,
         due_in=4.0,
         then=Action("retract", 1.05),
-        status="RETRACTED",
+        status=Status.RETRACTED,
         outcome=None,
         accepted=0,
     ),
@@ -106,8 +111,8 @@ SCENARIO = (
         UNKNOWN_KEY,
         {"lift": "B", "from": "09:00", "to": "11:30"},
         at=1.7,
-        status="FAILED",
-        outcome="FAILED",
+        status=Status.FAILED,
+        outcome=Status.FAILED,
         accepted=0,
     ),
     Step(
@@ -118,8 +123,8 @@ SCENARIO = (
         at=1.8,
         recipients=3,
         refused=1,
-        status="FAILED",  # the outbox's enum has no PARTIAL
-        outcome="PARTIAL",
+        status=Status.FAILED,  # the outbox's enum has no PARTIAL
+        outcome=Status.PARTIAL,
         accepted=2,
     ),
     Step(

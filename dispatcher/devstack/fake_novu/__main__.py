@@ -1,4 +1,4 @@
-"""`python -m dispatcher.devstack.fake_novu`: one Novu stand-in on loopback, until SIGTERM or its parent's end."""
+"""`python -m dispatcher.devstack.fake_novu`: one fake Novu on loopback, until SIGTERM or the end of its parent."""
 
 import argparse
 import asyncio
@@ -16,17 +16,17 @@ from dispatcher.devstack.fake_novu.registry import workflow_from
 from dispatcher.devstack.fake_novu.settings import VARIANTS, BadControl, Config
 
 PARENT_CHECK_SECONDS = 0.5
-KEEP_ALIVE_SECONDS = 61  # Novu's own
+KEEP_ALIVE_SECONDS = 61  # as in Novu
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal."""
     options = _arguments().parse_args()
     try:
         novu = _novu(options)
     except (BadControl, OSError) as error:
-        raise SystemExit(f"stand-in: {error}") from error
-    # Ledger entries live for the whole run and form no cycles: frequent full collections would only add pauses.
+        raise SystemExit(f"fake Novu: {error}") from error
+    # Log entries stay until the end and form no cycles: frequent full collections would only add pauses.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     uvicorn_config = uvicorn.Config(
@@ -43,16 +43,16 @@ def main() -> None:
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket, parent: int | None) -> None:
-    watch = asyncio.create_task(_leave_with(parent, server)) if parent is not None else None
+    watch = asyncio.create_task(_stop_with_parent(parent, server)) if parent is not None else None
     await server.serve(sockets=[listening])
     if watch is not None:
         watch.cancel()
 
 
-async def _leave_with(parent: int, server: uvicorn.Server) -> None:
-    """End the server once the process that wanted it is gone."""
+async def _stop_with_parent(parent: int, server: uvicorn.Server) -> None:
+    """Stop the server when the process `parent` has ended."""
     is_child = os.getppid() == parent
-    while (os.getppid() == parent) if is_child else _exists(parent):  # noqa: ASYNC110  (nobody can set an event)
+    while (os.getppid() == parent) if is_child else _exists(parent):  # noqa: ASYNC110  (another process sets no event)
         await asyncio.sleep(PARENT_CHECK_SECONDS)
     server.should_exit = True
 
@@ -86,16 +86,16 @@ def _novu(options: argparse.Namespace) -> NovuApi:
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dispatcher.devstack.fake_novu", description=__doc__)
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--port", type=int, help="0 takes a free one, which nobody is told")
-    place.add_argument("--fd", type=int, help="a socket already bound, handed down by the parent")
+    place.add_argument("--port", type=int, help="0 chooses a free port, which is not printed")
+    place.add_argument("--fd", type=int, help="a bound socket, inherited from the parent")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--api-key", required=True)
     parser.add_argument("--variant", choices=VARIANTS, default="newer")
     parser.add_argument("--no-idempotency", dest="idempotency", action="store_false")
     parser.add_argument("--latency-ms", type=float, default=0.0)
-    parser.add_argument("--config", default="{}", help="JSON object with any of the settings by name")
+    parser.add_argument("--config", default="{}", help="JSON object of settings by name")
     parser.add_argument("--workflows", type=Path, help="JSON file with a list of workflows to add")
-    parser.add_argument("--parent-pid", type=int, help="exit when this process is gone")
+    parser.add_argument("--parent-pid", type=int, help="exit when this process has ended")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""What Novu's API says: the `data` envelope of a success, and the shape every error really has.
+"""Novu's answers: the `data` envelope of a success, and the shape of its errors.
 
-The error shape is the observed one, not the one of the published specification: `statusCode`, `timestamp`, `path`,
-`message` (a sentence or a list of them) and mostly `error`; a 500 carries `errorId` instead, a 429 neither.
+The error shape is the observed one, which differs from the published specification: `statusCode`, `timestamp`, `path`,
+`message` (a sentence or a list of sentences) and mostly `error`; a 500 has `errorId` instead, a 429 has neither.
 """
 
 import json
@@ -15,19 +15,19 @@ INTERNAL_ERROR = "Internal server error, contact support and provide them with t
 
 
 class Answer(NamedTuple):
-    """A finished HTTP answer."""
+    """A complete HTTP answer."""
 
     status: int
     body: bytes
     headers: Headers = ()
 
     def adding(self, *headers: tuple[str, str]) -> "Answer":
-        """The same answer with more headers."""
+        """Return the same answer with more headers."""
         return self._replace(headers=self.headers + headers)
 
 
 class Refusal(Exception):
-    """Novu's HTTP exception: ends the call with `status` and `message`."""
+    """An HTTP exception of Novu: ends the call with `status` and `message`."""
 
     def __init__(self, status: int, message: str | list[str], headers: Headers = ()) -> None:
         super().__init__(message)
@@ -36,11 +36,11 @@ class Refusal(Exception):
         self.headers = headers
 
     def adding(self, *headers: tuple[str, str]) -> "Refusal":
-        """The same refusal with more headers; the stored one stays as it was."""
+        """Return a copy with more headers; a stored refusal stays unchanged."""
         return Refusal(self.status, self.message, self.headers + headers)
 
     def answer(self, path: str) -> Answer:
-        """The error body, rendered for this very call as Novu's exception filter does."""
+        """Return the answer for this call; its time stamp is the current time, as Novu's exception filter sets it."""
         return Answer(self.status, encode(self._shape(path)), self.headers)
 
     def _shape(self, path: str) -> dict[str, Any]:
@@ -53,25 +53,25 @@ class Refusal(Exception):
 
 
 def success(data: Any, status: int = 200) -> Answer:
-    """Data in Novu's envelope."""
+    """Return `data` in Novu's envelope."""
     return Answer(status, encode({"data": data}))
 
 
 def page(data: list[Any], number: int, size: int, total: int) -> Answer:
-    """A page is its own envelope."""
+    """Return a page of a list, whose envelope has the page's fields beside `data`."""
     return Answer(200, encode({"page": number, "pageSize": size, "hasMore": total > (number + 1) * size, "data": data}))
 
 
 def encode(value: Any) -> bytes:
-    """JSON as Node writes it, without blanks."""
+    """Return JSON as Node writes it, without blanks."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def now() -> str:
-    """The present in JavaScript's ISO form."""
+    """Return the current time in JavaScript's ISO form."""
     return iso(datetime.now(UTC))
 
 
 def iso(moment: datetime) -> str:
-    """A moment in JavaScript's ISO form."""
+    """Return a UTC time in JavaScript's ISO form."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -1,7 +1,8 @@
-"""Novu's API as one function from call to answer, in the order of the real server.
+"""Novu's API as one function from call to answer, with the steps in the order of the real server.
 
-Body parser, route, key, rate limit, faults in front, idempotency, faults inside, handler; faults after it spoil the
-answer. Whatever stops a call before the idempotency step is neither remembered nor echoes the key.
+Body parser, route, key, rate limit, faults before idempotency, idempotency, faults inside the handler, handler; faults
+after the handler damage the answer. If a step before idempotency refuses a call, Novu does not remember the answer and
+does not echo the key.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from dispatcher.devstack.fake_novu.faults import Faults
 from dispatcher.devstack.fake_novu.idempotency import IdempotencyStore
 from dispatcher.devstack.fake_novu.ledger import EffectLog
 from dispatcher.devstack.fake_novu.limits import FakeRateLimiter
-from dispatcher.devstack.fake_novu.reads import ReadRoutes
+from dispatcher.devstack.fake_novu.read_routes import ReadRoutes
 from dispatcher.devstack.fake_novu.registry import Environment, Registry
 from dispatcher.devstack.fake_novu.settings import Config
 from dispatcher.devstack.fake_novu.trigger import TriggerRoutes
@@ -28,7 +29,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class NovuApi:
-    """Everything one stand-in knows, and the way of a call through it."""
+    """The state of one fake Novu, and the steps that process a call."""
 
     def __init__(self, config: Config, api_key: str) -> None:
         self.config = config
@@ -56,7 +57,7 @@ class NovuApi:
         )
 
     def clear(self) -> None:
-        """Forget what happened, and every fault; what is registered and configured stays."""
+        """Remove what was logged and every fault; registrations and configuration stay."""
         self.ledger.clear()
         self.idempotency.clear()
         self.worker.clear()
@@ -64,27 +65,27 @@ class NovuApi:
         self._limiter.clear()
 
     async def answer(self, call: FakeCall) -> Answer:
-        """Answer one call and write it into the log."""
+        """Answer one call and log it."""
         try:
-            answer = await self._through(call)
+            answer = await self._process(call)
         except Refusal as refusal:
             answer = refusal.answer(call.path)
         answer = answer.adding(*call.rate_headers)
         if call.fault is not None:
-            answer = call.fault.damaged(answer)
+            answer = call.fault.damage(answer)
         if call.path != OPEN_PATH:
             self.ledger.record(call.logged(answer), call.body)
         return answer
 
-    async def _through(self, call: FakeCall) -> Answer:
-        self._read(call)
+    async def _process(self, call: FakeCall) -> Answer:
+        self._read_body(call)
         handler = self._route(call)
         if call.path != OPEN_PATH:
             call.environment = self._authenticate(call)
             # Before idempotency, so that replays cost tokens too.
-            call.rate_headers = self._limiter.take(call)
+            call.rate_headers = self._limiter.spend(call)
             call.fault = self.faults.match(call)
-            answer = call.fault.in_front() if call.fault is not None else None
+            answer = call.fault.before_idempotency() if call.fault is not None else None
             if answer is not None:
                 return answer
         key = call.idempotency_key
@@ -94,15 +95,15 @@ class NovuApi:
         return await self.idempotency.guard(scope, call.json, lambda: self._handle(call, handler))
 
     async def _handle(self, call: FakeCall, handler: Handler) -> Answer:
-        """What is answered from here on gets remembered."""
+        """Run the handler and the faults inside it. Idempotency remembers every answer from here on."""
         if call.fault is not None:
-            call.fault.inside()
+            call.fault.inside_handler()
             if call.fault.kind == "delay":
                 await asyncio.sleep(call.fault.seconds)
         return await handler(call)
 
-    def _read(self, call: FakeCall) -> None:
-        # The body parser's own failure is outside of Novu's exceptions and therefore a 500.
+    def _read_body(self, call: FakeCall) -> None:
+        # A failure of the body parser is not one of Novu's HTTP exceptions and becomes a 500.
         if len(call.body) > (20 if self.config.legacy else 26) * MEBIBYTE:
             raise Refusal(500, INTERNAL_ERROR)
         if call.method == "POST" and "json" in call.headers.get("content-type", ""):

@@ -1,6 +1,6 @@
-"""The ASGI application: the control endpoints under /_standin, Novu's API everywhere else.
+"""The ASGI application: the control endpoints under /_standin, Novu's API under every other path.
 
-The API side is plain ASGI: Novu has its own 404, no 405 and no redirects, and every event counts in a benchmark.
+The API side is plain ASGI: Novu has its own 404, no 405 and no redirects, and benchmarks need a low cost per event.
 """
 
 from urllib.parse import parse_qsl
@@ -14,20 +14,20 @@ from dispatcher.devstack.fake_novu.call import FakeCall
 from dispatcher.devstack.fake_novu.control import Control
 from dispatcher.devstack.fake_novu.wire import deliver
 
-CONTROL = "/_standin"
+CONTROL_PATH = "/_standin"
 
 
 def build(novu: NovuApi) -> ASGIApp:
-    """The application of one stand-in."""
-    control = Starlette(routes=[Mount(CONTROL, routes=Control(novu).routes())])
+    """Return the application of one fake Novu."""
+    control = Starlette(routes=[Mount(CONTROL_PATH, routes=Control(novu).routes())])
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(f"{CONTROL}/"):
+        if scope["type"] != "http" or scope["path"].startswith(f"{CONTROL_PATH}/"):
             await control(scope, receive, send)
             return
         body = await _body(receive)
         if body is not None:
-            # The client may be gone by the time of the answer; like Novu we finish what we started.
+            # Like Novu, finish the call even if the client has closed the connection meanwhile.
             call = _call(novu, scope, body)
             await deliver(await novu.answer(call), call.fault, receive, send)
 
@@ -35,7 +35,7 @@ def build(novu: NovuApi) -> ASGIApp:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body, or None when the client left before its end."""
+    """Return the complete body, or None if the client closed the connection before its end."""
     parts: list[bytes] = []
     while True:
         message = await receive()

@@ -1,4 +1,4 @@
-"""One HTTP call on its way through the stand-in, and the log entry it leaves."""
+"""One HTTP call while it is processed, and its log entry."""
 
 import hashlib
 import time
@@ -15,7 +15,7 @@ from dispatcher.devstack.fake_novu.registry import Environment
 
 @dataclass(slots=True)
 class FakeCall:
-    """What was asked; the later fields fill up on the way."""
+    """A request; the fields from `json` on are set by the steps that process it. `seq` is its number by arrival."""
 
     method: str
     path: str
@@ -33,18 +33,18 @@ class FakeCall:
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key as sent; an empty one counts as none."""
+        """The idempotency key as sent; an empty one counts as none."""
         return self.headers.get("idempotency-key") or None
 
     @property
     def owner(self) -> Environment:
-        """The environment of the key; only for handlers behind authentication."""
+        """The environment of the API key; only for handlers behind authentication."""
         if self.environment is None:
             raise RuntimeError(f"{self.path} was handled without authentication")
         return self.environment
 
     def logged(self, answer: Answer) -> LoggedRequest:
-        """The entry of the request log."""
+        """Return the entry for the request log."""
         events = self.events
         return LoggedRequest(
             seq=self.seq,

@@ -1,7 +1,7 @@
-"""The stand-in's own endpoints under /_standin: what happened, and how it should behave. Not part of Novu.
+"""The fake Novu's own endpoints under /_standin: what happened, and how it should behave. Not part of Novu.
 
 GET summary, effects, requests, requests/{seq}/body, state, faults; POST config, reset, workflows, tenants, topics,
-environments, faults (adds a rule), faults/clear. A request that makes no sense is 400 with `{"error": sentence}`.
+environments, faults (adds a rule), faults/clear. An invalid request gets 400 with `{"error": sentence}`.
 """
 
 import os
@@ -20,13 +20,13 @@ DEFAULT_LIMIT = 50_000
 
 
 class Control:
-    """Handlers of the control endpoints."""
+    """The handlers of the control endpoints."""
 
     def __init__(self, novu: NovuApi) -> None:
         self._novu = novu
 
     def routes(self) -> list[Route]:
-        """Paths relative to where this is mounted."""
+        """Return the routes, with paths relative to the mount point."""
         posts: dict[str, Callable[[Any], object]] = {
             "/config": self._configure,
             "/reset": self._reset,
@@ -48,14 +48,14 @@ class Control:
         ]
 
     async def summary(self, request: Request) -> Response:  # noqa: ARG002  (Starlette's signature)
-        """Counts only."""
+        """Return counts only."""
         worker = self._novu.worker
         queue = {"queued": len(worker.queue), "in_flight": worker.in_flight}
         lost = {"worker_duplicates": worker.duplicates, "worker_losses": len(worker.losses)}
         return JSONResponse(self._novu.ledger.summary() | queue | lost)
 
     async def effects(self, request: Request) -> Response:
-        """One row per (transactionId, subscriber); ?transaction_id= ?subscriber= ?least= ?offset= ?limit=."""
+        """Return one row per (transactionId, subscriber); ?transaction_id= ?subscriber= ?least= ?offset= ?limit=."""
         query = request.query_params
         rows = self._novu.ledger.effects(
             _number(request, "offset", 0),
@@ -67,17 +67,17 @@ class Control:
         return JSONResponse(rows)
 
     async def requests(self, request: Request) -> Response:
-        """The log in the order of answering; ?offset= ?limit=."""
+        """Return the request log in the order of the answers; ?offset= ?limit=."""
         offset, limit = _number(request, "offset", 0), _number(request, "limit", DEFAULT_LIMIT)
         return JSONResponse(self._novu.ledger.requests(offset, limit))
 
     async def body(self, request: Request) -> Response:
-        """A request's body, byte for byte, as long as it is kept."""
+        """Return the body of a logged request, byte for byte; 404 if it is no longer kept."""
         body = self._novu.ledger.bodies.get(request.path_params["seq"])
         return Response(status_code=404) if body is None else Response(body)
 
     async def state(self, request: Request) -> Response:  # noqa: ARG002  (Starlette's signature)
-        """Configuration, registrations, and what the worker lost or knows."""
+        """Return configuration, registrations, and the worker's subscribers and losses."""
         worker = self._novu.worker
         subscribers = {name: fields for (_, name), fields in list(worker.subscribers.items())[-DEFAULT_LIMIT:]}
         return JSONResponse(
@@ -94,12 +94,12 @@ class Control:
         )
 
     async def faults(self, request: Request) -> Response:  # noqa: ARG002  (Starlette's signature)
-        """How often each rule was asked and struck, in the order they were added."""
+        """Return how many calls each rule matched and hit, in the order in which the rules were added."""
         return JSONResponse([rule.as_json() for rule in self._novu.faults.rules])
 
     def _configure(self, data: dict[str, Any]) -> None:
         self._novu.config.change(data)
-        self._novu.worker.pump()
+        self._novu.worker.process_queued()
 
     def _reset(self, data: dict[str, Any]) -> None:  # noqa: ARG002  (every change takes the posted data)
         self._novu.clear()
@@ -118,7 +118,7 @@ def _posted(change: Callable[[Any], object]) -> Callable[[Request], Any]:
         try:
             data = await request.json() if await request.body() else {}
             if not isinstance(data, dict):
-                raise BadControl("send a JSON object")
+                raise BadControl("the body must be a JSON object")
             change(data)
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400)

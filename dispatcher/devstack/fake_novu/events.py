@@ -1,7 +1,7 @@
-"""Reading trigger bodies: what an event asks for, and the sentences Novu's validation answers with.
+"""Reads trigger bodies: the events they contain, and the sentences of Novu's validation.
 
-Reading never fails, because the request log wants ids from refused requests too; the checks are apart. Novu's own
-recipient rules are lax: what has no id is accepted here and lost later in the worker.
+Reading never fails, because the request log needs the ids of refused requests too; the checks are separate. Novu's
+validation of recipients is lax: a recipient without an id is accepted here and lost later in the worker.
 """
 
 import json
@@ -16,7 +16,7 @@ EVERYONE = "*"
 
 
 class FakeRecipient(NamedTuple):
-    """One entry of `to`; `fields` is the inline object when there was one."""
+    """One entry of `to`; `fields` is its inline object, if it has one."""
 
     name: str
     fields: dict[str, Any] | None = None
@@ -24,7 +24,7 @@ class FakeRecipient(NamedTuple):
 
 
 class FakeEvent(NamedTuple):
-    """One trigger event as sent, with duplicates in `to` collapsed as Novu does."""
+    """One trigger event as sent. Like Novu, duplicates in `to` become one recipient."""
 
     name: str | None
     transaction_id: str | None
@@ -36,7 +36,7 @@ class FakeEvent(NamedTuple):
 
 
 def parse(body: bytes) -> Any:
-    """The JSON of a body as Node's parser sees it; no body is an empty object."""
+    """Return the JSON of a body as Node parses it; an empty body is an empty object. Refusal (400) if it is no JSON."""
     if not body:
         return {}
     try:
@@ -46,7 +46,7 @@ def parse(body: bytes) -> Any:
 
 
 def _number(text: str) -> int | float:
-    # To JavaScript 1.0 and 1 are one number, so the body hash must not tell them apart.
+    # For JavaScript 1.0 and 1 are the same number, so they must have the same body hash.
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < 1e21 else value
 
@@ -56,7 +56,7 @@ def _not_json(text: str) -> Any:
 
 
 def read_events(path: str, body: Any) -> list[FakeEvent]:
-    """The events of a trigger, bulk or broadcast body, as far as they can be read."""
+    """Return the events of a trigger, bulk or broadcast body, as far as they can be read."""
     if not isinstance(body, dict):
         return []
     if path.endswith("/bulk"):
@@ -93,11 +93,11 @@ def _recipients(to: Any) -> tuple[FakeRecipient, ...]:
     if isinstance(to, str):
         return (FakeRecipient(to),)
     entries: list[Any] = to if isinstance(to, list) else [to]
-    named = {recipient.name: recipient for recipient in _each(entries)}
+    named = {recipient.name: recipient for recipient in _read_recipients(entries)}
     return tuple(named.values())
 
 
-def _each(entries: Iterable[Any]) -> Iterable[FakeRecipient]:
+def _read_recipients(entries: Iterable[Any]) -> Iterable[FakeRecipient]:
     for entry in entries:
         if isinstance(entry, str):
             yield FakeRecipient(entry)
@@ -108,7 +108,7 @@ def _each(entries: Iterable[Any]) -> Iterable[FakeRecipient]:
 
 
 def check_single(body: Any, *, broadcast: bool = False) -> None:
-    """Refuse a single event as class-validator does: every sentence at once."""
+    """Refuse an invalid single event with all sentences at once, as class-validator does."""
     given: dict[str, Any] = body if isinstance(body, dict) else {}
     sentences = _text_sentences("name", given.get("name"))
     if given.get("to") is None and not broadcast:
@@ -134,7 +134,7 @@ def _object_or_absent(value: Any) -> bool:
 
 
 def check_bulk(body: Any) -> None:
-    """Refuse a bulk call as a whole; its items are judged one by one later."""
+    """Refuse a bulk call that is invalid as a whole; its items are checked one by one later."""
     events: Any = body.get("events") if isinstance(body, dict) else None
     if not isinstance(events, list):
         raise Refusal(400, ["events should not be empty", "events must be an array"])
@@ -145,7 +145,7 @@ def check_bulk(body: Any) -> None:
 
 
 def item_sentences(event: FakeEvent) -> list[str]:
-    """What is wrong with one item of a bulk call, in Novu's words."""
+    """Return the validation errors of one item of a bulk call, in Novu's words."""
     sentences = _text_sentences("identifier", event.body.get("name"))
     if event.payload is None:
         sentences.append("payload should not be null or undefined")
@@ -155,7 +155,7 @@ def item_sentences(event: FakeEvent) -> list[str]:
 
 
 def check_sizes(events: list[FakeEvent], size: int) -> None:
-    """Newer versions refuse the whole call for one payload above 512 KiB."""
+    """Refuse the call if one payload is above 512 KiB, as newer versions do."""
     if size <= MAX_PAYLOAD_BYTES:
         return
     for index, event in enumerate(events):

@@ -1,9 +1,9 @@
-"""Scripted faults: rules that make chosen calls go wrong, each counting how often it was asked and how often it struck.
+"""Scripted faults: rules that make chosen calls fail. Each rule counts the calls it matched and the calls it hit.
 
-A rule looks at method, path, Novu workflow and recipient, then at the number of the matching call, then at a seeded
-die. The first rule that strikes decides. Where a fault sits in the way of a call decides what a repeat finds: `FRONT`
-strikes before idempotency and does nothing, `INSIDE` is remembered under the key, `AFTER` loses or damages a sound
-answer.
+A rule compares method, path, Novu workflow and recipient, then the number of the matching call, then a seeded random
+number. The first rule that hits a call applies. The kind decides what a repeated call finds: a fault of
+`BEFORE_IDEMPOTENCY` has no effect in Novu, one `INSIDE_HANDLER` is remembered under the key, and one `AFTER_HANDLER`
+loses or damages the answer to a call that had its effect.
 """
 
 import json
@@ -16,9 +16,9 @@ from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Header
 from dispatcher.devstack.fake_novu.events import FakeEvent
 from dispatcher.devstack.fake_novu.settings import BadControl
 
-FRONT = ("status", "html", "reset_before", "hang")
-INSIDE = ("cached_status", "delay", "item_error")
-AFTER = (
+BEFORE_IDEMPOTENCY = ("status", "html", "reset_before", "hang")
+INSIDE_HANDLER = ("cached_status", "delay", "item_error")
+AFTER_HANDLER = (
     "reset_after",
     "silent",
     "half_answer",
@@ -29,11 +29,11 @@ AFTER = (
     "unknown_status",
     "partial_bulk",
 )
-PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 class MatchedCall(Protocol):
-    """The part of a call that a rule looks at."""
+    """The fields of a call that a rule compares."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class MatchedCall(Protocol):
 
 @dataclass(slots=True)
 class Fault:
-    """One rule; what its kind does not need is left alone."""
+    """One rule. Fields that its kind does not need are ignored."""
 
     kind: str
     method: str = ""
@@ -50,67 +50,71 @@ class Fault:
     workflow: str = ""
     recipient: str = ""
     nth: int = 0  # only this matching call, counted from 1
-    times: int = 0  # at most so often
+    times: int = 0  # maximum number of hits; 0 is no limit
     probability: float = 1.0
     seed: int = 0
     status: int = 500
     message: str = ""
     retry_after: str = ""
     location: str = ""
-    result: str = ""  # the status of an event: what `item_error` and `unknown_status` answer
-    seconds: float = 1.0  # of `delay`; between two bytes of the slow ones
-    body: str = ""  # one character a byte
+    result: str = ""  # the status of an event in the answers of `item_error` and `unknown_status`
+    seconds: float = 1.0  # duration of `delay`; time between two bytes of `slow_headers` and `slow_body`
+    body: str = ""  # each character is one byte
     headers: dict[str, str] = field(default_factory=dict[str, str])
-    seen: int = field(default=0, init=False)
-    struck: int = field(default=0, init=False)
-    _die: random.Random = field(default_factory=random.Random, init=False, repr=False)
+    match_count: int = field(default=0, init=False)
+    hit_count: int = field(default=0, init=False)
+    _random: random.Random = field(default_factory=random.Random, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._die.seed(self.seed)
+        self._random.seed(self.seed)
 
     def hits(self, call: MatchedCall) -> bool:
-        """Whether this call is hit; counts."""
+        """Return whether the rule hits this call, and count it."""
         if not self._matches(call):
             return False
-        self.seen += 1
-        hit = self.nth in (0, self.seen) and not 0 < self.times <= self.struck and self._die.random() < self.probability
-        self.struck += hit
+        self.match_count += 1
+        hit = (
+            self.nth in (0, self.match_count)
+            and not 0 < self.times <= self.hit_count
+            and self._random.random() < self.probability
+        )
+        self.hit_count += hit
         return hit
 
-    def concerns(self, event: FakeEvent) -> bool:
-        """Whether the rule means this event of a call."""
+    def applies_to(self, event: FakeEvent) -> bool:
+        """Return whether the rule applies to this event of a call."""
         named = not self.recipient or any(recipient.name == self.recipient for recipient in event.recipients)
         return named and self.workflow in ("", event.name)
 
-    def in_front(self) -> Answer | None:
-        """The answer of something in front of Novu's handlers, if this is such a fault."""
+    def before_idempotency(self) -> Answer | None:
+        """Return the answer of a fault before idempotency, None for another kind; Refusal for the kind `status`."""
         if self.kind == "status":
             raise self._refusal()
         if self.kind == "html":
-            return Answer(502, PAGE, (("Content-Type", "text/html"),))
-        return Answer(0, b"") if self.kind in FRONT else None
+            return Answer(502, BAD_GATEWAY_PAGE, (("Content-Type", "text/html"),))
+        return Answer(0, b"") if self.kind in BEFORE_IDEMPOTENCY else None
 
-    def inside(self) -> None:
-        """Raise what Novu will remember under the key, if this is such a fault."""
+    def inside_handler(self) -> None:
+        """Raise the error that Novu will remember under the key, if this is a fault of that kind."""
         if self.kind == "cached_status":
             raise self._refusal()
 
-    def damaged(self, answer: Answer) -> Answer:
-        """The answer as it leaves."""
+    def damage(self, answer: Answer) -> Answer:
+        """Return the answer to send, damaged if this is a fault after the handler."""
         if self.kind == "malformed":
             return answer._replace(body=answer.body[: len(answer.body) // 2])
         if self.kind == "body":
             return answer._replace(body=self.body.encode("latin-1")).adding(*self.headers.items())
         if self.kind in ("unknown_status", "partial_bulk") and answer.status == 201:
-            return answer._replace(body=encode({"data": self._retold(json.loads(answer.body)["data"])}))
+            return answer._replace(body=encode({"data": self._with_other_results(json.loads(answer.body)["data"])}))
         return answer
 
     def as_json(self) -> dict[str, Any]:
-        """What became of the rule."""
-        return {"kind": self.kind, "seen": self.seen, "struck": self.struck}
+        """Return the rule's kind and counts."""
+        return {"kind": self.kind, "seen": self.match_count, "struck": self.hit_count}
 
     def _matches(self, call: MatchedCall) -> bool:
-        meant = not (self.workflow or self.recipient) or any(self.concerns(event) for event in call.events)
+        meant = not (self.workflow or self.recipient) or any(self.applies_to(event) for event in call.events)
         return self.path in ("", call.path) and self.method in ("", call.method) and meant
 
     def _refusal(self) -> Refusal:
@@ -118,7 +122,7 @@ class Fault:
         headers += (("Location", self.location),) if self.location else ()
         return Refusal(self.status, self.message or INTERNAL_ERROR, headers)
 
-    def _retold(self, data: Any) -> Any:
+    def _with_other_results(self, data: Any) -> Any:
         if self.kind == "partial_bulk":
             return data[: len(data) // 2] if isinstance(data, list) else data
         items: list[Any] = data if isinstance(data, list) else [data]
@@ -127,23 +131,23 @@ class Fault:
 
 
 class Faults:
-    """The rules in force, in the order they were added."""
+    """The active rules, in the order in which they were added."""
 
     def __init__(self) -> None:
         self.rules: list[Fault] = []
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Add one rule, or refuse it with what is wrong."""
+        """Add one rule; BadControl, with the reason, if it is not valid."""
         known = {each.name: each for each in fields(Fault) if each.init}
         if unknown := set(data) - set(known):
             raise BadControl(f"unknown fields {sorted(unknown)}; known: {', '.join(known)}")
-        if data.get("kind") not in (*FRONT, *INSIDE, *AFTER):
-            raise BadControl(f"kind must be one of {', '.join((*FRONT, *INSIDE, *AFTER))}")
+        if data.get("kind") not in (*BEFORE_IDEMPOTENCY, *INSIDE_HANDLER, *AFTER_HANDLER):
+            raise BadControl(f"kind must be one of {', '.join((*BEFORE_IDEMPOTENCY, *INSIDE_HANDLER, *AFTER_HANDLER))}")
         try:
             self.rules.append(Fault(**data))
         except TypeError as error:
             raise BadControl(str(error)) from error
 
     def match(self, call: MatchedCall) -> Fault | None:
-        """The first rule that hits this call."""
+        """Return the first rule that hits this call, or None."""
         return next((rule for rule in self.rules if rule.hits(call)), None)

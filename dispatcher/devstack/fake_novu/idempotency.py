@@ -1,7 +1,8 @@
-"""Novu's Idempotency-Key: one answer per organization and key, errors included, for 24 hours.
+"""Novu's Idempotency-Key: one answer for each organization and key, errors included, kept for 24 hours.
 
-The body hash is over the JSON as parsed, so blanks do not matter and the order of keys does. While the first call is
-running every other one is told 409. Bounded: 500,000 records and 256 MiB of answers, the oldest go first.
+The body hash is computed over the parsed JSON, so blanks do not matter and the order of keys does. While the first call
+is running, every other one with the same key gets 409. Limits: 500,000 records and 256 MiB of answers; the oldest
+records are removed first.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ Scope = tuple[str, str]
 
 
 class Record(NamedTuple):
-    """What is known under a key; no outcome yet means the first call is still running."""
+    """The record of a key. Without an outcome, the first call is still running. `expires` is in monotonic seconds."""
 
     body_hash: bytes
     expires: float
@@ -31,17 +32,17 @@ class Record(NamedTuple):
 
 
 class IdempotencyStore:
-    """Lets one call per key through and answers the others from memory."""
+    """Runs one call for each key and answers further ones from memory."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._records: dict[Scope, Record] = {}
         self._bytes = 0
-        # The server spreads expiry by five per cent either way.
+        # Novu varies the lifetime of a record by up to 5 % in both directions.
         self._spread = random.Random()  # noqa: S311  (no secret depends on it)
 
     def clear(self) -> None:
-        """Forget every key."""
+        """Remove every key."""
         self._records.clear()
         self._bytes = 0
 
@@ -49,7 +50,10 @@ class IdempotencyStore:
         return len(self._records)
 
     async def guard(self, scope: Scope, body: Any, handle: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Answer from memory or, for the first call under this key, by `handle`."""
+        """Return the answer from memory or, for the first call with this key, that of `handle`.
+
+        Raises Refusal: 409 while the first call runs, 422 for another body, 400 for a key that is too long.
+        """
         _, key = scope
         if len(key) > MAX_KEY_LENGTH:
             raise Refusal(400, f'idempotencyKey "{key}" has exceeded the maximum of {MAX_KEY_LENGTH} characters')
@@ -58,21 +62,21 @@ class IdempotencyStore:
         body_hash = hashlib.blake2s(encode(body)).digest()
         known = self._known(scope)
         if known is not None:
-            return self._again(known, body_hash, key)
-        self._put(scope, Record(body_hash, self._until(self._config.idempotency_progress_ttl), None))
-        return await self._first(scope, body_hash, handle)
+            return self._repeat(known, body_hash, key)
+        self._put(scope, Record(body_hash, self._expiry(self._config.idempotency_progress_ttl), None))
+        return await self._handle_first(scope, body_hash, handle)
 
-    async def _first(self, scope: Scope, body_hash: bytes, handle: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _handle_first(self, scope: Scope, body_hash: bytes, handle: Callable[[], Awaitable[Answer]]) -> Answer:
         echo = ("Idempotency-Key", scope[1])
         try:
             answer = await handle()
         except Refusal as refusal:
-            self._settle(scope, body_hash, refusal)
+            self._store_outcome(scope, body_hash, refusal)
             raise refusal.adding(echo) from refusal
-        self._settle(scope, body_hash, answer)
+        self._store_outcome(scope, body_hash, answer)
         return answer.adding(echo)
 
-    def _again(self, known: Record, body_hash: bytes, key: str) -> Answer:
+    def _repeat(self, known: Record, body_hash: bytes, key: str) -> Answer:
         echo = ("Idempotency-Key", key)
         if known.outcome is None:
             waiting = f'Request with key "{key}" is currently being processed. Please retry after 1 second'
@@ -90,8 +94,8 @@ class IdempotencyStore:
         record = self._records.get(scope)
         return record if record is not None and record.expires > time.monotonic() else None
 
-    def _settle(self, scope: Scope, body_hash: bytes, outcome: Answer | Refusal) -> None:
-        self._put(scope, Record(body_hash, self._until(self._config.idempotency_ttl), outcome))
+    def _store_outcome(self, scope: Scope, body_hash: bytes, outcome: Answer | Refusal) -> None:
+        self._put(scope, Record(body_hash, self._expiry(self._config.idempotency_ttl), outcome))
 
     def _put(self, scope: Scope, record: Record) -> None:
         self._drop(scope)
@@ -105,7 +109,7 @@ class IdempotencyStore:
         if record is not None:
             self._bytes -= _size(record)
 
-    def _until(self, seconds: float) -> float:
+    def _expiry(self, seconds: float) -> float:
         return time.monotonic() + seconds * self._spread.uniform(0.95, 1.05)
 
 

@@ -1,12 +1,12 @@
-"""What really happened, for tests and benchmarks to compare with: effects, worker runs and the raw request log.
+"""The log of what happened, for tests and benchmarks to compare with: effects, runs of the worker, and requests.
 
-An *effect* is one accepted (queued) trigger event for one subscriber by the API handler. A bulk call of 100 accepted
-events with one subscriber each makes 100 effects; a replayed answer, a refused event and a run of the worker make none.
+An *effect* is one trigger event for one subscriber that the API handler accepted (queued). A bulk call of 100 accepted
+events with one subscriber each has 100 effects; a replayed answer, a refused event and a run of the worker have none.
 A topic counts as one subscriber named `topic:<key>`, a broadcast as `*`, a recipient without an id as the empty name.
 Health checks are not logged.
 
-Bounded: 600,000 (transactionId, subscriber) pairs, 400,000 requests naming at most 1,200,000 events, 64 MiB in at most
-20,000 bodies. The oldest go first, and `summary` counts what went.
+Limits: 600,000 (transactionId, subscriber) pairs; 400,000 requests with at most 1,200,000 events; 64 MiB in at most
+20,000 bodies. The oldest entries are removed first, and `summary` counts the removed ones.
 """
 
 from collections import Counter, deque
@@ -25,7 +25,7 @@ Pair = tuple[str, str, str]
 
 
 class PairCounts:
-    """How often one pair was accepted by the API, run by the worker, and taken back again (cancelled or removed)."""
+    """How often the API accepted a pair, the worker ran it, and it was cancelled or its messages were removed."""
 
     __slots__ = ("accepted", "first_at", "last_at", "runs", "taken_back", "workflow")
 
@@ -39,7 +39,7 @@ class PairCounts:
 
 
 class LoggedRequest(NamedTuple):
-    """One answered request; times are epoch seconds, `seq` follows the order of arrival."""
+    """One answered request. Times are epoch seconds; `seq` is its number by arrival."""
 
     seq: int
     started_at: float
@@ -60,13 +60,13 @@ class LoggedRequest(NamedTuple):
 
 
 class EffectLog:
-    """Counts effects and runs, keeps the log; every write is cheap enough for the hot path."""
+    """Counts effects and runs, and keeps the request log. Every write is cheap, because benchmarks measure it too."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything; sequence numbers begin at 1 again."""
+        """Remove everything; sequence numbers begin at 1 again."""
         self.pairs: dict[Pair, PairCounts] = {}
         self.log: deque[LoggedRequest] = deque()
         self.bodies: dict[int, bytes] = {}
@@ -75,13 +75,13 @@ class EffectLog:
         self.arrived = self._logged_events = self._body_bytes = 0
 
     def next_sequence(self) -> int:
-        """The number of a request that has just arrived."""
+        """Return the number of a request that has just arrived."""
         self.arrived += 1
         return self.arrived
 
     def accepted(self, pair: Pair, workflow: str, at: float) -> None:
-        """The API handler queued a trigger for this pair: an effect."""
-        tally = self._tally(pair, workflow)
+        """Count an effect: the API handler queued a trigger for this pair at `at` (epoch seconds)."""
+        tally = self._counts_of(pair, workflow)
         if tally.accepted == 0:
             tally.first_at = at
         elif tally.accepted == 1:
@@ -91,15 +91,15 @@ class EffectLog:
         self.counts["effects"] += 1
 
     def delivered(self, pair: Pair, workflow: str) -> None:
-        """The worker made a notification for this pair."""
-        self._tally(pair, workflow).runs += 1
+        """Count a run: the worker created a notification for this pair."""
+        self._counts_of(pair, workflow).runs += 1
         self.counts["runs"] += 1
 
     def cancelled(self, pair: Pair, workflow: str) -> None:
-        """A waiting run of this pair was cancelled, or its messages were removed."""
-        self._tally(pair, workflow).taken_back += 1
+        """Count that a waiting run of this pair was cancelled, or that its messages were removed."""
+        self._counts_of(pair, workflow).taken_back += 1
 
-    def _tally(self, pair: Pair, workflow: str) -> PairCounts:
+    def _counts_of(self, pair: Pair, workflow: str) -> PairCounts:
         tally = self.pairs.get(pair)
         if tally is None:
             tally = self.pairs[pair] = PairCounts(workflow)
@@ -109,7 +109,7 @@ class EffectLog:
         return tally
 
     def record(self, request: LoggedRequest, body: bytes) -> None:
-        """Append an answered request and keep its body while there is room."""
+        """Append an answered request, and keep its body while the limits allow it."""
         self.log.append(request)
         self.statuses[request.status] += 1
         self.counts["replays"] += request.replayed
@@ -126,14 +126,14 @@ class EffectLog:
             self._body_bytes -= len(self.bodies.pop(next(iter(self.bodies))))
 
     def requests(self, offset: int, limit: int) -> list[dict[str, Any]]:
-        """A slice of the log in the order of answering; `offset` counts dropped entries too."""
+        """Return a slice of the log in the order of the answers; `offset` counts removed entries too."""
         start = max(0, offset - self.counts["requests_dropped"])
         return [entry._asdict() for entry in islice(self.log, start, start + limit)]
 
     def effects(
         self, offset: int, limit: int, *, transaction_id: str | None, subscriber: str | None, least: int
     ) -> list[dict[str, Any]]:
-        """A slice of the pairs accepted at least `least` times (0 also shows what only the worker knows)."""
+        """Return a slice of the pairs accepted at least `least` times; 0 includes those that only the worker knows."""
         chosen = (
             (pair, tally)
             for pair, tally in self.pairs.items()
@@ -142,7 +142,7 @@ class EffectLog:
         return [_row(pair, tally) for pair, tally in islice(chosen, offset, offset + limit)]
 
     def summary(self) -> dict[str, Any]:
-        """Counts only, all kept up to date while writing."""
+        """Return counts only; they are updated at every write, so this is cheap."""
         names = ("effects", "duplicate_pairs", "runs", "replays", "pairs_dropped", "requests_dropped")
         counts = {name: self.counts[name] for name in names}
         statuses = {str(status): count for status, count in sorted(self.statuses.items())}

@@ -1,7 +1,7 @@
-"""Novu's rate limit for triggers: a token bucket per environment, told in five headers on every limited answer.
+"""Novu's rate limit for triggers: a token bucket for each environment, described in headers of each limited answer.
 
-The window is 5 s, the burst a tenth above it; a single trigger costs one token, bulk and broadcast cost a hundred.
-Reads are in another category of Novu's, which is not limited here.
+The window is 5 s, the burst is 10 % above it. A single trigger costs one token; bulk and broadcast cost 100. Reads are
+in another category of Novu, which is not limited here.
 """
 
 import math
@@ -21,24 +21,24 @@ COSTS = {
 
 
 class FakeRateLimiter:
-    """Off while `rate_limit` is 0."""
+    """The token buckets. No limit while `rate_limit` is 0."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._buckets: dict[tuple[str, float], tuple[float, float]] = {}
 
     def clear(self) -> None:
-        """Fill every bucket."""
+        """Refill every bucket."""
         self._buckets.clear()
 
-    def take(self, call: FakeCall) -> Headers:
-        """Pay for a call and return the headers of its answer; a call that cannot pay is a 429."""
+    def spend(self, call: FakeCall) -> Headers:
+        """Spend the tokens of a call and return the headers for its answer; Refusal (429) if there are too few."""
         rate = self._config.rate_limit
         if not rate or call.path not in COSTS or call.method != "POST":
             return ()
         name, cost = COSTS[call.path]
         burst = math.floor(rate * WINDOW_SECONDS * BURST)
-        # Another limit starts with another bucket.
+        # A changed limit starts with a new bucket.
         bucket = (call.owner.id, rate)
         now = time.monotonic()
         tokens, filled_at = self._buckets.get(bucket, (float(burst), now))

@@ -1,7 +1,7 @@
-"""Starting a stand-in from Python: `async with running() as novu:` gives one with its control endpoints as methods.
+"""Runs a fake Novu: `async with run_fake_novu() as novu:` gives its URL, and its control endpoints as methods.
 
-The port is bound here and handed down, so two starts can never fight over one. The process is ended by its own pid,
-and it ends by itself when its parent dies without doing so.
+The port is bound here and passed to the child, so that two starts cannot get the same port. The process is ended by its
+own pid; it ends by itself if its parent dies first.
 """
 
 import json
@@ -28,7 +28,10 @@ API_KEY = "standin-secret-key"
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How often one (transactionId, subscriber) was accepted by the API, run by the worker, and taken back."""
+    """How often the API accepted one (transactionId, subscriber), the worker ran it, and it was taken back.
+
+    `taken_back` counts cancelled runs and removed messages. Times are epoch seconds.
+    """
 
     environment: str
     transaction_id: str
@@ -43,7 +46,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One answered request; times are epoch seconds, `effects` counts what it alone brought about."""
+    """One answered request. Times are epoch seconds; `effects` counts the effects of this request alone."""
 
     seq: int
     started_at: float
@@ -83,7 +86,7 @@ class Summary:
 
 
 class FakeNovu:
-    """A running stand-in: where it is, and what can be asked of it."""
+    """A running fake Novu. Its methods raise ValueError if a control request is not valid."""
 
     def __init__(self, url: str, api_key: str, pid: int, control: httpx.AsyncClient) -> None:
         self.url = url
@@ -94,7 +97,7 @@ class FakeNovu:
     async def effects(
         self, *, transaction_id: str | None = None, subscriber: str | None = None, least: int = 0
     ) -> list[Effect]:
-        """Every pair accepted at least `least` times, oldest first."""
+        """Return every pair accepted at least `least` times, oldest first."""
         wanted = {"transaction_id": transaction_id, "subscriber": subscriber, "least": least}
         query = {name: value for name, value in wanted.items() if value is not None}
         found: list[Effect] = []
@@ -103,44 +106,44 @@ class FakeNovu:
         return found
 
     async def requests(self) -> list[LoggedRequest]:
-        """Every answered request in order of arrival, health checks left out."""
+        """Return every answered request in the order of arrival, without health checks."""
         found: list[LoggedRequest] = []
         while rows := await self._get("requests", offset=len(found)):
             found += [LoggedRequest(**row) for row in rows]
         return sorted(found, key=lambda request: request.seq)
 
     async def body(self, seq: int) -> bytes | None:
-        """A logged request's body, byte for byte; None when it is no longer kept."""
+        """Return the body of a logged request, byte for byte; None if it is no longer kept."""
         answer = await self._control.get(f"requests/{seq}/body")
         return answer.content if answer.is_success else None
 
     async def summary(self) -> Summary:
-        """Counts only; cheap enough to poll."""
+        """Return counts only; cheap enough to poll."""
         return Summary(**await self._get("summary"))
 
-    async def drained(self) -> None:
-        """Return once the worker has picked up and stored everything accepted so far; delay steps may still wait."""
+    async def wait_idle(self) -> None:
+        """Return once the worker has stored a run for everything accepted so far. Delay steps may still wait."""
         while (summary := await self.summary()).queued or summary.in_flight:  # noqa: ASYNC110  (another process)
             await anyio.sleep(0.005)
 
     async def state(self) -> dict[str, Any]:
-        """Configuration, registrations, subscribers and what the worker lost."""
+        """Return configuration, registrations, subscribers and the worker's losses."""
         return await self._get("state")
 
     async def reset(self) -> None:
-        """Forget what happened and every fault; configuration and registrations stay."""
+        """Remove what was logged and every fault; configuration and registrations stay."""
         await self._post("reset", {})
 
     async def configure(self, **settings: Any) -> None:
-        """Change settings by the names of `settings.Config`."""
+        """Change settings, named as the fields of `settings.Config`."""
         await self._post("config", settings)
 
     async def add_workflow(self, key: str, *, active: bool = True, steps: Sequence[Any] = ("in_app",)) -> None:
-        """Create or replace a workflow; a step is a channel or {"type", "seconds", "active"}."""
+        """Create or replace a Novu workflow; a step is a channel or {"type", "seconds", "active"}."""
         await self._post("workflows", {"key": key, "active": active, "steps": list(steps)})
 
     async def add_tenant(self, identifier: str) -> None:
-        """Make a tenant exist."""
+        """Add a tenant."""
         await self._post("tenants", {"identifier": identifier})
 
     async def add_topic(self, key: str, subscribers: Sequence[str]) -> None:
@@ -148,19 +151,19 @@ class FakeNovu:
         await self._post("topics", {"key": key, "subscribers": list(subscribers)})
 
     async def add_environment(self, api_key: str, *, name: str = "Production", organization: str = "") -> None:
-        """Make another API key valid; by default in the organization of the first."""
+        """Add an environment with its API key; by default in the organization of the first one."""
         await self._post("environments", {"api_key": api_key, "name": name, "organization": organization})
 
     async def add_fault(self, kind: str, **rule: Any) -> None:
-        """Make chosen calls go wrong; the fields are those of `faults.Fault`."""
+        """Add a rule that makes chosen calls fail; the fields are those of `faults.Fault`."""
         await self._post("faults", {"kind": kind, **rule})
 
     async def clear_faults(self) -> None:
-        """Go back to answering as Novu does."""
+        """Remove every fault."""
         await self._post("faults/clear", {})
 
     async def fault_counts(self) -> list[int]:
-        """How often each rule struck, in the order they were added."""
+        """Return the number of calls that each rule hit, in the order in which the rules were added."""
         return [rule["struck"] for rule in await self._get("faults")]
 
     async def _get(self, path: str, **query: Any) -> Any:
@@ -168,7 +171,7 @@ class FakeNovu:
         return answer.raise_for_status().json()
 
     async def _post(self, path: str, data: Mapping[str, Any]) -> None:
-        # Escaped, because a rule may want words that are no UTF-8.
+        # json.dumps escapes the text, because a rule may contain text that is not valid UTF-8.
         answer = await self._control.post(path, content=json.dumps(data))
         if answer.status_code == 400:
             raise ValueError(answer.json()["error"])
@@ -179,11 +182,14 @@ class FakeNovu:
 async def run_fake_novu(
     *, port: int | None = None, api_key: str = API_KEY, idempotency: bool = True, **settings: Any
 ) -> AsyncGenerator[FakeNovu]:
-    """Run a stand-in until the block ends; `settings` are fields of `settings.Config`."""
+    """Run a fake Novu until the block ends; `settings` are fields of `settings.Config`.
+
+    `port` None chooses a free one. Raises NotStarted if it does not answer in time.
+    """
     with socket.create_server(("127.0.0.1", port or 0), backlog=2048) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = await _start(listening, api_key, {"idempotency": idempotency, **settings})
-    # Our copy of the socket is closed: with the process gone, connections are refused and not left hanging.
+    # Our copy of the socket is closed, so that connections are refused, and do not hang, once the process has ended.
     try:
         async with httpx.AsyncClient(base_url=f"{url}/_standin/", timeout=30, trust_env=False) as control:
             await _ready(process, control, url)
@@ -197,7 +203,7 @@ async def _start(listening: socket.socket, api_key: str, settings: Mapping[str, 
     descriptor = listening.fileno()
     place = ["--fd", str(descriptor), "--parent-pid", str(os.getpid())]
     how = ["--api-key", api_key, "--config", json.dumps(settings)]
-    # A session of its own: Ctrl-C at the terminal is for the owner, who then ends us in order.
+    # Its own session: Ctrl-C in the terminal reaches only the owner, which then ends this process.
     return await anyio.open_process(
         [sys.executable, "-m", "dispatcher.devstack.fake_novu", *place, *how],
         stdin=subprocess.DEVNULL,
@@ -209,7 +215,7 @@ async def _start(listening: socket.socket, api_key: str, settings: Mapping[str, 
 
 
 async def _ready(process: Process, control: httpx.AsyncClient, url: str) -> None:
-    """Return at the first answer. The handed-down socket already listens, so the question just waits for it."""
+    """Return at the first answer. The inherited socket already listens, so the request waits until it is served."""
     with anyio.move_on_after(START_SECONDS):
         while process.returncode is None:
             try:
@@ -217,11 +223,11 @@ async def _ready(process: Process, control: httpx.AsyncClient, url: str) -> None
                     return
             except httpx.TransportError:
                 await anyio.lowlevel.checkpoint()
-    raise NotStarted(f"the Novu stand-in did not answer at {url}; its own words are above")
+    raise NotStarted(f"the fake Novu did not answer at {url}; its output is above")
 
 
 async def _end(process: Process) -> None:
-    """Ask it to stop, kill it when it does not, and leave nothing to reap."""
+    """Terminate the process, kill it if it does not end in time, and collect its exit status."""
     if process.returncode is None:
         process.terminate()
         with anyio.move_on_after(STOP_SECONDS):

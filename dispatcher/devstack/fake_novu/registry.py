@@ -1,6 +1,6 @@
-"""What exists in this Novu before a trigger comes: keys and environments, workflows, tenants and topics.
+"""The objects that exist in this Novu before a trigger: keys and environments, workflows, tenants and topics.
 
-Workflows, tenants and topics are shared by all environments of the stand-in; subscribers and jobs are not.
+All environments share workflows, tenants and topics; each has its own subscribers and jobs.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ DEFAULT_WORKFLOWS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class WorkflowStep:
-    """One step of a Novu workflow; `seconds` counts for a delay only."""
+    """One step of a Novu workflow; `seconds` is the duration of a delay step."""
 
     type: str
     seconds: float = 0.0
@@ -41,7 +41,7 @@ class WorkflowStep:
 
 @dataclass(frozen=True, slots=True)
 class NovuWorkflow:
-    """A Novu workflow; `running` are the steps a run goes through."""
+    """A Novu workflow; `running` are its active steps, which a run executes."""
 
     key: str
     steps: tuple[WorkflowStep, ...]
@@ -52,13 +52,16 @@ class NovuWorkflow:
         object.__setattr__(self, "running", tuple(step for step in self.steps if step.active))
 
     def as_json(self) -> dict[str, Any]:
-        """The form `workflow_from` reads."""
+        """Return the form that `workflow_from` reads."""
         steps = [{"type": step.type, "seconds": step.seconds, "active": step.active} for step in self.steps]
         return {"key": self.key, "active": self.active, "steps": steps}
 
 
 def workflow_from(data: Any) -> NovuWorkflow:
-    """Read `{"key", "active"?, "steps"?: ["in_app" | {"type", "seconds"?, "active"?}]}`."""
+    """Return the workflow in `{"key", "active"?, "steps"?: ["in_app" | {"type", "seconds"?, "active"?}]}`.
+
+    Raises BadControl if `data` has another form.
+    """
     if not isinstance(data, dict) or not isinstance(data.get("key"), str) or not data["key"]:
         raise BadControl("a workflow needs a key")
     steps: Any = data.get("steps", [_IN_APP])
@@ -76,21 +79,21 @@ def _step_from(data: Any) -> WorkflowStep:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Whose key it is; idempotency is scoped by `organization`, everything else by `id`."""
+    """An environment of Novu. Idempotency keys belong to the `organization`, everything else to the `id`."""
 
     id: str
     name: str
     organization: str
 
     def as_json(self) -> dict[str, Any]:
-        """The answer of GET /v1/environments/me."""
+        """Return the answer of GET /v1/environments/me."""
         kind = "prod" if self.name == "Production" else "dev"
         names = {"_id": self.id, "name": self.name, "_organizationId": self.organization}
         return names | {"identifier": f"app-{self.id[-8:]}", "type": kind}
 
 
 class Registry:
-    """The stand-in's environments, Novu workflows, tenants and topics."""
+    """The environments, Novu workflows, tenants and topics of this fake Novu."""
 
     def __init__(self, api_key: str) -> None:
         self.environments: dict[str, Environment] = {}
@@ -103,18 +106,18 @@ class Registry:
         self.add_environment(api_key, "Development")
 
     def add_environment(self, api_key: str, name: str, organization: str = "") -> Environment:
-        """A further key; by default in the organization of the first one."""
+        """Add and return an environment with its key; by default in the organization of the first one."""
         number = len(self.environments) + 1
         owner = organization or f"{1:08x}{0:016x}"
         self.environments[api_key] = Environment(f"{2:08x}{number:016x}", name, owner)
         return self.environments[api_key]
 
     def add_workflow(self, workflow: NovuWorkflow) -> None:
-        """Create or replace."""
+        """Create or replace a workflow."""
         self.workflows[workflow.key] = workflow
 
     def as_json(self) -> dict[str, Any]:
-        """Everything registered; keys stay out."""
+        """Return everything registered, without the API keys."""
         return {
             "environments": [environment.as_json() for environment in self.environments.values()],
             "workflows": [workflow.as_json() for workflow in self.workflows.values()],

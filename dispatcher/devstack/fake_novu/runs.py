@@ -1,7 +1,7 @@
-"""What the worker stored: one run per notification and subscriber, its jobs and its messages.
+"""The worker's storage: one run for each notification and subscriber, with its jobs and messages.
 
-Jobs are not stored one by one: how far a run came says everything about them. Bounded: 500,000 runs, the oldest
-transaction goes first.
+Jobs are not stored one by one, because the position of a run determines their states. Limit: 500,000 runs; the oldest
+transaction is removed first.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ MAX_RUNS = 500_000
 
 
 class Run:
-    """A notification on its way through the steps of its workflow."""
+    """A notification for one subscriber, at one step of its workflow. `created` is in epoch seconds."""
 
     __slots__ = ("canceled", "created", "environment", "messages", "number", "position", "subscriber",
                  "transaction_id", "workflow")  # fmt: skip
@@ -37,7 +37,7 @@ class Run:
         self.canceled = False
 
     def advance(self) -> float | None:
-        """Go on to the next delay and return its seconds, or to the end and return None."""
+        """Execute the steps up to the next delay and return its seconds, or up to the end and return None."""
         steps = self.workflow.running
         while self.position < len(steps) and steps[self.position].type in CHANNELS:
             self.messages += (steps[self.position].type,)
@@ -46,11 +46,11 @@ class Run:
 
     @property
     def delayed(self) -> bool:
-        """Whether it waits in a delay step: the only state a cancel can reach."""
+        """Whether the run waits in a delay step, the only state in which Novu can cancel it."""
         return not self.canceled and self.position < len(self.workflow.running)
 
     def jobs(self) -> Iterator[tuple[str, str]]:
-        """(type, status) of each job, the trigger's own first."""
+        """Yield (type, status) of each job; the first is the trigger's own job."""
         yield "trigger", "completed"
         for index, step in enumerate(self.workflow.running):
             if index < self.position:
@@ -62,13 +62,13 @@ class Run:
 
 
 class RunStore:
-    """Runs by environment and transactionId, in the order the worker made them."""
+    """Runs by environment and transactionId, in the order in which the worker created them."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget every run."""
+        """Remove every run."""
         self._by_transaction: dict[tuple[str, str], list[Run]] = {}
         self._count = self._number = 0
 
@@ -76,15 +76,15 @@ class RunStore:
         return self._count
 
     def exists(self, environment: str, transaction_id: str) -> bool:
-        """Novu's duplicate check: is there any job with this id in this environment?"""
+        """Return whether this environment has a job with this id. This is Novu's check for duplicates."""
         return (environment, transaction_id) in self._by_transaction
 
     def find(self, environment: str, transaction_id: str) -> list[Run]:
-        """The runs of one transaction."""
+        """Return the runs of one transaction."""
         return self._by_transaction.get((environment, transaction_id), [])
 
     def all(self, environment: str) -> Iterator[Run]:
-        """Every run of an environment, newest transaction first."""
+        """Yield every run of an environment, newest transaction first."""
         for (owner, _), runs in reversed(self._by_transaction.items()):
             if owner == environment:
                 yield from runs
@@ -92,7 +92,7 @@ class RunStore:
     def create(
         self, environment: str, transaction_id: str, subscriber: str, workflow: NovuWorkflow, created: float
     ) -> Run:
-        """Store a new run."""
+        """Store and return a new run."""
         self._number += 1
         run = Run(self._number, environment, transaction_id, subscriber, workflow, created)
         self._by_transaction.setdefault((environment, transaction_id), []).append(run)
@@ -102,14 +102,14 @@ class RunStore:
         return run
 
     def cancel(self, environment: str, transaction_id: str) -> list[Run]:
-        """Cancel what waits in a delay and return it; there is no memory of a cancel that came too early."""
+        """Cancel the runs that wait in a delay step and return them. A cancel before the trigger has no effect."""
         waiting = [run for run in self.find(environment, transaction_id) if run.delayed]
         for run in waiting:
             run.canceled = True
         return waiting
 
     def delete_messages(self, environment: str, transaction_id: str, channel: str | None) -> list[Run]:
-        """Take back messages already shown; return the runs that had some."""
+        """Remove the messages of a transaction, of one channel or of all; return the runs that had some."""
         found: list[Run] = []
         for run in self.find(environment, transaction_id):
             kept = tuple(name for name in run.messages if channel not in (None, name))

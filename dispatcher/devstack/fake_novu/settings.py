@@ -1,6 +1,6 @@
-"""What can be changed about the stand-in while it runs: one flat object, the same names on every way in.
+"""The settings of the fake Novu, which can be changed while it runs.
 
-`POST /_standin/config`, `Standin.configure()` and the command line all use these field names.
+`POST /_standin/config`, `FakeNovu.configure()` and the command line all use the names of these fields.
 """
 
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ VARIANTS = ("newer", "2.0.0")
 
 
 class BadControl(ValueError):
-    """A control request that makes no sense; the message says why."""
+    """A control request that is not valid; the message is the reason."""
 
 
 @dataclass(slots=True)
 class Config:
-    """How this Novu behaves; durations in the unit their name says."""
+    """The behaviour of this fake Novu. Durations without a unit in their name are in seconds."""
 
     variant: str = "newer"
     idempotency: bool = True
-    idempotency_store_down: bool = False  # Novu without its Redis: 503 and nothing done
+    idempotency_store_down: bool = False  # Novu without its Redis: 503, and the call has no effect
     replay_errors_as_500: bool = False  # newer Novu, read from its source, not observed
     idempotency_ttl: float = 24 * 3600.0
     idempotency_progress_ttl: float = 300.0
-    object_storage: bool = True  # without it a payload with attachments is a 500, which gets cached
+    object_storage: bool = True  # without it, a payload with attachments gets a 500, which is remembered under the key
     latency_ms: float = 0.0
     rate_limit: float = 0.0  # triggers per second and environment; 0 is off, as in a self-hosted Novu
     worker_paused: bool = False
@@ -33,7 +33,7 @@ class Config:
     refused_recipients: tuple[str, ...] = ()
 
     def change(self, wanted: Mapping[str, Any]) -> None:
-        """Take over `wanted` whole or, when one value makes no sense, not at all."""
+        """Change the settings in `wanted`; BadControl if one of them is not valid, and then none is changed."""
         types = {field.name: type(getattr(self, field.name)) for field in fields(self)}
         accepted = {name: _fitting(name, value, types) for name, value in wanted.items()}
         if accepted.get("variant", self.variant) not in VARIANTS:
@@ -43,11 +43,11 @@ class Config:
 
     @property
     def legacy(self) -> bool:
-        """Whether to behave as the observed 2.0.0 where newer versions differ."""
+        """Whether to behave as the observed version 2.0.0 where newer versions differ."""
         return self.variant == "2.0.0"
 
     def as_json(self) -> dict[str, Any]:
-        """Every field by name."""
+        """Return every field by name."""
         return asdict(self)
 
 
@@ -59,7 +59,7 @@ def _fitting(name: str, value: Any, types: Mapping[str, type]) -> Any:
         return tuple(str(item) for item in value)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    # bool is an int to isinstance, never to the reader of a configuration
+    # For isinstance a bool is an int; as a setting it is not.
     if type(value) is not wanted:
         raise BadControl(f"{name} must be of type {wanted.__name__}")
     return value

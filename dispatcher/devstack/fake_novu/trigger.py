@@ -1,6 +1,6 @@
-"""Accepting triggers: the status Novu answers for an event, and the queueing that makes it an effect.
+"""Accepts triggers: finds the status that Novu answers for an event, and queues accepted events, which is an effect.
 
-`processed` says queued, nothing more; a transactionId is not looked at here.
+The status `processed` means queued, nothing more. Duplicate transactionIds are not detected here, but in the worker.
 """
 
 import asyncio
@@ -28,37 +28,37 @@ class TriggerRoutes:
 
     async def single(self, call: FakeCall) -> Answer:
         """POST /v1/events/trigger."""
-        return await self._one(call, broadcast=False)
+        return await self._trigger_one(call, broadcast=False)
 
     async def broadcast(self, call: FakeCall) -> Answer:
         """POST /v1/events/trigger/broadcast."""
-        return await self._one(call, broadcast=True)
+        return await self._trigger_one(call, broadcast=True)
 
     async def bulk(self, call: FakeCall) -> Answer:
         """POST /v1/events/trigger/bulk: one result per event, in order."""
         check_bulk(call.json)
-        await self._work(call)
+        await self._spend_time(call)
         accepted: list[Queued] = []
-        results = [self._item(call, event, accepted) for event in call.events]
-        # Newer versions put all events of a call into the queue in one go; so do we.
+        results = [self._bulk_result(call, event, accepted) for event in call.events]
+        # All accepted events of a call are queued together, as in newer versions.
         self._enqueue(call, accepted)
         return success(results, 201)
 
-    async def _one(self, call: FakeCall, *, broadcast: bool) -> Answer:
+    async def _trigger_one(self, call: FakeCall, *, broadcast: bool) -> Answer:
         check_single(call.json, broadcast=broadcast)
-        await self._work(call)
+        await self._spend_time(call)
         accepted: list[Queued] = []
         result = self._check_event(call, call.events[0], accepted)
         self._enqueue(call, accepted)
         return success(result, 201)
 
-    async def _work(self, call: FakeCall) -> None:
+    async def _spend_time(self, call: FakeCall) -> None:
         if not self._config.legacy:
             check_sizes(call.events, len(call.body))
         if self._config.latency_ms > 0:
             await asyncio.sleep(self._config.latency_ms / 1000)
 
-    def _item(self, call: FakeCall, event: FakeEvent, accepted: list[Queued]) -> dict[str, Any]:
+    def _bulk_result(self, call: FakeCall, event: FakeEvent, accepted: list[Queued]) -> dict[str, Any]:
         sentences = item_sentences(event)
         if not sentences:
             try:
@@ -68,9 +68,9 @@ class TriggerRoutes:
         return self._result("error", event.transaction_id, sentences)
 
     def _check_event(self, call: FakeCall, event: FakeEvent, accepted: list[Queued]) -> dict[str, Any]:
-        """Novu's answer for one event; an accepted one is appended to `accepted`."""
+        """Return Novu's result for one event; an accepted event is appended to `accepted`."""
         fault = call.fault
-        if fault is not None and fault.kind == "item_error" and fault.concerns(event):
+        if fault is not None and fault.kind == "item_error" and fault.applies_to(event):
             return self._result(fault.result or "error", event.transaction_id, [fault.message or "Internal error"])
         workflow = self._registry.workflows.get(event.name or "")
         if workflow is None:
@@ -80,8 +80,8 @@ class TriggerRoutes:
         if status is not None:
             return self._result(status, transaction_id)
         self._store_attachments(event.payload)
-        heard = self._valid(event)
-        accepted.append(queued(call.owner.id, transaction_id, workflow, heard))
+        valid = self._without_refused(event)
+        accepted.append(queued(call.owner.id, transaction_id, workflow, valid))
         return self._result("processed", transaction_id)
 
     def _refusal_status(self, workflow: NovuWorkflow, event: FakeEvent) -> str | None:
@@ -93,12 +93,12 @@ class TriggerRoutes:
             return "no_workflow_active_steps_defined"
         if event.tenant is not None and event.tenant not in self._registry.tenants:
             return "no_tenant_found"
-        if event.recipients and not self._valid(event).recipients:
+        if event.recipients and not self._without_refused(event).recipients:
             return "invalid_recipients"
         return None
 
-    def _valid(self, event: FakeEvent) -> FakeEvent:
-        """Newer versions drop invalid recipients silently, and refuse when nobody is left."""
+    def _without_refused(self, event: FakeEvent) -> FakeEvent:
+        """Return the event without refused recipients: newer versions drop them, and refuse if none is left."""
         refused = self._config.refused_recipients
         if not refused or self._config.legacy:
             return event
@@ -117,7 +117,7 @@ class TriggerRoutes:
         return result
 
     def _enqueue(self, call: FakeCall, accepted: list[Queued]) -> None:
-        """From here on the triggers exist: count the effects and hand over to the worker."""
+        """Count the effects of the accepted events, and pass them to the worker."""
         at = time.time()
         for item in accepted:
             for recipient in item.recipients:

@@ -1,6 +1,6 @@
-"""How an answer goes out: as it should, or, when a fault says so, late, in pieces, half or not at all.
+"""Sends an answer; if a fault applies, late, in parts, incomplete or not at all.
 
-The faults write to the connection itself, past the HTTP server, and always end it.
+These faults write directly to the connection, bypassing the HTTP server, and always close it.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from dispatcher.devstack.fake_novu.faults import Fault
 RESETS = ("reset_before", "reset_after")
 SILENT = ("hang", "silent")
 SLOW = ("slow_headers", "slow_body")
-BROKEN = (*RESETS, *SILENT, *SLOW, "half_answer")
+CONNECTION_FAULTS = (*RESETS, *SILENT, *SLOW, "half_answer")
 LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 async def deliver(answer: Answer, fault: Fault | None, receive: Receive, send: Send) -> None:
-    """Send the answer the way its fault wants."""
-    if fault is None or fault.kind not in BROKEN:
+    """Send the answer, as its fault changes it."""
+    if fault is None or fault.kind not in CONNECTION_FAULTS:
         await _send(answer, send)
         return
-    transport: Any = getattr(send, "__self__").transport  # noqa: B009  (the server hands out no connection)
+    transport: Any = getattr(send, "__self__").transport  # noqa: B009  (the server gives no access to its connection)
     if fault.kind in RESETS:
         _reset(transport)
     elif fault.kind == "half_answer":
@@ -34,14 +34,14 @@ async def deliver(answer: Answer, fault: Fault | None, receive: Receive, send: S
         transport.write(head + body[: len(body) // 2])
         transport.close()
     elif fault.kind in SLOW:
-        await _trickle(transport, fault, *_raw(answer))
-    # Else the server would take the missing answer for our mistake and repair it.
+        await _send_slowly(transport, fault, *_raw(answer))
+    # Wait for the end of the connection: without an answer, the server would send a 500 when we return.
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _trickle(transport: Any, fault: Fault, head: bytes, body: bytes) -> None:
-    """One byte at a time, until the client has enough of it."""
+async def _send_slowly(transport: Any, fault: Fault, head: bytes, body: bytes) -> None:
+    """Send one byte every `fault.seconds`, until the client closes the connection or the answer is complete."""
     if fault.kind == "slow_body":
         transport.write(head)
         head = b""

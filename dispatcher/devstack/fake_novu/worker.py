@@ -1,8 +1,8 @@
-"""The part of Novu behind its API: takes queued events, makes runs, and silently loses what is wrong with them.
+"""The part of Novu behind its API: takes queued events, creates runs, and silently drops invalid recipients.
 
-The check for a duplicate transactionId sits here, late and not atomic: it looks for a stored job, and the own job is
-stored `worker_delay_ms` afterwards. Events picked up in between all pass. At most `worker_concurrency` events are
-between look and store; the rest waits in the queue.
+Novu's check for a duplicate transactionId is here, late and not atomic: it looks for a stored job, and stores its own
+job `worker_delay_ms` later. Events taken in between all pass the check. At most `worker_concurrency` events are between
+check and storage; further ones wait in the queue.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
 
 
 class Queued(NamedTuple):
-    """An accepted event; the payload is not carried along."""
+    """An accepted event, without its payload."""
 
     environment: str
     transaction_id: str
@@ -33,7 +33,7 @@ class Queued(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A recipient the API called processed and the worker gave up on."""
+    """A recipient whose event the API answered with `processed` and that the worker dropped, with the reason."""
 
     environment: str
     transaction_id: str
@@ -41,17 +41,17 @@ class Loss(NamedTuple):
     reason: str
 
 
-class _Lost(Exception):
-    """The whole event ends here."""
+class _EventLost(Exception):
+    """The event is dropped for all of its recipients."""
 
 
 def queued(environment: str, transaction_id: str, workflow: NovuWorkflow, event: FakeEvent) -> Queued:
-    """What the API hands to the worker."""
+    """Return the queued form of an accepted event."""
     return Queued(environment, transaction_id, workflow, event.recipients, event.actor)
 
 
 class NovuWorker:
-    """Consumes the queue on timers of the running loop; nothing to start or stop."""
+    """Processes the queue on timers of the running event loop; it needs no start and no stop."""
 
     def __init__(self, config: Config, registry: Registry, ledger: EffectLog) -> None:
         self._config = config
@@ -61,7 +61,7 @@ class NovuWorker:
         self.clear()
 
     def clear(self) -> None:
-        """Forget queue, runs and subscribers; timers that still fire find an old generation and do nothing."""
+        """Remove queue, runs and subscribers. Timers that still fire belong to an old generation and do nothing."""
         self.runs.clear()
         self.queue: deque[Queued] = deque()
         self.subscribers: dict[tuple[str, str], dict[str, Any] | None] = {}
@@ -70,12 +70,12 @@ class NovuWorker:
         self._generation = object()
 
     def submit(self, events: list[Queued]) -> None:
-        """Queue accepted events and start on them if a slot is free."""
+        """Queue accepted events, and process them if slots are free."""
         self.queue.extend(events)
-        self.pump()
+        self.process_queued()
 
-    def pump(self) -> None:
-        """Pick up as many events as there are slots: look for duplicates now, store later."""
+    def process_queued(self) -> None:
+        """Take as many events as slots are free: check for duplicates now, store `worker_delay_ms` later."""
         free = max(0, self._config.worker_concurrency - self.in_flight)
         if self._config.worker_paused or not self.queue or not free:
             return
@@ -92,44 +92,44 @@ class NovuWorker:
         self.in_flight -= slots
         for item in batch:
             self._process(item)
-        self.pump()
+        self.process_queued()
 
     def _process(self, item: Queued) -> None:
         try:
             recipients = [found for recipient in item.recipients for found in self._resolve(item, recipient)]
-        except _Lost as lost:
-            self._lose(item, ",".join(recipient.name for recipient in item.recipients), str(lost))
+        except _EventLost as lost:
+            self._record_loss(item, ",".join(recipient.name for recipient in item.recipients), str(lost))
             return
         for recipient in {recipient.name: recipient for recipient in recipients}.values():
             self._notify(item, recipient)
 
     def _resolve(self, item: Queued, recipient: FakeRecipient) -> list[FakeRecipient]:
-        """Topics and broadcasts become subscribers here, not in the API."""
+        """Return the subscribers of a recipient: here, not in the API, Novu resolves topics and broadcasts."""
         if recipient.name == EVERYONE:
             return [FakeRecipient(name) for owner, name in self.subscribers if owner == item.environment]
         if recipient.topic is None:
             return [recipient]
         members = self._registry.topics.get(recipient.topic)
         if members is None:
-            raise _Lost(f"Topic {recipient.topic} not found")
+            raise _EventLost(f"Topic {recipient.topic} not found")
         excluded = (recipient.fields or {}).get("exclude")
         left_out = {item.actor, *(excluded if isinstance(excluded, list) else [])}
         return [FakeRecipient(member) for member in sorted(members - left_out)]
 
     def _notify(self, item: Queued, recipient: FakeRecipient) -> None:
-        reason = _fault(recipient)
+        reason = _recipient_error(recipient)
         if reason is not None:
-            self._lose(item, recipient.name, reason)
+            self._record_loss(item, recipient.name, reason)
             return
-        self._remember(item.environment, recipient)
+        self._store_subscriber(item.environment, recipient)
         if item.workflow.running:
             self._run(item, recipient)
 
-    def _remember(self, environment: str, recipient: FakeRecipient) -> None:
-        """Unknown subscribers come to exist; absent fields keep their value, an explicit null wipes it."""
+    def _store_subscriber(self, environment: str, recipient: FakeRecipient) -> None:
+        """Create or update a subscriber. An absent field keeps its value; an explicit null deletes it."""
         who = (environment, recipient.name)
         known = self.subscribers.get(who)
-        # Most subscribers are a bare id, and there may be hundreds of thousands of them.
+        # Store None for a subscriber without fields: most have none, and there may be hundreds of thousands.
         self.subscribers[who] = {**(known or {}), **recipient.fields} if recipient.fields else known
         if len(self.subscribers) > MAX_SUBSCRIBERS:
             del self.subscribers[next(iter(self.subscribers))]
@@ -142,19 +142,19 @@ class NovuWorker:
     def _advance(self, run: Run, generation: object) -> None:
         seconds = run.advance()
         if seconds is not None:
-            asyncio.get_running_loop().call_later(seconds, self._wake, run, generation)
+            asyncio.get_running_loop().call_later(seconds, self._resume, run, generation)
 
-    def _wake(self, run: Run, generation: object) -> None:
+    def _resume(self, run: Run, generation: object) -> None:
         if run.canceled or generation is not self._generation:
             return
         run.position += 1
         self._advance(run, generation)
 
-    def _lose(self, item: Queued, subscriber: str, reason: str) -> None:
+    def _record_loss(self, item: Queued, subscriber: str, reason: str) -> None:
         self.losses.append(Loss(item.environment, item.transaction_id, subscriber, reason))
 
 
-def _fault(recipient: FakeRecipient) -> str | None:
+def _recipient_error(recipient: FakeRecipient) -> str | None:
     if not recipient.name:
         return "subscriberId under property to is not configured"
     email = recipient.fields.get("email") if recipient.fields else None

@@ -1,7 +1,6 @@
--- One batch of an operator's change, and its entry in dispatcher.action, in one statement. What an application would
--- write, no more: what follows from a status is decided where it is always decided. Only rows that still are as the
--- preview showed them, and were not sent since: the fence grows with each taking. One that somebody else has locked is
--- left out, so this waits for nobody and cannot make a circle.
+-- Changes one batch of rows as an application would, and records it in dispatcher.action, in one statement. A row is
+-- changed only if its status is as the preview showed it and it was not acquired since: each time, its fence grows. Rows
+-- that another transaction has locked are skipped, so this statement never waits and cannot deadlock.
 with found as materialized (
   select n.id, v.was
   from (
@@ -22,9 +21,9 @@ changed as (
   from found where n.id = found.id
   returning n.id, found.was
 ),
-noted as (
+recorded as (
   insert into dispatcher.action (actor, action, notification_ids, detail)
-  select session_user || coalesce(' (' || %(person)s::text || ')', ''), %(action)s,
+  select session_user || coalesce(' (' || %(actor)s::text || ')', ''), %(action)s,
     (select array_agg(id order by id) from changed),
     jsonb_build_object('was', jsonb_object_agg(was, ids), 'reason', %(reason)s::text)::text
   from (select was, jsonb_agg(id order by id) as ids from changed group by was) by_status

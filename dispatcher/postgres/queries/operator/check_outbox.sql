@@ -1,4 +1,5 @@
--- What there is: the outbox, our own tables that are missing, the outbox's columns, and which of them this role may read.
+-- Returns whether the outbox exists, which of our tables are missing, and the outbox's columns: all of them, and those
+-- that this role may read.
 select to_regclass(%(outbox)s) is not null,
   array(select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null),
   array(select attname::text from pg_attribute

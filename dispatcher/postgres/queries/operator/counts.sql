@@ -1,4 +1,5 @@
--- One pass over the outbox: how many rows have which status, and of the waiting ones how many are due, since when.
+-- Reads the outbox once: rows by status, the number of due rows and of scheduled rows, and for how many seconds the
+-- oldest due row has waited.
 select coalesce(jsonb_object_agg(status, rows), '{{}}'), coalesce(sum(due), 0)::bigint, coalesce(sum(scheduled), 0)::bigint,
   max(waiting)
 from (

@@ -1,5 +1,5 @@
--- For a table too large to be counted while somebody waits: what PostgreSQL's statistics say of it, and the beginning of
--- what is due.
+-- Estimates for a table that is too large to count: rows by status from PostgreSQL's statistics, and the number of due
+-- rows up to a limit. The columns are those of counts.sql.
 select
   coalesce((
     select jsonb_object_agg(label, round(part * greatest(c.reltuples, 0)::numeric)::bigint)

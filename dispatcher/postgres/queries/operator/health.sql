@@ -1,9 +1,9 @@
--- Who is there and what is installed. Every part is small or has an index.
+-- Reads the nodes, the triggers, and how many rows wait for which step. Every part is small or has an index.
 select json_build_object(
   'now', clock_timestamp(),
   'nodes', (select coalesce(json_agg(x order by x.started_at), '[]') from (
     select id, role, host, version, mode, started_at, seen_at, last_sweep_at, in_flight,
-      seen_at > clock_timestamp() - %(alive)s::interval as alive,
+      seen_at > clock_timestamp() - %(node_ttl)s::interval as alive,
       coalesce(awake_until > clock_timestamp(), false) as awake
     from dispatcher.node
   ) x),

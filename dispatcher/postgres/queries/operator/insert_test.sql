@@ -1,5 +1,5 @@
--- A notification of our own making, as an application would write it, noted as an action. Keys need not be unique: the
--- enterprise's own workflow comes first, or everybody's where no enterprise was named.
+-- Writes a test's notification as an application would, and records it. Several workflows may have the same key: with an
+-- enterprise its own workflow comes first, without one the workflow that serves all enterprises.
 with wanted as (
   select w.id, w.enterprise_id from {workflow} w
   where w.workflow_key = %(key)s and w.publish_status = 'PUBLISH' and not w.deactivated
@@ -11,9 +11,9 @@ written as (
   insert into {outbox} ({columns}) select {values} from wanted w
   returning id, enterprise_id
 ),
-noted as (
+recorded as (
   insert into dispatcher.action (actor, action, notification_ids, detail)
-  select session_user || coalesce(' (' || %(person)s::text || ')', ''), 'send-test', array[id],
+  select session_user || coalesce(' (' || %(actor)s::text || ')', ''), 'send-test', array[id],
     jsonb_build_object('workflow', %(key)s::text, 'recipient', %(recipient)s::text)::text
   from written
 )

@@ -1,4 +1,4 @@
--- What a change would change: one line per row, with what a person should know before. Changes nothing.
+-- Returns the rows that a change would meet, with the facts that an operator should know before. Changes nothing.
 select n.id, n.notification_status::text, (n.error_details -> 'retraction') is not null,
   d.next_attempt_at is not null, coalesce(not ({eligible}), true), coalesce(cardinality(n.recipients), 0), coalesce(r.accepted, 0), coalesce(r.unknown, 0),
   d.fence

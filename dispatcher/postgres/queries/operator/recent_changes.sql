@@ -1,5 +1,5 @@
--- What can have changed a moment ago: the newest rows, and older ones that are in work or wait for a retry. Each part is
--- read from the end of an index and bounded, so a look costs the same in a table of any size.
+-- Returns the rows that can have changed a moment ago: the newest rows, rows in work, rows that wait for a retry, and the
+-- watched ids. Each part is bounded and read from the end of an index, so the cost does not grow with the table.
 with watched as (
   (select n.id from {outbox} n order by n.id desc limit %(limit)s)
   union
@@ -8,7 +8,7 @@ with watched as (
   (select notification_id from dispatcher.delivery where next_attempt_at is not null
    order by next_attempt_at limit %(limit)s)
   union
-  select unnest(%(seen)s::bigint[])
+  select unnest(%(watched_ids)s::bigint[])
 )
 select row_to_json(x) from (
   select n.id, n.notification_status::text as status, n.error_details ->> 'outcome' as outcome,

@@ -1,4 +1,4 @@
--- What became of a row's recipients, the newest sending first, and how many there are in all.
+-- Returns a row's recipients, the newest generation first, and the number of all of them.
 select row_to_json(x), count(*) over () from (
   select r.generation, r.recipient, r.state, r.attempts, r.first_called_at, r.last_called_at, r.outcome,
     left(r.error, 2000) as error, r.transaction_id, r.cancel_at

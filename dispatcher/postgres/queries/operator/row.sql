@@ -1,4 +1,4 @@
--- Rows with everything that says what happens next. As JSON, as in rows.sql.
+-- Returns rows with everything that decides their next step. As JSON, for the reason given in rows.sql.
 select row_to_json(x) from (
   select n.id, n.notification_status::text as status, n.error_details ->> 'outcome' as outcome, {title} as name,
     n.publish_status::text as publish_status, n.deactivated, left(w.workflow_key, 200) as workflow,
@@ -11,7 +11,7 @@ select row_to_json(x) from (
     coalesce(d.lease_until > clock_timestamp(), false) as held,
     d.first_claimed_at, d.claimed_at, d.settled_at, d.next_attempt_at, d.dead_lettered_at,
     (select count(*) from dispatcher.recipient r where r.notification_id = n.id and r.cancel_at is not null) as to_take_back,
-    (select count(*) from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval) as nodes_alive,
+    (select count(*) from dispatcher.node where seen_at > clock_timestamp() - %(node_ttl)s::interval) as nodes_alive,
     clock_timestamp() as now
   from {outbox} n
   left join {workflow} w on w.id = n.notification_workflow_id

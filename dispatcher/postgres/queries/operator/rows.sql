@@ -1,5 +1,5 @@
--- Rows as a list shows them, newest first, from below one id. As JSON, because a row must be shown whatever it holds:
--- no time that Python cannot hold, no text of any length.
+-- Returns rows as a list shows them, newest first, below one id. As JSON, because every row must be shown: also
+-- one with a time that Python cannot represent. Long texts are cut.
 select row_to_json(x) from (
   select n.id, n.notification_status::text as status, n.error_details ->> 'outcome' as outcome, {title} as name,
     left(w.workflow_key, 200) as workflow, n.enterprise_id::text as enterprise, cardinality(n.recipients) as recipients,

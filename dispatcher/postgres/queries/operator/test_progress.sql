@@ -1,4 +1,4 @@
--- How far the row is, in seconds after it was written.
+-- Returns how far a test's row is, in seconds since it was written.
 select row_to_json(x) from (
   select n.notification_status::text as status, n.error_details ->> 'error' as error, d.lease_owner, d.workflow_id,
     extract(epoch from d.claimed_at - %(since)s)::double precision as claimed,
@@ -6,7 +6,7 @@ select row_to_json(x) from (
       where r.notification_id = n.id and r.generation = d.generation) - %(since)s)::double precision as called,
     extract(epoch from d.settled_at - %(since)s)::double precision as settled,
     d.next_attempt_at,
-    (select count(*) from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval) as nodes_alive
+    (select count(*) from dispatcher.node where seen_at > clock_timestamp() - %(node_ttl)s::interval) as nodes_alive
   from {outbox} n
   left join dispatcher.delivery d on d.notification_id = n.id
   where n.id = %(id)s

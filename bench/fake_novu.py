@@ -1,7 +1,7 @@
-"""How many events a second the Novu stand-in accepts in bulk calls of 100, from raw clients with precomputed bodies.
+"""Measures how many events per second the fake Novu accepts in bulk calls of 100, from raw clients with ready bodies.
 
 The client writes ready-made requests to a few keep-alive connections and reads nothing but status and length, so the
-server is what is measured. Run it on an otherwise idle machine with two cores: `python -m bench.standin`.
+measurement is that of the server. Run it on an otherwise idle machine with two cores: `python -m bench.fake_novu`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ EVENTS_PER_CALL = 100
 
 
 def request(api_key: str, number: int) -> bytes:
-    """One bulk request; each event has its own transactionId and subscriber."""
+    """Return the bytes of one bulk request; each event has its own transactionId and subscriber."""
     events = [
         {
             "name": "default-multi-channel",
@@ -48,15 +48,16 @@ async def send(port: int, requests: list[bytes]) -> None:
 
 
 async def measure(novu: FakeNovu, calls: int, connections: int) -> float:
-    """Events per second over `calls` bulk calls."""
+    """Return events per second over `calls` bulk calls on `connections` connections."""
     port = int(novu.url.rsplit(":", 1)[1])
     requests = [request(novu.api_key, number) for number in range(calls)]
     started = time.perf_counter()
-    await asyncio.gather(*(send(port, requests[lane::connections]) for lane in range(connections)))
+    await asyncio.gather(*(send(port, requests[first::connections]) for first in range(connections)))
     return calls * EVENTS_PER_CALL / (time.perf_counter() - started)
 
 
 async def main(calls: int = 600) -> None:
+    """Measure with 1, 4 and 16 connections, and print the rates."""
     for connections in (1, 4, 16):
         async with run_fake_novu() as novu:
             rate = await measure(novu, calls, connections)

@@ -1,6 +1,7 @@
-"""The reading and taking-back side of the API: activity, messages, cancel, environment.
+"""The routes that read and cancel: activity, messages, workflows, environment.
 
-Ids are made from what they stand for, so the same thing always has the same id; the shapes are those novu-py parses.
+Ids are computed from the object they belong to, so the same object always has the same id. The shapes are those that
+novu-py parses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ PAGE_SIZE = 10
 
 
 class ReadRoutes:
-    """Everything of the API that is not a trigger."""
+    """The handlers of all routes except the triggers."""
 
     def __init__(self, registry: Registry, ledger: EffectLog, worker: NovuWorker) -> None:
         self._registry = registry
@@ -27,46 +28,46 @@ class ReadRoutes:
 
     async def health_check(self, call: FakeCall) -> Answer:  # noqa: ARG002  (every handler takes the call)
         """GET /v1/health-check, without a key."""
-        return success({"status": "ok", "info": {"apiVersion": {"version": "stand-in", "status": "up"}}})
+        return success({"status": "ok", "info": {"apiVersion": {"version": "fake", "status": "up"}}})
 
     async def environment(self, call: FakeCall) -> Answer:
-        """GET /v1/environments/me: whose key this is."""
+        """GET /v1/environments/me: the environment of the key."""
         return success(call.owner.as_json())
 
     async def workflows(self, call: FakeCall) -> Answer:
-        """GET /v2/workflows, the list only."""
+        """GET /v2/workflows: the list only."""
         known = list(self._registry.workflows.values())
         size, offset = _number(call.query, "limit", PAGE_SIZE), _number(call.query, "offset", 0)
         rows = [_workflow(workflow) for workflow in known[offset : offset + size]]
         return success({"workflows": rows, "totalCount": len(known)})
 
     async def cancel(self, call: FakeCall) -> Answer:
-        """DELETE /v1/events/trigger/{transactionId}: true only if something was waiting in a delay."""
-        canceled = self._worker.runs.cancel(call.owner.id, _last(call.path))
-        self._take_back(canceled)
+        """DELETE /v1/events/trigger/{transactionId}: true only if a run was waiting in a delay step."""
+        canceled = self._worker.runs.cancel(call.owner.id, _last_segment(call.path))
+        self._record_cancelled(canceled)
         return success(bool(canceled))
 
     async def notifications(self, call: FakeCall) -> Answer:
-        """GET /v1/notifications: one run per subscriber, with its jobs."""
+        """GET /v1/notifications: one run for each subscriber, with its jobs."""
         return _page([_notification(run, call.owner.organization) for run in self._runs(call)], call.query)
 
     async def messages(self, call: FakeCall) -> Answer:
-        """GET /v1/messages: what was sent on each channel."""
+        """GET /v1/messages: the messages sent on each channel."""
         organization = call.owner.organization
         rows = [_message(run, name, organization) for run in self._runs(call) for name in run.messages]
         channel = call.query.get("channel")
         return _page([row for row in rows if channel in (None, row["channel"])], call.query)
 
     async def delete_messages(self, call: FakeCall) -> Answer:
-        """DELETE /v1/messages/transaction/{transactionId}."""
+        """DELETE /v1/messages/transaction/{transactionId}: 404 if there are none."""
         channel = call.query.get("channel")
-        cleared = self._worker.runs.delete_messages(call.owner.id, _last(call.path), channel)
+        cleared = self._worker.runs.delete_messages(call.owner.id, _last_segment(call.path), channel)
         if not cleared:
             raise Refusal(404, "Invalid transactionId or channel")
-        self._take_back(cleared)
+        self._record_cancelled(cleared)
         return Answer(204, b"")
 
-    def _take_back(self, runs: list[Run]) -> None:
+    def _record_cancelled(self, runs: list[Run]) -> None:
         for run in runs:
             self._ledger.cancelled((run.environment, run.transaction_id, run.subscriber), run.workflow.key)
 
@@ -78,7 +79,7 @@ class ReadRoutes:
         return (run for run in found if subscriber in (None, run.subscriber))
 
 
-def _last(path: str) -> str:
+def _last_segment(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 

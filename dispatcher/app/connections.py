@@ -1,0 +1,72 @@
+"""Opens what a process works with: the pool, the outbox, the listener and Novu's client. The processes use it.
+
+Everything here raises a `DispatcherError` with the remedy if a server does not answer or refuses us at the start.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from dispatcher.config.conninfo import conninfo
+from dispatcher.config.settings import Settings
+from dispatcher.config.table_names import parse_outbox_name
+from dispatcher.decisions.backoff import MAX_RECONNECT_DELAY, Backoff
+from dispatcher.install import grants, preflight
+from dispatcher.models.errors import Unreachable
+from dispatcher.novu.client import NovuClient
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection, check_installed, open_pool
+from dispatcher.postgres.statements import TableNames
+from dispatcher.telemetry import health
+from dispatcher.wakeup.listener import Listener, PollOnly, check_listen_address
+from dispatcher.wakeup.signal import WakeUp
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncGenerator[Pool]:
+    """Open the pool for the block."""
+    pool = await open_pool(conninfo(settings.database_url))
+    try:
+        yield pool
+    finally:
+        await pool.close(timeout=2)
+
+
+@asynccontextmanager
+async def open_novu(settings: Settings) -> AsyncGenerator[NovuClient]:
+    """Open Novu's client for the block, as soon as Novu answers."""
+    novu = NovuClient(
+        settings.require_novu_key().get_secret_value(),
+        settings.novu_api_url,
+        keep_error_texts=settings.error_texts == "full",
+    )
+    try:
+        await novu.check_reachable()
+        health.report_ok("novu")
+        yield novu
+    finally:
+        await novu.aclose()
+
+
+async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
+    """Return the outbox for `node`, after checking that tables, columns, rights and the ledger are there."""
+    table = parse_outbox_name(settings.outbox)
+    try:
+        async with borrow_connection(pool) as connection:
+            await grants.require_rights(connection, table, await preflight.check(connection, table))
+        status = await check_installed(pool, str(table))
+    except CONNECTION_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise Unreachable(
+            f"DATABASE_URL: PostgreSQL closed the connection during the start: {reason}. Start again."
+        ) from error
+    relations = TableNames(table.identifier, table.workflow.identifier)
+    return OutboxStore(pool, relations=relations, status=status, node=node, enterprises=settings.enterprise_ids)
+
+
+async def open_listener(settings: Settings, pool: Pool, wake: WakeUp, node: str) -> Listener | PollOnly:
+    """Return the listener, or with DISPATCHER_NOTIFY_MODE=off a poller in its place."""
+    if settings.notify_mode == "off":
+        return PollOnly(wake)
+    address = conninfo(settings.listen_url)
+    await check_listen_address(address)
+    return Listener(address, pool, wake, node, Backoff(settings.reconnect_delay, MAX_RECONNECT_DELAY))
