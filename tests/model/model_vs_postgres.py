@@ -59,7 +59,7 @@ class TwinOwner(Owner):
         self._workflow = workflow
         self._moved_at = time.monotonic()
 
-    def desk(self, node: str, luck: random.Random) -> ModelOutbox:
+    def outbox(self, node: str, luck: random.Random) -> ModelOutbox:
         outbox = OutboxStore(self._outbox_fixture.pool, relations=RELATIONS, status=self._status, node=node)
         return TwinOutbox(self, outbox, node, luck)
 
