@@ -38,7 +38,7 @@ class CanaryTimeout(Exception):
 
 
 class Listener:
-    """Receives wake-ups for one node. `mode` is EVENT only while canaries arrive. `backoff`: of reconnects."""
+    """Receives wake-ups for one node. `mode` is EVENT only while canaries arrive. `backoff`: before reconnects."""
 
     def __init__(self, conninfo: str, pool: Pool, wake: WakeUp, node: str, backoff: Backoff) -> None:
         self.mode = POLLING

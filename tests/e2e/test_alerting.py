@@ -141,7 +141,7 @@ async def test_s09_markers_show_nowhere_in_what_sentry_received(stack: Stack, ke
     assert await process.stop() == 0
     assert set(kent.kinds) >= {"dead_letter", "activity_failed", "outage_began"}
     [bug, *_] = kent.told("activity_failed")
-    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "Outbox._execute_once"]
+    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "OutboxStore._execute_once"]
     markers = [PAYLOAD, PASSWORD, stack.novu.api_key, person]
     assert [marker for marker in markers if marker in kent.received] == []
     assert PAYLOAD in str(await stack.rows("select error_details from notify.ent_notification")), "Novu did repeat it"
