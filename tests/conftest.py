@@ -11,10 +11,10 @@ import pytest
 from dispatcher.devstack import postgres, temporal
 from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from tests.support.databases import cloned, make_outbox_template, make_stack_template
-from tests.support.invariants import broken, load_oracle
+from tests.support.invariants import find_violations, load_oracle
 from tests.support.outbox_fixture import OutboxFixture, open_outbox_fixture
 from tests.support.stack import Stack, open_stack
-from tests.support.stack_cleanup import none_open, nothing_to_take_back
+from tests.support.stack_cleanup import no_pending_cancels, none_open
 
 # A shell that starts us in the background has SIGINT ignored, and whom we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,8 +82,8 @@ async def url(postgres_server: postgres.PostgresServer, stack_template: str) -> 
 
 @pytest.fixture
 async def novu() -> AsyncIterator[FakeNovu]:
-    async with run_fake_novu() as standin:
-        yield standin
+    async with run_fake_novu() as fake_novu:
+        yield fake_novu
 
 
 @pytest.fixture
@@ -95,6 +95,6 @@ async def stack(
         yield stack
         await stack.quiet()
         await none_open(stack)
-        await nothing_to_take_back(stack)
+        await no_pending_cancels(stack)
         await load_oracle(stack.connection, stack.novu)
-        assert await broken(stack.connection) == {}
+        assert await find_violations(stack.connection) == {}

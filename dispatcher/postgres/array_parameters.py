@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.models.notification import Notification, PendingCancel
+from dispatcher.models.notification import Notification, PendingCancel, Status
 
 RECIPIENT_KEY = ("notifications", "recipients")
 CALL_COLUMNS = (*RECIPIENT_KEY, "ordinals", "transactions", "epochs", "call_keys", "call_ordinals", "hashes")
@@ -65,7 +65,7 @@ def outcome_arrays(members: Iterable[Member]) -> Arrays:
     return arrays(OUTCOME_COLUMNS, rows)
 
 
-def final_arrays(notifications: Iterable[Notification], stored_status: Callable[[str], str]) -> Arrays:
+def final_arrays(notifications: Iterable[Notification], stored_status: Callable[[Status], str]) -> Arrays:
     """Return the arrays of settle.sql with one row for each finished notification.
 
     `stored_status` returns the label to write for a final status.

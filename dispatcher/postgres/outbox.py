@@ -5,6 +5,7 @@ fence or the status that it expects, so a late write changes nothing. All method
 """
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -90,7 +91,8 @@ class OutboxStore:
         parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
         limits = {"max_bytes": validation.MAX_BYTES, "max_read_bytes": MAX_READ_BYTES}
         rows = await self._execute("acquire", {**parameters, **limits}, dict_row)
-        return [validation.parse_row(row) for row in rows]
+        acquired_at = time.monotonic()
+        return [validation.parse_row(row, acquired_at) for row in rows]
 
     async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Record these calls before they leave. Return the (notification, recipient) pairs that may still be called."""
@@ -215,9 +217,9 @@ class OutboxStore:
         """Release all rows of this node and delete its heartbeat. Return how many rows are PENDING again."""
         return len(await self._fetch("release_node", node=self._node))
 
-    def _stored_status(self, status: str) -> str:
-        """Return the label to store: FAILED for PARTIAL if the enum lacks it (`error_details` tells the outcome)."""
-        return str(status) if not self._labels or status in self._labels else Status.FAILED.value
+    def _stored_status(self, status: Status) -> str:
+        """Return the label to store: FAILED for PARTIAL if the installed enum lacks it (error_details says PARTIAL)."""
+        return (status if not self._labels or status in self._labels else Status.FAILED).value
 
     async def _run(self, name: str, **parameters: Any) -> None:
         """Run the statement queries/`name`.sql, ignoring its rows."""

@@ -38,7 +38,7 @@ class CanaryTimeout(Exception):
 
 
 class Listener:
-    """Receives the wake-ups of a node. `mode` is EVENT while canaries arrive. `backoff`: pauses before reconnects."""
+    """Receives wake-ups for one node. `mode` is EVENT only while canaries arrive. `backoff`: before reconnects."""
 
     def __init__(self, conninfo: str, pool: Pool, wake: WakeUp, node: str, backoff: Backoff) -> None:
         self.mode = POLLING

@@ -71,7 +71,7 @@ def telling(kent: Kent, **settings: Any):
     return alerts.alerting(found, "node-1")
 
 
-async def test_f161_ten_thousand_equal_errors_are_a_few_alerts_and_every_one_counted(kent: Kent):
+async def test_f161_ten_thousand_equal_errors_make_few_alerts_and_all_are_counted(kent: Kent):
     async with telling(kent):
         for number in range(10_000):
             try:
@@ -79,13 +79,13 @@ async def test_f161_ten_thousand_equal_errors_are_a_few_alerts_and_every_one_cou
             except RuntimeError:
                 log.exception("dispatch_failed")
             log.warning("dead_letter", notification_id=number, cause=f"recipients: {number} are too many")
-    bugs, dead = kent.told("dispatch_failed"), kent.told("dead_letter")
+    bugs, dead = kent.events_of("dispatch_failed"), kent.events_of("dead_letter")
     assert BURST <= len(bugs) <= 10
     assert BURST <= len(dead) <= 10
     assert counted(bugs) == counted(dead) == 10_000
 
 
-async def test_what_was_only_counted_is_told_when_a_sweep_ends(kent: Kent, monkeypatch: pytest.MonkeyPatch):
+async def test_suppressed_alerts_are_sent_after_a_sweep(kent: Kent, monkeypatch: pytest.MonkeyPatch):
     async with telling(kent):
         for number in range(100):
             log.warning("dead_letter", notification_id=number, cause="http_400")
@@ -93,13 +93,13 @@ async def test_what_was_only_counted_is_told_when_a_sweep_ends(kent: Kent, monke
         monkeypatch.setattr(alerts, "REFILL_SECONDS", 1e-9)
         alerts.flush_counts(well=False)
         log.warning("dead_letter", notification_id=100, cause="http_400")
-    told = kent.told("dead_letter")
+    told = kent.events_of("dead_letter")
     assert len(told) == BURST + 2
     assert counted(told) == 101
 
 
 @pytest.mark.parametrize("a_minute", [60, 600, 10_000])
-def test_never_more_than_ten_a_minute_and_none_uncounted(a_minute: int):
+def test_alerts_are_at_most_ten_a_minute_and_all_are_counted(a_minute: int):
     bucket, told = AlertThrottle(), list[float]()
     for number in range(5 * a_minute):
         if bucket.take_token(1000 + number * 60 / a_minute):
@@ -108,20 +108,20 @@ def test_never_more_than_ten_a_minute_and_none_uncounted(a_minute: int):
         assert sum(begin <= at < begin + 60 for at in told) + 1 <= 10  # and the last word at the end
 
 
-async def test_alerts_are_alike_by_what_happened_and_not_by_whom(kent: Kent):
+async def test_fingerprint_depends_on_the_event_and_not_on_the_row(kent: Kent):
     async with telling(kent):
         for number in (1, 2):
             log.warning("dead_letter", notification_id=number, cause=f"workflow 'w-{number}' is deactivated")
             log.warning("dead_letter", notification_id=number, cause=f"payload takes {number} bytes")
         for cause in ("http_400", "http_422"):
             log.warning("dead_letter", notification_id=3, cause=cause)
-    prints = [tuple(event["fingerprint"]) for event in kent.told("dead_letter")]
+    prints = [tuple(event["fingerprint"]) for event in kent.events_of("dead_letter")]
     assert len(prints) == 6
     assert len(set(prints)) == 4
-    assert kent.told("dead_letter")[0]["contexts"]["dispatcher"]["notification_id"] == 1
+    assert kent.events_of("dead_letter")[0]["contexts"]["dispatcher"]["notification_id"] == 1
 
 
-async def test_an_outage_is_one_alert_and_its_end_another_however_little_is_written(kent: Kent):
+async def test_outage_makes_one_alert_and_its_end_another_without_log_lines_between(kent: Kent):
     condition = ProcessHealth()
     async with telling(kent):
         for _ in range(50):
@@ -136,7 +136,7 @@ async def test_an_outage_is_one_alert_and_its_end_another_however_little_is_writ
     assert began["fingerprint"] != over["fingerprint"]
 
 
-async def test_an_alert_says_where_it_comes_from(kent: Kent, monkeypatch: pytest.MonkeyPatch):
+async def test_alert_names_its_process_and_release(kent: Kent, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HEROKU_SLUG_COMMIT", "c0ffee")
     monkeypatch.setenv("DYNO", "worker.1")
     async with telling(kent, sentry_environment="staging"):
@@ -149,7 +149,7 @@ async def test_an_alert_says_where_it_comes_from(kent: Kent, monkeypatch: pytest
     assert kent.items("event")[1]["release"] == "mine@1"
 
 
-async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent, monkeypatch: pytest.MonkeyPatch):
+async def test_s09_alert_has_no_content_of_a_notification_and_no_secret(kent: Kent, monkeypatch: pytest.MonkeyPatch):
     payload = {"title": PAYLOAD}
     monkeypatch.setenv("PGPASSWORD", "marker-of-libpq")
     environment = {
@@ -172,7 +172,7 @@ async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent, mo
         )
         log.warning("dead_letter", notification_id=1, cause="http_400", reason=PAYLOAD, recipient=PAYLOAD)
     assert kent.kinds == ["activity_failed", "library", "outage_began", "outage_began", "dead_letter"]
-    [bug] = kent.told("activity_failed")
+    [bug] = kent.events_of("activity_failed")
     [inner, outer] = bug["exception"]["values"]
     assert (inner["type"], outer["type"]) == ("ValueError", "RuntimeError")
     assert outer["stacktrace"]["frames"][-1]["function"] == "fails"
@@ -184,7 +184,7 @@ async def test_s09_nothing_of_a_notification_and_no_secret_leaves(kent: Kent, mo
     assert [marker for marker in markers if marker in received] == []
 
 
-async def test_a_lost_database_is_an_outage_and_no_bug(kent: Kent):
+async def test_lost_database_is_an_outage_and_not_an_unexpected_error(kent: Kent):
     async with telling(kent):
         try:
             psycopg.connect("host=127.0.0.1 port=1")
@@ -195,7 +195,7 @@ async def test_a_lost_database_is_an_outage_and_no_bug(kent: Kent):
     assert kent.items("event") == []
 
 
-async def test_an_alert_that_cannot_be_made_costs_itself_alone(kent: Kent):
+async def test_alert_that_raises_is_dropped_alone(kent: Kent):
     class Odd:
         def __str__(self) -> str:
             raise RuntimeError("no text")
@@ -206,25 +206,25 @@ async def test_an_alert_that_cannot_be_made_costs_itself_alone(kent: Kent):
     assert [event["tags"]["cause"] for event in kent.items("event")] == ["http_400"]
 
 
-async def test_what_ends_the_process_is_told_with_its_remedy_when_the_words_are_ours(kent: Kent):
+async def test_error_that_ends_the_process_is_reported_with_text_only_if_it_is_ours(kent: Kent):
     for error in (Unreachable("TEMPORAL_ADDRESS: nobody there"), ExceptionGroup("a", [KeyError(PAYLOAD)])):
         with pytest.raises(type(error)):
             async with telling(kent):
                 raise error
-    ours, other = kent.told("ended")
+    ours, other = kent.events_of("ended")
     assert (ours["level"], ours["exception"]["values"][-1]["value"]) == ("fatal", "TEMPORAL_ADDRESS: nobody there")
     assert other["fingerprint"][:2] == ["ended", "KeyError"]
     assert PAYLOAD not in kent.received
 
 
-async def test_a_dsn_that_is_none_costs_the_alerts_and_nothing_else(kent: Kent):
+async def test_malformed_dsn_switches_only_alerts_off(kent: Kent):
     settings = Settings(database_url=SecretStr(URL), sentry_dsn=SecretStr("https://nobody.example.com"))
     async with alerts.alerting(settings, "node-1"):
         ProcessHealth().report_failure("novu", "HTTP 401")
     assert kent.items("event") == []
 
 
-async def test_check_ins_stay_below_what_sentry_takes(kent: Kent, monkeypatch: pytest.MonkeyPatch):
+async def test_check_ins_stay_below_sentrys_limit(kent: Kent, monkeypatch: pytest.MonkeyPatch):
     now = [1000.0]
     monkeypatch.setattr(alerts.time, "monotonic", lambda: now[0])
     async with telling(kent):
@@ -240,7 +240,7 @@ async def test_check_ins_stay_below_what_sentry_takes(kent: Kent, monkeypatch: p
     assert kent.items("event") == []
 
 
-async def test_f160_alerts_that_nobody_takes_are_lost_beyond_a_hundred_and_not_waited_for():
+async def test_f160_undelivered_alerts_beyond_a_hundred_are_dropped_without_waiting():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = SecretStr(f"http://public@127.0.0.1:{silent.getsockname()[1]}/1")
         async with alerts.alerting(Settings(database_url=SecretStr(URL), sentry_dsn=dsn), "node-1"):

@@ -18,14 +18,14 @@ from tests.support.outbox_fixture import OutboxFixture
 TOOK = 0.05
 
 
-def shadow_of(outbox_fixture: OutboxFixture, kind: type[DryRun] = DryRun) -> Any:
+def dry_run_of(outbox_fixture: OutboxFixture, kind: type[DryRun] = DryRun) -> Any:
     return kind(outbox_fixture.pool, Settings(database_url=SecretStr(outbox_fixture.url)))
 
 
 async def plan_of(outbox_fixture: OutboxFixture) -> str:
     """Return how PostgreSQL looks for due rows."""
-    shadow = shadow_of(outbox_fixture)
-    lines = await shadow._read(b"explain " + shadow._due, **shadow._limits)
+    dry_run = dry_run_of(outbox_fixture)
+    lines = await dry_run._read(b"explain " + dry_run._due, **dry_run._limits)
     return "\n".join(line["QUERY PLAN"] for line in lines)
 
 
@@ -37,7 +37,7 @@ async def ended_rows(outbox_fixture: OutboxFixture) -> None:
     await outbox_fixture.rows("analyze notify.ent_notification")
 
 
-async def test_a_look_reads_the_indexes_of_a_claim_and_nothing_else(outbox_fixture: OutboxFixture):
+async def test_dry_run_uses_only_the_indexes_of_a_claim(outbox_fixture: OutboxFixture):
     await ended_rows(outbox_fixture)
     plan = await plan_of(outbox_fixture)
     assert "Seq Scan" not in plan
@@ -45,7 +45,7 @@ async def test_a_look_reads_the_indexes_of_a_claim_and_nothing_else(outbox_fixtu
     assert all(f"dispatcher_{index}" in plan for index in ("immediate", "scheduled")), plan
 
 
-async def test_a_look_without_them_is_one_scan_of_the_table(outbox_fixture: OutboxFixture):
+async def test_dry_run_without_indexes_scans_the_table_once(outbox_fixture: OutboxFixture):
     await ended_rows(outbox_fixture)
     for index in ("immediate", "scheduled", "processing", "retracted"):
         await outbox_fixture.rows(f"drop index notify.ent_notification_dispatcher_{index}")
@@ -54,21 +54,21 @@ async def test_a_look_without_them_is_one_scan_of_the_table(outbox_fixture: Outb
     assert "Index" not in plan, plan
 
 
-async def test_nothing_can_be_written_by_a_look(outbox_fixture: OutboxFixture):
+async def test_dry_run_cannot_write(outbox_fixture: OutboxFixture):
     with pytest.raises(ReadOnlySqlTransaction):
-        await shadow_of(outbox_fixture)._read(b"delete from notify.ent_notification returning id")
+        await dry_run_of(outbox_fixture)._read(b"delete from notify.ent_notification returning id")
 
 
-async def test_a_look_says_how_long_the_server_took(outbox_fixture: OutboxFixture):
+async def test_dry_run_returns_the_servers_time(outbox_fixture: OutboxFixture):
     async with outbox_fixture.owner.transaction():
         await outbox_fixture.rows("lock table notify.ent_notification")
-        looking = asyncio.create_task(shadow_of(outbox_fixture).run_once())
+        looking = asyncio.create_task(dry_run_of(outbox_fixture).run_once())
         await asyncio.sleep(TOOK)
         assert not looking.done()
     assert await looking > TOOK / 2
 
 
-class Slow(DryRun):
+class SlowDryRun(DryRun):
     """Takes its time, or ends with an error, and notes when."""
 
     error: Exception | None = None
@@ -86,19 +86,19 @@ class Slow(DryRun):
 
 
 @pytest.mark.parametrize("error", [None, QueryCanceled("it took too long"), OperationalError("nobody there")])
-async def test_a_slow_look_is_a_twentieth_of_the_time_and_a_lost_database_is_tried_again(
+async def test_dry_run_takes_a_twentieth_of_the_time_and_retries_a_lost_database(
     outbox_fixture: OutboxFixture, error: Exception | None
 ):
-    shadow, wake = shadow_of(outbox_fixture, Slow), WakeUp()
-    shadow.error = error
-    task = asyncio.create_task(shadow.run(wake))
+    dry_run, wake = dry_run_of(outbox_fixture, SlowDryRun), WakeUp()
+    dry_run.error = error
+    task = asyncio.create_task(dry_run.run(wake))
     async with asyncio.timeout(20):
-        while len(shadow.looks) < 2:
+        while len(dry_run.looks) < 2:
             wake.notify("notify")
             await asyncio.sleep(0.01)
     task.cancel()
     health.report_ok("postgres")
-    between = shadow.looks[1] - shadow.looks[0]
+    between = dry_run.looks[1] - dry_run.looks[0]
     if type(error) is OperationalError:
         assert between < SHARE * TOOK
     else:

@@ -39,7 +39,7 @@ def in_circles(pairs: Iterable[tuple[str, str]]) -> set[str]:
         left = kept
 
 
-def test_modules_import_each_other_in_no_circle(graph: grimp.ImportGraph):
+def test_modules_have_no_import_cycle(graph: grimp.ImportGraph):
     assert in_circles(imports(graph)) == set()
 
 

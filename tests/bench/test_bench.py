@@ -26,7 +26,7 @@ def record() -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_quick_run_measures_every_contestant(record: dict[str, Any]):
+def test_quick_run_measures_every_contestant(record: dict[str, Any]):
     assert set(record["latency"]) == CONTESTANTS
     assert set(record["burst"]) == {"dispatcher", "pgqueuer", "procrastinate", "one workflow per row"}
     assert set(record["idle"]) == CONTESTANTS
@@ -40,7 +40,7 @@ def test_a_quick_run_measures_every_contestant(record: dict[str, Any]):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_row_was_accepted_exactly_once_by_the_standins_ledger(record: dict[str, Any]):
+def test_every_row_was_accepted_exactly_once_by_fake_novu(record: dict[str, Any]):
     assert len(record["ledger"]) == 4 + 4 + 4 + 1 + 1
     for block in record["ledger"]:
         assert block["accepted"] == block["effects"] == block["written"], block
@@ -49,7 +49,7 @@ def test_every_row_was_accepted_exactly_once_by_the_standins_ledger(record: dict
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_judged_number_names_its_target(record: dict[str, Any]):
+def test_every_judged_number_has_a_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
     assert len(judged) == 10
     assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())
@@ -68,7 +68,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.subprocess.Process
     return started
 
 
-async def test_a_flood_that_meets_nobody_is_given_up_and_ends(
+async def test_flood_without_a_server_times_out_and_ends(
     children: list[asyncio.subprocess.Process], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(flood, "START_TIMEOUT_SECONDS", 0.5)
@@ -80,7 +80,7 @@ async def test_a_flood_that_meets_nobody_is_given_up_and_ends(
     assert [child.returncode is not None for child in children] == [True]
 
 
-async def test_a_flood_ends_when_what_was_measured_under_it_fails(children: list[asyncio.subprocess.Process]):
+async def test_flood_ends_when_the_measurement_fails(children: list[asyncio.subprocess.Process]):
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         writer.close()

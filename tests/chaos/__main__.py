@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.run import Plan, execute, say, summary
+from tests.chaos.run import Plan, execute, print_line, summary
 
 
 def arguments() -> argparse.Namespace:
@@ -38,31 +38,31 @@ def main() -> int:
     folder.chmod(0o755)
     limit = 2 * plan.faults * longest + 600
     try:
-        verdict = asyncio.run(asyncio.wait_for(execute(plan, folder), limit))
+        result = asyncio.run(asyncio.wait_for(execute(plan, folder), limit))
     except TimeoutError:
-        say(f"the run did not end within {limit:.0f} s, seed {seed}; logs in {folder}")
+        print_line(f"the run did not end within {limit:.0f} s, seed {seed}; logs in {folder}")
         return 1
-    told = summary(plan, verdict)
-    text = json.dumps(told, indent=2, default=str)
+    found = summary(plan, result)
+    text = json.dumps(found, indent=2, default=str)
     (folder / "summary.json").write_text(text)
     if options.results is not None:
         options.results.mkdir(parents=True, exist_ok=True)
         (options.results / f"chaos-{seed}.json").write_text(text)
-    say(text)
-    say(sentence(told))
-    if verdict.sound:
+    print_line(text)
+    print_line(sentence(found))
+    if result.ok:
         shutil.rmtree(folder)
         return 0
-    say(f"logs, servers' data and the end's dump in {folder}")
+    print_line(f"logs, servers' data and the end's dump in {folder}")
     return 1
 
 
-def sentence(told: dict[str, Any]) -> str:
-    """Return the verdict in one line."""
+def sentence(found: dict[str, Any]) -> str:
+    """Return the result in one line."""
     return (
-        f"lost {told['lost']}, doubled {told['doubled']}, wrong {len(told['wrong'])},"
-        f" broken invariants {len(told['broken'])}, other findings {len(told['findings'])};"
-        f" {told['struck']} faults struck, seed {told['seed']}"
+        f"lost {found['lost']}, doubled {found['doubled']}, wrong {len(found['wrong'])},"
+        f" broken invariants {len(found['violations'])}, other findings {len(found['findings'])};"
+        f" {found['struck']} faults struck, seed {found['seed']}"
     )
 
 

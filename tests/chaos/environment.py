@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from dispatcher.devstack import postgres, temporal
-from dispatcher.devstack.fake_novu.process import run_fake_novu as standin_running
+from dispatcher.devstack.fake_novu.process import run_fake_novu
 from dispatcher.devstack.processes import free_port
 from tests.support.databases import install_outbox, prepare_invariants
 from tests.support.proxy import FaultProxy, proxied
@@ -48,10 +48,10 @@ class ControlledServer:
 
 @dataclass
 class Slot:
-    """One place for a dispatcher, with a proxy of its own on each road."""
+    """One place for a dispatcher, with a proxy of its own on each proxy."""
 
     number: int
-    roads: dict[str, FaultProxy]
+    proxies: dict[str, FaultProxy]
     settings: dict[str, str]
     process: Process
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -64,7 +64,7 @@ class Slot:
 
 
 @dataclass
-class World:
+class ChaosEnvironment:
     """Everything a fault can reach."""
 
     stack: Stack
@@ -114,7 +114,7 @@ class World:
                 ended = slot.process.popen.poll()
                 if ended is None or self.stopping or slot.lock.locked():
                     continue
-                if slot.pid not in slot.ended_by_us and '"started"' in slot.process.words():
+                if slot.pid not in slot.ended_by_us and '"started"' in slot.process.read_log():
                     self.findings.append(f"{slot.process.log.name} ended by itself with {ended}")
                 self.start(slot)
             await asyncio.sleep(0.3)
@@ -122,11 +122,11 @@ class World:
     async def heal(self) -> None:
         """End every fault that may still be in force."""
         for slot in self.slots:
-            for road in slot.roads.values():
-                road.budgets = iter(())
-                await road.heal()
+            for proxy in slot.proxies.values():
+                proxy.budgets = iter(())
+                await proxy.heal()
                 with suppress(OSError):
-                    await road.open()
+                    await proxy.open()
         await self.stack.novu.clear_faults()
         await self.stack.novu.configure(latency_ms=0)
 
@@ -140,7 +140,7 @@ class World:
 
 
 @asynccontextmanager
-async def opened(folder: Path, dispatchers: int) -> AsyncGenerator[World]:
+async def open_environment(folder: Path, dispatchers: int) -> AsyncGenerator[ChaosEnvironment]:
     """Start servers, proxies and dispatchers for the block; all of them end with it."""
     port, temporal_port = free_port(), free_port()
     database = ControlledServer(lambda: postgres.run_postgres(folder / "postgres", port=port, settings=POSTGRES))
@@ -152,17 +152,17 @@ async def opened(folder: Path, dispatchers: int) -> AsyncGenerator[World]:
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         await install_outbox(url)
         await prepare_invariants(url)
-        novu = await exits.enter_async_context(standin_running())
+        novu = await exits.enter_async_context(run_fake_novu())
         stack = await exits.enter_async_context(open_stack(url, f"127.0.0.1:{temporal_port}", novu, folder))
-        world = World(stack, database, flows)
+        environment = ChaosEnvironment(stack, database, flows)
         for number in range(dispatchers):
-            world.slots.append(await open_slot(world, number, exits))
-        yield world
+            environment.slots.append(await open_slot(environment, number, exits))
+        yield environment
 
 
-async def open_slot(world: World, number: int, exits: AsyncExitStack) -> Slot:
+async def open_slot(environment: ChaosEnvironment, number: int, exits: AsyncExitStack) -> Slot:
     """Open the proxies of one slot and start its dispatcher."""
-    stack = world.stack
+    stack = environment.stack
     database = int(stack.url.rsplit("/", 1)[0].rsplit(":", 1)[1])
     ports = {
         "postgres": database,
@@ -178,5 +178,5 @@ async def open_slot(world: World, number: int, exits: AsyncExitStack) -> Slot:
         "TEMPORAL_ADDRESS": f"127.0.0.1:{roads['temporal'].port}",
         "NOVU_API_URL": f"http://127.0.0.1:{roads['novu'].port}",
     }
-    world.starts += 1
+    environment.starts += 1
     return Slot(number, roads, settings, stack.start(**settings))

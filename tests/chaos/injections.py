@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from tests.chaos.environment import Slot, World
+from tests.chaos.environment import ChaosEnvironment, Slot
 
-Injection = Callable[[World, Random], Awaitable[str]]
+Injection = Callable[[ChaosEnvironment, Random], Awaitable[str]]
 KINDS: dict[str, Injection] = {}
 
 
@@ -29,9 +29,9 @@ def met(fact: object, what: str) -> None:
         raise MissedError(what)
 
 
-def some_slots(world: World, dice: Random) -> list[Slot]:
+def some_slots(environment: ChaosEnvironment, dice: Random) -> list[Slot]:
     """Return one slot, or now and then all of them."""
-    return list(world.slots) if dice.random() < 0.25 else [dice.choice(world.slots)]
+    return list(environment.slots) if dice.random() < 0.25 else [dice.choice(environment.slots)]
 
 
 def deck(dice: Random) -> list[str]:

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from tests.chaos.environment import World
+from tests.chaos.environment import ChaosEnvironment
 
 TENANTS = 5
 GOOD, POISON, LATER, DRAFT, RETRACTED = "good", "poison", "later", "draft", "retracted"
@@ -121,31 +121,31 @@ def second_thought(dice: Random, at: float, row: dict[str, Any]) -> Step | None:
     return Step(after, dice.choice(("retract", "resend", "edit", "reschedule")), name=row["name"])
 
 
-async def produce(world: World, plan: list[Step]) -> None:
+async def produce(environment: ChaosEnvironment, plan: list[Step]) -> None:
     """Do every step when it is due, later where the database is away; then trickle until the last fault."""
-    await workflows(world)
+    await workflows(environment)
     for step in plan:
-        await asyncio.sleep(max(0.0, step.at - world.seconds()))
+        await asyncio.sleep(max(0.0, step.at - environment.seconds()))
         if step.what == "insert":
-            await world.rows(INSERT, json.dumps(step.rows))
+            await environment.rows(INSERT, json.dumps(step.rows))
         else:
-            await world.rows(THOUGHTS[step.what], step.name)
+            await environment.rows(THOUGHTS[step.what], step.name)
     dice = Random("trickle")
     for number in itertools.count(sum(len(step.rows) for step in plan)):
-        if world.ending.is_set():
+        if environment.ending.is_set():
             return
-        await world.rows(INSERT, json.dumps([row(dice, number, (1, 0, 0, 0))]))
+        await environment.rows(INSERT, json.dumps([row(dice, number, (1, 0, 0, 0))]))
         await asyncio.sleep(0.3)
 
 
-async def workflows(world: World) -> None:
+async def workflows(environment: ChaosEnvironment) -> None:
     """Make the workflow rows the notifications name."""
     for key, status in (
         ("default-in-app", "PUBLISH"),
         ("chaos-draft", "DRAFT"),
         ("chaos-unknown-to-novu", "PUBLISH"),
     ):
-        await world.rows(
+        await environment.rows(
             "insert into notify.ent_notification_workflow (name, workflow_key, workflow_type, publish_status,"
             " default_channels) values (%s, %s, 'STATIC', %s, '{IN_APP}') on conflict (workflow_key) do nothing",
             f"chaos {key}",

@@ -5,7 +5,7 @@ import struct
 from contextlib import suppress
 from random import Random
 
-from tests.chaos.environment import World
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.injections import injection, met, some_slots
 from tests.support.proxy import FaultProxy
 from tests.support.waits import last_value
@@ -23,10 +23,10 @@ NAMED = {
 }
 
 
-def chosen(world: World, dice: Random) -> tuple[str, list[FaultProxy]]:
+def chosen(environment: ChaosEnvironment, dice: Random) -> tuple[str, list[FaultProxy]]:
     """Return a road in words, and the proxies on it."""
-    road, slots = dice.choice(ROADS), some_slots(world, dice)
-    return f"{road} of slots {[slot.number for slot in slots]}", [slot.roads[road] for slot in slots]
+    road, slots = dice.choice(ROADS), some_slots(environment, dice)
+    return f"{road} of slots {[slot.number for slot in slots]}", [slot.proxies[road] for slot in slots]
 
 
 async def counted(proxies: list[FaultProxy], *names: str, within: float) -> int:
@@ -40,9 +40,9 @@ async def counted(proxies: list[FaultProxy], *names: str, within: float) -> int:
 
 
 @injection("stalled road")
-async def stall(world: World, dice: Random) -> str:
+async def stall(environment: ChaosEnvironment, dice: Random) -> str:
     """Hold bytes back, in one direction or both, while the connections stay up."""
-    words, proxies = chosen(world, dice)
+    words, proxies = chosen(environment, dice)
     directions = dice.choice((("up",), ("down",), ("up", "down")))
     seconds = dice.uniform(1, 4)
     try:
@@ -57,9 +57,9 @@ async def stall(world: World, dice: Random) -> str:
 
 
 @injection("cut connections")
-async def cut(world: World, dice: Random) -> str:
+async def cut(environment: ChaosEnvironment, dice: Random) -> str:
     """End every present connection, with RST or with FIN."""
-    words, proxies = chosen(world, dice)
+    words, proxies = chosen(environment, dice)
     hard, links = dice.random() < 0.5, sum(len(proxy.links) for proxy in proxies)
     met(links, f"no connection on the road {words}")
     for proxy in proxies:
@@ -68,9 +68,9 @@ async def cut(world: World, dice: Random) -> str:
 
 
 @injection("reset at a byte")
-async def at_a_byte(world: World, dice: Random) -> str:
+async def at_a_byte(environment: ChaosEnvironment, dice: Random) -> str:
     """End new connections after so many bytes, a few times."""
-    words, proxies = chosen(world, dice)
+    words, proxies = chosen(environment, dice)
     most = 20_000 if "novu" not in words else 3_000
     try:
         for proxy in proxies:
@@ -86,9 +86,9 @@ async def at_a_byte(world: World, dice: Random) -> str:
 
 
 @injection("slow road")
-async def delay(world: World, dice: Random) -> str:
+async def delay(environment: ChaosEnvironment, dice: Random) -> str:
     """Delay everything by up to half a second each way."""
-    words, proxies = chosen(world, dice)
+    words, proxies = chosen(environment, dice)
     half, seconds = dice.uniform(0.02, 0.25), dice.uniform(3, 8)
     try:
         for proxy in proxies:
@@ -111,16 +111,18 @@ async def refused(port: int) -> bool:
 
 
 @injection("refused connections")
-async def refuse(world: World, dice: Random) -> str:
+async def refuse(environment: ChaosEnvironment, dice: Random) -> str:
     """Refuse new connections and end the present ones: the server is down, seen from there."""
-    words, proxies = chosen(world, dice)
+    words, proxies = chosen(environment, dice)
     return f"{words}, {await shut(proxies, dice.uniform(1, 4)):.1f} s"
 
 
 @injection("Novu down and up")
-async def novu_away(world: World, dice: Random) -> str:
+async def novu_away(environment: ChaosEnvironment, dice: Random) -> str:
     """Nobody reaches Novu."""
-    return f"for everybody, {await shut([slot.roads['novu'] for slot in world.slots], dice.uniform(2, 6)):.1f} s"
+    return (
+        f"for everybody, {await shut([slot.proxies['novu'] for slot in environment.slots], dice.uniform(2, 6)):.1f} s"
+    )
 
 
 async def shut(proxies: list[FaultProxy], seconds: float) -> float:
@@ -139,9 +141,9 @@ async def shut(proxies: list[FaultProxy], seconds: float) -> float:
 
 
 @injection("accepted and never answered")
-async def mute(world: World, dice: Random) -> str:
+async def mute(environment: ChaosEnvironment, dice: Random) -> str:
     """Accept new connections and say nothing."""
-    words, proxies = chosen(world, dice)
+    words, proxies = chosen(environment, dice)
     seconds = dice.uniform(1, 4)
     try:
         for proxy in proxies:
@@ -156,10 +158,10 @@ async def mute(world: World, dice: Random) -> str:
 
 
 @injection("half-open connections")
-async def half_open(world: World, dice: Random) -> str:
+async def half_open(environment: ChaosEnvironment, dice: Random) -> str:
     """Present connections carry nothing any more and stay up; the listener's for ever, the others' for seconds."""
-    slot, road = dice.choice(world.slots), dice.choice(("listen", "novu", "temporal", "postgres"))
-    proxy, seconds = slot.roads[road], dice.uniform(2, 4.5)
+    slot, road = dice.choice(environment.slots), dice.choice(("listen", "novu", "temporal", "postgres"))
+    proxy, seconds = slot.proxies[road], dice.uniform(2, 4.5)
     links = list(proxy.links)
     met(links, f"no connection on the road {road}")
     proxy.stall_present()
@@ -171,10 +173,10 @@ async def half_open(world: World, dice: Random) -> str:
 
 
 @injection("answer held back and lost")
-async def trap(world: World, dice: Random) -> str:
+async def trap(environment: ChaosEnvironment, dice: Random) -> str:
     """The server does what it was asked, and nobody hears of it."""
-    road, slot = dice.choice(sorted(NAMED)), dice.choice(world.slots)
-    proxy, pattern = slot.roads[road], dice.choice(NAMED[road])
+    road, slot = dice.choice(sorted(NAMED)), dice.choice(environment.slots)
+    proxy, pattern = slot.proxies[road], dice.choice(NAMED[road])
     caught = proxy.counts["caught"]
 
     async def closed() -> bool:
@@ -192,14 +194,14 @@ async def trap(world: World, dice: Random) -> str:
 
 
 @injection("LISTEN lost")
-async def unlisten(world: World, dice: Random) -> str:
+async def unlisten(environment: ChaosEnvironment, dice: Random) -> str:
     """The listening session forgets what it listens to, and nobody is told."""
-    slot = dice.choice(world.slots)
+    slot = dice.choice(environment.slots)
     words = b"unlisten *\0"
-    slot.roads["listen"].inject(b"Q" + struct.pack("!i", 4 + len(words)) + words)
+    slot.proxies["listen"].inject(b"Q" + struct.pack("!i", 4 + len(words)) + words)
 
     async def forgot() -> int:
-        return await world.value("select count(*) from pg_stat_activity where query = 'unlisten *'")
+        return await environment.value("select count(*) from pg_stat_activity where query = 'unlisten *'")
 
     met(await last_value(forgot, 5, every=0.05), "no session took it")
     return f"slot {slot.number}"

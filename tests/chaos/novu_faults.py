@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.environment import World
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.injections import injection, met
 from tests.chaos.process_faults import state_of
 from tests.support.waits import last_value
@@ -37,24 +37,24 @@ STRUCK_SECONDS = 15
 
 
 @injection("Novu slow")
-async def slow(world: World, dice: Random) -> str:
+async def slow(environment: ChaosEnvironment, dice: Random) -> str:
     """Every answer takes a while."""
     latency, seconds = dice.randint(50, 2500), dice.uniform(3, 8)
     try:
-        await world.stack.novu.configure(latency_ms=latency)
-        before = (await world.stack.novu.summary()).requests
+        await environment.stack.novu.configure(latency_ms=latency)
+        before = (await environment.stack.novu.summary()).requests
         await asyncio.sleep(seconds)
-        asked = (await world.stack.novu.summary()).requests - before
+        asked = (await environment.stack.novu.summary()).requests - before
     finally:
-        await world.stack.novu.configure(latency_ms=0)
+        await environment.stack.novu.configure(latency_ms=0)
     met(asked, "nobody asked")
     return f"{latency} ms for {seconds:.1f} s, {asked} requests"
 
 
 @injection("Novu paused")
-async def paused(world: World, dice: Random) -> str:
+async def paused(environment: ChaosEnvironment, dice: Random) -> str:
     """Novu's process stands still."""
-    pid, seconds = world.stack.novu.pid, dice.uniform(1, 4)
+    pid, seconds = environment.stack.novu.pid, dice.uniform(1, 4)
     os.kill(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
@@ -68,15 +68,15 @@ def scripted(name: str, rule: dict[str, Any]) -> None:
     """Make a kind of a rule of the stand-in: it strikes a few calls, and tells how many."""
 
     @injection(name)
-    async def strike(world: World, dice: Random) -> str:
+    async def strike(environment: ChaosEnvironment, dice: Random) -> str:
         times = dice.randint(1, 6)
-        async with world.rules:
-            await world.stack.novu.add_fault(**rule, times=times)
-            place = len(await world.stack.novu.fault_counts()) - 1
+        async with environment.rules:
+            await environment.stack.novu.add_fault(**rule, times=times)
+            place = len(await environment.stack.novu.fault_counts()) - 1
 
         async def struck() -> int:
             try:
-                return (await world.stack.novu.fault_counts())[place]
+                return (await environment.stack.novu.fault_counts())[place]
             except httpx.HTTPError:  # paused meanwhile
                 return 0
 

@@ -9,7 +9,7 @@ from random import Random
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from tests.chaos.environment import World
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.injections import injection, met
 from tests.support.waits import last_value
 
@@ -23,9 +23,9 @@ def state_of(pid: int) -> str:
 
 
 @injection("kill -9")
-async def kill(world: World, dice: Random) -> str:
+async def kill(environment: ChaosEnvironment, dice: Random) -> str:
     """End a dispatcher without warning."""
-    slot = dice.choice(world.slots)
+    slot = dice.choice(environment.slots)
     async with slot.lock:
         process = slot.process.popen
         met(process.poll() is None, "it was not running")
@@ -33,14 +33,14 @@ async def kill(world: World, dice: Random) -> str:
         slot.process.kill()
         met(process.returncode == -signal.SIGKILL, f"it ended with {process.returncode}")
         await asyncio.sleep(dice.uniform(0, 2))
-        world.start(slot)
+        environment.start(slot)
         return f"slot {slot.number}, pid {process.pid}, then {slot.pid}"
 
 
 @injection("SIGSTOP past the lease")
-async def pause(world: World, dice: Random) -> str:
+async def pause(environment: ChaosEnvironment, dice: Random) -> str:
     """Stop a dispatcher until others have taken its rows, then let it go on."""
-    slot = dice.choice(world.slots)
+    slot = dice.choice(environment.slots)
     async with slot.lock:
         pid, seconds = slot.pid, dice.uniform(7, 10)
         met(slot.process.popen.poll() is None, "it was not running")
@@ -58,28 +58,28 @@ async def pause(world: World, dice: Random) -> str:
 
 
 @injection("SIGTERM and restart")
-async def term(world: World, dice: Random) -> str:
+async def term(environment: ChaosEnvironment, dice: Random) -> str:
     """Ask a dispatcher to go, and start another in its place."""
-    slot = dice.choice(world.slots)
+    slot = dice.choice(environment.slots)
     async with slot.lock:
-        pid, began = slot.pid, world.seconds()
+        pid, began = slot.pid, environment.seconds()
         met(slot.process.popen.poll() is None, "it was not running")
         slot.ended_by_us.add(pid)
-        started = '"started"' in slot.process.words()
+        started = '"started"' in slot.process.read_log()
         code = await slot.process.stop(30)
         if started and code:
-            world.findings.append(f"{slot.process.log.name} left with {code} after SIGTERM")
-        world.start(slot)
-        return f"slot {slot.number}, pid {pid}, gone after {world.seconds() - began:.1f} s with {code}"
+            environment.findings.append(f"{slot.process.log.name} left with {code} after SIGTERM")
+        environment.start(slot)
+        return f"slot {slot.number}, pid {pid}, gone after {environment.seconds() - began:.1f} s with {code}"
 
 
 @injection("workflow terminated")
-async def terminate(world: World, dice: Random) -> str:
+async def terminate(environment: ChaosEnvironment, dice: Random) -> str:
     """End a running workflow as an operator can."""
-    client = await Client.connect(world.stack.temporal_address)
+    client = await Client.connect(environment.stack.temporal_address)
 
     async def ended() -> str:
-        for (workflow_id,) in await world.rows(
+        for (workflow_id,) in await environment.rows(
             "select distinct workflow_id from dispatcher.delivery where lease_until is not null limit 20"
         ):
             try:

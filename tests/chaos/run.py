@@ -1,4 +1,4 @@
-"""One chaos run: producers and faults side by side, then the verdict."""
+"""One chaos run: producers and faults side by side, then the result."""
 
 import asyncio
 import json
@@ -10,9 +10,9 @@ from random import Random
 from typing import Any
 
 from tests.chaos import load, network_faults, novu_faults, process_faults, server_faults
-from tests.chaos.environment import World, opened
+from tests.chaos.environment import ChaosEnvironment, open_environment
 from tests.chaos.injections import KINDS, MissedError, deck
-from tests.chaos.verdict import Verdict, judge, kinds
+from tests.chaos.result import RunResult, check_result, kinds
 from tests.support.waits import last_value
 
 MODULES = (novu_faults, process_faults, network_faults, server_faults)  # importing them fills KINDS
@@ -42,47 +42,47 @@ class Plan:
         return sum(entry["struck"] for entry in self.log)
 
 
-def say(words: str) -> None:
+def print_line(words: str) -> None:
     """Print at once."""
     print(words, flush=True)
 
 
-async def execute(plan: Plan, folder: Path) -> Verdict:
-    """Run the plan with everything in `folder`; return the verdict."""
-    say(f"seed {plan.seed}: {plan.rows} rows, {plan.faults} faults of {len(KINDS)} kinds, one every "
+async def execute(plan: Plan, folder: Path) -> RunResult:
+    """Run the plan with everything in `folder`; return the result."""
+    print_line(f"seed {plan.seed}: {plan.rows} rows, {plan.faults} faults of {len(KINDS)} kinds, one every "
         f"{plan.pace[0]:g} to {plan.pace[1]:g} s, {plan.dispatchers} dispatchers")  # fmt: skip
-    async with opened(folder, plan.dispatchers) as world:
-        await ready(world)
-        keeper = asyncio.create_task(world.supervise())
+    async with open_environment(folder, plan.dispatchers) as environment:
+        await ready(environment)
+        keeper = asyncio.create_task(environment.supervise())
         producing = asyncio.create_task(
-            load.produce(world, load.steps(plan.seed, plan.rows, plan.seconds * LOAD_SHARE))
+            load.produce(environment, load.steps(plan.seed, plan.rows, plan.seconds * LOAD_SHARE))
         )
         try:
-            await inject(world, plan)
-            world.ending.set()
+            await inject(environment, plan)
+            environment.ending.set()
             await producing
-            await world.heal()
-            say(f"{world.seconds():7.1f} s  healed; waiting for quiet")
-            return await judge(world)
+            await environment.heal()
+            print_line(f"{environment.seconds():7.1f} s  healed; waiting for quiet")
+            return await check_result(environment)
         finally:
             for task in (producing, keeper):
                 task.cancel()
             await asyncio.gather(producing, keeper, return_exceptions=True)
-            await dump(world, plan, folder)
+            await dump(environment, plan, folder)
 
 
-async def ready(world: World) -> None:
+async def ready(environment: ChaosEnvironment) -> None:
     """Wait until every dispatcher hears; the run's clock begins then."""
 
     async def hear() -> bool:
-        return await world.stack.listening() == len(world.slots)
+        return await environment.stack.listening() == len(environment.slots)
 
     if not await last_value(hear, 60, every=0.05):
-        raise RuntimeError(f"the dispatchers did not start: {world.stack.last_words()}")
-    world.began = time.monotonic()
+        raise RuntimeError(f"the dispatchers did not start: {environment.stack.log_tails()}")
+    environment.began = time.monotonic()
 
 
-async def inject(world: World, plan: Plan) -> None:
+async def inject(environment: ChaosEnvironment, plan: Plan) -> None:
     """Let faults strike until enough have; each kind comes once before any comes twice."""
     dice = Random(plan.seed)
     waiting: list[str] = []
@@ -91,28 +91,28 @@ async def inject(world: World, plan: Plan) -> None:
         while plan.struck < plan.faults and number < 2 * plan.faults:
             waiting = waiting or deck(dice)
             number += 1
-            tasks.create_task(strike(world, plan, number, waiting.pop()))
+            tasks.create_task(strike(environment, plan, number, waiting.pop()))
             await asyncio.sleep(dice.uniform(*plan.pace))
     if plan.struck < plan.faults:
-        world.findings.append(f"only {plan.struck} of {plan.faults} faults struck")
+        environment.findings.append(f"only {plan.struck} of {plan.faults} faults struck")
 
 
-async def strike(world: World, plan: Plan, number: int, kind: str) -> None:
+async def strike(environment: ChaosEnvironment, plan: Plan, number: int, kind: str) -> None:
     """Let one fault strike and write down what it did."""
-    at, struck = world.seconds(), True
+    at, struck = environment.seconds(), True
     try:
-        words = await KINDS[kind](world, Random(f"{plan.seed}/{number}"))
+        words = await KINDS[kind](environment, Random(f"{plan.seed}/{number}"))
     except MissedError as missed:
         words, struck = f"missed: {missed}", False
     except Exception as error:  # noqa: BLE001  (a broken fault must not hide what the others show)
         words, struck = f"failed: {error!r}", False
-        world.findings.append(f"fault {number} ({kind}) failed: {''.join(traceback.format_exception(error))}")
-    entry = {"number": number, "kind": kind, "at": round(at, 1), "until": round(world.seconds(), 1)}
+        environment.findings.append(f"fault {number} ({kind}) failed: {''.join(traceback.format_exception(error))}")
+    entry = {"number": number, "kind": kind, "at": round(at, 1), "until": round(environment.seconds(), 1)}
     plan.log.append(entry | {"struck": struck, "words": words})
-    say(f"{at:7.1f} s  {number:3} {kind}: {words}")
+    print_line(f"{at:7.1f} s  {number:3} {kind}: {words}")
 
 
-async def dump(world: World, plan: Plan, folder: Path) -> None:
+async def dump(environment: ChaosEnvironment, plan: Plan, folder: Path) -> None:
     """Leave behind what a person needs to understand the end."""
     questions = {
         "unfinished": "select d.*, n.notification_status, n.description from notify.ent_notification n left join"
@@ -121,14 +121,14 @@ async def dump(world: World, plan: Plan, folder: Path) -> None:
         "sessions": "select pid, application_name, state, wait_event, xact_start, query from pg_stat_activity",
         "nodes": "select * from dispatcher.node",
     }
-    found = {name: [str(row) for row in await world.rows(statement)] for name, statement in questions.items()}
+    found = {name: [str(row) for row in await environment.rows(statement)] for name, statement in questions.items()}
     (folder / "dump.json").write_text(json.dumps(found, indent=1))
     (folder / "schedule.json").write_text(json.dumps(plan.log, indent=1))
 
 
-def summary(plan: Plan, verdict: Verdict) -> dict[str, Any]:
+def summary(plan: Plan, result: RunResult) -> dict[str, Any]:
     """Return what is worth keeping of a run."""
     told = asdict(plan)
     told.pop("log")
     missed = sum(not entry["struck"] for entry in plan.log)
-    return told | {"struck": plan.struck, "missed": missed, "kinds": kinds(plan.log), **asdict(verdict)}
+    return told | {"struck": plan.struck, "missed": missed, "kinds": kinds(plan.log), **asdict(result)}

@@ -7,7 +7,7 @@ from random import Random
 
 import psycopg
 
-from tests.chaos.environment import World
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.injections import injection, met
 from tests.chaos.process_faults import state_of
 from tests.support.waits import last_value
@@ -16,57 +16,57 @@ OURS = "datname = current_database() and application_name = 'dispatcher'"
 
 
 @injection("PostgreSQL fast restart")
-async def fast(world: World, dice: Random) -> str:
+async def fast(environment: ChaosEnvironment, dice: Random) -> str:
     """Restart PostgreSQL in order."""
-    return await restart_postgres(world, None, dice.uniform(0, 1))
+    return await restart_postgres(environment, None, dice.uniform(0, 1))
 
 
 @injection("PostgreSQL immediate restart")
-async def immediate(world: World, dice: Random) -> str:
+async def immediate(environment: ChaosEnvironment, dice: Random) -> str:
     """Restart PostgreSQL as if it had crashed."""
-    return await restart_postgres(world, signal.SIGQUIT, dice.uniform(0, 1))
+    return await restart_postgres(environment, signal.SIGQUIT, dice.uniform(0, 1))
 
 
-async def restart_postgres(world: World, how: signal.Signals | None, seconds: float) -> str:
-    async with world.postgres.lock:
+async def restart_postgres(environment: ChaosEnvironment, how: signal.Signals | None, seconds: float) -> str:
+    async with environment.postgres.lock:
         since = "select pg_postmaster_start_time()"
-        before, pid = await world.value(since), world.postgres.pid
-        await world.postgres.end(how)
+        before, pid = await environment.value(since), environment.postgres.pid
+        await environment.postgres.end(how)
         await asyncio.sleep(seconds)
-        await world.postgres.start()
-        met(await world.value(since) > before and world.postgres.pid != pid, "it is the same server")
-        return f"pid {pid}, then {world.postgres.pid}, {seconds:.1f} s away"
+        await environment.postgres.start()
+        met(await environment.value(since) > before and environment.postgres.pid != pid, "it is the same server")
+        return f"pid {pid}, then {environment.postgres.pid}, {seconds:.1f} s away"
 
 
 @injection("Temporal kill -9 and restart")
-async def temporal(world: World, dice: Random) -> str:
+async def temporal(environment: ChaosEnvironment, dice: Random) -> str:
     """Kill Temporal; it comes back with what its file holds."""
-    async with world.temporal.lock:
-        pid, seconds = world.temporal.pid, dice.uniform(0, 3)
-        await world.temporal.end(signal.SIGKILL)
+    async with environment.temporal.lock:
+        pid, seconds = environment.temporal.pid, dice.uniform(0, 3)
+        await environment.temporal.end(signal.SIGKILL)
         await asyncio.sleep(seconds)
-        await world.temporal.start()
-        met(world.temporal.pid != pid, "it is the same server")
-        return f"pid {pid}, then {world.temporal.pid}, {seconds:.1f} s away"
+        await environment.temporal.start()
+        met(environment.temporal.pid != pid, "it is the same server")
+        return f"pid {pid}, then {environment.temporal.pid}, {seconds:.1f} s away"
 
 
 @injection("listeners terminated")
-async def listeners(world: World, dice: Random) -> str:
+async def listeners(environment: ChaosEnvironment, dice: Random) -> str:
     """End every listening session."""
-    return await terminated(world, "query ilike 'listen %' or query = 'unlisten *'", seconds=8)
+    return await terminated(environment, "query ilike 'listen %' or query = 'unlisten *'", seconds=8)
 
 
 @injection("all sessions terminated")
-async def sessions(world: World, dice: Random) -> str:
+async def sessions(environment: ChaosEnvironment, dice: Random) -> str:
     """End every session of ours."""
-    return await terminated(world, OURS, seconds=8)
+    return await terminated(environment, OURS, seconds=8)
 
 
-async def terminated(world: World, whose: str, seconds: float) -> str:
+async def terminated(environment: ChaosEnvironment, whose: str, seconds: float) -> str:
     others = "from pg_stat_activity where pid <> pg_backend_pid()"
 
     async def ended() -> int:
-        return await world.value(f"select count(pg_terminate_backend(pid)) {others} and ({whose})")
+        return await environment.value(f"select count(pg_terminate_backend(pid)) {others} and ({whose})")
 
     count = await last_value(ended, seconds, every=0.05)
     met(count, "there was none")
@@ -74,10 +74,10 @@ async def terminated(world: World, whose: str, seconds: float) -> str:
 
 
 @injection("sessions paused")
-async def paused(world: World, dice: Random) -> str:
+async def paused(environment: ChaosEnvironment, dice: Random) -> str:
     """Every backend of ours stands still for a moment."""
     seconds = dice.uniform(1, 4)
-    pids = [pid for (pid,) in await world.rows(f"select pid from pg_stat_activity where {OURS}")]
+    pids = [pid for (pid,) in await environment.rows(f"select pid from pg_stat_activity where {OURS}")]
     met(pids, "there was none")
     try:
         for pid in pids:
@@ -100,23 +100,25 @@ def signalled(pid: int, number: signal.Signals) -> None:
 
 
 @injection("triggers disabled")
-async def silenced(world: World, dice: Random) -> str:
+async def silenced(environment: ChaosEnvironment, dice: Random) -> str:
     """No row rings."""
     seconds = dice.uniform(2, 6)
     names = ("dispatcher_insert", "dispatcher_update")
     try:
-        await triggers(world, "disable", names)
-        off = await world.value("select count(*) from pg_trigger where tgname like 'dispatcher_%' and tgenabled = 'D'")
+        await triggers(environment, "disable", names)
+        off = await environment.value(
+            "select count(*) from pg_trigger where tgname like 'dispatcher_%' and tgenabled = 'D'"
+        )
         await asyncio.sleep(seconds)
     finally:
-        await triggers(world, "enable", names)
+        await triggers(environment, "enable", names)
     met(off == len(names), "they were not off")
     return f"{seconds:.1f} s"
 
 
-async def triggers(world: World, how: str, names: tuple[str, ...]) -> None:
+async def triggers(environment: ChaosEnvironment, how: str, names: tuple[str, ...]) -> None:
     for name in names:
-        await world.rows(f"alter table notify.ent_notification {how} trigger {name}")
+        await environment.rows(f"alter table notify.ent_notification {how} trigger {name}")
 
 
 LOCKS = (
@@ -129,11 +131,11 @@ LOCKS = (
 
 
 @injection("locks of others")
-async def locked(world: World, dice: Random) -> str:
+async def locked(environment: ChaosEnvironment, dice: Random) -> str:
     """Somebody else locks what we need."""
     statement, seconds = dice.choice(LOCKS), dice.uniform(1, 4)
     try:
-        async with await psycopg.AsyncConnection.connect(world.stack.url) as other:
+        async with await psycopg.AsyncConnection.connect(environment.stack.url) as other:
             await other.execute("set lock_timeout = '10 s'")
             await other.execute(statement.encode())
             held = await (await other.execute("select count(*) from pg_locks where pid = pg_backend_pid()")).fetchone()
@@ -146,11 +148,11 @@ async def locked(world: World, dice: Random) -> str:
 
 
 @injection("forged wake-ups")
-async def forged(world: World, dice: Random) -> str:
+async def forged(environment: ChaosEnvironment, dice: Random) -> str:
     """Words on our channel that nobody of us said."""
     words = dice.choice(("-1", "'; drop table x; --", "\x1b[31m", "y" * 6500))
     count = dice.randint(50, 500)
-    sent = await world.value(
+    sent = await environment.value(
         "select count(pg_notify('dispatcher', %s || i::text)) from generate_series(1, %s) i", words, count
     )
     met(sent == count, "they were not sent")

@@ -38,11 +38,11 @@ async def welcome() -> bool:
     return True
 
 
-async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(
+async def test_refused_worker_removes_its_heartbeat_at_once(
     outbox_fixture: OutboxFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 3600)
-    gate, held = CircuitBreaker(welcome), await outbox_fixture.held()
+    breaker, held = CircuitBreaker(welcome), await outbox_fixture.acquired()
 
     async def believed() -> bool:
         return await outbox_fixture.outbox.has_live_worker(HEARTBEAT_TTL)
@@ -50,15 +50,15 @@ async def test_a_worker_that_is_shut_out_takes_its_word_back_at_once(
     async def not_believed() -> bool:
         return not await believed()
 
-    async with beside(WorkerHeartbeat(outbox_fixture.outbox, gate).run()):
+    async with beside(WorkerHeartbeat(outbox_fixture.outbox, breaker).run()):
         await eventually(believed, "a worker that is believed", 20)
-        gate.trip("HTTP 401")
+        breaker.trip("HTTP 401")
         await eventually(not_believed, "a worker that is not believed", HEARTBEAT_TTL.total_seconds() / 2)
     assert await outbox_fixture.status(held.id) == "PROCESSING"
     assert await outbox_fixture.outbox.count_leased() == 1, "what it holds it keeps"
 
 
-async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(
+async def test_worker_restart_is_no_outage_and_worker_absence_is_one(
     outbox_fixture: OutboxFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(worker_presence, "WORKER_POLL_SECONDS", 0.01)
@@ -75,14 +75,14 @@ async def test_a_restart_of_a_worker_is_no_outage_and_its_absence_is_one(
 
     async def hello() -> None:
         await worker.heartbeat(role="worker", host="h", version="1", mode="EVENT")
-        await eventually(is_open, "an open gate", 20)
+        await eventually(is_open, "an open breaker", 20)
         assert not await broken()
 
     async with beside(workforce.run(WakeUp())):
         await hello()
         for _ in range(3):
             await worker.release_node()
-            await eventually(is_shut, "a shut gate", 20)
+            await eventually(is_shut, "a shut breaker", 20)
             await asyncio.sleep(0.05)
             assert not await broken(), "it may only be starting again"
             await hello()

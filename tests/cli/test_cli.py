@@ -69,7 +69,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "list"])
-def test_a_look_at_the_database_loads_only_what_speaks_to_it(tmp_path: Path, command: str) -> None:
+def test_database_commands_load_only_the_database_client(tmp_path: Path, command: str) -> None:
     """`-X importtime` names every module on stderr as it is loaded."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "dispatcher", command],
@@ -85,7 +85,7 @@ def test_a_look_at_the_database_loads_only_what_speaks_to_it(tmp_path: Path, com
     assert not heavy & loaded
 
 
-def test_an_interrupted_command_exits_130() -> None:
+def test_interrupted_command_exits_130() -> None:
     program = """if True:
         import sys
         import dispatcher.cli
@@ -103,14 +103,14 @@ def test_an_interrupted_command_exits_130() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["nope"], ["config", "nope"], ["version", "--nope"]])
-def test_wrong_usage_exits_2_with_words_on_stderr_or_help(tmp_path: Path, arguments: list[str]) -> None:
+def test_wrong_usage_exits_2_with_an_error_or_help_on_stderr(tmp_path: Path, arguments: list[str]) -> None:
     done = run(tmp_path, *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert not (arguments and done.stdout)
 
 
-def test_version_for_people_and_for_programs(tmp_path: Path) -> None:
+def test_version_is_text_or_json(tmp_path: Path) -> None:
     assert run(tmp_path, "version").stdout.startswith("dispatcher 0.")
     assert run(tmp_path, "--version").stdout == run(tmp_path, "version").stdout
     assert {"dispatcher", "python", "temporalio"} <= set(json.loads(run(tmp_path, "version", "--json").stdout))
@@ -132,7 +132,7 @@ def test_config_show_says_where_values_came_from(tmp_path: Path) -> None:
     assert "accepted, not used" in shown["SUBSCRIPTION_MAX_RETRIES"]["source"]
 
 
-def test_a_wrong_setting_is_one_line_on_stderr_and_exit_2(tmp_path: Path) -> None:
+def test_wrong_setting_is_one_line_on_stderr_and_exit_2(tmp_path: Path) -> None:
     done = run(tmp_path, "config", "show", DATABASE_URL=f"mysql://:{SECRET}@h")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("dispatcher: DATABASE_URL is not a Postgres URL")
@@ -140,7 +140,7 @@ def test_a_wrong_setting_is_one_line_on_stderr_and_exit_2(tmp_path: Path) -> Non
     assert SECRET not in done.stderr
 
 
-def test_the_example_has_every_variable_and_its_default(tmp_path: Path) -> None:
+def test_example_file_has_every_variable_and_its_default(tmp_path: Path) -> None:
     example = run(tmp_path, "config", "env-example").stdout
     for field, about in Settings.model_fields.items():
         assert f"# {about.description}\n" in example

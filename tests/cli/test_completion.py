@@ -33,12 +33,12 @@ def completed(*words: str) -> list[str]:
         (("dispatcher", "run", "--role", "d"), ["dispatch"]),
     ],
 )
-def test_a_real_bash_completes(words: tuple[str, ...], offered: list[str]):
+def test_bash_completes_commands(words: tuple[str, ...], offered: list[str]):
     assert completed(*words) == offered
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_are_answered_too(shell: str):
+def test_other_shells_complete_commands(shell: str):
     asked = {"_TYPER_COMPLETE_ARGS": "dispatcher wor", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     environment = {**ENVIRONMENT, **asked, "_DISPATCHER_COMPLETE": f"complete_{shell}"}
     done = subprocess.run(["dispatcher"], env=environment, capture_output=True, text=True, check=False)
@@ -46,7 +46,7 @@ def test_other_shells_are_answered_too(shell: str):
     assert "worker" in done.stdout
 
 
-def test_an_answer_loads_as_little_as_help():
+def test_completion_loads_as_little_as_help():
     """A person waits at the TAB key; the liberal bound is for a loaded machine, 0.2 s is what it takes."""
     asked = {"COMP_WORDS": "dispatcher wor", "COMP_CWORD": "1", "_DISPATCHER_COMPLETE": "complete_bash"}
     began = time.monotonic()

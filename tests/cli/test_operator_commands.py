@@ -91,13 +91,13 @@ async def hostile(outbox_fixture: OutboxFixture) -> int:
 
 
 async def failed(outbox_fixture: OutboxFixture, wait: timedelta | None = None, **columns: Any) -> int:
-    row = await outbox_fixture.held(**columns)
+    row = await outbox_fixture.acquired(**columns)
     await outbox_fixture.settle(row, RecipientState.REFUSED, wait)
     return row.id
 
 
-class TestReading:
-    async def test_list_has_one_line_for_a_row_and_json_the_same(self, outbox_fixture: OutboxFixture):
+class TestReadCommands:
+    async def test_list_prints_one_line_per_row_and_the_same_as_json(self, outbox_fixture: OutboxFixture):
         ids = [await failed(outbox_fixture), await outbox_fixture.notify(scheduled_for="2999-01-01")]
         done = run(outbox_fixture, "list")
         assert (done.returncode, done.stderr) == (0, "")
@@ -109,13 +109,13 @@ class TestReading:
         assert [row["id"] for row in lines(run(outbox_fixture, "list", "--json", "-s", "failed,partial"))] == [ids[0]]
         assert [row["id"] for row in lines(run(outbox_fixture, "list", "--json", "-n", "1"))] == [ids[1]]
 
-    async def test_all_pages_are_read(self, outbox_fixture: OutboxFixture):
+    async def test_list_reads_all_pages(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(1203)
         assert [row["id"] for row in lines(run(outbox_fixture, "list", "--json", "--all"))] == sorted(ids, reverse=True)
         assert len(lines(run(outbox_fixture, "list", "--json", "-n", "700"))) == 700
 
     @pytest.mark.parametrize("arguments", [("list",), ("show",), ("list", "--json"), ("show", "--json")])
-    async def test_nothing_in_a_row_plays_with_the_terminal(
+    async def test_control_characters_of_a_row_are_escaped(
         self, outbox_fixture: OutboxFixture, arguments: tuple[str, ...]
     ):
         row = await hostile(outbox_fixture)
@@ -131,15 +131,15 @@ class TestReading:
         assert "\x1b[31m" not in screen
         assert not re.search(r"\x1b\]|[\x07\x80-\x9f\u202e]", screen)
 
-    async def test_a_terminal_gets_a_table(self, outbox_fixture: OutboxFixture):
+    async def test_list_prints_a_table_on_a_terminal(self, outbox_fixture: OutboxFixture):
         row = await failed(outbox_fixture)
         code, screen = at_terminal(outbox_fixture, "list")
         assert code == 0
         assert "Novu workflow" in screen
         assert re.search(rf"{row} +FAILED +20", screen)
 
-    async def test_show_knows_the_row_and_its_recipients(self, outbox_fixture: OutboxFixture):
-        held = await outbox_fixture.held()
+    async def test_show_prints_the_row_and_its_recipients(self, outbox_fixture: OutboxFixture):
+        held = await outbox_fixture.acquired()
         await outbox_fixture.outbox.record_calls(calls_of(held))
         shown = json.loads(run(outbox_fixture, "show", str(held.id), "--json").stdout)
         assert shown["next"].startswith("here is working on it")
@@ -149,7 +149,7 @@ class TestReading:
         assert re.search("^next +here is working on it; its lease runs until ", done.stdout, re.MULTILINE)
         assert re.search(rf"^  {held.recipients[0].id}\t1\tsending\t1\t20", done.stdout, re.MULTILINE)
 
-    async def test_status_counts_and_names_who_is_there(self, outbox_fixture: OutboxFixture):
+    async def test_status_counts_rows_and_names_nodes(self, outbox_fixture: OutboxFixture):
         await failed(outbox_fixture)
         await outbox_fixture.notify()
         found = json.loads(run(outbox_fixture, "status", "--json").stdout)
@@ -170,7 +170,7 @@ class TestReading:
         process = start(outbox_fixture, tmp_path, "tail", "--json")
         try:
             await eventually(lambda: "following" in (tmp_path / "words").read_text(), "following", 60)
-            row = await outbox_fixture.held()
+            row = await outbox_fixture.acquired()
             await eventually(lambda: "PROCESSING" in (tmp_path / "out").read_text(), "PROCESSING", 60)
             await outbox_fixture.settle(row, RecipientState.ACCEPTED)
             await eventually(lambda: "SENT" in (tmp_path / "out").read_text(), "SENT", 60)
@@ -182,8 +182,8 @@ class TestReading:
         assert (code, (tmp_path / "words").read_text().count("\n")) == (130, 1), "no traceback"
 
 
-class TestChanging:
-    async def test_without_a_terminal_it_has_to_be_said_that_it_is_meant(self, outbox_fixture: OutboxFixture):
+class TestChangeCommands:
+    async def test_change_without_a_terminal_needs_yes(self, outbox_fixture: OutboxFixture):
         row = await failed(outbox_fixture)
         done = run(outbox_fixture, "retry", str(row))
         assert done.returncode == 2
@@ -194,7 +194,7 @@ class TestChanging:
         assert json.loads(done.stdout) == {"action": "retry", "dry_run": False, "changed": [row], "left_alone": {}}
         assert await outbox_fixture.status(row) == "PENDING"
 
-    async def test_on_a_terminal_it_asks(self, outbox_fixture: OutboxFixture):
+    async def test_change_on_a_terminal_asks(self, outbox_fixture: OutboxFixture):
         row = await failed(outbox_fixture)
         code, screen = at_terminal(outbox_fixture, "retry", str(row), types="n\n")
         assert (code, "Retry 1?" in screen) == (1, True)
@@ -205,8 +205,8 @@ class TestChanging:
         assert code == 0, screen
         assert await outbox_fixture.status(row) == "PENDING"
 
-    async def test_a_dry_run_says_the_same_and_changes_nothing(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+    async def test_dry_run_prints_the_same_and_changes_nothing(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         before = await outbox_fixture.snapshot()
         done = run(outbox_fixture, "retry", "--status", "SENT", "--dry-run")
@@ -220,8 +220,8 @@ class TestChanging:
         assert await outbox_fixture.snapshot() == before
         assert await outbox_fixture.rows("select from dispatcher.action") == []
 
-    async def test_filters_alone_never_touch_what_has_reached_somebody(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_filters_alone_never_change_delivered_rows(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         waiting, dead = await outbox_fixture.notify(), await failed(outbox_fixture)
         assert run(outbox_fixture, "retry", "--since", "1h", "--yes").returncode == 0
@@ -237,8 +237,8 @@ class TestChanging:
         )
         assert reasons == [("wrong",)]
 
-    async def test_what_makes_no_sense_is_refused_with_a_remedy(self, outbox_fixture: OutboxFixture):
-        held, good = await outbox_fixture.held(), await failed(outbox_fixture)
+    async def test_impossible_change_is_refused_with_a_remedy(self, outbox_fixture: OutboxFixture):
+        held, good = await outbox_fixture.acquired(), await failed(outbox_fixture)
         retracted, pending, gone = (
             await outbox_fixture.notify(notification_status="RETRACTED"),
             await outbox_fixture.notify(),
@@ -256,7 +256,7 @@ class TestChanging:
         done = run(outbox_fixture, "retract", str(retracted), "--yes")
         assert (done.returncode, "retracted already" in done.stdout) == (1, True)
 
-    async def test_many_rows_are_changed_in_batches_each_with_its_entry(self, outbox_fixture: OutboxFixture):
+    async def test_many_rows_are_changed_in_batches_each_with_an_action_row(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.many(1100)
         done = run(outbox_fixture, "retract", "--status", "PENDING", "--yes", "--json")
         assert (done.returncode, len(json.loads(done.stdout)["changed"])) == (0, 1100)
@@ -266,7 +266,7 @@ class TestChanging:
         code, screen = at_terminal(outbox_fixture, "retract", "--status", "PENDING", "--yes")
         assert (code, "500 of 600" in screen, "600 of 600" in screen) == (0, True, True)
 
-    async def test_a_row_somebody_else_has_locked_is_named(self, outbox_fixture: OutboxFixture):
+    async def test_row_locked_by_another_session_is_named(self, outbox_fixture: OutboxFixture):
         locked, free = await failed(outbox_fixture), await failed(outbox_fixture)
         async with outbox_fixture.owner.transaction():
             await outbox_fixture.rows("select from notify.ent_notification where id = %s for update", locked)
@@ -275,7 +275,7 @@ class TestChanging:
         assert (done.returncode, told["changed"]) == (1, [free])
         assert "locked by another transaction" in told["left_alone"][str(locked)]
 
-    async def test_wrong_usage_is_told(self, outbox_fixture: OutboxFixture):
+    async def test_wrong_usage_is_explained(self, outbox_fixture: OutboxFixture):
         wrong = {
             ("retry", "--yes"): "retry which rows?",
             ("retract", "--workflow", "", "--yes"): "--workflow is empty",
@@ -294,7 +294,7 @@ class TestChanging:
 
 
 class TestRefusals:
-    async def test_exit_codes_tell_what_is_wrong(self, outbox_fixture: OutboxFixture):
+    async def test_exit_code_shows_the_kind_of_error(self, outbox_fixture: OutboxFixture):
         assert run(outbox_fixture, "show", "12345").returncode == 1
         nobody = run(outbox_fixture, "list", DATABASE_URL="postgresql://postgres@127.0.0.1:1/x")
         assert (nobody.returncode, "cannot connect to" in nobody.stderr) == (3, True)
@@ -303,7 +303,7 @@ class TestRefusals:
         other = run(outbox_fixture, "status", "--outbox", "notify.typ_notification_category")
         assert (other.returncode, "is no outbox" in other.stderr) == (2, True)
 
-    async def test_a_missing_right_names_the_grants(self, outbox_fixture: OutboxFixture):
+    async def test_missing_right_names_the_grants(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.rows("drop role if exists nobody; create role nobody login")
         await outbox_fixture.rows("grant usage on schema notify, dispatcher to nobody")
         done = run(outbox_fixture, "list", DATABASE_URL=outbox_fixture.url.replace("postgres@", "nobody@"))
@@ -311,8 +311,8 @@ class TestRefusals:
         assert "dispatcher db sql grants --operator --role" in done.stderr
         await outbox_fixture.rows("drop owned by nobody; drop role nobody")
 
-    async def test_a_dry_sweep_says_what_it_would_find(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_dry_run_of_sweep_prints_its_result(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.expire(row.id)
         await outbox_fixture.notify(notification_status="PROCESSING")
         await outbox_fixture.notify()
@@ -324,7 +324,7 @@ class TestRefusals:
         assert await outbox_fixture.snapshot() == before
 
 
-def test_a_command_of_the_database_loads_nothing_that_only_running_needs():
+def test_database_command_loads_nothing_that_only_run_needs():
     program = (
         "import sys, dispatcher.cli, dispatcher.cli.operator_session, dispatcher.cli.next_step,"
         " dispatcher.postgres.operator_queries; print(*sys.modules)"

@@ -74,7 +74,7 @@ def test_defaults_need_only_a_database() -> None:
     assert settings.listen_url == settings.database_url
 
 
-def test_an_xnovu_env_file_loads_unchanged(tmp_path: Path) -> None:
+def test_env_file_of_xnovu_loads_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "xnovu.env"
     file.write_text(XNOVU)
     settings = load(file, {})
@@ -87,7 +87,7 @@ def test_an_xnovu_env_file_loads_unchanged(tmp_path: Path) -> None:
     assert settings.temporal_environment["TEMPORAL_ADDRESS"] == "temporal.example.com:7233"
 
 
-def test_origins_say_where_each_value_came_from(tmp_path: Path) -> None:
+def test_origins_name_the_source_of_each_value(tmp_path: Path) -> None:
     file = tmp_path / "xnovu.env"
     file.write_text(XNOVU)
     settings = load(file, {"DISPATCHER_LEASE": "30s", "POLL_BATCH_SIZE": "7"})
@@ -103,7 +103,7 @@ def test_origins_say_where_each_value_came_from(tmp_path: Path) -> None:
     assert not [one for one in told.values() if SECRET in str(one)]
 
 
-def test_the_environment_beats_the_file_whatever_the_name(tmp_path: Path) -> None:
+def test_environment_beats_the_file_under_every_name(tmp_path: Path) -> None:
     file = tmp_path / "mine.env"
     file.write_text("DISPATCHER_SWEEP_INTERVAL=20s\nTEMPORAL_ADDRESS=file:1\n")
     settings = load(file, REQUIRED | {"POLL_INTERVAL_MS": "700", "TEMPORAL_ADDRESS": "environment:1"})
@@ -111,24 +111,24 @@ def test_the_environment_beats_the_file_whatever_the_name(tmp_path: Path) -> Non
     assert settings.temporal_environment == {"TEMPORAL_ADDRESS": "environment:1"}
 
 
-def test_our_name_beats_xnovus_and_their_order_counts() -> None:
+def test_our_name_beats_xnovus_names_in_their_order() -> None:
     environ = {"FAILED_POLL_INTERVAL_MS": "3000", "SCHEDULED_POLL_INTERVAL_MS": "2000"}
     assert load(None, REQUIRED | environ).sweep_interval == timedelta(seconds=2)
     assert load(None, REQUIRED | environ | {"DISPATCHER_SWEEP_INTERVAL": "PT9S"}).sweep_interval == timedelta(seconds=9)
 
 
-def test_an_empty_variable_counts_as_unset() -> None:
+def test_empty_variable_counts_as_unset() -> None:
     environ = {"DISPATCHER_LEASE": "", "NOVU_SECRET_KEY": "  ", "TEMPORAL_API_KEY": "", "POLL_BATCH_SIZE": "5"}
     settings = load(None, REQUIRED | environ | {"DISPATCHER_BATCH_SIZE": ""})
     assert (settings.lease, settings.novu_secret_key, settings.batch_size) == (timedelta(minutes=1), None, 5)
     assert settings.temporal_environment == {}
 
 
-def test_a_newline_pasted_with_a_key_is_not_part_of_it() -> None:
+def test_newline_after_a_key_is_removed() -> None:
     assert load(None, REQUIRED | {"NOVU_SECRET_KEY": "abc\n"}).require_novu_key().get_secret_value() == "abc"
 
 
-def test_only_the_usual_env_file_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_default_env_file_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(ENV_FILE, REQUIRED).max_runs == 8
     Path(".env").write_text("DISPATCHER_MAX_RUNS=3\n")
@@ -171,7 +171,7 @@ def test_settings_are_frozen() -> None:
         ("DISPATCHER_BACH_SIZE", "5", "DISPATCHER_BACH_SIZE is not a setting: did you mean DISPATCHER_BATCH_SIZE?"),
     ],
 )
-def test_what_is_not_understood_is_named(name: str, value: str, said: str) -> None:
+def test_wrong_value_is_named(name: str, value: str, said: str) -> None:
     message = refused(**{name: value})
     assert message.startswith(said)
     assert "\n" not in message
@@ -194,7 +194,7 @@ def test_missing_variables_are_named_with_their_remedy() -> None:
 
 
 @pytest.mark.parametrize("service", ["DISPATCHER", "DISPATCHER_WEB", "DISPATCHER_PORT_OF_CALL"])
-def test_variables_of_kubernetes_services_are_not_ours(service: str) -> None:
+def test_kubernetes_service_variables_are_ignored(service: str) -> None:
     ours = {
         "SERVICE_HOST": "10.0.0.1",
         "SERVICE_PORT": "3001",
@@ -209,11 +209,11 @@ def test_variables_of_kubernetes_services_are_not_ours(service: str) -> None:
 
 
 @pytest.mark.parametrize("slip", ["DISPATCHER_HTPP_PORT", "DISPATCHER_PORT", "DISPATCHER_WEB_PORT_3001_TPC"])
-def test_a_slip_does_not_pass_for_a_kubernetes_service(slip: str) -> None:
+def test_misspelt_setting_is_not_taken_for_a_kubernetes_service(slip: str) -> None:
     assert slip in refused(**{slip: "3001", "DISPATCHER_WEB_SERVICE_HOST": "10.0.0.1"})
 
 
-def test_a_port_chosen_by_the_platform_is_listened_to_from_everywhere(tmp_path: Path) -> None:
+def test_port_of_the_platform_listens_on_all_addresses(tmp_path: Path) -> None:
     assert load(None, REQUIRED | {"PORT": "8080"}).http_host in ("::", "0.0.0.0")
     assert load(None, REQUIRED | {"PORT": "8080", "DISPATCHER_HTTP_HOST": "127.0.0.1"}).http_host == "127.0.0.1"
     assert load(None, REQUIRED | {"PORT": "8080", "DISPATCHER_HTTP_PORT": "3001"}).http_host == "127.0.0.1"
@@ -224,14 +224,14 @@ def test_a_port_chosen_by_the_platform_is_listened_to_from_everywhere(tmp_path: 
     assert origin == ("DISPATCHER_HTTP_HOST", ALL_INTERFACES, "environment as PORT")
 
 
-def test_the_trigger_api_needs_a_token() -> None:
+def test_trigger_api_needs_a_token() -> None:
     assert not load(None, REQUIRED).http_api
     assert "DISPATCHER_HTTP_API needs DISPATCHER_HTTP_TOKEN" in refused(DISPATCHER_HTTP_API="true")
     assert load(None, REQUIRED | {"DISPATCHER_HTTP_API": "true", "DISPATCHER_HTTP_TOKEN": "x" * 16}).http_api
 
 
 @given(st.sampled_from(sorted({name for field in Settings.model_fields for name in variable_names(field)})))
-def test_no_error_repeats_a_value(name: str) -> None:
+def test_error_never_repeats_a_value(name: str) -> None:
     try:
         load(None, REQUIRED | {name: f"mysql://:{SECRET}@ {SECRET}"})
     except ConfigurationError as error:
@@ -245,7 +245,7 @@ def test_durations_read_what_they_write(milliseconds: int) -> None:
 
 
 @given(st.text())
-def test_any_text_is_a_duration_or_advice(text: str) -> None:
+def test_any_text_is_a_duration_or_an_error_with_advice(text: str) -> None:
     try:
         assert parse_duration(text) >= timedelta()
     except ValueError as error:
@@ -256,12 +256,12 @@ def test_any_text_is_a_duration_or_advice(text: str) -> None:
     ("text", "seconds"),
     [("10s", 10), ("500ms", 0.5), ("5m", 300), ("2h", 7200), ("1h30m", 5400), ("PT30S", 30), ("P1DT2H", 93600)],
 )
-def test_durations_as_people_write_them(text: str, seconds: float) -> None:
+def test_durations_are_read_in_common_spellings(text: str, seconds: float) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "10", "-5s", "P", "PT", "s", "1 fortnight", "9" * 400 + "d"])
-def test_what_is_no_duration(text: str) -> None:
+def test_malformed_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="10s, 5m, 2h or PT30S"):
         parse_duration(text)
 
@@ -297,7 +297,7 @@ def test_remote_hosts_need_tls_unless_the_url_says_otherwise(url: str, mode: str
     assert parts(url).get("sslmode") == mode
 
 
-def test_pgsslmode_is_the_users_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pgsslmode_overrides_our_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSSLMODE", "disable")
     assert "sslmode" not in parts(URL)
 
@@ -330,7 +330,7 @@ def test_application_name_is_ours_unless_the_url_has_one() -> None:
         f"postgres://u:{SECRET}@{'x' * 64}.example.com/x",
     ],
 )
-def test_a_wrong_url_is_refused_without_repeating_it(url: str) -> None:
+def test_wrong_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         conninfo(url)
     assert str(caught.value).startswith("DATABASE_URL is not a Postgres URL: expected postgres://user:password@host")
@@ -373,7 +373,7 @@ def test_any_text_is_a_url_or_a_configuration_error(text: str) -> None:
         ("postgres://u:p@aws-0.pooler.supabase.com:5432/x", True),
     ],
 )
-def test_poolers_are_recognised_by_their_looks(url: str, *, pooled: bool) -> None:
+def test_poolers_are_recognised_by_host_and_port(url: str, *, pooled: bool) -> None:
     hint = pooler_hint(SecretStr(url))
     assert (hint is not None) == pooled
     assert SECRET not in str(hint)

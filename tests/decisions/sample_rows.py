@@ -25,7 +25,7 @@ def notification(*recipients: Recipient, **fields: Any) -> Notification:
     return Notification(**{**known, **fields})
 
 
-def taken_row(**columns: Any) -> dict[str, Any]:
+def acquired_row(**columns: Any) -> dict[str, Any]:
     """Return a row as queries/acquire.sql gives it: sendable, unless `columns` say otherwise."""
     row: dict[str, Any] = {
         "notification_id": 7,

@@ -17,13 +17,13 @@ BACKOFFS = st.builds(
 )
 
 
-def test_the_series_are_as_documented():
+def test_series_are_as_documented():
     assert [RETRY_BACKOFF.delay(n) / MINUTE for n in range(1, 10)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert [TEMPORAL_BACKOFF.delay(n).total_seconds() for n in range(1, 8)] == [0.5, 1, 2, 4, 8, 10, 10]
 
 
 @given(BACKOFFS, st.integers(-5, 10**9))
-def test_a_delay_is_bounded_and_never_shrinks(backoff: Backoff, failures: int):
+def test_delay_is_bounded_and_never_shrinks(backoff: Backoff, failures: int):
     assert min(backoff.first, backoff.cap) <= backoff.delay(failures) <= backoff.cap
     assert backoff.delay(failures) <= backoff.delay(failures + 1)
 
@@ -48,9 +48,7 @@ def test_jitter_takes_at_most_half_and_adds_nothing(backoff: Backoff, failures: 
         (7, timedelta(hours=5, seconds=1), None),
     ],
 )
-def test_the_next_run_ends_at_the_last_attempt_and_at_the_horizon(
-    attempts: int, age: timedelta, wait: timedelta | None
-):
+def test_retries_end_at_the_last_attempt_or_the_horizon(attempts: int, age: timedelta, wait: timedelta | None):
     assert next_run_delay(attempts, age, max_runs=8, horizon=timedelta(hours=6)) == wait
 
 
@@ -59,7 +57,7 @@ def test_one_run_allowed_means_no_automatic_retry():
 
 
 @given(st.integers(0, 50), st.timedeltas(timedelta(0), timedelta(days=2)), st.integers(1, 20))
-def test_what_is_waited_for_happens_before_the_horizon(attempts: int, age: timedelta, max_runs: int):
+def test_next_run_begins_before_the_horizon(attempts: int, age: timedelta, max_runs: int):
     horizon = timedelta(hours=6)
     wait = next_run_delay(attempts, age, max_runs=max_runs, horizon=horizon)
     if wait is None:
@@ -70,7 +68,7 @@ def test_what_is_waited_for_happens_before_the_horizon(attempts: int, age: timed
 
 
 @given(st.integers(1, 20), st.timedeltas(timedelta(0), timedelta(days=2)), st.lists(st.floats(0, 3600), max_size=25))
-def test_a_rows_runs_come_ever_later_and_end(max_runs: int, horizon: timedelta, late: list[float]):
+def test_runs_of_a_row_come_ever_later_and_end(max_runs: int, horizon: timedelta, late: list[float]):
     """However late each run begins, there are at most `max_runs`, each wait is as long as the one before or longer, and
     none is planned past the horizon.
     """

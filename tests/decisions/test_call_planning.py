@@ -41,7 +41,7 @@ def write_down(calls: list[Call], state: RecipientState) -> None:
             member.recipient.state = state
 
 
-def test_nothing_to_do_is_no_call():
+def test_settled_rows_make_no_call():
     assert plan_calls([]) == []
     assert plan_calls([notification()]) == []
 
@@ -69,7 +69,7 @@ def test_recipients_of_several_notifications_share_a_call():
     assert names(call) == [f"r{row}" for row in range(12)]
 
 
-def test_a_call_is_cut_before_it_gets_too_large():
+def test_call_is_cut_before_it_gets_too_large():
     large = '{"x": "' + "x" * (MAX_BULK_BYTES // 30) + '"}'
     calls = plan_calls([fresh(70, payload=large)])
     assert [len(call.members) for call in calls] == [29, 29, 12]
@@ -83,7 +83,7 @@ def test_overrides_count_towards_the_size():
     assert [len(call.members) for call in plan_calls([row])] == [1] * 11
 
 
-def test_the_size_is_counted_in_bytes():
+def test_call_size_is_counted_in_bytes():
     rows = fresh(70, payload='{"x": "' + "ж" * (MAX_BULK_BYTES // 60) + '"}')
     assert [len(call.members) for call in plan_calls([rows])] == [29, 29, 12]
 
@@ -99,9 +99,7 @@ def test_the_size_is_counted_in_bytes():
         (99, 250, [1] * 250),
     ],
 )
-def test_where_novu_limits_us_a_bulk_call_has_to_be_worth_its_tokens(
-    most_tokens: int | None, count: int, sizes: list[int]
-):
+def test_bulk_call_is_used_only_if_it_saves_tokens(most_tokens: int | None, count: int, sizes: list[int]):
     assert [len(call.members) for call in plan_calls([fresh(count)], most_tokens)] == sizes
 
 
@@ -109,30 +107,30 @@ def test_where_novu_limits_us_a_bulk_call_has_to_be_worth_its_tokens(
     ("most_tokens", "sizes"),
     [(None, [10, 10, 5]), (1000, [10, 10, 5]), (300, [3] * 8 + [1]), (5, [1] * 25)],
 )
-def test_what_leaves_together_is_no_more_than_novu_allows_at_once(most_tokens: int | None, sizes: list[int]):
+def test_parallel_calls_cost_at_most_novus_burst(most_tokens: int | None, sizes: list[int]):
     calls = plan_calls([fresh(2500)])
     together = list(parallel_groups(calls, most_tokens))
     assert [len(chunk) for chunk in together] == sizes
     assert [call for chunk in together for call in chunk] == calls
 
 
-def test_single_calls_leave_ten_at_a_time():
+def test_single_calls_are_sent_ten_at_a_time():
     assert [len(chunk) for chunk in parallel_groups(plan_calls([fresh(25)], 7), 7)] == [7, 7, 7, 4]
     assert [len(chunk) for chunk in parallel_groups(plan_calls([fresh(25)], 300), 300)] == [10, 10, 5]
 
 
-def test_a_row_larger_than_any_call_still_gets_one():
+def test_row_above_the_call_limit_gets_its_own_call():
     row = fresh(11, payload='{"x": "' + "x" * (MAX_BULK_BYTES + 1) + '"}')
     assert [len(call.members) for call in plan_calls([row])] == [1] * 11
 
 
-def test_an_event_carries_the_row_as_it_is_stored():
+def test_event_has_payload_and_overrides_as_stored():
     row = notification(recipient("ana"), payload='{"a": 1.10}', overrides='{"fcm": {}}')
     [call] = plan_calls([row])
     assert call.members[0].event == TriggerEvent("welcome", "ana", "tx-ana", '{"a": 1.10}', '{"fcm": {}}')
 
 
-def test_a_single_calls_key_is_the_recipients_and_a_bulk_calls_is_the_members():
+def test_key_of_a_single_call_is_the_recipients_and_of_a_bulk_call_the_members():
     row = fresh(12)
     single = Call((Member(row, row.recipients[0]),))
     assert single.key == single_call_key("tx-0", 0)
@@ -142,7 +140,7 @@ def test_a_single_calls_key_is_the_recipients_and_a_bulk_calls_is_the_members():
 
 @pytest.mark.parametrize("state", [RecipientState.SENDING, RecipientState.UNKNOWN])
 @pytest.mark.parametrize("count", [3, 130])
-def test_an_unknown_call_is_repeated_as_it_was(state: RecipientState, count: int):
+def test_unknown_call_is_repeated_unchanged(state: RecipientState, count: int):
     row = fresh(count)
     before = plan_calls([row])
     shapes = [(call.key, names(call)) for call in before]
@@ -153,7 +151,7 @@ def test_an_unknown_call_is_repeated_as_it_was(state: RecipientState, count: int
     assert all(call.key == member.recipient.call_key for call in again for member in call.members)
 
 
-def test_unknown_calls_come_before_fresh_ones_and_do_not_mix():
+def test_unknown_calls_come_before_new_ones_and_do_not_mix():
     row = fresh(60)
     unknown = plan_calls([notification(*row.recipients[40:])])
     write_down(unknown, RecipientState.UNKNOWN)
@@ -161,7 +159,7 @@ def test_unknown_calls_come_before_fresh_ones_and_do_not_mix():
     assert [names(call) for call in again] == [[str(n) for n in range(40, 60)], [str(n) for n in range(40)]]
 
 
-def test_a_call_with_a_member_less_goes_under_another_key():
+def test_call_without_one_member_has_another_key():
     row = fresh(15)
     [before] = plan_calls([row])
     key = before.key
@@ -172,7 +170,7 @@ def test_a_call_with_a_member_less_goes_under_another_key():
     assert again.key != key
 
 
-def test_a_call_keeps_its_key_while_its_outcomes_are_applied():
+def test_call_keeps_its_key_while_its_outcomes_are_applied():
     row = fresh(15)
     [call] = plan_calls([row])
     key = call.key
@@ -182,7 +180,7 @@ def test_a_call_keeps_its_key_while_its_outcomes_are_applied():
     assert again.key != key
 
 
-def test_a_call_surely_without_effect_is_planned_afresh():
+def test_call_without_effect_is_planned_again():
     row = fresh(15)
     before = plan_calls([row])
     write_down(before, RecipientState.PLANNED)
@@ -190,7 +188,7 @@ def test_a_call_surely_without_effect_is_planned_afresh():
     assert again.key == before[0].key  # same members, same order: the same request
 
 
-def test_a_stored_error_repeats_the_members_under_a_new_key():
+def test_stored_error_repeats_the_members_under_a_new_key():
     row = fresh(15)
     [before] = plan_calls([row])
     key = before.key
@@ -203,7 +201,7 @@ def test_a_stored_error_repeats_the_members_under_a_new_key():
 
 
 @given(histories())
-def test_everybody_unsettled_is_planned_once_and_nobody_settled_is(rows: list[Notification]):
+def test_each_unsettled_recipient_is_planned_once_and_no_settled_one(rows: list[Notification]):
     planned = Counter((m.notification.id, m.recipient.id) for call in plan_calls(rows) for m in call.members)
     wanted = {(row.id, person.id) for row in rows for person in row.recipients if person.state not in SETTLED}
     assert set(planned) == wanted
@@ -211,7 +209,7 @@ def test_everybody_unsettled_is_planned_once_and_nobody_settled_is(rows: list[No
 
 
 @given(histories())
-def test_every_call_is_one_that_novu_takes(rows: list[Notification]):
+def test_every_call_fits_novus_limits(rows: list[Notification]):
     calls = plan_calls(rows)
     assert all(1 <= len(call.members) <= MAX_BULK_EVENTS for call in calls)
     assert len({call.key for call in calls}) == len(calls)
@@ -226,7 +224,7 @@ def test_planning_twice_gives_the_same_requests(rows: list[Notification]):
 
 
 @given(histories())
-def test_what_left_and_stayed_unknown_is_repeated_in_the_same_requests(rows: list[Notification]):
+def test_calls_of_unknown_outcome_are_repeated_in_the_same_requests(rows: list[Notification]):
     first = plan_calls(rows)
     write_down(first, RecipientState.SENDING)
     again = plan_calls(rows)

@@ -46,19 +46,19 @@ def cancel(*, tries: int = 0, age: timedelta = OLD) -> PendingCancel:
         (503, {}, AnswerClass.RETRY, "http_503"),
     ],
 )
-def test_what_an_answer_means(status: int, body: object, verdict: AnswerClass, code: str):
+def test_answer_to_a_cancel_is_classified(status: int, body: object, verdict: AnswerClass, code: str):
     outcome = classify_cancel(status, {}, json.dumps(body).encode())
     assert (outcome.answer_class, outcome.code) == (verdict, code)
 
 
 @pytest.mark.parametrize("code", [STOPPED, REMOVED, NOTHING_THERE])
-def test_what_novu_did_or_had_not_to_do_is_over(code: str):
+def test_accepted_cancel_is_final(code: str):
     item = cancel(tries=3)
     apply_cancel_result(item, CallResult(AnswerClass.ACCEPTED, code), HORIZON)
     assert (item.state, item.outcome, item.retry_in, item.attempts) == (RecipientState.CANCELLED, code, None, 3)
 
 
-def test_nothing_there_soon_after_the_call_is_asked_again():
+def test_missing_run_soon_after_the_call_is_retried():
     item = cancel(age=MIN_CALL_AGE - timedelta(seconds=1))
     apply_cancel_result(item, CallResult(AnswerClass.ACCEPTED, NOTHING_THERE), HORIZON)
     assert (item.state, item.retry_in, item.attempts) == (RecipientState.ACCEPTED, timedelta(seconds=1), 1)
@@ -67,7 +67,7 @@ def test_nothing_there_soon_after_the_call_is_asked_again():
 @pytest.mark.parametrize(
     "verdict", [AnswerClass.RETRY, AnswerClass.THROTTLED, AnswerClass.UNKNOWN, AnswerClass.REFUSED]
 )
-def test_a_failure_is_tried_again_with_growing_waits(verdict: AnswerClass):
+def test_failed_cancel_is_retried_with_growing_waits(verdict: AnswerClass):
     item = cancel(tries=3)
     apply_cancel_result(item, CallResult(verdict, "http_500", "HTTP 500"), HORIZON)
     assert (item.state, item.retry_in, item.attempts, item.error) == (
@@ -78,20 +78,20 @@ def test_a_failure_is_tried_again_with_growing_waits(verdict: AnswerClass):
     )
 
 
-def test_retry_after_is_heard():
+def test_retry_after_sets_the_wait():
     item = cancel()
     apply_cancel_result(item, CallResult(AnswerClass.RETRY, "http_429", "", retry_after=30), HORIZON)
     assert item.retry_in == timedelta(seconds=30)
 
 
-def test_a_shut_gate_is_not_a_try():
+def test_tripped_breaker_spends_no_attempt():
     item = cancel(tries=2)
     apply_cancel_result(item, CallResult(AnswerClass.ACCOUNT_ERROR, "http_401", "HTTP 401"), timedelta())
     assert (item.state, item.retry_in, item.attempts) == (RecipientState.ACCEPTED, BREAKER_WAIT, 2)
 
 
 @pytest.mark.parametrize("horizon", [timedelta(seconds=1), timedelta(minutes=5), HORIZON])
-def test_it_ends_when_the_horizon_is_spent(horizon: timedelta):
+def test_cancel_is_given_up_at_the_horizon(horizon: timedelta):
     item, waited = cancel(), timedelta()
     while item.outcome != GIVEN_UP:
         apply_cancel_result(item, CallResult(AnswerClass.RETRY, "http_503", "HTTP 503"), horizon)

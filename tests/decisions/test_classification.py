@@ -41,17 +41,17 @@ class TestAccepted:
         )
         assert outcome == CallResult(AnswerClass.ACCEPTED, "processed")
 
-    def test_a_replayed_acceptance_is_acceptance_and_says_so(self):
+    def test_replayed_acceptance_is_acceptance_with_its_own_code(self):
         assert single(201, answer("processed"), REPLAY) == CallResult(AnswerClass.ACCEPTED, "processed", replayed=True)
 
-    def test_acknowledged_alone_is_nothing(self):
+    def test_acknowledged_alone_is_unknown(self):
         assert single(201, b'{"data": {"acknowledged": true}}').answer_class is AnswerClass.UNKNOWN
 
     @given(status=st.integers(100, 599), headers=HEADERS, value=ANSWER, events=st.integers(1, 4), bulk=st.booleans())
     @example(status=201, headers={}, value={"data": [{"status": "processed"}]}, events=1, bulk=False)
     @example(status=201, headers={}, value={"data": {"status": "processed"}}, events=1, bulk=True)
     @example(status=500, headers={}, value={"data": {"status": "processed"}}, events=1, bulk=False)
-    def test_nothing_but_processed_is_acceptance(
+    def test_only_processed_is_acceptance(
         self, *, status: int, headers: dict[str, str], value: Any, events: int, bulk: bool
     ):
         outcomes = classify(status, headers, json.dumps(value).encode(), events, bulk=bulk)
@@ -72,7 +72,7 @@ class TestAccepted:
         events=st.integers(1, 100),
         bulk=st.booleans(),
     )
-    def test_bytes_that_are_no_json_accept_nothing(
+    def test_answer_without_json_is_no_acceptance(
         self, *, status: int, headers: dict[str, str], body: bytes, events: int, bulk: bool
     ):
         outcomes = classify(status, headers, b"<" + body, events, bulk=bulk)
@@ -82,7 +82,7 @@ class TestAccepted:
 
 class TestAnswersWithoutAcceptance:
     @pytest.mark.parametrize("status", REFUSED_STATUSES)
-    def test_a_status_that_queued_nothing_is_refused_in_words(self, status: str):
+    def test_status_that_queued_nothing_is_refused_with_a_reason(self, status: str):
         outcome = single(201, answer(status))
         assert (outcome.answer_class, outcome.code, outcome.detail) == (
             AnswerClass.REFUSED,
@@ -114,7 +114,7 @@ class TestAnswersWithoutAcceptance:
         ],
         ids=lambda body: body[:30].decode(errors="replace"),
     )
-    def test_an_unreadable_or_unknown_answer_is_ambiguous(self, body: bytes):
+    def test_unreadable_or_unknown_answer_is_unknown(self, body: bytes):
         outcome = single(201, body)
         assert outcome.answer_class is AnswerClass.UNKNOWN
         assert outcome.code in ("unknown_status", "unreadable_answer")
@@ -122,15 +122,15 @@ class TestAnswersWithoutAcceptance:
         assert_storable(outcome)
 
     @pytest.mark.parametrize("status", [[], {}, ["processed"], {"processed": True}], ids=str)
-    def test_a_status_that_is_no_text_is_ambiguous(self, status: Any):
+    def test_status_that_is_no_text_is_unknown(self, status: Any):
         body = json.dumps({"data": {"status": status}}).encode()
         assert single(201, body).answer_class is AnswerClass.UNKNOWN
 
-    def test_a_redirect_is_ambiguous(self):
+    def test_redirect_is_unknown(self):
         assert single(302, b"", {"location": "https://elsewhere.test"}).answer_class is AnswerClass.UNKNOWN
 
 
-class TestBulk:
+class TestBulkCalls:
     def test_each_event_has_its_own_outcome_in_order(self):
         items: list[dict[str, Any]] = [
             {"status": "processed"},
@@ -152,30 +152,30 @@ class TestBulk:
         "text",
         ["workflow_not_found", "payload should not be null or undefined", "to must be a string", "Topic not found"],
     )
-    def test_an_item_error_that_repeats_itself_is_refused(self, text: str):
+    def test_permanent_item_error_is_refused(self, text: str):
         [_, outcome] = classify(
             201, {}, bulk_of({"status": "processed"}, {"status": "error", "error": [text]}), 2, bulk=True
         )
         assert (outcome.answer_class, outcome.detail) == (AnswerClass.REFUSED, text)
 
     @pytest.mark.parametrize("messages", [None, [], "boom", ["boom", "bang"], {"a": 1}, [[1], None]])
-    def test_another_item_error_was_surely_not_queued_and_needs_a_new_key(self, messages: Any):
+    def test_other_item_error_was_not_queued_and_needs_a_new_key(self, messages: Any):
         item = {"status": "error", "error": messages}
         [outcome, _] = classify(201, {}, bulk_of(item, {"status": "processed"}), 2, bulk=True)
         assert (outcome.answer_class, outcome.new_epoch) == (AnswerClass.RETRY, True)
         assert outcome.detail
 
     @pytest.mark.parametrize("count", [0, 1, 2, 4, 100])
-    def test_a_wrong_number_of_results_says_nothing_about_any_event(self, count: int):
+    def test_wrong_number_of_results_is_unknown_for_all_events(self, count: int):
         outcomes = classify(201, {}, bulk_of(*[{"status": "processed"}] * count), 3, bulk=True)
         assert [(o.answer_class, o.code) for o in outcomes] == [(AnswerClass.UNKNOWN, "unreadable_answer")] * 3
 
-    def test_a_single_answer_to_a_bulk_call_says_nothing(self):
+    def test_single_answer_to_a_bulk_call_is_unknown(self):
         outcomes = classify(201, {}, answer("processed"), 2, bulk=True)
         assert {outcome.answer_class for outcome in outcomes} == {AnswerClass.UNKNOWN}
 
     @pytest.mark.parametrize(
         ("status", "verdict"), [(400, AnswerClass.REFUSED), (503, AnswerClass.RETRY), (500, AnswerClass.UNKNOWN)]
     )
-    def test_an_error_of_the_call_is_every_events_error(self, status: int, verdict: AnswerClass):
+    def test_error_of_a_bulk_call_applies_to_every_event(self, status: int, verdict: AnswerClass):
         assert [o.answer_class for o in classify(status, {}, error(status, "x"), 3, bulk=True)] == [verdict] * 3

@@ -27,18 +27,18 @@ class TestErrors:
         ],
     )
     @pytest.mark.parametrize("status", [400, 413, 415, 418, 422, 405, 410])
-    def test_a_fault_of_the_request_is_refused_with_novus_words(self, status: int, message: Any, words: str):
+    def test_request_error_is_refused_with_novus_message(self, status: int, message: Any, words: str):
         outcome = single(status, error(status, message, error="Bad Request"), ECHO)
         assert outcome.answer_class is AnswerClass.REFUSED
         assert outcome.code == f"http_{status}"
         assert outcome.detail == f"HTTP {status}: {words}"
         assert outcome.new_epoch  # the stored refusal would be replayed to a corrected request
 
-    def test_an_unknown_workflow_is_refused(self):
+    def test_unknown_workflow_is_refused(self):
         outcome = single(422, error(422, "workflow_not_found", error="Unprocessable Entity"), ECHO)
         assert (outcome.answer_class, outcome.detail) == (AnswerClass.REFUSED, "HTTP 422: workflow_not_found")
 
-    def test_a_key_used_for_another_body_may_have_had_its_effect(self):
+    def test_key_used_for_another_body_is_unknown(self):
         message = 'Request with key "n1-x:0" is being reused for a different body'
         outcome = single(422, error(422, message), ECHO)
         assert (outcome.answer_class, outcome.code) == (AnswerClass.UNKNOWN, "key_reused")
@@ -53,7 +53,7 @@ class TestErrors:
             (404, "Cannot POST /v2/v1/events/trigger", "NOVU_API_URL"),
         ],
     )
-    def test_what_no_row_can_help_is_systemic_and_names_the_setting(self, status: int, message: str, remedy: str):
+    def test_account_error_names_the_setting(self, status: int, message: str, remedy: str):
         outcome = single(status, error(status, message))
         assert outcome.answer_class is AnswerClass.ACCOUNT_ERROR
         assert message in outcome.detail
@@ -63,30 +63,30 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("status", "verdict"), [(409, AnswerClass.THROTTLED), (429, AnswerClass.THROTTLED), (503, AnswerClass.RETRY)]
     )
-    def test_a_busy_novu_is_asked_again_with_the_same_key(self, status: int, verdict: AnswerClass):
+    def test_busy_novu_is_retried_with_the_same_key(self, status: int, verdict: AnswerClass):
         outcome = single(status, error(status, "later"), {"retry-after": "4"})
         assert (outcome.answer_class, outcome.retry_after, outcome.new_epoch) == (verdict, 4.0, False)
 
     @pytest.mark.parametrize("status", [408, 502, 504, 520, 599])
-    def test_an_answer_from_in_between_is_ambiguous(self, status: int):
+    def test_answer_of_a_gateway_is_unknown(self, status: int):
         outcome = single(status, b"<html><h1>Bad gateway</h1></html>")
         assert (outcome.answer_class, outcome.new_epoch) == (AnswerClass.UNKNOWN, False)
         assert "Bad gateway" in outcome.detail
 
-    def test_a_500_stored_under_the_key_needs_a_new_one(self):
+    def test_500_stored_under_the_key_needs_a_new_one(self):
         body = error(500, "Internal server error", errorId="e1")
         assert (single(500, body, ECHO).answer_class, single(500, body, ECHO).new_epoch) == (AnswerClass.UNKNOWN, True)
         assert (single(500, body).answer_class, single(500, body).new_epoch) == (AnswerClass.UNKNOWN, False)
 
     @pytest.mark.parametrize("status", [400, 409, 422, 429, 500, 502, 503])
-    def test_a_replayed_error_is_never_asked_for_again_under_its_key(self, status: int):
+    def test_replayed_error_is_never_repeated_under_its_key(self, status: int):
         outcome = single(status, error(status, "x"), REPLAY)
         assert outcome.new_epoch
         assert outcome.answer_class is not AnswerClass.ACCEPTED
 
     @pytest.mark.parametrize("body", [b"", b"\x00", b"   ", b"[" * 3000 + b"]" * 3000, b'{"message": null}'])
     @pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 503])
-    def test_an_error_without_words_still_names_its_status(self, status: int, body: bytes):
+    def test_error_without_message_names_its_status(self, status: int, body: bytes):
         outcome = single(status, body)
         assert outcome.detail.startswith(f"HTTP {status}:")
         assert_storable(outcome)
@@ -114,16 +114,16 @@ class TestRetryAfter:
         ],
         ids=lambda value: str(value)[:12],
     )
-    def test_it_is_seconds_within_bounds_or_nothing(self, value: str, seconds: float | None):
+    def test_retry_after_is_bounded_seconds_or_none(self, value: str, seconds: float | None):
         assert single(429, error(429, "API rate limit exceeded"), {"retry-after": value}).retry_after == seconds
 
     @given(st.text(max_size=20))
-    def test_whatever_it_says_the_wait_is_bounded(self, value: str):
+    def test_any_retry_after_gives_a_bounded_wait(self, value: str):
         wait = single(503, b"", {"retry-after": value}).retry_after
         assert wait is None or 0 <= wait <= MAX_RETRY_AFTER_SECONDS
 
 
-class TestWords:
+class TestErrorText:
     @pytest.mark.parametrize(
         "message",
         [
@@ -137,7 +137,7 @@ class TestWords:
         ],
         ids=lambda message: repr(message)[:20],
     )
-    def test_they_are_one_bounded_line_that_postgres_can_hold(self, message: Any):
+    def test_error_text_is_one_bounded_line_without_nul(self, message: Any):
         assert_storable(single(400, error(400, message)))
         [item, _] = classify(201, {}, bulk_of({"status": "error", "error": message}, {}), 2, bulk=True)
         assert_storable(item)
@@ -145,7 +145,7 @@ class TestWords:
             single(201, json.dumps({"data": {"status": message if isinstance(message, str) else "x"}}).encode())
         )
 
-    def test_no_depth_of_nesting_raises(self):
+    def test_deeply_nested_errors_do_not_raise(self):
         around = sys.getrecursionlimit()
         for depth in [*range(around - 150, around + 10, 4), 3000, 100_000]:
             nested = b"[" * depth + b"]" * depth

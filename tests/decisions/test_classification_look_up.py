@@ -15,17 +15,17 @@ def answer(data: Any, status: int = 200) -> CallResult:
 
 
 @pytest.mark.parametrize("run", [{"subscriber": {"subscriberId": "ana"}}, {"subscriber": None}, {}, {"subscriber": {}}])
-def test_a_run_is_acceptance(run: Any):
+def test_look_up_with_a_run_is_acceptance(run: Any):
     assert answer([run]) == CallResult(AnswerClass.ACCEPTED, "found")
 
 
 @pytest.mark.parametrize("runs", [[], [{"subscriber": {"subscriberId": "bo"}}]])
-def test_no_run_of_ours_is_surely_none(runs: Any):
+def test_look_up_without_our_run_is_not_found(runs: Any):
     assert (answer(runs).answer_class, answer(runs).code) == (AnswerClass.RETRY, "not_found")
 
 
 @pytest.mark.parametrize("status", [204, 301, 400, 408, 422, 429, 500, 503])
-def test_any_other_answer_says_nothing(status: int):
+def test_look_up_with_another_status_is_unknown(status: int):
     outcome = answer([], status)
     assert (outcome.answer_class, outcome.code) == (AnswerClass.UNKNOWN, "look_up_failed")
     assert not outcome.new_epoch
@@ -33,10 +33,10 @@ def test_any_other_answer_says_nothing(status: int):
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
-def test_what_is_nobodys_fault_stays_that(status: int):
+def test_look_up_with_an_account_error_stays_an_account_error(status: int):
     assert answer([], status).answer_class is AnswerClass.ACCOUNT_ERROR
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"data": {}}', b'{"data": null}'])
-def test_an_unreadable_page_says_nothing(body: bytes):
+def test_look_up_with_an_unreadable_page_is_unknown(body: bytes):
     assert classify_lookup(200, {}, body, "ana").answer_class is AnswerClass.UNKNOWN

@@ -22,7 +22,7 @@ def details(row: Notification, wait: timedelta | None = None) -> dict[str, Any]:
 
 
 @given(st.lists(STATES, max_size=12))
-def test_the_status_is_a_function_of_the_states_alone(states: list[RecipientState]):
+def test_final_status_depends_on_recipient_states_alone(states: list[RecipientState]):
     status = status_of([recipient(str(place), state) for place, state in enumerate(states)])
     accepted = states.count(RecipientState.ACCEPTED)
     if accepted == 0:
@@ -31,11 +31,11 @@ def test_the_status_is_a_function_of_the_states_alone(states: list[RecipientStat
         assert status == ("SENT" if accepted == len(states) else "PARTIAL")
 
 
-def test_nobody_to_send_to_is_not_sent():
+def test_row_without_recipients_is_not_sent():
     assert status_of([]) == "FAILED"
 
 
-def test_a_sent_row_has_xnovus_keys_and_no_error():
+def test_sent_row_has_xnovus_keys_and_no_error():
     row = notification(
         recipient("ana", RecipientState.ACCEPTED), recipient("bo", RecipientState.ACCEPTED), generation=2, attempts=3
     )
@@ -55,7 +55,7 @@ def test_a_sent_row_has_xnovus_keys_and_no_error():
     }
 
 
-def test_one_refused_of_three_is_partial_and_says_why():
+def test_one_refused_of_three_is_partial_with_a_reason():
     row = notification(
         recipient("ana", RecipientState.REFUSED, error="HTTP 422: workflow_not_found"),
         recipient("bo", RecipientState.ACCEPTED),
@@ -77,7 +77,7 @@ def test_several_failures_are_counted_behind_the_first_one():
     assert details(row)["error"] == "ana timed out (2 of 2 recipients not accepted)"
 
 
-def test_a_failure_that_left_no_words_gets_some():
+def test_failure_without_text_gets_a_reason():
     assert details(notification(recipient()))["error"] == "the run ended without an answer from Novu"
     assert details(notification(recipient()))["results"] == [
         {"recipientId": "ana", "success": False, "error": "not sent"}
@@ -85,7 +85,7 @@ def test_a_failure_that_left_no_words_gets_some():
 
 
 @pytest.mark.parametrize("state", [RecipientState.UNKNOWN, RecipientState.SENDING])
-def test_an_unknown_outcome_is_shown_as_unknown_and_not_counted_as_sent(state: RecipientState):
+def test_unknown_outcome_is_shown_as_unknown_and_not_counted_as_sent(state: RecipientState):
     found = details(notification(recipient(state=state, error="no answer within 5 s")))
     assert found["results"] == [
         {"recipientId": "ana", "success": False, "error": "no answer within 5 s", "outcome": "unknown"}
@@ -93,7 +93,7 @@ def test_an_unknown_outcome_is_shown_as_unknown_and_not_counted_as_sent(state: R
     assert (found["successCount"], found["outcome"], found["novu_transaction_ids"]) == (0, "FAILED", [])
 
 
-def test_a_refused_row_says_the_rows_reason_and_still_counts_what_was_sent_before():
+def test_refused_row_has_its_reason_and_counts_earlier_sends():
     row = notification(validation_error="recipients are empty")
     assert decide_status(row, None).reason == "recipients are empty"
     assert details(row)["totalRecipients"] == 0
@@ -113,7 +113,7 @@ def test_only_a_row_without_a_next_run_is_a_dead_letter():
 
 
 @given(st.lists(STATES, min_size=1, max_size=20), st.none() | st.just(MINUTE))
-def test_counts_and_lists_agree(states: list[RecipientState], wait: timedelta | None):
+def test_recipient_counts_and_lists_agree(states: list[RecipientState], wait: timedelta | None):
     row = notification(*(recipient(str(place), state) for place, state in enumerate(states)))
     found = details(row, wait)
     successes = [entry for entry in found["results"] if entry["success"]]
@@ -128,7 +128,7 @@ def test_counts_and_lists_agree(states: list[RecipientState], wait: timedelta | 
     assert all(set(entry) == {"recipientId", "success", "transactionId"} for entry in successes)
 
 
-def test_a_crowd_is_counted_in_full_and_listed_in_part():
+def test_many_recipients_are_all_counted_and_partly_listed():
     crowd = [recipient(str(place), RecipientState.ACCEPTED) for place in range(MAX_RESULTS + 500)]
     found = details(notification(*crowd))
     assert (found["successCount"], found["totalRecipients"]) == (MAX_RESULTS + 500, MAX_RESULTS + 500)
@@ -137,7 +137,7 @@ def test_a_crowd_is_counted_in_full_and_listed_in_part():
     assert len(decide_status(notification(*crowd), None).error_details) < 500_000
 
 
-def test_the_first_transaction_is_known_however_late_in_a_crowd():
+def test_first_transaction_is_found_among_many_recipients():
     crowd = [recipient(str(place), RecipientState.REFUSED) for place in range(MAX_RESULTS)]
     row = notification(*crowd, recipient("last", RecipientState.ACCEPTED))
     assert decide_status(row, None).first_transaction_id == "tx-last"
@@ -145,7 +145,7 @@ def test_the_first_transaction_is_known_however_late_in_a_crowd():
 
 
 @given(st.lists(STATES, max_size=12), st.randoms(use_true_random=False), st.none() | st.just(MINUTE))
-def test_the_order_of_recipients_changes_no_status(
+def test_recipient_order_does_not_change_the_status(
     states: list[RecipientState], random: Random, wait: timedelta | None
 ):
     people = [recipient(str(place), state) for place, state in enumerate(states)]
@@ -157,9 +157,7 @@ def test_the_order_of_recipients_changes_no_status(
 
 
 @given(st.lists(STATES, max_size=12), st.integers(1, 9), st.integers(1, 9), st.text(max_size=20))
-def test_nothing_but_the_ledger_changes_a_status(
-    states: list[RecipientState], attempts: int, generation: int, error: str
-):
+def test_only_the_ledger_changes_a_status(states: list[RecipientState], attempts: int, generation: int, error: str):
     people = [recipient(str(place), state, error=error, epoch=attempts) for place, state in enumerate(states)]
     row = notification(*people, attempts=attempts, generation=generation)
     assert decide_status(row, None).status == status_of(people)

@@ -21,9 +21,7 @@ def test_identities_are_the_same_in_every_release():
 
 
 @given(PARTS, PARTS)
-def test_a_transaction_id_differs_as_soon_as_one_part_does(
-    one: tuple[str, int, int, str], two: tuple[str, int, int, str]
-):
+def test_transaction_id_differs_when_one_part_differs(one: tuple[str, int, int, str], two: tuple[str, int, int, str]):
     assert (transaction_id(*one) == transaction_id(*two)) == (one == two)
 
 
@@ -33,7 +31,7 @@ def test_each_part_of_a_transaction_id_counts():
     assert len({same, *(transaction_id(*parts) for parts in others)}) == 5
 
 
-def test_parts_do_not_flow_into_each_other():
+def test_parts_of_a_transaction_id_are_separated():
     assert transaction_id("b", 11, 1, "ana") != transaction_id("b", 1, 11, "ana")
     assert digest("ab", "c") != digest("a", "bc")
     assert digest("1:a", "") != digest("", "1:a")
@@ -41,14 +39,14 @@ def test_parts_do_not_flow_into_each_other():
 
 
 @given(MEMBERS, st.randoms(use_true_random=False))
-def test_a_bulk_key_depends_on_order(members: list[tuple[str, int]], random: Random):
+def test_bulk_key_depends_on_order(members: list[tuple[str, int]], random: Random):
     shuffled = list(members)
     random.shuffle(shuffled)
     assert (bulk_call_key(shuffled) == bulk_call_key(members)) == (shuffled == members)
 
 
 @given(MEMBERS, st.data())
-def test_a_bulk_key_depends_on_every_member_and_epoch(members: list[tuple[str, int]], data: st.DataObject):
+def test_bulk_key_depends_on_every_member_and_epoch(members: list[tuple[str, int]], data: st.DataObject):
     place = data.draw(st.integers(0, len(members) - 1))
     name, epoch = members[place]
     without = members[:place] + members[place + 1 :]
@@ -58,35 +56,35 @@ def test_a_bulk_key_depends_on_every_member_and_epoch(members: list[tuple[str, i
 
 
 @given(PARTS, st.integers(0, 2**31))
-def test_keys_fit_into_what_novu_takes(parts: tuple[str, int, int, str], epoch: int):
+def test_keys_fit_novus_length_limit(parts: tuple[str, int, int, str], epoch: int):
     transaction = transaction_id(*parts)
     assert transaction.isascii()
     assert len(single_call_key(transaction, epoch)) < 255
     assert len(bulk_call_key([(transaction, epoch)] * 100)) < 255
 
 
-def test_keys_of_single_and_bulk_calls_never_meet():
+def test_keys_of_single_and_bulk_calls_never_collide():
     assert single_call_key(transaction_id("b", 1, 1, "ana"), 0).startswith("n1-")
     assert bulk_call_key([("n1-x", 0)]).startswith("b1-")
 
 
-def test_a_body_hash_depends_on_everything_that_is_sent():
+def test_body_hash_depends_on_every_sent_field():
     bodies = [("w", "{}", None), ("v", "{}", None), ("w", '{"a": 1}', None), ("w", "{}", "{}"), ("w", "{} ", None)]
     assert len({body_hash(*body) for body in bodies}) == 5
 
 
-def test_a_lone_surrogate_stops_nothing():
+def test_lone_surrogate_can_be_hashed():
     assert transaction_id("b", 1, 1, "\ud800") != transaction_id("b", 1, 1, "\udc00")
 
 
 @given(st.lists(st.tuples(PARTS, st.integers(0, 50)), min_size=2, max_size=8, unique=True))
-def test_no_two_calls_share_a_key(calls: list[tuple[tuple[str, int, int, str], int]]):
+def test_calls_never_share_a_key(calls: list[tuple[tuple[str, int, int, str], int]]):
     """Whatever differs, installation and creation (`birth`), row, generation, recipient or epoch: the key does too."""
     keys = {single_call_key(transaction_id(*parts), epoch) for parts, epoch in calls}
     assert len(keys) == len(calls)
 
 
 @given(MEMBERS, st.integers(1, 30))
-def test_a_bulk_call_has_a_key_of_its_own_in_every_epoch(members: list[tuple[str, int]], epochs: int):
+def test_bulk_call_has_another_key_in_every_epoch(members: list[tuple[str, int]], epochs: int):
     keys = {bulk_call_key([(name, epoch + grown) for name, epoch in members]) for grown in range(epochs)}
     assert len(keys) == epochs

@@ -74,7 +74,7 @@ UNREPEATABLE = [forget_a_member, grow_an_epoch, edit_the_body, reuse_the_key, gr
 
 @pytest.mark.parametrize("count", [1, 40])
 @pytest.mark.parametrize("age", [0, KEY_TTL_SECONDS - 1])
-def test_an_answered_call_that_is_still_what_it_was_is_repeated_at_any_time(count: int, age: float):
+def test_answered_call_is_repeated_unchanged_at_any_time(count: int, age: float):
     row = called(count, age=age, first=age)
     assert step(row) is NextStep.REPEAT
     assert calls_needing_lookup([row], idempotency_on=True) == []
@@ -89,7 +89,7 @@ def time_out(row: Notification) -> None:
 
 
 @pytest.mark.parametrize("change", [leave_unanswered, time_out])
-def test_a_call_that_may_still_be_worked_on_is_left_alone(change: Change):
+def test_call_novu_may_still_work_on_is_not_repeated(change: Change):
     row = called(40, age=CALL_TIMEOUT_SECONDS - 1)
     change(row)
     assert step(row) is NextStep.WAIT
@@ -105,7 +105,7 @@ def test_a_call_that_may_still_be_worked_on_is_left_alone(change: Change):
 
 
 @pytest.mark.parametrize("change", UNREPEATABLE)
-def test_a_call_that_cannot_be_repeated_is_looked_up_after_a_while(change: Change):
+def test_call_that_cannot_be_repeated_is_looked_up_later(change: Change):
     row = called(40)
     change(row)
     assert step(row) is NextStep.LOOK_UP
@@ -115,15 +115,13 @@ def test_a_call_that_cannot_be_repeated_is_looked_up_after_a_while(change: Chang
     assert seconds_until_safe(unknown_calls([row])[0], idempotency_on=True) == 4
 
 
-def test_without_idempotency_nothing_is_repeated_unseen():
+def test_calls_without_idempotency_are_looked_up_before_a_repeat():
     assert step(called(), honoured=False) is NextStep.LOOK_UP
     assert step(called(age=3), honoured=False) is NextStep.WAIT
 
 
 @given(rows=histories(), honoured=st.booleans())
-def test_only_unknown_calls_are_in_doubt_and_each_unknown_one_is_repeated_or_in_doubt(
-    *, rows: list[Notification], honoured: bool
-):
+def test_each_unknown_call_is_repeated_or_looked_up(*, rows: list[Notification], honoured: bool):
     doubts = [
         member.recipient for call in calls_needing_lookup(rows, idempotency_on=honoured) for member in call.members
     ]
@@ -135,7 +133,7 @@ def test_only_unknown_calls_are_in_doubt_and_each_unknown_one_is_repeated_or_in_
 
 
 @given(histories())
-def test_without_idempotency_everything_unsure_is_in_doubt(rows: list[Notification]):
+def test_every_unknown_call_without_idempotency_needs_a_look_up(rows: list[Notification]):
     doubts = calls_needing_lookup(rows, idempotency_on=False)
     assert sum(len(call.members) for call in doubts) == sum(
         member.is_unknown for call in plan_calls(rows) for member in call.members
@@ -146,13 +144,13 @@ def the(row: Notification) -> tuple[Member, Recipient]:
     return Member(row, row.recipients[0]), row.recipients[0]
 
 
-def test_a_run_means_accepted():
+def test_found_run_means_accepted():
     member, person = the(called())
     apply_lookup(member, FOUND)
     assert (person.state, person.outcome, person.error) == (RecipientState.ACCEPTED, "found", None)
 
 
-def test_no_run_means_that_it_may_be_sent_again_under_the_key_that_is_free():
+def test_missing_run_is_sent_again_under_the_free_key():
     row = called()
     member, person = the(row)
     person.epoch = 1  # Novu stored a 500 under the first
@@ -163,7 +161,7 @@ def test_no_run_means_that_it_may_be_sent_again_under_the_key_that_is_free():
 
 
 @pytest.mark.parametrize("change", [edit_the_body, reuse_the_key, grow_old])
-def test_no_run_under_a_spent_key_means_another_key(change: Change):
+def test_missing_run_under_a_used_key_gets_another_key(change: Change):
     row = called(40)
     before = {person.call_key for person in row.recipients}
     change(row)
@@ -172,7 +170,7 @@ def test_no_run_under_a_spent_key_means_another_key(change: Change):
     assert {call.key for call in plan_calls([row])}.isdisjoint(before)
 
 
-def test_without_idempotency_the_key_stays_so_that_a_wrong_guess_costs_nothing():
+def test_key_stays_the_same_without_idempotency():
     row = called()
     member, person = the(row)
     apply_lookup(member, NO_RUN)
@@ -182,7 +180,7 @@ def test_without_idempotency_the_key_stays_so_that_a_wrong_guess_costs_nothing()
 
 
 @pytest.mark.parametrize("answer", [NO_ANSWER, CallResult(AnswerClass.ACCOUNT_ERROR, "http_401")])
-def test_no_answer_leaves_it_unknown_and_waits(answer: CallResult):
+def test_look_up_without_answer_stays_unknown_and_waits(answer: CallResult):
     row = called()
     member, person = the(row)
     apply_lookup(member, answer)
@@ -192,13 +190,13 @@ def test_no_answer_leaves_it_unknown_and_waits(answer: CallResult):
     assert unknown_calls([row]) == []
 
 
-def test_novus_own_wait_is_kept():
+def test_retry_after_of_a_look_up_is_kept():
     member, person = the(called())
     apply_lookup(member, CallResult(AnswerClass.UNKNOWN, "look_up_failed", "slow", retry_after=60.0))
     assert person.retry_after == 60
 
 
-def test_a_call_is_as_young_as_its_youngest_member():
+def test_call_age_is_that_of_its_youngest_member():
     row = called(12)
     row.recipients[5].call_age = 1.0
     call = Call(tuple(Member(row, person) for person in row.recipients))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dispatcher.decisions.identity import body_hash, transaction_id
 from dispatcher.decisions.validation import MAX_BYTES, MAX_RECIPIENTS, parse_row
 from dispatcher.models.notification import Notification, RecipientState
-from tests.decisions.sample_rows import taken_row
+from tests.decisions.sample_rows import acquired_row
 
 DEEP = '{"a":' * 6000 + "1" + "}" * 6000
 LONG = '{"n": ' + "7" * 5000 + "}"
@@ -19,12 +19,12 @@ LONG = '{"n": ' + "7" * 5000 + "}"
 
 def notification(**columns: Any) -> Notification:
     """Return what a row becomes."""
-    return parse_row(taken_row(**columns)).notification
+    return parse_row(acquired_row(**columns)).notification
 
 
-def test_a_good_row_is_taken_over_as_it_is():
+def test_valid_row_is_read_unchanged():
     taken = parse_row(
-        taken_row(fence=9, attempts=2, generation=3, since_first_claim=timedelta(minutes=4), eligible=False)
+        acquired_row(fence=9, attempts=2, generation=3, since_first_claim=timedelta(minutes=4), eligible=False)
     )
     row = taken.notification
     assert taken.eligible is False
@@ -76,7 +76,7 @@ def test_a_good_row_is_taken_over_as_it_is():
         ({"overrides": None, "overrides_bytes": MAX_BYTES}, "Novu takes at most 524288"),
     ],
 )
-def test_a_row_that_cannot_be_sent_says_why(columns: dict[str, Any], reason: str):
+def test_invalid_row_has_a_reason(columns: dict[str, Any], reason: str):
     refusal = notification(**columns).validation_error
     assert refusal is not None
     assert reason in refusal
@@ -84,18 +84,18 @@ def test_a_row_that_cannot_be_sent_says_why(columns: dict[str, Any], reason: str
     assert refusal.isprintable()
 
 
-def test_a_refused_row_names_nobody_and_carries_nothing():
+def test_refused_row_has_no_recipients_and_no_payload():
     row = notification(payload=None, payload_bytes=MAX_BYTES + 1)
     assert (row.recipients, row.payload, row.workflow_key) == ([], "{}", "")
 
 
-def test_a_long_workflow_key_does_not_fill_the_reason():
+def test_long_workflow_key_is_cut_in_the_reason():
     refusal = notification(workflow_key="k" * 100_000, workflow_usable=False).validation_error
     assert refusal is not None
     assert len(refusal) < 300
 
 
-def test_the_largest_row_that_novu_takes_is_taken():
+def test_row_of_novus_maximum_size_is_valid():
     payload = '{"x": "' + "x" * (MAX_BYTES - 9) + '"}'
     assert len(payload) == MAX_BYTES
     assert notification(payload=payload).validation_error is None
@@ -109,12 +109,12 @@ def test_json_null_overrides_are_none():
 
 
 @given(st.sampled_from(['{"a": 1.10}', '{"b": 1e400, "a": 0.10000000000000000055511151231257827}', '{"ü": "\\ud83d"}']))
-def test_texts_travel_unchanged(text: str):
+def test_texts_are_read_unchanged(text: str):
     row = notification(payload=text, overrides=text)
     assert (row.validation_error, row.payload, row.overrides) == (None, text, text)
 
 
-def test_a_recipient_named_twice_is_sent_to_once_in_its_first_place():
+def test_recipient_named_twice_is_sent_to_once_at_its_first_position():
     row = notification(recipients=["cy", "ana", "cy", "bo", "ana"])
     assert [(person.id, person.ordinal) for person in row.recipients] == [("cy", 0), ("ana", 1), ("bo", 2)]
 
@@ -127,7 +127,7 @@ def test_recipients_are_distinct_and_keep_their_order(names: list[str]):
     assert len({person.transaction_id for person in people}) == len(people)
 
 
-def test_what_the_ledger_knows_is_remembered():
+def test_recipient_states_are_read_from_the_ledger():
     row = notification(
         recipients=["ana", "bo"],
         ledger=[["bo", "unknown", 2, ["b1-key", 17, "hash"], [20.5, 3600], "timeout", "no answer within 5 s"]],
@@ -140,7 +140,7 @@ def test_what_the_ledger_knows_is_remembered():
     assert bo.transaction_id == transaction_id("b1", 7, 1, "bo")
 
 
-def test_a_recipient_the_row_no_longer_names_still_belongs_to_the_generation():
+def test_recipient_removed_from_the_row_stays_in_the_generation():
     row = notification(recipients=["ana"], ledger=[["bo", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
     assert [(person.id, person.ordinal, person.state) for person in row.recipients] == [
         ("ana", 0, RecipientState.PLANNED),
@@ -148,7 +148,7 @@ def test_a_recipient_the_row_no_longer_names_still_belongs_to_the_generation():
     ]
 
 
-def test_a_row_refused_after_something_was_sent_keeps_what_the_ledger_knows():
+def test_row_refused_after_a_send_keeps_its_ledger_state():
     row = notification(payload="[]", ledger=[["ana", "accepted", 0, ["k", 0, "h"], [1, 1], "processed", None]])
     assert row.validation_error is not None
     assert [person.state for person in row.recipients] == [RecipientState.ACCEPTED]
@@ -164,6 +164,6 @@ def test_every_state_of_the_ledger_can_be_read(state: RecipientState):
     )
 
 
-def test_generation_and_birth_make_another_recipient():
+def test_generation_and_birth_change_the_transaction_id():
     ids = {notification(birth=b, generation=g).recipients[0].transaction_id for b in ("b1", "b2") for g in (1, 2)}
     assert len(ids) == 4

@@ -25,7 +25,7 @@ from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-class Done(NamedTuple):
+class DemoRun(NamedTuple):
     code: int
     stdout: str
     stderr: str
@@ -57,10 +57,10 @@ def demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def finished(folder: Path, *arguments: str) -> Done:
+def finished(folder: Path, *arguments: str) -> DemoRun:
     with demo(folder, *arguments) as process:
         stdout, stderr = process.communicate(timeout=50)
-    return Done(process.returncode, stdout, stderr, folder)
+    return DemoRun(process.returncode, stdout, stderr, folder)
 
 
 def alive(pid: int) -> bool:
@@ -72,24 +72,24 @@ def alive(pid: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def done(stack_folder: Path) -> Done:
+def done(stack_folder: Path) -> DemoRun:
     return finished(stack_folder / "demo", "--json")
 
 
-def test_the_demo_comes_out_as_expected(done: Done) -> None:
+def test_demo_exits_0_with_the_expected_results(done: DemoRun) -> None:
     assert (done.code, done.document["mismatches"], done.document["ok"]) == (0, [], True), done.stderr
     assert [step["step"] for step in done.document["steps"]] == [step.key for step in SCENARIO]
 
 
 @pytest.mark.parametrize("step", SCENARIO, ids=lambda step: step.key)
-def test_every_step_ends_as_the_story_says(done: Done, step: Any) -> None:
+def test_every_demo_step_ends_as_its_scenario_says(done: DemoRun, step: Any) -> None:
     [told] = [told for told in done.document["steps"] if told["step"] == step.key]
     assert told["rows"] == step.rows
     assert told["statuses"] == {step.status: step.rows}
     assert told["outcomes"] == ({step.outcome: step.rows} if step.outcome else {})
 
 
-def test_the_demo_measures_every_hop(done: Done) -> None:
+def test_demo_measures_every_hop(done: DemoRun) -> None:
     latency = done.document["latency_ms"]
     for group in ("one_at_a_time", "burst"):
         assert set(latency[group]) == {"claimed", "requested", "settled", "total"}
@@ -99,18 +99,18 @@ def test_the_demo_measures_every_hop(done: Done) -> None:
     assert done.document["burst_rows_per_second"] > 0
 
 
-def test_the_demo_counts_what_novu_took(done: Done) -> None:
+def test_demo_counts_novus_acceptances(done: DemoRun) -> None:
     sendings = sum(step.rows * step.accepted for step in SCENARIO)
     assert done.document["effects"] == {"expected": sendings, "accepted": sendings, "more_than_once": 0}
 
 
-def test_the_demo_leaves_nothing_behind(done: Done) -> None:
+def test_demo_leaves_no_processes_and_files(done: DemoRun) -> None:
     assert set(done.document["processes"]) == {"postgres", "temporal", "novu", "dispatcher"}
     assert not [pid for pid in done.document["processes"].values() if alive(pid)]
     assert not list(done.folder.glob("dispatcher-demo-*"))
 
 
-def test_the_words_go_to_stderr(done: Done) -> None:
+def test_demo_text_goes_to_stderr(done: DemoRun) -> None:
     assert done.stdout.startswith("{")
     for step in SCENARIO:
         assert step.title in done.stderr
@@ -118,11 +118,11 @@ def test_the_words_go_to_stderr(done: Done) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_demo_out_of_time_exits_1_and_keeps_the_logs(stack_folder: Path) -> None:
+def test_demo_out_of_time_exits_1_and_keeps_the_logs(stack_folder: Path) -> None:
     done = finished(stack_folder / "hurried-demo", "--timeout", "1s")
     assert done.code == 1
     assert "scheduled: 1 of 1 ended as PENDING instead of SENT" in done.stdout
-    assert "not over after 1 s" in done.stderr
+    assert "not finished after 1 s" in done.stderr
     assert "the dispatcher's last words" in done.stderr
     [kept] = done.folder.glob("dispatcher-demo-*")
     assert f"the logs are in {kept}" in done.stderr
@@ -131,7 +131,7 @@ def test_a_demo_out_of_time_exits_1_and_keeps_the_logs(stack_folder: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_cleans_up(stack_folder: Path, number: signal.Signals) -> None:
+def test_interrupted_demo_cleans_up(stack_folder: Path, number: signal.Signals) -> None:
     with demo(stack_folder / f"demo-{number.name}") as process:
         pids = children_of(process.pid, at_least=3)
         process.send_signal(number)
@@ -152,7 +152,7 @@ def children_of(pid: int, *, at_least: int) -> list[int]:
     return found
 
 
-def test_a_timeout_without_unit_is_refused(stack_folder: Path) -> None:
+def test_demo_timeout_without_unit_is_refused(stack_folder: Path) -> None:
     done = finished(stack_folder / "refused-demo", "--timeout", "5")
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr.startswith("dispatcher: --timeout should be")
@@ -215,7 +215,7 @@ def row_of(evidence: Results, key: str) -> DemoRow:
     return next(row for row in evidence.rows if row.step.key == key)
 
 
-def test_perfect_evidence_has_no_mismatch() -> None:
+def test_expected_results_have_no_mismatch() -> None:
     report = compare(perfect())
     assert report.mismatches == []
     hop = {"claimed": 2.0, "requested": 8.0, "settled": 10.0, "total": 20.0}
@@ -285,12 +285,12 @@ def another_outcome(evidence: Results) -> Results:
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_planted_mismatch_is_named(plant: Callable[[Results], Results], words: str) -> None:
+def test_planted_mismatch_is_named(plant: Callable[[Results], Results], words: str) -> None:
     mismatches = compare(plant(perfect())).mismatches
     assert any(re.match(words, each) for each in mismatches), mismatches
 
 
-def test_no_evidence_at_all_is_a_mismatch_for_every_step() -> None:
+def test_missing_results_are_a_mismatch_for_every_step() -> None:
     report = compare(Results([]))
     assert len(report.mismatches) == len(SCENARIO)
     assert report.latency_ms == {"one_at_a_time": {}, "burst": {}}
@@ -303,6 +303,6 @@ def test_spread_takes_the_nearest_rank() -> None:
     assert percentiles(range(100, 0, -1)) == Spread(50, 95, 100)
 
 
-def test_a_claim_that_began_before_the_commit_it_saw_counts_as_0() -> None:
+def test_claim_that_began_before_the_commit_it_saw_counts_as_0() -> None:
     assert milliseconds_between(NOON, NOON - timedelta(milliseconds=1)) == 0
     assert milliseconds_between(None, NOON) is None

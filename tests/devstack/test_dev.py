@@ -29,7 +29,7 @@ returning id
 """
 
 
-class Dev:
+class DevProcess:
     """One running `dispatcher dev`, with what it printed."""
 
     def __init__(self, process: subprocess.Popen[str], data: Path) -> None:
@@ -57,11 +57,11 @@ def command(data: Path, *arguments: str) -> list[str]:
 
 
 @contextmanager
-def running(data: Path, *arguments: str) -> Generator[Dev]:
+def running(data: Path, *arguments: str) -> Generator[DevProcess]:
     with subprocess.Popen(
         command(data, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        started = Dev(process, data)
+        started = DevProcess(process, data)
         try:
             yield started
         finally:
@@ -89,12 +89,12 @@ def value(url: str, query: str, *parameters: object) -> object:
 
 
 @pytest.fixture(scope="module")
-def dev_with_dispatcher(stack_folder: Path) -> Iterator[Dev]:
+def dev_with_dispatcher(stack_folder: Path) -> Iterator[DevProcess]:
     with running(stack_folder / "dev", "--run", "--env-file", str(stack_folder / "dev.env")) as started:
         yield started
 
 
-async def test_what_it_prints_connects_to_all_three(dev_with_dispatcher: Dev) -> None:
+async def test_printed_settings_connect_to_all_three_servers(dev_with_dispatcher: DevProcess) -> None:
     found = dev_with_dispatcher.variables
     assert list(found) == NAMES
     assert await install.inspect(found["DATABASE_URL"]) == []
@@ -105,25 +105,25 @@ async def test_what_it_prints_connects_to_all_three(dev_with_dispatcher: Dev) ->
         assert (await http.get(f"{found['NOVU_API_URL']}/v1/environments/me", headers=headers)).is_success
 
 
-def test_the_env_file_says_the_same_and_only_to_us(dev_with_dispatcher: Dev, stack_folder: Path) -> None:
+def test_env_file_has_the_same_settings_and_is_private(dev_with_dispatcher: DevProcess, stack_folder: Path) -> None:
     file = stack_folder / "dev.env"
     assert file.read_text().splitlines() == [variables.FIRST_LINE, *dev_with_dispatcher.printed]
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_with_run_a_committed_row_is_sent(dev_with_dispatcher: Dev) -> None:
+def test_dev_with_run_sends_a_committed_row(dev_with_dispatcher: DevProcess) -> None:
     url = dev_with_dispatcher.variables["DATABASE_URL"]
     row = value(url, WRITE)
     status = "select notification_status::text from notify.ent_notification where id = %s"
     eventually_blocking(lambda: value(url, status, row) == "SENT", "the row SENT", 15)
 
 
-def test_a_second_one_in_the_folder_is_refused(dev_with_dispatcher: Dev) -> None:
+def test_second_dev_in_one_folder_is_refused(dev_with_dispatcher: DevProcess) -> None:
     words = refused(dev_with_dispatcher.data)
     assert f"in use by another dispatcher dev (pid {dev_with_dispatcher.process.pid})" in words
 
 
-def test_data_stays_over_a_restart_and_over_a_kill(stack_folder: Path) -> None:
+def test_data_survives_a_restart_and_a_kill(stack_folder: Path) -> None:
     data = stack_folder / "dev-restarted"
     count = "select count(*) from notify.ent_notification"
     with running(data) as first:
@@ -147,7 +147,7 @@ def test_data_stays_over_a_restart_and_over_a_kill(stack_folder: Path) -> None:
         assert f"ending {name} (pid " in words
 
 
-def test_a_server_that_dies_ends_the_others_and_is_named(stack_folder: Path) -> None:
+def test_dead_server_ends_the_others_and_is_named(stack_folder: Path) -> None:
     with running(stack_folder / "dev-broken") as started:
         pids = started.pids
         os.kill(stale_processes.recorded_pids(started.data)["temporal"], signal.SIGKILL)
@@ -157,7 +157,7 @@ def test_a_server_that_dies_ends_the_others_and_is_named(stack_folder: Path) -> 
     assert not [pid for pid in pids if alive(pid)]
 
 
-def test_as_json_it_prints_one_object(stack_folder: Path) -> None:
+def test_dev_as_json_prints_one_object(stack_folder: Path) -> None:
     with subprocess.Popen(
         command(stack_folder / "dev-json", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -168,7 +168,7 @@ def test_as_json_it_prints_one_object(stack_folder: Path) -> None:
     assert (list(json.loads(first)), rest, process.returncode) == (NAMES, "", 0)
 
 
-def test_a_foreign_env_file_is_left_alone(tmp_path: Path) -> None:
+def test_env_file_of_another_program_is_kept(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("NOVU_SECRET_KEY=production\n")
     assert "was not written by dispatcher dev" in refused(tmp_path / "data", "--env-file", str(file))
@@ -176,14 +176,14 @@ def test_a_foreign_env_file_is_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_an_env_file_in_no_folder_is_refused(tmp_path: Path) -> None:
+def test_env_file_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be written: No such file"):
         variables.refuse_foreign(tmp_path / "missing" / "file")
     with pytest.raises(ConfigurationError, match="cannot be written: Is a directory"):
         variables.refuse_foreign(tmp_path)
 
 
-def test_its_own_env_file_is_replaced(tmp_path: Path) -> None:
+def test_env_file_of_dev_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "dev.env"
     variables.write(file, {"A": "1"})
     variables.write(file, {"A": "2"})
@@ -191,15 +191,15 @@ def test_its_own_env_file_is_replaced(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["dev.env"]
 
 
-def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
+def test_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
-    assert "holds files of others" in refused(tmp_path)
+    assert "contains other files" in refused(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(ConfigurationError, match="cannot be used: Not a directory"):
         dev.data_folder(tmp_path / "thesis.txt")
 
 
-def test_a_pid_that_was_given_again_is_not_ended(tmp_path: Path) -> None:
+def test_reused_pid_is_not_ended(tmp_path: Path) -> None:
     note = tmp_path / "postgres" / "data" / "postmaster.pid"
     note.parent.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
@@ -212,7 +212,7 @@ def test_a_pid_that_was_given_again_is_not_ended(tmp_path: Path) -> None:
     assert stale_processes.recorded_pids(tmp_path) == {}
 
 
-def test_a_taken_port_is_replaced() -> None:
+def test_port_in_use_is_replaced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert dev.free_or_other(port) != port

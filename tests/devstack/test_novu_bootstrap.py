@@ -18,7 +18,7 @@ from dispatcher.devstack.processes import free_port
 EMAIL, PASSWORD, KEY = "admin@example.com", "Only-on-this-machine-1", "0123456789abcdef0123456789abcdef"
 
 
-class Novu(ThreadingHTTPServer):
+class FakeDashboard(ThreadingHTTPServer):
     """Accounts in memory."""
 
     accounts: dict[str, str]
@@ -53,7 +53,7 @@ class Novu(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """One request."""
 
-    server: Novu  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: FakeDashboard  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -69,8 +69,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def novu() -> Iterator[Novu]:
-    with Novu(("127.0.0.1", 0), Handler) as server:
+def novu() -> Iterator[FakeDashboard]:
+    with FakeDashboard(("127.0.0.1", 0), Handler) as server:
         server.accounts = {}
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -85,7 +85,7 @@ def first_key(port: int, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_it_waits_makes_an_account_and_prints_lines_for_an_env_file(novu: Novu):
+def test_bootstrap_waits_creates_an_account_and_prints_settings(novu: FakeDashboard):
     novu.unhealthy = 2
     done = first_key(novu.server_port)
     lines = [f"NOVU_API_URL=http://127.0.0.1:{novu.server_port}", f"NOVU_SECRET_KEY={KEY}"]
@@ -93,13 +93,13 @@ def test_it_waits_makes_an_account_and_prints_lines_for_an_env_file(novu: Novu):
     assert novu.accounts == {EMAIL: PASSWORD}
 
 
-def test_again_it_uses_the_account_that_is_there_and_another_environment_if_asked(novu: Novu):
+def test_second_bootstrap_uses_the_existing_account_and_the_named_environment(novu: FakeDashboard):
     novu.accounts[EMAIL] = PASSWORD
     assert first_key(novu.server_port, "--environment", "Production").stdout.endswith(f"NOVU_SECRET_KEY={'f' * 32}\n")
 
 
 @pytest.mark.parametrize("trouble", ["another password", "newer routes", "no such environment"])
-def test_where_it_does_not_work_it_says_how_to_go_on_by_hand(novu: Novu, trouble: str):
+def test_failed_bootstrap_prints_the_manual_steps(novu: FakeDashboard, trouble: str):
     if trouble == "another password":
         novu.accounts[EMAIL] = "something else"
     novu.modern = trouble == "newer routes"
@@ -111,7 +111,7 @@ def test_where_it_does_not_work_it_says_how_to_go_on_by_hand(novu: Novu, trouble
     assert KEY not in done.stderr
 
 
-def test_nobody_answers():
+def test_bootstrap_without_a_server_exits_3():
     done = first_key(free_port(), "--wait", "0")
     assert (done.returncode, done.stdout) == (3, "")
     assert "no answer from" in done.stderr

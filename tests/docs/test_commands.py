@@ -49,7 +49,7 @@ def folder(stack_folder: Path) -> Path:
     return made
 
 
-def goes_on(command: str) -> str | None:
+def sign_of_life(command: str) -> str | None:
     """Return the sign of life of a command that ends only when it is told to."""
     return SIGN_OF_LIFE.get(command) or SIGN_OF_LIFE.get(" ".join(command.split()[:2]))
 
@@ -77,7 +77,9 @@ async def typed(line: str, folder: Path, variables: dict[str, str]) -> tuple[int
 
 
 @contextmanager
-def going_on(line: str, folder: Path, variables: dict[str, str]) -> Generator[tuple[subprocess.Popen[bytes], Path]]:
+def run_until_stopped(
+    line: str, folder: Path, variables: dict[str, str]
+) -> Generator[tuple[subprocess.Popen[bytes], Path]]:
     """Run a line that goes on; Ctrl-C ends it."""
     words = folder / f"{re.sub(r'[^a-z]+', '-', line)}.log"
     with (
@@ -93,7 +95,7 @@ def going_on(line: str, folder: Path, variables: dict[str, str]) -> Generator[tu
             assert process.wait(30) in {0, 130}, words.read_text()
 
 
-async def lives(process: subprocess.Popen[bytes], words: Path, sign: str) -> None:
+async def wait_for_sign(process: subprocess.Popen[bytes], words: Path, sign: str) -> None:
     async def told() -> bool:
         said = await anyio.Path(words).read_text()
         assert process.poll() is None, said
@@ -102,18 +104,18 @@ async def lives(process: subprocess.Popen[bytes], words: Path, sign: str) -> Non
     await eventually(told, f"{sign}: {words}", 60)
 
 
-@pytest.mark.parametrize("line", [line for line in TYPED if goes_on(line)])
-async def test_a_command_that_goes_on_begins_and_ends(stack: Stack, folder: Path, line: str):
-    with going_on(line, folder, environment(stack)) as (process, words):
-        await lives(process, words, goes_on(line) or "")
+@pytest.mark.parametrize("line", [line for line in TYPED if sign_of_life(line)])
+async def test_long_running_commands_start_and_stop(stack: Stack, folder: Path, line: str):
+    with run_until_stopped(line, folder, environment(stack)) as (process, words):
+        await wait_for_sign(process, words, sign_of_life(line) or "")
 
 
-async def test_the_commands_that_end_do_what_their_page_says(stack: Stack):
+async def test_short_commands_do_what_their_page_says(stack: Stack):
     variables = environment(stack)
     await stack.running(DISPATCHER_HTTP_PORT=variables["DISPATCHER_HTTP_PORT"])
     row = await stack.notify()
     await stack.final(row)
-    ending = [line for line in TYPED if not goes_on(line)]
+    ending = [line for line in TYPED if not sign_of_life(line)]
     assert len(ending) > 20
     failed: dict[str, str] = {}
     for line in sorted(ending, key=lambda line: (line.startswith(LAST), "retract" in line)):
@@ -127,13 +129,13 @@ async def test_the_commands_that_end_do_what_their_page_says(stack: Stack):
     assert failed == {}
 
 
-async def test_the_quickstart_line_by_line(folder: Path):
+async def test_quickstart_works_line_by_line(folder: Path):
     lines = consoles("docs/quickstart.md")
     assert lines[:2] == ["make demo", ". .venv/bin/activate"]
     begin, *rest = lines[2:]
     variables = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(folder)}
-    with going_on(begin, folder, variables) as (process, words):
-        await lives(process, words, "ready; Ctrl-C")
+    with run_until_stopped(begin, folder, variables) as (process, words):
+        await wait_for_sign(process, words, "ready; Ctrl-C")
         for line in rest:
             code, said = await typed(line, folder, variables)
             assert code == NOT_ZERO.get(line, 0), f"$ {line}\n{said}"

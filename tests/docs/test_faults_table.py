@@ -29,7 +29,7 @@ def named(cell: str) -> list[str]:
     return names
 
 
-def test_every_fault_test_stands_in_the_table_under_its_number():
+def test_every_fault_test_is_in_the_table_under_its_number():
     table = {number for row in ROWS for number in numbers(row[0])}
     tested = {
         number.upper()
@@ -39,12 +39,12 @@ def test_every_fault_test_stands_in_the_table_under_its_number():
     assert tested <= table
 
 
-def test_every_test_in_the_table_is_there():
+def test_every_test_of_the_table_exists():
     missing = [name for row in ROWS for name in named(row[2]) if not any(fnmatch(test, name) for test in TESTS)]
     assert missing == []
 
 
-def test_every_row_names_a_test_and_says_what_was_seen():
+def test_every_row_of_the_table_is_complete():
     assert len({number for row in ROWS for number in numbers(row[0])}) >= 95
     for row in ROWS:
         assert len(row) == 5, row

@@ -58,7 +58,7 @@ def ask(command: str) -> str:
     return httpx.request(method, asked.url, headers=headers, content=asked.body, timeout=60, trust_env=False).text
 
 
-async def test_every_command_of_the_page_does_what_the_page_says(stack: Stack):
+async def test_every_command_of_the_http_page_works(stack: Stack):
     await stack.connection.execute(render_grants("notify.ent_notification", RUN_ROLE, operator=True).encode())
     process = await stack.running(
         DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=TOKEN, DISPATCHER_SWEEP_INTERVAL="1s"
@@ -90,7 +90,7 @@ def compare(shown: dict[str, Any], told: dict[str, Any]) -> None:
             assert told[key] == value, (key, told)
 
 
-def test_every_path_stands_on_the_page_and_no_other():
+def test_http_page_has_exactly_the_servers_paths():
     health = Health(ProcessHealth(), BacklogMetrics(), ())
     served = {route.path for route in (*health.routes, *Api(ProcessHealth(), ()).routes)}
     table = set(re.findall(r"^\| `(?:GET|POST) ([^`?]+)", DOCS, re.MULTILINE))

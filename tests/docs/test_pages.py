@@ -17,7 +17,7 @@ def anchors(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str):
+def test_links_have_a_target(page: str):
     for target in re.findall(r"\]\(([^)]+)\)", text(page)):
         if target.startswith("https:"):
             continue
@@ -28,18 +28,18 @@ def test_links_lead_somewhere(page: str):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_files_of_ours_that_are_named_exist(page: str):
+def test_named_files_exist(page: str):
     for name in re.findall(r"(?<![\w./])(?:docker|examples|ops|bin)/[\w./-]+\w", text(page)):
         assert (ROOT / name).exists() or name == "docker/own.env", name
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_of_ours_exist(page: str):
+def test_named_commands_exist(page: str):
     for command in commands(page):
         assert known(command.replace("ID", "1")), command
 
 
-def test_the_pages_name_services_and_profiles_that_exist():
+def test_named_services_and_profiles_exist():
     services, profiles = set(COMPOSE["services"]), {"observability", "pgbouncer", "novu"}
     assert {each for service in COMPOSE["services"].values() for each in service.get("profiles", [])} == profiles
     for line in consoles("docs/docker.md"):
@@ -49,6 +49,6 @@ def test_the_pages_name_services_and_profiles_that_exist():
             assert set(words if found[1] in {"up", "logs"} else words[:1]) <= services, line
 
 
-def test_what_starts_without_a_profile_is_in_the_table():
+def test_services_without_a_profile_are_in_the_table():
     always = [name for name, service in COMPOSE["services"].items() if not service.get("profiles")]
     assert [name for name in always if f"`{name}`" not in text("docs/docker.md")] == []

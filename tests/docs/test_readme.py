@@ -11,7 +11,7 @@ from tests.support.repository import text
 README = text("README.md")
 
 
-def test_the_settings_that_it_names_exist():
+def test_settings_of_the_readme_exist():
     known = {name for field in Settings.model_fields for name in variable_names(field)}
     named = set(re.findall(r"\b(?:DISPATCHER|NOVU|SENTRY|DATABASE)_[A-Z_]+\b(?!…)", README))
     assert named
@@ -25,5 +25,5 @@ def test_every_command_is_in_the_readme():
             assert re.search(rf"`[^`\n]*\b{part}`", README), f"{name} {part}"
 
 
-def test_the_procfile_is_the_one_in_the_readme():
+def test_procfile_is_the_one_of_the_readme():
     assert text("Procfile") in README

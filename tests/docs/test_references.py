@@ -117,7 +117,7 @@ PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "settings.md": s
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_reference_is_what_the_code_says(page: str):
+def test_generated_reference_is_up_to_date(page: str):
     assert (DOCS / page).read_text() == PAGES[page](), "python -m tests.docs.test_references writes it"
 
 

@@ -18,17 +18,17 @@ HISTORIES = Path(__file__).with_name("histories")
 
 
 async def record(stack: Stack) -> dict[str, str]:
-    """Return the workflow ids of a solo run, a batch, one that was tried again and one that was given up."""
+    """Return the workflow ids of a single run, a batch, one that was tried again and one that was given up."""
     workflows: dict[str, str] = {}
     await stack.running()
-    await stack.final(solo := await stack.notify())
+    await stack.final(single := await stack.notify())
     person = uuid4()
     await stack.novu.add_fault("status", status=503, recipient=str(person), times=1)
     await stack.final(retried := await stack.notify(recipients=[person]))
     stranger = uuid4()
     await stack.novu.add_fault("status", status=503, recipient=str(stranger))
     await stack.final(given_up := await stack.notify(recipients=[stranger]), within=60)
-    for name, row in {"solo": solo, "retried": retried, "given-up": given_up}.items():
+    for name, row in {"single": single, "retried": retried, "given-up": given_up}.items():
         statement = "select workflow_id from dispatcher.delivery where notification_id = %s"
         workflows[name] = await stack.value(statement, row)
     await stack.burst(20)

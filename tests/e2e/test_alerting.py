@@ -31,11 +31,11 @@ def kent(tmp_path: Path) -> Iterator[Kent]:
         yield kent
 
 
-async def told(kent: Kent, kind: str, times: int = 1, within: float = 30) -> None:
+async def wait_for_alerts(kent: Kent, kind: str, times: int = 1, within: float = 30) -> None:
     """Wait for alerts of a kind."""
 
     async def there() -> bool:
-        return len(kent.told(kind)) >= times
+        return len(kent.events_of(kind)) >= times
 
     await eventually(there, f"{times} {kind} in Sentry", within)
 
@@ -44,9 +44,9 @@ async def logged(process: Process, word: str) -> None:
     """Wait for a word in the log."""
 
     async def there() -> bool:
-        return word in process.words()
+        return word in process.read_log()
 
-    await eventually(there, f"{word}; log:\n{process.words()[-2000:]}")
+    await eventually(there, f"{word}; log:\n{process.read_log()[-2000:]}")
 
 
 async def tried_again(process: Process) -> None:
@@ -60,32 +60,32 @@ async def tried_again(process: Process) -> None:
         await eventually(so, "another try")
 
 
-async def test_an_outage_of_temporal_is_one_alert_and_its_end_another(stack: Stack, kent: Kent, tmp_path: Path):
+async def test_temporal_outage_is_one_alert_and_its_end_another(stack: Stack, kent: Kent, tmp_path: Path):
     with temporal.run_temporal(tmp_path / "temporal") as server:
         process = await stack.running(TEMPORAL_ADDRESS=server.address, SENTRY_DSN=kent.dsn, **SOON)
         await stack.final(await stack.notify())
         os.kill(server.pid, signal.SIGSTOP)
         try:
             rows = [await stack.notify() for _ in range(3)]
-            await told(kent, "outage_began")
+            await wait_for_alerts(kent, "outage_began")
             await tried_again(process)
         finally:
             os.kill(server.pid, signal.SIGCONT)
         assert await stack.final(*rows) == ["SENT"] * 3
-        await told(kent, "outage_over")
+        await wait_for_alerts(kent, "outage_over")
         assert await process.stop() == 0
     assert kent.kinds == ["outage_began", "outage_over"]
-    [began], [over] = kent.told("outage_began"), kent.told("outage_over")
+    [began], [over] = kent.events_of("outage_began"), kent.events_of("outage_over")
     assert began["message"].startswith("temporal has failed: a workflow could not be started")
     assert over["contexts"]["dispatcher"]["seconds"] > 1
     assert began["tags"]["node"] == over["tags"]["node"]
     assert f"-{process.popen.pid}-" in began["tags"]["node"]
 
 
-async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(stack: Stack, kent: Kent):
+async def test_wrong_novu_key_is_one_alert_for_many_rows(stack: Stack, kent: Kent):
     process = await stack.running(NOVU_SECRET_KEY="marker-of-a-key", SENTRY_DSN=kent.dsn, **SOON)
     await stack.burst(30)
-    await told(kent, "outage_began")
+    await wait_for_alerts(kent, "outage_began")
     await logged(process, "novu_gate_shut")
     await process.stop()
     [alert] = kent.items("event")
@@ -94,12 +94,12 @@ async def test_a_wrong_novu_key_is_one_alert_however_many_rows_meet_it(stack: St
     await stack.running()
 
 
-async def test_dead_letters_are_told_once_each(stack: Stack, kent: Kent):
+async def test_dead_letters_are_reported_once_each(stack: Stack, kent: Kent):
     process = await stack.running(SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="error", **SOON)
     alone = await stack.notify(recipients=[])
     assert await stack.final(alone) == ["FAILED"]
-    await told(kent, "dead_letter")
-    [alert] = kent.told("dead_letter")
+    await wait_for_alerts(kent, "dead_letter")
+    [alert] = kent.events_of("dead_letter")
     assert alert["contexts"]["dispatcher"]["notification_id"] == alone
     assert alert["message"] == "dead letter: recipients are empty"
     people = [uuid4() for _ in range(150)]
@@ -114,15 +114,15 @@ async def test_dead_letters_are_told_once_each(stack: Stack, kent: Kent):
     async def all_dead() -> bool:
         return (await stack.counts()).get("FAILED") == 1 + len(people)
 
-    await eventually(all_dead, f"dead letters; {stack.last_words()}")
+    await eventually(all_dead, f"dead letters; {stack.log_tails()}")
     assert await process.stop() == 0
-    alike = [event for event in kent.told("dead_letter") if event["tags"]["cause"] == "http_400"]
+    alike = [event for event in kent.events_of("dead_letter") if event["tags"]["cause"] == "http_400"]
     assert len(alike) <= 10
     assert counted(alike) == len(people)
     assert kent.kinds == ["dead_letter"] * (1 + len(alike))
 
 
-async def test_s09_markers_show_nowhere_in_what_sentry_received(stack: Stack, kent: Kent):
+async def test_s09_sentry_received_no_marker(stack: Stack, kent: Kent):
     url = stack.url.replace("//postgres@", f"//{RUN_ROLE}:{PASSWORD}@")
     process = await stack.running(DATABASE_URL=url, SENTRY_DSN=kent.dsn, DISPATCHER_LOG_LEVEL="debug", **SOON)
     person = str(uuid4())
@@ -131,23 +131,23 @@ async def test_s09_markers_show_nowhere_in_what_sentry_received(stack: Stack, ke
     assert await stack.final(await stack.notify(**values)) == ["FAILED"]
     await stack.rows(REFUSED_BY_POSTGRES)  # PostgreSQL repeats the row in its DETAIL
     row = await stack.notify(**values | {"payload": f'["{PAYLOAD}"]'})
-    await told(kent, "activity_failed")
+    await wait_for_alerts(kent, "activity_failed")
     await stack.rows("alter table notify.ent_notification drop constraint boom")
     assert await stack.final(row) == ["FAILED"]
     await stack.novu.add_fault("status", status=403, message=f"no {PAYLOAD} for {stack.novu.api_key}", times=1)
     row = await stack.notify(**values)
-    await told(kent, "outage_began")
+    await wait_for_alerts(kent, "outage_began")
     assert await stack.final(row) == ["SENT"]
     assert await process.stop() == 0
     assert set(kent.kinds) >= {"dead_letter", "activity_failed", "outage_began"}
-    [bug, *_] = kent.told("activity_failed")
-    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "Outbox._execute_once"]
+    [bug, *_] = kent.events_of("activity_failed")
+    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "OutboxStore._execute_once"]
     markers = [PAYLOAD, PASSWORD, stack.novu.api_key, person]
     assert [marker for marker in markers if marker in kent.received] == []
     assert PAYLOAD in str(await stack.rows("select error_details from notify.ent_notification")), "Novu did repeat it"
 
 
-async def test_of_all_processes_one_checks_in_and_another_after_it(stack: Stack, kent: Kent):
+async def test_one_process_checks_in_and_another_takes_over(stack: Stack, kent: Kent):
     await stack.rows(
         "insert into dispatcher.node (id, role, host, version, mode, seen_at)"
         " values ('', 'all', 'elsewhere', '1', 'EVENT', clock_timestamp() + interval '1 hour')"
@@ -188,15 +188,15 @@ async def checked_in(kent: Kent, times: int) -> None:
     await eventually(there, f"{times} check-ins")
 
 
-async def test_what_keeps_a_process_from_starting_is_told(stack: Stack, kent: Kent):
+async def test_start_failure_is_reported(stack: Stack, kent: Kent):
     process = stack.start(TEMPORAL_ADDRESS="127.0.0.1:1", SENTRY_DSN=kent.dsn)
     assert process.popen.wait(60) == 3
     [alert] = kent.items("event")
     assert alert["level"] == "fatal"
-    assert alert["exception"]["values"][-1]["value"].startswith("TEMPORAL_ADDRESS: no Temporal server lets us in")
+    assert alert["exception"]["values"][-1]["value"].startswith("TEMPORAL_ADDRESS: cannot connect to a Temporal server")
 
 
-async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(stack: Stack):
+async def test_f160_hanging_sentry_delays_neither_rows_nor_exit(stack: Stack):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"http://public@127.0.0.1:{silent.getsockname()[1]}/1"
         await unaffected(stack, dsn)
@@ -207,10 +207,10 @@ async def test_f160_a_sentry_that_hangs_slows_nothing_and_delays_no_exit(stack: 
 
 
 @pytest.mark.parametrize("dsn", ["http://public@127.0.0.1:{port}/1", "nonsense"])
-async def test_f160_a_sentry_that_is_gone_or_none_costs_nothing(stack: Stack, dsn: str):
+async def test_f160_missing_sentry_affects_nothing(stack: Stack, dsn: str):
     process = await unaffected(stack, dsn.format(port=free_port()))
-    assert ("sentry_dsn_not_understood" in process.words()) == (dsn == "nonsense")
-    assert "urllib3" not in process.words()
+    assert ("sentry_dsn_not_understood" in process.read_log()) == (dsn == "nonsense")
+    assert "urllib3" not in process.read_log()
 
 
 async def unaffected(stack: Stack, dsn: str) -> Process:

@@ -9,7 +9,7 @@ from tests.support.stack import Stack
 
 
 @pytest.mark.parametrize("batched", [False, True], ids=["alone", "in a batch"])
-async def test_each_bad_row_fails_in_words_and_hurts_nobody(stack: Stack, *, batched: bool):
+async def test_each_bad_row_fails_with_a_reason_and_affects_no_other(stack: Stack, *, batched: bool):
     await stack.novu.add_workflow("inactive", active=False)
     good = [await stack.notify() for _ in range(20 if batched else 1)]
     bad: dict[str, int] = {}
@@ -31,7 +31,7 @@ async def test_each_bad_row_fails_in_words_and_hurts_nobody(stack: Stack, *, bat
     assert process.popen.poll() is None
 
 
-async def test_infinity_is_never_due(stack: Stack):
+async def test_row_scheduled_at_infinity_is_never_due(stack: Stack):
     never = await stack.notify(scheduled_for="infinity")
     await stack.running()
     assert await stack.final(await stack.notify()) == ["SENT"]
@@ -52,7 +52,7 @@ async def test_one_refused_recipient_of_three_is_partial(stack: Stack):
     assert "refused the recipient" in failure["error"]
 
 
-async def test_partial_is_stored_where_the_enum_has_it(stack: Stack):
+async def test_partial_is_stored_if_the_enum_has_it(stack: Stack):
     await stack.rows("alter type shared_types.notification_status add value 'PARTIAL'")
     refused = uuid4()
     await stack.novu.configure(refused_recipients=[str(refused)])

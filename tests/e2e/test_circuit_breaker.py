@@ -8,18 +8,18 @@ from tests.support.waits import eventually
 pytestmark = pytest.mark.slow
 
 
-async def test_behind_a_shut_gate_rows_wait_and_spend_nothing(stack: Stack):
+async def test_rows_wait_without_spending_attempts_while_the_breaker_is_open(stack: Stack):
     process = await stack.running(NOVU_SECRET_KEY="not-yet", DISPATCHER_SWEEP_INTERVAL="1s")
     rows = [await stack.notify(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(3)])]
 
     async def handed_back() -> bool:
         return (
-            "novu_gate_shut" in process.words()
+            "novu_gate_shut" in process.read_log()
             and await stack.status(rows[0]) == "PENDING"
             and await stack.value("select count(*) from dispatcher.delivery where lease_until is not null") == 0
         )
 
-    await eventually(handed_back, f"rows handed back; {stack.last_words()}", 5)
+    await eventually(handed_back, f"rows handed back; {stack.log_tails()}", 5)
     rows += [await stack.notify() for _ in range(20)]
     await stack.burst(100)
     assert (await stack.counts()) == {"PENDING": 121}
@@ -32,4 +32,4 @@ async def test_behind_a_shut_gate_rows_wait_and_spend_nothing(stack: Stack):
     assert (summary.effects, summary.duplicate_pairs) == (123, 0)
     assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
     assert await stack.value("select count(*) from dispatcher.delivery where generation <> 1") == 0
-    assert process.words().count("novu_gate_shut") == 1
+    assert process.read_log().count("novu_gate_shut") == 1

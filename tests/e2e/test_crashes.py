@@ -14,7 +14,7 @@ async def accepted(stack: Stack, least: int) -> None:
     async def enough() -> bool:
         return (await stack.novu.summary()).effects >= least
 
-    await eventually(enough, f"{least} effects; {stack.last_words()}")
+    await eventually(enough, f"{least} effects; {stack.log_tails()}")
 
 
 async def effects_are_exactly(stack: Stack, count: int) -> None:
@@ -22,7 +22,7 @@ async def effects_are_exactly(stack: Stack, count: int) -> None:
     assert (summary.effects, summary.duplicate_pairs, summary.pairs) == (count, 0, count)
 
 
-async def test_a_kill_in_the_burst_loses_nothing_and_doubles_nothing(stack: Stack):
+async def test_kill_during_a_burst_loses_and_duplicates_nothing(stack: Stack):
     # Answers take a moment, so that the kill finds calls on the wire, rows claimed and rows waiting.
     await stack.novu.configure(latency_ms=150)
     process = await stack.running(DISPATCHER_LEASE="5s", DISPATCHER_SWEEP_INTERVAL="2s")
@@ -38,7 +38,7 @@ async def test_a_kill_in_the_burst_loses_nothing_and_doubles_nothing(stack: Stac
     await effects_are_exactly(stack, 3000)
 
 
-async def test_a_kill_while_one_row_is_on_the_wire_repeats_the_same_call(stack: Stack):
+async def test_kill_during_a_call_repeats_the_same_call(stack: Stack):
     await stack.novu.configure(latency_ms=1500)
     process = await stack.running(DISPATCHER_LEASE="5s", DISPATCHER_SWEEP_INTERVAL="1s")
     row = await stack.notify()
@@ -71,7 +71,7 @@ async def test_two_dispatchers_start_every_row_once(stack: Stack):
     assert await stack.value(claims) == 1005
 
 
-async def test_sigterm_in_a_burst_finishes_what_runs(stack: Stack):
+async def test_sigterm_during_a_burst_finishes_running_work(stack: Stack):
     process = await stack.running()
     await stack.burst(3000)
     await accepted(stack, 200)
@@ -85,7 +85,7 @@ async def test_sigterm_in_a_burst_finishes_what_runs(stack: Stack):
     await effects_are_exactly(stack, 3000)
 
 
-async def test_sigterm_while_novu_is_slow_hands_the_rest_back(stack: Stack):
+async def test_sigterm_while_novu_is_slow_releases_the_other_rows(stack: Stack):
     await stack.novu.configure(latency_ms=8000)
     process = await stack.running(TEMPORAL_MAX_CONCURRENT_ACTIVITIES="2")
     await stack.burst(1000)
@@ -107,7 +107,7 @@ async def test_sigterm_while_novu_is_slow_hands_the_rest_back(stack: Stack):
     assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
 
 
-async def test_a_claimed_row_whose_process_died_before_the_start_is_rescued(stack: Stack):
+async def test_row_claimed_by_a_process_that_died_before_the_start_is_rescued(stack: Stack):
     row = await stack.notify(publish_status="DRAFT")
     # What a claim leaves behind when its process dies at once: PROCESSING, a lease, no workflow.
     await stack.rows(
@@ -127,13 +127,13 @@ async def test_a_claimed_row_whose_process_died_before_the_start_is_rescued(stac
     assert await stack.value("select generation from dispatcher.delivery where notification_id = %s", row) == 1
 
 
-async def test_a_row_left_in_processing_by_somebody_else_is_rescued(stack: Stack):
+async def test_processing_row_without_a_lease_is_rescued(stack: Stack):
     row = await stack.notify(notification_status="PROCESSING")
     await stack.running(DISPATCHER_LEASE="5s", DISPATCHER_SWEEP_INTERVAL="1s")
     assert await stack.final(row) == ["SENT"]
 
 
-async def test_a_terminated_workflow_does_not_lose_its_row(stack: Stack):
+async def test_terminated_workflow_does_not_lose_its_row(stack: Stack):
     from temporalio.client import Client
 
     await stack.novu.configure(latency_ms=3000)
@@ -153,7 +153,7 @@ async def test_a_terminated_workflow_does_not_lose_its_row(stack: Stack):
     await effects_are_exactly(stack, 1)
 
 
-async def test_a_killed_listener_hears_again(stack: Stack):
+async def test_killed_listener_reconnects(stack: Stack):
     process = await stack.running()
 
     async def kill() -> int:
@@ -167,12 +167,12 @@ async def test_a_killed_listener_hears_again(stack: Stack):
     assert await stack.final(row, within=5) == ["SENT"]
 
     async def heard_again() -> bool:
-        return process.words().count('"listening"') == 2
+        return process.read_log().count('"listening"') == 2
 
     await eventually(heard_again, "the listener to be proven again", 15)
 
 
-async def test_every_backend_killed_is_a_pause_and_no_loss(stack: Stack):
+async def test_kill_of_every_backend_loses_nothing(stack: Stack):
     await stack.running(DISPATCHER_LEASE="5s", DISPATCHER_SWEEP_INTERVAL="1s")
     for _ in range(3):
         await stack.burst(100)
@@ -184,7 +184,7 @@ async def test_every_backend_killed_is_a_pause_and_no_loss(stack: Stack):
     await effects_are_exactly(stack, 300)
 
 
-async def test_temporal_away_is_waited_for(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
+async def test_rows_wait_for_an_absent_temporal(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
     from dispatcher.devstack import temporal
 
     folder = tmp_path_factory.mktemp("temporal")
@@ -195,7 +195,7 @@ async def test_temporal_away_is_waited_for(stack: Stack, tmp_path_factory: pytes
     rows = [await stack.notify() for _ in range(3)]
 
     async def noticed() -> bool:
-        return "start_failed" in process.words()
+        return "start_failed" in process.read_log()
 
     await eventually(noticed, "a failed start")
     # Nothing is claimed while Temporal is away, and no attempt is spent.
@@ -212,7 +212,7 @@ async def test_temporal_away_is_waited_for(stack: Stack, tmp_path_factory: pytes
         assert await process.stop() == 0
 
 
-async def test_novu_away_is_waited_for(stack: Stack):
+async def test_rows_wait_for_an_absent_novu(stack: Stack):
     process = await stack.running()
     await stack.stop_novu()
     row = await stack.notify()

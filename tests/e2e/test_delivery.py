@@ -7,12 +7,12 @@ from uuid import uuid4
 import psycopg
 
 from dispatcher.install import Options, install
-from tests.support.invariants import broken, load_oracle
+from tests.support.invariants import find_violations, load_oracle
 from tests.support.stack import Stack
 from tests.support.waits import eventually
 
 
-async def test_a_committed_row_is_sent(stack: Stack):
+async def test_committed_row_is_sent(stack: Stack):
     await stack.running()
     recipient = uuid4()
 
@@ -53,7 +53,7 @@ async def test_payload_and_overrides_reach_novu_as_they_are_stored(stack: Stack)
     assert f'"overrides":{stored[0][1]},'.encode() in body
 
 
-async def test_a_row_without_our_transaction_id_keeps_the_producers(stack: Stack):
+async def test_transaction_id_of_the_producer_is_kept(stack: Stack):
     await stack.running()
     row = await stack.notify(transaction_id="theirs")
     assert await stack.final(row) == ["SENT"]
@@ -68,7 +68,7 @@ async def test_three_recipients_get_one_trigger_each(stack: Stack):
     assert sorted(effect.subscriber for effect in await stack.novu.effects()) == sorted(map(str, recipients))
 
 
-async def test_a_draft_waits_until_it_is_published(stack: Stack):
+async def test_draft_waits_until_it_is_published(stack: Stack):
     await stack.running()
     draft = await stack.notify(publish_status="DRAFT")
     assert await stack.final(await stack.notify()) == ["SENT"]
@@ -79,7 +79,7 @@ async def test_a_draft_waits_until_it_is_published(stack: Stack):
     assert await stack.final(draft) == ["SENT"]
 
 
-async def test_a_scheduled_row_is_sent_when_due_and_not_before(stack: Stack):
+async def test_scheduled_row_is_sent_when_due_and_not_before(stack: Stack):
     await stack.running()
     row = await stack.value(
         "insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients,"
@@ -97,7 +97,7 @@ async def test_a_scheduled_row_is_sent_when_due_and_not_before(stack: Stack):
     assert 0 <= late < 1  # a sweep would come only after 10 s
 
 
-async def test_a_row_retracted_before_it_is_due_never_reaches_novu(stack: Stack):
+async def test_row_retracted_before_it_is_due_never_reaches_novu(stack: Stack):
     await stack.running()
     row = await stack.value(
         "insert into notify.ent_notification (name, publish_status, notification_workflow_id, payload, recipients,"
@@ -118,7 +118,7 @@ async def test_a_row_retracted_before_it_is_due_never_reaches_novu(stack: Stack)
     assert (await stack.novu.summary()).requests == 0
 
 
-async def test_busy_producers_ring_seldom_and_everything_arrives(stack: Stack):
+async def test_busy_producers_send_few_notifies_and_every_row_arrives(stack: Stack):
     await stack.running()
     workflow = await stack.workflow()
     await stack.asleep()
@@ -142,7 +142,7 @@ async def test_busy_producers_ring_seldom_and_everything_arrives(stack: Stack):
     await stack.all_sent(2_000)
 
 
-async def test_a_burst_goes_in_batches_of_one_enterprise(stack: Stack):
+async def test_burst_is_sent_in_batches_of_one_enterprise(stack: Stack):
     await stack.running()
     await stack.burst(500, enterprises=3)
     await stack.all_sent(500)
@@ -155,14 +155,14 @@ async def test_a_burst_goes_in_batches_of_one_enterprise(stack: Stack):
     assert mixed == []
 
 
-async def test_where_nothing_is_broken_every_attempt_is_a_call(stack: Stack):
+async def test_every_attempt_is_one_call_without_faults(stack: Stack):
     await stack.running()
     await stack.burst(200, enterprises=2)
     rows = [await stack.notify(recipients=[uuid4() for _ in range(count)]) for count in (1, 3, 30)]
     await stack.all_sent(203)
     assert await stack.value("select sum(attempts) from dispatcher.recipient") == 234, rows
     await load_oracle(stack.connection, stack.novu)
-    assert await broken(stack.connection, uncalled=0) == {}
+    assert await find_violations(stack.connection, uncalled=0) == {}
 
 
 async def test_batch_size_one_starts_a_workflow_per_row(stack: Stack):
@@ -172,7 +172,7 @@ async def test_batch_size_one_starts_a_workflow_per_row(stack: Stack):
     assert await stack.value("select count(distinct workflow_id) from dispatcher.delivery") == 30
 
 
-async def test_everything_arrives_one_sweep_later_without_triggers(stack: Stack):
+async def test_rows_arrive_with_the_next_sweep_without_triggers(stack: Stack):
     for trigger in ("dispatcher_insert", "dispatcher_update"):
         await stack.rows(f"drop trigger {trigger} on notify.ent_notification")
     await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
@@ -183,7 +183,7 @@ async def test_everything_arrives_one_sweep_later_without_triggers(stack: Stack)
     assert await stack.final(draft) == ["SENT"]
 
 
-async def test_an_outbox_under_an_odd_name(stack: Stack):
+async def test_outbox_with_an_odd_name_is_served(stack: Stack):
     odd, workflow = 'notify."Ent""Notif"', 'notify."Ent""Notif_workflow"'
     await stack.rows('alter table notify.ent_notification_workflow rename to "Ent""Notif_workflow"')
     await stack.rows('alter table notify.ent_notification rename to "Ent""Notif"')
@@ -197,14 +197,14 @@ async def test_an_outbox_under_an_odd_name(stack: Stack):
     await stack.all_sent(31)
 
 
-async def test_without_a_listener_rows_arrive_by_polling(stack: Stack):
+async def test_rows_arrive_by_polling_without_a_listener(stack: Stack):
     process = stack.start(DISPATCHER_NOTIFY_MODE="off")
     row = await stack.notify()
     assert await stack.final(row) == ["SENT"]
-    assert '"listening"' not in process.words()
+    assert '"listening"' not in process.read_log()
 
 
-async def test_an_allow_list_leaves_other_enterprises_alone(stack: Stack):
+async def test_allow_list_excludes_other_enterprises(stack: Stack):
     ours, theirs = uuid4(), uuid4()
     await stack.running(DISPATCHER_ENTERPRISE_IDS=str(ours))
     foreign = await stack.notify(enterprise_id=theirs)
@@ -219,7 +219,7 @@ async def test_only_ids_enter_temporal(stack: Stack):
     row = await stack.notify(payload=json.dumps({"text": marker}), name=marker, overrides=json.dumps({"x": marker}))
     assert await stack.final(row) == ["SENT"]
     assert marker not in await history(stack, row)
-    assert marker not in stack.last_words()
+    assert marker not in stack.log_tails()
 
 
 async def history(stack: Stack, row: int) -> str:

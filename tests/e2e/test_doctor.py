@@ -10,23 +10,23 @@ from dispatcher import doctor
 from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.devstack.processes import free_port
 from dispatcher.install.files import index_statements
-from tests.support.run_doctor import run, told
+from tests.support.run_doctor import run, run_doctor
 from tests.support.stack import Stack, as_run_role
 from tests.support.waits import eventually
 
 
-async def test_all_is_well_beside_a_running_dispatcher(stack: Stack):
+async def test_doctor_passes_beside_a_running_dispatcher(stack: Stack):
     await stack.running()
     row = await stack.notify()
     assert await stack.final(row) == ["SENT"]
     before = await stack.novu.summary()
 
     async def healthy() -> bool:
-        found = await told(stack)
+        found = await run_doctor(stack)
         return (found.code, found.verdicts("pass")) == (0, ["configuration", *doctor.check_names()])
 
-    await eventually(healthy, f"everything passed; {await told(stack)}", 60)
-    found = await told(stack, DATABASE_URL=as_run_role(stack.url))
+    await eventually(healthy, f"everything passed; {await run_doctor(stack)}", 60)
+    found = await run_doctor(stack, DATABASE_URL=as_run_role(stack.url))
     assert (found.code, found.verdicts("skipped"), found.verdicts("fail")) == (0, ["definitions"], [])
     assert "lacks SELECT on notify.ent_notification" in found.checks["definitions"]["value"]
     after = await stack.novu.summary()
@@ -34,16 +34,16 @@ async def test_all_is_well_beside_a_running_dispatcher(stack: Stack):
     assert await stack.counts() == {"SENT": 1}
 
 
-async def test_a_dispatcher_that_was_silent_for_a_minute_is_gone(stack: Stack):
+async def test_dispatcher_silent_for_a_minute_is_reported_missing(stack: Stack):
     await stack.rows(
         "insert into dispatcher.node (id, role, host, version, mode, seen_at)"
         " values ('old', 'all', 'h', '1', 'EVENT', clock_timestamp() - interval '61 s')"
     )
-    found = await told(stack, DISPATCHER_SWEEP_INTERVAL="30s")
+    found = await run_doctor(stack, DISPATCHER_SWEEP_INTERVAL="30s")
     assert found.checks["nodes"]["value"] == "no dispatcher is running"
 
 
-async def test_a_line_for_each_check_and_its_remedy_beneath(stack: Stack):
+async def test_doctor_prints_each_check_with_its_remedy(stack: Stack):
     done = await asyncio.to_thread(run, stack, NOVU_SECRET_KEY="not-the-key")
     lines = done.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("FAIL     novu key       "))
@@ -61,7 +61,7 @@ BY_SETTINGS: dict[str, tuple[dict[str, str], str, str, str, int]] = {
         {"DISPATCHER_HTTP_HOST": "0.0.0.0", "DISPATCHER_HTTP_TOKEN": ""},
         "http port",
         "warn",
-        "others",
+        "other machines can reach",
         0,
     ),
     "no dsn": ({"SENTRY_DSN": "https://sentry.example/nothing"}, "sentry", "fail", "not a DSN", 1),
@@ -106,9 +106,9 @@ BY_SETTINGS: dict[str, tuple[dict[str, str], str, str, str, int]] = {
 
 
 @pytest.mark.parametrize("case", BY_SETTINGS)
-async def test_what_settings_can_do_wrong_is_named(stack: Stack, case: str):
+async def test_wrong_settings_are_named(stack: Stack, case: str):
     settings, check, verdict, words, code = BY_SETTINGS[case]
-    found = await told(stack, **settings)
+    found = await run_doctor(stack, **settings)
     assert (found.code, found.checks[check]["verdict"]) == (code, verdict), found
     assert words in found.checks[check]["value"]
     assert found.verdicts("fail") == ([check] if verdict == "fail" else []), "and nothing else"
@@ -124,8 +124,8 @@ async def test_what_settings_can_do_wrong_is_named(stack: Stack, case: str):
         ("_gone", "auth", "does not exist"),
     ],
 )
-async def test_a_server_that_does_not_let_us_in_is_named(stack: Stack, more: str, check: str, words: str):
-    found = await told(stack, DATABASE_URL=stack.url + more)
+async def test_server_that_refuses_the_login_is_named(stack: Stack, more: str, check: str, words: str):
+    found = await run_doctor(stack, DATABASE_URL=stack.url + more)
     assert (found.code, found.verdicts("fail")) == (1, [check]), found
     assert words in found.checks[check]["value"]
     assert {"server", "clock"} <= found.because(check)
@@ -172,48 +172,48 @@ BY_SQL: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", BY_SQL)
-async def test_what_is_wrong_in_the_database_is_named_under_the_role_of_run(stack: Stack, case: str):
+async def test_database_problems_are_named_under_the_role_of_run(stack: Stack, case: str):
     statement, check, verdict, words = BY_SQL[case]
     await stack.connection.execute(statement.encode())
-    found = await told(stack, DATABASE_URL=as_run_role(stack.url))
+    found = await run_doctor(stack, DATABASE_URL=as_run_role(stack.url))
     assert (found.code, found.checks[check]["verdict"]) == (1 if verdict == "fail" else 0, verdict), found
     assert words in found.checks[check]["value"]
     assert found.verdicts("fail") == ([check] if verdict == "fail" else [])
 
 
-async def test_another_function_than_ours_is_named_to_the_owner(stack: Stack):
+async def test_replaced_function_is_named_to_the_owner(stack: Stack):
     await stack.rows(
         "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as 'begin return null; end'"
     )
-    found = await told(stack)
+    found = await run_doctor(stack)
     assert (found.code, found.verdicts("fail")) == (1, ["definitions"])
     assert "dispatcher.ring_v1: changed" in found.checks["definitions"]["value"]
 
 
-async def test_a_novu_that_lacks_something_is_named(stack: Stack):
+async def test_missing_part_of_novu_is_named(stack: Stack):
     await stack.workflow("no-such-workflow")
     await stack.novu.add_workflow("sleeps", active=False)
     await stack.workflow("sleeps")
     await stack.novu.configure(idempotency=False)
-    found = await told(stack)
+    found = await run_doctor(stack)
     assert (found.code, found.verdicts("fail")) == (1, ["workflow keys"])
     assert found.checks["workflow keys"]["value"] == "Novu has no no-such-workflow"
     assert found.checks["idempotency"]["verdict"] == "warn"
     await stack.novu.add_workflow("no-such-workflow")
-    found = await told(stack)
+    found = await run_doctor(stack)
     assert (found.code, found.checks["workflow keys"]["value"]) == (0, "not active at Novu: sleeps")
     assert {request.status for request in await stack.novu.requests() if request.method == "POST"} == {400}
     assert (await stack.novu.summary()).effects == 0
 
 
-async def test_nobody_who_is_silent_holds_it_up(stack: Stack):
+async def test_silent_servers_do_not_delay_doctor(stack: Stack):
     with (
         socket.create_server(("127.0.0.1", 0)) as database,
         socket.create_server(("127.0.0.1", 0)) as temporal,
         socket.create_server(("127.0.0.1", 0)) as novu,
     ):
         began = time.monotonic()
-        found = await told(
+        found = await run_doctor(
             stack,
             DATABASE_URL=f"postgres://a@127.0.0.1:{database.getsockname()[1]}/a",
             TEMPORAL_ADDRESS=f"127.0.0.1:{temporal.getsockname()[1]}",

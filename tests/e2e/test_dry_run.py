@@ -8,7 +8,7 @@ from uuid import uuid4
 from tests.support.stack import RUN, Process, Stack
 from tests.support.waits import eventually
 
-SHADOW = (*RUN, "--dry-run")
+DRY_RUN = (*RUN, "--dry-run")
 TABLES = (
     "notify.ent_notification",
     "notify.ent_notification_workflow",
@@ -30,26 +30,26 @@ async def dump(stack: Stack) -> dict[str, list[Any]]:
     return {table: await stack.rows(f"select xmin::text, t::text from {table} t order by 1, 2") for table in TABLES}
 
 
-def told(process: Process, event: str) -> dict[int, dict[str, Any]]:
+def reported_rows(process: Process, event: str) -> dict[int, dict[str, Any]]:
     """Return what was told of which row."""
-    lines = [json.loads(line) for line in process.words().splitlines() if f'"event": "{event}"' in line]
+    lines = [json.loads(line) for line in process.read_log().splitlines() if f'"event": "{event}"' in line]
     rows = {line["notification_id"]: line for line in lines}
     assert len(rows) == len(lines), "a row was told of twice"
     return rows
 
 
-async def test_it_reports_what_a_run_then_sends_and_changes_no_byte(stack: Stack):
+async def test_dry_run_reports_the_rows_of_a_later_run_and_changes_nothing(stack: Stack):
     other = await stack.workflow("default-email")
     waiting = await stack.notify()
     draft = await stack.notify(publish_status="DRAFT")
     later = await stack.notify(scheduled_for=datetime.now(UTC) + timedelta(hours=1))
-    shadow = stack.start(SHADOW, DATABASE_URL=await reader(stack), NOVU_SECRET_KEY="", TEMPORAL_ADDRESS="127.0.0.1:9")
+    dry_run = stack.start(DRY_RUN, DATABASE_URL=await reader(stack), NOVU_SECRET_KEY="", TEMPORAL_ADDRESS="127.0.0.1:9")
 
     async def listening() -> bool:
-        assert shadow.popen.poll() is None, shadow.words()
-        return '"listening"' in shadow.words() and waiting in told(shadow, "would_send")
+        assert dry_run.popen.poll() is None, dry_run.read_log()
+        return '"listening"' in dry_run.read_log() and waiting in reported_rows(dry_run, "would_send")
 
-    await eventually(listening, "a shadow that listens")
+    await eventually(listening, "a dry_run that listens")
     three = [uuid4(), uuid4(), uuid4()]
     sent = [waiting, await stack.notify(recipients=three, workflow=other), await stack.notify()]
     wrong = await stack.notify(recipients=[])
@@ -58,17 +58,19 @@ async def test_it_reports_what_a_run_then_sends_and_changes_no_byte(stack: Stack
     written = await dump(stack)
 
     async def all_told() -> bool:
-        return set(told(shadow, "would_send")) == set(sent) and set(told(shadow, "would_refuse")) == {wrong}
+        return set(reported_rows(dry_run, "would_send")) == set(sent) and set(
+            reported_rows(dry_run, "would_refuse")
+        ) == {wrong}
 
     await eventually(all_told, "a word about every row that is due, and no other")
-    would = told(shadow, "would_send")
+    would = reported_rows(dry_run, "would_send")
     assert [would[id_]["recipients"] for id_ in sent] == [1, 3, 1, 1]
     assert would[sent[1]]["novu_workflow"] == "default-email"
-    assert told(shadow, "would_refuse")[wrong]["reason"] == "recipients are empty"
+    assert reported_rows(dry_run, "would_refuse")[wrong]["reason"] == "recipients are empty"
     assert 0 <= would[sent[2]]["seconds"] < 5
     assert await dump(stack) == written
     assert await stack.novu.requests() == []
-    assert await shadow.stop() == 0
+    assert await dry_run.stop() == 0
 
     await stack.running()
     assert await stack.final(*sent, wrong) == ["SENT", "SENT", "SENT", "FAILED", "SENT"]
@@ -80,22 +82,22 @@ async def test_it_reports_what_a_run_then_sends_and_changes_no_byte(stack: Stack
     assert sum(row["calls"] for row in would.values()) == len(calls)
 
 
-async def test_its_port_sends_nothing(stack: Stack):
+async def test_http_port_of_a_dry_run_sends_nothing(stack: Stack):
     token = "0123456789abcdef"
-    shadow = stack.start(SHADOW, DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=token)
-    async with await shadow.http(headers={"authorization": f"Bearer {token}"}) as http:
+    dry_run = stack.start(DRY_RUN, DISPATCHER_HTTP_API="true", DISPATCHER_HTTP_TOKEN=token)
+    async with await dry_run.http(headers={"authorization": f"Bearer {token}"}) as http:
         assert (await http.get("/livez")).status_code == 200
         assert (await http.post("/api/trigger-async", json={"notificationId": 1})).status_code == 404
-    assert await shadow.stop() == 0
+    assert await dry_run.stop() == 0
 
 
-async def test_a_role_that_may_not_even_read_is_told_what_it_needs(stack: Stack):
+async def test_dry_run_names_the_read_rights_it_needs(stack: Stack):
     url = await reader(stack)
     await stack.rows(f"revoke select on notify.ent_notification_workflow from {READER}")
-    shadow = stack.start(SHADOW, DATABASE_URL=url)
-    await eventually(lambda: ended(shadow), "an end")
-    assert shadow.popen.returncode == 2
-    assert "a dry run needs SELECT on the outbox" in shadow.words()
+    dry_run = stack.start(DRY_RUN, DATABASE_URL=url)
+    await eventually(lambda: ended(dry_run), "an end")
+    assert dry_run.popen.returncode == 2
+    assert "a dry run needs SELECT on the outbox" in dry_run.read_log()
 
 
 async def ended(process: Process) -> bool:

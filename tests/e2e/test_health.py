@@ -52,7 +52,7 @@ async def subscribed(http: httpx.AsyncClient, so: dict[str, int]) -> bool:
     return (await http.get("/status")).json()["components"]["subscriptions"] == so
 
 
-async def heard(stack: Stack, http: httpx.AsyncClient) -> int:
+async def send_until_notified(stack: Stack, http: httpx.AsyncClient) -> int:
     """Send notifications until one was rung for and not found by a poll; return how many."""
     for sent in range(1, 30):
         await stack.final(await stack.notify())
@@ -60,17 +60,17 @@ async def heard(stack: Stack, http: httpx.AsyncClient) -> int:
         if seen.get('dispatcher_claimed_rows_total{source="notify"}'):
             return sent
         await anyio.sleep(0.2)
-    raise AssertionError((await http.get("/metrics")).text + stack.last_words())
+    raise AssertionError((await http.get("/metrics")).text + stack.log_tails())
 
 
-async def test_a_whole_process_says_so_everywhere(stack: Stack):
+async def test_healthy_process_is_healthy_on_every_path(stack: Stack):
     process = await stack.running(**SOON)
     async with await process.http() as http:
         await answers(http, "/readyz", 200, status="ready")
         for path, status in (("/livez", "ok"), ("/startupz", "started"), ("/health", "healthy")):
             assert (await http.get(path)).json()["status"] == status
         assert set((await http.get("/health")).json()) == {"status", "uptime", "timestamp", "version"}
-        sent = await heard(stack, http)
+        sent = await send_until_notified(stack, http)
         # A dispatcher writes at its next sweep that it hears.
         heard_one = {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
         await eventually(lambda: subscribed(http, heard_one), f"{heard_one} in /status")
@@ -100,7 +100,7 @@ async def test_a_whole_process_says_so_everywhere(stack: Stack):
         assert str(stack.novu.api_key) not in answer.text + str(status)
 
 
-async def test_what_is_not_there_is_refused_in_xnovus_shape(stack: Stack):
+async def test_unknown_path_is_refused_in_xnovus_format(stack: Stack):
     process = await stack.running(**SOON)
     async with await process.http() as http:
         nowhere, posted = await http.get("/nowhere"), await http.post("/status")
@@ -114,7 +114,7 @@ async def test_what_is_not_there_is_refused_in_xnovus_shape(stack: Stack):
             assert "server" not in answer.headers
 
 
-async def test_f165_a_temporal_that_stops_is_named_and_does_not_make_liveness_red(stack: Stack, tmp_path: Any):
+async def test_f165_stopped_temporal_is_named_and_liveness_stays_200(stack: Stack, tmp_path: Any):
     from dispatcher.devstack import temporal
 
     with temporal.run_temporal(tmp_path / "temporal") as server:
@@ -134,11 +134,11 @@ async def test_f165_a_temporal_that_stops_is_named_and_does_not_make_liveness_re
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             await answers(http, "/readyz", 200)
-        assert process.words().count('"outage_began"') == process.words().count('"outage_over"') == 1
+        assert process.read_log().count('"outage_began"') == process.read_log().count('"outage_over"') == 1
         assert await process.stop() == 0
 
 
-async def test_f165_a_novu_that_is_gone_is_named_before_a_row_meets_it(stack: Stack):
+async def test_f165_absent_novu_is_named_before_a_row_needs_it(stack: Stack):
     process = await stack.running()
     async with await process.http() as http:
         await answers(http, "/readyz", 200)
@@ -149,7 +149,7 @@ async def test_f165_a_novu_that_is_gone_is_named_before_a_row_meets_it(stack: St
         await answers(http, "/readyz", 200)
 
 
-async def test_f165_a_wrong_novu_key_is_named(stack: Stack):
+async def test_f165_wrong_novu_key_is_named(stack: Stack):
     process = await stack.running(NOVU_SECRET_KEY="wrong")
     async with await process.http() as http:
         await stack.notify()
@@ -159,7 +159,7 @@ async def test_f165_a_wrong_novu_key_is_named(stack: Stack):
     await stack.running()
 
 
-async def test_f165_a_postgres_that_lets_nobody_in_is_named(stack: Stack, url: str):
+async def test_f165_postgres_that_refuses_logins_is_named(stack: Stack, url: str):
     process = await stack.running(**SOON)
     name = conninfo.conninfo_to_dict(url)["dbname"]
     async with await process.http() as http, await psycopg.AsyncConnection.connect(url, autocommit=True) as owner:
@@ -179,15 +179,15 @@ async def test_f165_a_postgres_that_lets_nobody_in_is_named(stack: Stack, url: s
         await answers(http, "/readyz", 200)
 
 
-TAKEN = [
+REMOVALS = [
     ("revoke update on dispatcher.recipient from dispatcher_run", "UPDATE on dispatcher.recipient"),
     ("alter table notify.ent_notification disable trigger dispatcher_insert", "dispatcher_insert is disabled"),
     ("drop trigger dispatcher_update on notify.ent_notification", "dispatcher_update is missing"),
 ]
 
 
-@pytest.mark.parametrize(("taken", "named"), TAKEN)
-async def test_f165_what_an_owner_takes_away_is_named(stack: Stack, taken: str, named: str):
+@pytest.mark.parametrize(("taken", "named"), REMOVALS)
+async def test_f165_right_or_trigger_removed_by_the_owner_is_named(stack: Stack, taken: str, named: str):
     process = await stack.running(**SOON)
     async with await process.http() as http:
         await answers(http, "/readyz", 200)
@@ -204,7 +204,7 @@ async def test_f165_what_an_owner_takes_away_is_named(stack: Stack, taken: str, 
             await stack.rows(saved)
             await stack.rows("alter table notify.ent_notification enable trigger dispatcher_insert")
         await answers(http, "/readyz", 200)
-    assert process.words().count('"outage_began"') == 1
+    assert process.read_log().count('"outage_began"') == 1
 
 
 @pytest.mark.parametrize("program", ["run", "web"])
@@ -229,7 +229,7 @@ async def test_metrics_and_status_cost_one_query_a_second(stack: Stack, stack_fo
     assert 1 <= questions <= seconds + 1, f"{questions} in {seconds:.1f} s for {answered} answers"
 
 
-async def test_a_token_opens_what_is_not_a_bare_health_path(stack: Stack):
+async def test_token_is_needed_except_for_bare_health_paths(stack: Stack):
     process = await stack.running(DISPATCHER_HTTP_TOKEN=TOKEN)
     async with await process.http() as http:
         for path in ("/health", "/livez", "/readyz", "/startupz"):
@@ -243,27 +243,27 @@ async def test_a_token_opens_what_is_not_a_bare_health_path(stack: Stack):
         wrong = [(await http.get("/status", headers={"authorization": f"Bearer {n}"})).status_code for n in range(12)]
         assert wrong == [401] * 10 + [429] * 2
         assert (await http.get("/status", headers=right)).status_code == 200
-    assert TOKEN not in process.words()
+    assert TOKEN not in process.read_log()
 
 
-async def test_s15_beyond_loopback_run_shows_bare_health_only_and_web_refuses(stack: Stack):
+async def test_s15_run_beyond_loopback_shows_only_bare_health_and_web_refuses(stack: Stack):
     process = await stack.running(DISPATCHER_HTTP_HOST="0.0.0.0")
     async with await process.http() as http:
         assert (await http.get("/livez")).status_code == 200
         assert (await http.get("/metrics")).status_code == 403
     web = stack.start(WEB, DISPATCHER_HTTP_HOST="0.0.0.0")
     assert web.popen.wait(30) == 2
-    assert "DISPATCHER_HTTP_TOKEN" in web.words()
+    assert "DISPATCHER_HTTP_TOKEN" in web.read_log()
 
 
-async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_there(stack: Stack):
+async def test_s15_port_of_a_platform_is_open_to_its_router_and_web_needs_a_token(stack: Stack):
     platform = {"DISPATCHER_HTTP_PORT": "", "PORT": str(free_port())}
     refused = stack.start(WEB, **platform)
     assert refused.popen.wait(30) == 2
-    assert "DISPATCHER_HTTP_TOKEN" in refused.words()
+    assert "DISPATCHER_HTTP_TOKEN" in refused.read_log()
     web = stack.start(WEB, **platform, DISPATCHER_HTTP_TOKEN=TOKEN)
     async with await web.http() as http:
-        assert f'"host": "{ALL_INTERFACES}"' in web.words()
+        assert f'"host": "{ALL_INTERFACES}"' in web.read_log()
         assert str(http.base_url.port) == platform["PORT"]
         assert (await http.get("/livez")).status_code == 200
         assert (await http.get("/status")).status_code == 401
@@ -271,17 +271,17 @@ async def test_s15_a_platforms_port_is_open_to_its_router_and_web_needs_a_token_
 
 
 @pytest.mark.parametrize("program", ["run", "web"])
-async def test_f162_a_port_that_is_taken_is_one_line_and_exit_2(stack: Stack, program: str):
+async def test_f162_port_in_use_is_one_line_and_exit_2(stack: Stack, program: str):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         process = stack.start((*WEB[:-1], program), DISPATCHER_HTTP_PORT=port)
         assert process.popen.wait(30) == 2
-    lines = [line for line in process.words().splitlines() if not line.startswith("{")]
+    lines = [line for line in process.read_log().splitlines() if not line.startswith("{")]
     assert len(lines) == 1
     assert lines[0].startswith("dispatcher: DISPATCHER_HTTP_PORT")
 
 
-async def test_web_shows_the_dispatchers_without_touching_them(stack: Stack):
+async def test_web_shows_the_dispatchers_without_contacting_them(stack: Stack):
     running = await stack.running(**SOON)
     await stack.final(await stack.notify())
     web: Process = stack.start(WEB, TEMPORAL_ADDRESS="127.0.0.1:1", NOVU_API_URL="", NOVU_SECRET_KEY="")
@@ -302,7 +302,7 @@ async def test_web_shows_the_dispatchers_without_touching_them(stack: Stack):
         assert await web.stop(10) == 0
 
 
-async def test_web_waits_for_a_database_that_is_away(stack: Stack):
+async def test_web_waits_for_an_absent_database(stack: Stack):
     web = stack.start(WEB, DATABASE_URL="postgresql://postgres@127.0.0.1:1/none")
     async with await web.http() as http:
         told = await answers(http, "/readyz", 503, broken=["postgres"])
@@ -314,7 +314,7 @@ async def test_web_waits_for_a_database_that_is_away(stack: Stack):
         assert await web.stop(10) == 0
 
 
-async def test_the_port_is_there_before_anything_answers(stack: Stack):
+async def test_http_port_listens_before_any_server_answers(stack: Stack):
     # A server that takes the connection and says nothing: connecting hangs, and the port answers all the same.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -353,7 +353,7 @@ async def test_healthcheck_asks_the_port_of_this_machine(stack: Stack):
         assert (code, words.count("\n")) == (3, 1)
 
 
-async def test_temporals_own_metrics_have_a_port_of_their_own(stack: Stack):
+async def test_temporal_metrics_have_their_own_port(stack: Stack):
     address = f"127.0.0.1:{free_port()}"
     await stack.running(DISPATCHER_TEMPORAL_METRICS=address)
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -362,4 +362,4 @@ async def test_temporals_own_metrics_have_a_port_of_their_own(stack: Stack):
     assert "temporal_request_latency_seconds_bucket{" in answer.text
     second = stack.start(DISPATCHER_TEMPORAL_METRICS=address)
     assert second.popen.wait(30) == 2
-    assert "dispatcher: DISPATCHER_TEMPORAL_METRICS" in second.words()
+    assert "dispatcher: DISPATCHER_TEMPORAL_METRICS" in second.read_log()

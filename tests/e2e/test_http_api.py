@@ -33,7 +33,7 @@ async def granted(stack: Stack) -> None:
     await stack.connection.execute(render_grants("notify.ent_notification", RUN_ROLE, operator=True).encode())
 
 
-async def told(asked: Any, code: int = 200) -> dict[str, Any]:
+async def answer_of(asked: Any, code: int = 200) -> dict[str, Any]:
     answer = await asked
     assert answer.status_code == code, answer.text
     return answer.json()
@@ -49,14 +49,14 @@ async def triggered(stack: Stack, notification_id: int) -> int:
     return await stack.value(states, notification_id)
 
 
-async def test_a_failed_row_is_sent_by_its_id_and_the_answer_waits_for_it(stack: Stack, http: httpx.AsyncClient):
+async def test_failed_row_is_sent_by_id_and_the_answer_waits(stack: Stack, http: httpx.AsyncClient):
     row = await stack.notify(workflow=await stack.workflow("no-such-workflow"))
     assert await stack.final(row) == ["FAILED"]
     await stack.rows(
         "update notify.ent_notification set notification_workflow_id = %s where id = %s", await stack.workflow(), row
     )
     asked = {"notificationId": row, "async": False, "reason": "the key is right now"}
-    answer = await told(http.post(ASK, json=asked))
+    answer = await answer_of(http.post(ASK, json=asked))
     assert (answer["success"], answer["async"], answer["status"], answer["error"]) == (True, False, "SENT", None)
     assert answer["details"]["successCount"] == answer["details"]["totalRecipients"] == 1
     assert answer["details"]["duration"] >= 0
@@ -67,67 +67,65 @@ async def test_a_failed_row_is_sent_by_its_id_and_the_answer_waits_for_it(stack:
     assert detail == {"was": {"FAILED": [row]}, "reason": "the key is right now"}
 
 
-async def test_what_is_sent_is_not_sent_again_unless_that_is_said(stack: Stack, http: httpx.AsyncClient):
+async def test_sent_row_is_sent_again_only_with_resend(stack: Stack, http: httpx.AsyncClient):
     row = await stack.notify()
     for _ in range(3):
-        answer = await told(http.post(ASK, json={"notificationId": row, "async": False}))
+        answer = await answer_of(http.post(ASK, json={"notificationId": row, "async": False}))
         assert (answer["success"], answer["status"]) == (True, "SENT")
     assert (await triggered(stack, row), await actions(stack)) == (1, [])
-    answer = await told(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
+    answer = await answer_of(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
     assert (answer["success"], await triggered(stack, row)) == (True, 2)
 
 
-async def test_a_row_that_somebody_has_already_is_only_sent_again_to_all_when_that_is_said(
-    stack: Stack, http: httpx.AsyncClient
-):
+async def test_partly_delivered_row_is_sent_again_to_all_only_with_resend(stack: Stack, http: httpx.AsyncClient):
     good, bad = uuid4(), uuid4()
     await stack.novu.add_fault("status", status=400, recipient=str(bad), times=1)
     row = await stack.notify(recipients=[good, bad])
     await stack.final(row)
-    answer = await told(http.post(ASK, json={"notificationId": row}), 409)
+    answer = await answer_of(http.post(ASK, json={"notificationId": row}), 409)
     assert "accepted for 1 of 2 recipients" in answer["error"]
     assert answer["status"] == "PARTIAL"
-    answer = await told(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
+    answer = await answer_of(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
     assert (answer["status"], answer["details"]["successCount"]) == ("SENT", 2)
 
 
-async def test_many_are_sent_together_each_with_a_result_of_its_own(stack: Stack, http: httpx.AsyncClient):
+async def test_bulk_trigger_returns_one_result_per_row(stack: Stack, http: httpx.AsyncClient):
     sent, draft, other = await stack.notify(), await stack.notify(publish_status="DRAFT"), await stack.notify()
     ids = [sent, 2**62, draft, other, sent]
-    answer = await told(http.post(ASK, json={"notificationIds": ids}))
+    answer = await answer_of(http.post(ASK, json={"notificationIds": ids}))
     assert (answer["success"], answer["async"], answer["successCount"], answer["totalCount"]) == (False, True, 2, 4)
-    answer = await told(http.post(ASK, json={"notificationIds": ids, "async": False}))
+    answer = await answer_of(http.post(ASK, json={"notificationIds": ids, "async": False}))
     assert [each["notificationId"] for each in answer["results"]] == ids[:4], "in the order they were asked for"
     assert [each["success"] for each in answer["results"]] == [True, False, False, True]
     assert "publish_status is DRAFT" in answer["results"][2]["error"]
     assert await stack.status(draft) == "PENDING", "a row that is not published stays as it is"
 
 
-async def test_a_row_with_a_time_to_come_is_not_sent_early(stack: Stack, http: httpx.AsyncClient):
+async def test_scheduled_row_is_not_sent_early(stack: Stack, http: httpx.AsyncClient):
     row = await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
     never = await stack.notify(scheduled_for="infinity")
-    answer = await told(http.post(ASK, json={"notificationId": row}))
+    answer = await answer_of(http.post(ASK, json={"notificationId": row}))
     assert answer["scheduledFor"].startswith("2999-01-01")
     assert answer["startDelay"] > 1e12
-    waited = await told(http.post(ASK, json={"notificationId": row, "async": False}))
+    waited = await answer_of(http.post(ASK, json={"notificationId": row, "async": False}))
     assert (waited["success"], waited["status"]) == (False, "SCHEDULED")
-    answer = await told(http.post(ASK, json={"notificationId": never}))
+    answer = await answer_of(http.post(ASK, json={"notificationId": never}))
     assert (answer["scheduledFor"], "startDelay" in answer) == ("infinity", False)
-    state = await told(http.get(ASK, params={"workflowId": f"notification-{row}"}))
+    state = await answer_of(http.get(ASK, params={"workflowId": f"notification-{row}"}))
     assert (state["status"], state["isRunning"], state["result"]) == ("RUNNING", True, None)
     assert await triggered(stack, row) == 0
-    await told(http.post(f"/api/notifications/{row}/cancel"))
-    await told(http.post(f"/api/notifications/{never}/cancel"))
+    await answer_of(http.post(f"/api/notifications/{row}/cancel"))
+    await answer_of(http.post(f"/api/notifications/{never}/cancel"))
 
 
-async def test_what_is_taken_back_is_not_sent_and_cancelled_at_novu(stack: Stack, http: httpx.AsyncClient):
+async def test_cancelled_row_is_not_sent_or_cancelled_at_novu(stack: Stack, http: httpx.AsyncClient):
     sent, waits = await stack.notify(), await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
     assert await stack.final(sent) == ["SENT"]
-    state = await told(http.get(f"/api/temporal/workflow/notification-{sent}/status"))
+    state = await answer_of(http.get(f"/api/temporal/workflow/notification-{sent}/status"))
     assert (state["status"], state["result"]["success"]) == ("COMPLETED", True)
     for _ in range(2):
-        await told(http.post(f"/api/notifications/{sent}/cancel", json={"reason": "wrong people"}))
-    named = await told(http.post(f"/api/temporal/workflow/notification-{waits}/cancel"))
+        await answer_of(http.post(f"/api/notifications/{sent}/cancel", json={"reason": "wrong people"}))
+    named = await answer_of(http.post(f"/api/temporal/workflow/notification-{waits}/cancel"))
     assert (named["success"], named["status"], await stack.status(waits)) == (True, "RETRACTED", "RETRACTED")
     assert [(action, ids) for _, action, ids, _ in await actions(stack)] == [("retract", [sent]), ("retract", [waits])]
 
@@ -136,24 +134,24 @@ async def test_what_is_taken_back_is_not_sent_and_cancelled_at_novu(stack: Stack
         return await stack.value(state, sent) == "cancelled"
 
     await eventually(cancelled, "cancelled at Novu")
-    state = await told(http.get(ASK, params={"workflowId": f"notification-{sent}"}))
+    state = await answer_of(http.get(ASK, params={"workflowId": f"notification-{sent}"}))
     assert (state["status"], state["isRunning"]) == ("CANCELLED", False)
-    assert "is retracted" in (await told(http.post(ASK, json={"notificationId": sent}), 409))["error"]
+    assert "is retracted" in (await answer_of(http.post(ASK, json={"notificationId": sent}), 409))["error"]
 
 
-async def test_a_workflow_that_is_over_does_not_take_a_later_sending_back(stack: Stack, http: httpx.AsyncClient):
+async def test_cancel_of_an_old_workflow_does_not_affect_a_resend(stack: Stack, http: httpx.AsyncClient):
     row = await stack.notify()
-    first = (await told(http.post(ASK, json={"notificationId": row, "async": False})))["temporalWorkflowId"]
-    await told(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
-    await told(http.post(f"/api/temporal/workflow/{first}/cancel"), 404)
+    first = (await answer_of(http.post(ASK, json={"notificationId": row, "async": False})))["temporalWorkflowId"]
+    await answer_of(http.post(ASK, json={"notificationId": row, "async": False, "resend": True}))
+    await answer_of(http.post(f"/api/temporal/workflow/{first}/cancel"), 404)
     assert await stack.status(row) == "SENT"
-    second = (await told(http.get(f"/api/temporal/workflow/notification-{row}/status")))["temporalWorkflowId"]
+    second = (await answer_of(http.get(f"/api/temporal/workflow/notification-{row}/status")))["temporalWorkflowId"]
     assert second != first
-    await told(http.post(f"/api/temporal/workflow/{second}/cancel"))
+    await answer_of(http.post(f"/api/temporal/workflow/{second}/cancel"))
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-async def test_nothing_is_told_or_done_without_the_token(stack: Stack, http: httpx.AsyncClient, method: str):
+async def test_api_refuses_requests_without_the_token(stack: Stack, http: httpx.AsyncClient, method: str):
     row = await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
     paths = [ASK, f"/api/notifications/{row}/cancel", f"/api/temporal/workflow/notification-{row}/cancel"]
     for path in [*paths, f"/api/temporal/workflow/notification-{row}/status", "/api/nothing"]:
@@ -194,7 +192,7 @@ BAD = [
 ]
 
 
-async def test_what_is_no_request_is_refused_in_a_sentence(stack: Stack, http: httpx.AsyncClient):
+async def test_malformed_request_is_refused_with_a_sentence(stack: Stack, http: httpx.AsyncClient):
     row = await stack.notify(publish_status="DRAFT")
     for body in BAD:
         answer = await http.post(ASK, content=body)
@@ -225,7 +223,7 @@ async def test_what_is_no_request_is_refused_in_a_sentence(stack: Stack, http: h
     assert (await http.get("/livez")).status_code == 200
 
 
-async def test_two_who_ask_for_a_resend_at_once_send_once(stack: Stack, http: httpx.AsyncClient):
+async def test_concurrent_resends_send_once(stack: Stack, http: httpx.AsyncClient):
     row = await stack.notify()
     assert await stack.final(row) == ["SENT"]
     answers: list[httpx.Response] = []
@@ -241,7 +239,7 @@ async def test_two_who_ask_for_a_resend_at_once_send_once(stack: Stack, http: ht
     assert await stack.value("select generation from dispatcher.delivery where notification_id = %s", row) == 2
 
 
-async def test_f163_markup_in_a_row_is_no_page_for_a_browser(stack: Stack, http: httpx.AsyncClient):
+async def test_f163_markup_in_a_row_is_served_as_json(stack: Stack, http: httpx.AsyncClient):
     markup = "<script>alert(1)</script>"
     row = await stack.notify(workflow=await stack.workflow(markup))
     assert await stack.final(row) == ["FAILED"]
@@ -251,7 +249,7 @@ async def test_f163_markup_in_a_row_is_no_page_for_a_browser(stack: Stack, http:
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-async def test_web_serves_the_api_for_the_enterprises_it_has_and_no_other(stack: Stack):
+async def test_web_serves_the_api_for_its_enterprises_only(stack: Stack):
     await granted(stack)
     ours, theirs = uuid4(), uuid4()
     mine = await stack.notify(enterprise_id=ours)
@@ -265,17 +263,19 @@ async def test_web_serves_the_api_for_the_enterprises_it_has_and_no_other(stack:
 
         await eventually(there, "a web that has its database")
         for row in (others, nobodys):
-            await told(http.post(ASK, json={"notificationId": row}), 404)
-            await told(http.get(ASK, params={"workflowId": f"notification-{row}"}), 404)
-            await told(http.post(f"/api/notifications/{row}/cancel"), 404)
+            await answer_of(http.post(ASK, json={"notificationId": row}), 404)
+            await answer_of(http.get(ASK, params={"workflowId": f"notification-{row}"}), 404)
+            await answer_of(http.post(f"/api/notifications/{row}/cancel"), 404)
             assert await stack.status(row) == "PENDING"
-        waiting = asyncio.create_task(told(http.post(ASK, json={"notificationId": mine, "async": False}, timeout=60)))
+        waiting = asyncio.create_task(
+            answer_of(http.post(ASK, json={"notificationId": mine, "async": False}, timeout=60))
+        )
         await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
         assert (await waiting)["status"] == "SENT", "web asks, and another process sends"
         assert await web.stop(10) == 0
 
 
-async def test_whoever_waits_for_a_web_that_stops_is_told_where_the_row_stands(stack: Stack):
+async def test_stopping_web_answers_waiting_requests_with_the_rows_status(stack: Stack):
     await granted(stack)
     row = await stack.notify()
     web = stack.start(WEB, **API)
@@ -286,36 +286,36 @@ async def test_whoever_waits_for_a_web_that_stops_is_told_where_the_row_stands(s
 
         await eventually(there, "a web that has its database")
         asked = [http.post(ASK, json={"notificationId": row, "async": False}, timeout=60) for _ in range(4)]
-        waiting = [asyncio.create_task(told(each, 202)) for each in asked]
+        waiting = [asyncio.create_task(answer_of(each, 202)) for each in asked]
         await asyncio.sleep(1)
         assert await web.stop(10) == 0
         assert [(await each)["status"] for each in waiting] == ["PENDING"] * 4
-    assert '"level": "error"' not in web.words()
+    assert '"level": "error"' not in web.read_log()
     await stack.running(**API)
 
 
-async def test_without_the_rights_a_change_is_refused_with_the_remedy(stack: Stack):
+async def test_change_without_rights_is_refused_with_the_remedy(stack: Stack):
     process = await stack.running(**API)
     row = await stack.notify()
     async with await process.http(headers=RIGHT) as http:
-        assert (await told(http.post(ASK, json={"notificationId": row, "async": False}, timeout=60)))["success"]
-        answer = await told(http.post(f"/api/notifications/{row}/cancel"), 503)
+        assert (await answer_of(http.post(ASK, json={"notificationId": row, "async": False}, timeout=60)))["success"]
+        answer = await answer_of(http.post(f"/api/notifications/{row}/cancel"), 503)
         assert "grants --operator" in answer["error"]
         assert await stack.status(row) == "SENT"
 
 
 @pytest.mark.parametrize("program", ["run", "web"])
-async def test_without_a_token_the_api_is_a_mistake_in_one_line(stack: Stack, program: str):
+async def test_api_without_a_token_is_a_one_line_error(stack: Stack, program: str):
     process = stack.start((*WEB[:-1], program), DISPATCHER_HTTP_API="true")
     assert process.popen.wait(30) == 2
-    [line] = process.words().splitlines()
+    [line] = process.read_log().splitlines()
     assert line.startswith("dispatcher: DISPATCHER_HTTP_API needs DISPATCHER_HTTP_TOKEN")
 
 
-async def test_unless_it_is_switched_on_it_is_not_there(stack: Stack):
+async def test_api_is_absent_unless_switched_on(stack: Stack):
     process = await stack.running(DISPATCHER_HTTP_TOKEN=TOKEN)
     row = await stack.notify(scheduled_for="2999-01-01T00:00:00Z")
     async with await process.http(headers=RIGHT) as http:
-        await told(http.post(ASK, json={"notificationId": row}), 404)
-        await told(http.post(f"/api/notifications/{row}/cancel"), 404)
+        await answer_of(http.post(ASK, json={"notificationId": row}), 404)
+        await answer_of(http.post(f"/api/notifications/{row}/cancel"), 404)
     assert await stack.status(row) == "PENDING"

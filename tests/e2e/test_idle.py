@@ -3,7 +3,7 @@
 from tests.support.stack import Stack
 
 
-async def test_it_falls_asleep_after_the_start_and_after_a_row(stack: Stack):
+async def test_dispatcher_falls_asleep_after_its_start_and_after_a_row(stack: Stack):
     await stack.running()
     for _ in range(3):
         await stack.asleep(20)

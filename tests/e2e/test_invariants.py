@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from dispatcher.devstack import postgres
-from tests.support.invariants import INVARIANTS, broken
+from tests.support.invariants import INVARIANTS, find_violations
 
 HEALTHY = """
 insert into notify.ent_notification_workflow (name, workflow_key, workflow_type) values ('w', 'planted', 'STATIC');
@@ -109,36 +109,36 @@ async def planted(url: str):
         yield connection
 
 
-async def test_a_healthy_house_breaks_nothing(planted: psycopg.AsyncConnection[Any]):
-    assert await broken(planted) == {}
+async def test_healthy_database_has_no_violation(planted: psycopg.AsyncConnection[Any]):
+    assert await find_violations(planted) == {}
 
 
-def test_every_invariant_has_its_fault():
+def test_every_invariant_has_a_planted_fault():
     assert {name.split()[0] for name in INVARIANTS} == set(PLANTED)
 
 
 @pytest.mark.parametrize("name", PLANTED)
-async def test_a_planted_fault_turns_its_invariant_red(planted: psycopg.AsyncConnection[Any], name: str):
+async def test_planted_fault_violates_its_invariant(planted: psycopg.AsyncConnection[Any], name: str):
     await planted.execute(PLANTED[name].encode())
-    assert name in {found.split()[0] for found in await broken(planted)}
+    assert name in {found.split()[0] for found in await find_violations(planted)}
 
 
 @pytest.mark.parametrize("fault", ALSO)
-async def test_other_faults_are_found_too(planted: psycopg.AsyncConnection[Any], fault: str):
+async def test_other_faults_are_found(planted: psycopg.AsyncConnection[Any], fault: str):
     name, statement = ALSO[fault]
     await planted.execute(statement.encode())
-    assert name in {found.split()[0] for found in await broken(planted)}
+    assert name in {found.split()[0] for found in await find_violations(planted)}
 
 
-async def test_a_forgotten_transaction_is_found(planted: psycopg.AsyncConnection[Any], url: str):
+async def test_forgotten_transaction_is_found(planted: psycopg.AsyncConnection[Any], url: str):
     async with await psycopg.AsyncConnection.connect(url) as forgotten:
         await forgotten.execute("select 1")
-        [found] = (await broken(planted)).values()
+        [found] = (await find_violations(planted)).values()
         assert "idle in transaction" in {row[1] for row in found}
-    assert await broken(planted) == {}
+    assert await find_violations(planted) == {}
 
 
-async def test_a_queue_that_fills_up_is_found(stack_folder: Path):
+async def test_full_notify_queue_is_found(stack_folder: Path):
     statement = next(text for name, text in INVARIANTS.items() if name.startswith("I15"))
     with postgres.run_postgres(stack_folder / "narrow", settings={"max_notify_queue_pages": "64"}) as server:
         async with (

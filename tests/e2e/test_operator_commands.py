@@ -22,15 +22,15 @@ def run(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_dispatcher(*arguments, cwd=stack.folder, environment=environment)
 
 
-async def told(stack: Stack, *arguments: str) -> tuple[int, Any, str]:
+async def run_command(stack: Stack, *arguments: str) -> tuple[int, Any, str]:
     """Return a command's exit code, its JSON, and its words; the test's own connections live meanwhile."""
     done = await asyncio.to_thread(run, stack, *arguments, "--json")
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-async def test_send_test_follows_its_row_to_novu_and_clears_it_away(stack: Stack):
+async def test_send_test_follows_its_row_to_novu_and_removes_it(stack: Stack):
     await stack.running()
-    code, body, words = await told(stack, "send-test", "--timeout", "60s", "--cleanup")
+    code, body, words = await run_command(stack, "send-test", "--timeout", "60s", "--cleanup")
     assert (code, body["status"], body["stopped"]) == (0, "SENT", None), words
     assert list(body["hops_ms"]) == ["claimed", "called", "settled"]
     assert all(hop >= 0 for hop in body["hops_ms"].values())
@@ -43,14 +43,14 @@ async def test_send_test_follows_its_row_to_novu_and_clears_it_away(stack: Stack
 
 
 async def test_send_test_names_where_it_stopped(stack: Stack):
-    code, body, words = await told(stack, "send-test", "--timeout", "1s")
+    code, body, words = await run_command(stack, "send-test", "--timeout", "1s")
     assert (code, body["status"]) == (1, "PENDING")
     assert "no dispatcher is running" in body["stopped"]
     assert f"dispatcher retract {body['id']}" in words
     await stack.running()
     assert await stack.final(body["id"]) == ["SENT"]
     await stack.workflow("no-such-workflow")
-    code, body, words = await told(stack, "send-test", "--workflow", "no-such-workflow", "--timeout", "60s")
+    code, body, words = await run_command(stack, "send-test", "--workflow", "no-such-workflow", "--timeout", "60s")
     assert (code, body["status"]) == (1, "FAILED")
     assert "workflow_not_found" in body["stopped"] or "no-such-workflow" in body["stopped"], words
     done = await asyncio.to_thread(run, stack, "send-test", "--workflow", "nope")
@@ -58,19 +58,19 @@ async def test_send_test_names_where_it_stopped(stack: Stack):
     assert "default-in-app" in done.stderr, "what would do is named"
 
 
-async def test_a_dead_letter_is_sent_again_once_its_cause_is_gone(stack: Stack):
+async def test_dead_letter_is_sent_after_its_cause_is_removed(stack: Stack):
     await stack.running()
     wrong = await stack.workflow("no-such-workflow")
     row = await stack.notify(workflow=wrong)
     assert await stack.final(row) == ["FAILED"]
     right = await stack.workflow()
     await stack.rows("update notify.ent_notification set notification_workflow_id = %s where id = %s", right, row)
-    code, body, words = await told(stack, "retry", "--dead-letters", "--yes", "--reason", "the key is right now")
+    code, body, words = await run_command(stack, "retry", "--dead-letters", "--yes", "--reason", "the key is right now")
     assert (code, body["changed"]) == (0, [row]), words
     assert await stack.final(row) == ["SENT"]
     head = "select generation, dead_lettered_at from dispatcher.delivery where notification_id = %s"
     assert await stack.rows(head, row) == [(2, None)]
-    code, body, words = await told(stack, "retract", str(row), "--yes")
+    code, body, words = await run_command(stack, "retract", str(row), "--yes")
     assert (code, body["changed"]) == (0, [row]), words
 
     async def cancelled() -> bool:
@@ -83,14 +83,14 @@ async def test_a_dead_letter_is_sent_again_once_its_cause_is_gone(stack: Stack):
     await eventually(cancelled, "what was accepted is taken back at Novu", 90)
 
 
-async def test_sweep_looks_once_for_what_got_lost(stack: Stack):
+async def test_sweep_command_rescues_lost_rows_once(stack: Stack):
     row = await stack.notify(notification_status="PROCESSING")
-    code, found, words = await told(stack, "sweep", "--dry-run")
+    code, found, words = await run_command(stack, "sweep", "--dry-run")
     assert (code, found["held_by_nobody"], found["leases_run_out"]) == (0, 1, 0), words
-    code, found, words = await told(stack, "sweep")
+    code, found, words = await run_command(stack, "sweep")
     assert (code, found) == (0, {"dry_run": False, "renewed": 0, "rescued": 0, "adopted": 1}), words
     await stack.rows(EXPIRE, row)
-    code, found, words = await told(stack, "sweep")
+    code, found, words = await run_command(stack, "sweep")
     assert (code, found["rescued"]) == (0, 1), words
     assert await stack.rows("select from dispatcher.node") == [], "a sweep by hand is no node"
     await stack.running(DISPATCHER_SWEEP_INTERVAL="500ms", DISPATCHER_LEASE="5s")
@@ -100,7 +100,7 @@ async def test_sweep_looks_once_for_what_got_lost(stack: Stack):
 async def test_sweep_runs_under_the_role_of_run(stack: Stack):
     stack_url, stack.url = stack.url, as_run_role(stack.url)
     try:
-        code, found, words = await told(stack, "sweep")
+        code, found, words = await run_command(stack, "sweep")
     finally:
         stack.url = stack_url
     assert (code, found["adopted"]) == (0, 0), words

@@ -28,7 +28,7 @@ async def replay(history: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["solo", "batch", "retried", "given-up"])
-async def test_f52_workflows_of_an_earlier_build_go_on(name: str):
+async def test_f52_workflows_of_an_earlier_build_continue(name: str):
     """Runs may be open while a new version starts, so it has to take the same steps for the same history.
 
     A change of steps in `workflows.py` (another activity, another order, one timer more) makes this red. Then either
@@ -38,7 +38,7 @@ async def test_f52_workflows_of_an_earlier_build_go_on(name: str):
     await replay(recorded(name))
 
 
-async def test_f52_other_steps_are_noticed():
+async def test_f52_changed_steps_are_detected():
     history = recorded("batch")
     [scheduled] = [event for event in history["events"] if "activityTaskScheduledEventAttributes" in event]
     scheduled["activityTaskScheduledEventAttributes"]["activityType"]["name"] = "something-else"

@@ -10,7 +10,7 @@ DISPATCH, WORKER = (*RUN, "--role", "dispatch"), (*RUN, "--role", "worker")
 
 def events(process: Process, name: str) -> int:
     """Return how often a process logged an event."""
-    return len(re.findall(f'"event": "{name}"', process.words()))
+    return len(re.findall(f'"event": "{name}"', process.read_log()))
 
 
 async def swept(stack: Stack) -> None:
@@ -24,7 +24,7 @@ async def swept(stack: Stack) -> None:
     await eventually(another, "another sweep")
 
 
-async def test_a_dispatch_and_a_worker_deliver_together(stack: Stack):
+async def test_dispatch_and_worker_deliver_together(stack: Stack):
     dispatch, worker = await stack.running(DISPATCH, NOVU_SECRET_KEY=""), await stack.running(WORKER)
     for _ in range(3):
         assert await stack.final(await stack.notify()) == ["SENT"]
@@ -43,7 +43,7 @@ async def test_a_dispatch_and_a_worker_deliver_together(stack: Stack):
     assert await stack.rows("select from dispatcher.node") == []
 
 
-async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(stack: Stack):
+async def test_rows_stay_pending_without_a_worker_and_the_outage_is_logged(stack: Stack):
     dispatch = await stack.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
     one = await stack.notify()
     for _ in range(3):  # its own word in the table of nodes is no worker's
@@ -66,13 +66,13 @@ async def test_without_a_worker_rows_wait_as_pending_and_it_is_said(stack: Stack
         await eventually(ready, "a dispatch that is ready")
 
 
-async def test_a_worker_that_novu_shuts_out_is_given_nothing_more(stack: Stack):
+async def test_worker_refused_by_novu_gets_no_more_rows(stack: Stack):
     dispatch = await stack.running(DISPATCH, DISPATCHER_SWEEP_INTERVAL="1s")
     outcast = await stack.running(WORKER, NOVU_SECRET_KEY="wrong")
     one = await stack.notify()
 
     async def shut() -> bool:
-        return "rows wait as PENDING" in dispatch.words().partition("workers_found")[2]
+        return "rows wait as PENDING" in dispatch.read_log().partition("workers_found")[2]
 
     await eventually(shut, "a dispatch that noticed")
     assert await stack.status(one) == "PENDING"

@@ -25,11 +25,11 @@ POISON = {
 }
 
 
-async def said(process: Process, word: str, times: int = 1) -> None:
+async def wait_for_log(process: Process, word: str, times: int = 1) -> None:
     async def told() -> bool:
-        return process.words().count(word) >= times
+        return process.read_log().count(word) >= times
 
-    await eventually(told, f"{word}; log:\n{process.words()[-2000:]}")
+    await eventually(told, f"{word}; log:\n{process.read_log()[-2000:]}")
 
 
 async def histories(stack: Stack) -> bytes:
@@ -64,7 +64,7 @@ def process_list(process: Process) -> str:
     return found
 
 
-async def test_s07_s08_s10_s27_markers_show_nowhere(stack: Stack):
+async def test_s07_s08_s10_s27_markers_appear_nowhere(stack: Stack):
     people = [str(uuid4()) for _ in range(6)]
     echo = f"title must not be {PAYLOAD}, overrides {OVERRIDES}"
     await stack.novu.add_fault("status", status=400, message=echo, recipient=people[0])
@@ -85,10 +85,10 @@ async def test_s07_s08_s10_s27_markers_show_nowhere(stack: Stack):
 
     # The claim fails, then an outcome: PostgreSQL repeats the row in its DETAIL.
     for status, payload, end in (("PROCESSING", TEXT, "SENT"), ("FAILED", POISON["array"]["payload"], "FAILED")):
-        before = process.words().count("CheckViolation 23514")
+        before = process.read_log().count("CheckViolation 23514")
         await stack.rows(DETAIL.format(status))
         row = await stack.notify(recipients=[people[4]], **{**values, "payload": payload})
-        await said(process, "CheckViolation 23514", before + 1)
+        await wait_for_log(process, "CheckViolation 23514", before + 1)
         await stack.rows(HEALED)
         assert await stack.final(row) == [end]
 
@@ -98,7 +98,7 @@ async def test_s07_s08_s10_s27_markers_show_nowhere(stack: Stack):
     queries = str(await stack.rows("select query from pg_stat_activity where application_name like 'dispatcher%%'"))
     outbox = str(await stack.rows("select error_details::text from notify.ent_notification"))
     places = {
-        "log": process.words(),
+        "log": process.read_log(),
         "histories": told.decode(errors="replace"),
         "ledger": ledger,
         "error_details": outbox,
@@ -118,7 +118,7 @@ LEDGER = [
 ]
 
 
-async def test_novus_words_are_kept_unless_codes_are_asked_for(stack: Stack):
+async def test_error_text_of_novu_is_kept_unless_only_codes_are_wanted(stack: Stack):
     await stack.novu.add_fault("status", status=400, message="title must be shorter")
     await stack.running()
     row = await stack.notify()

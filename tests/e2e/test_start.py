@@ -9,7 +9,7 @@ async def refused(stack: Stack, **settings: str) -> tuple[int, str]:
     """Start with these settings; return the exit code and what was said."""
     process = stack.start(**settings)
     code = process.popen.wait(30)
-    return code, process.words()
+    return code, process.read_log()
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,9 @@ async def refused(stack: Stack, **settings: str) -> tuple[int, str]:
     ],
     ids=lambda value: str(value) if isinstance(value, str) else None,
 )
-async def test_one_line_names_the_variable(stack: Stack, settings: dict[str, str], code: int, variable: str):
+async def test_start_error_is_one_line_with_the_variable(
+    stack: Stack, settings: dict[str, str], code: int, variable: str
+):
     answer, words = await refused(stack, **settings)
     lines = [line for line in words.splitlines() if not line.startswith("{")]
     assert (answer, len(lines)) == (code, 1), words
@@ -37,7 +39,7 @@ async def test_one_line_names_the_variable(stack: Stack, settings: dict[str, str
     assert stack.novu.api_key not in words
 
 
-async def test_a_database_without_our_tables_says_what_to_run(stack: Stack):
+async def test_database_without_our_tables_names_the_command(stack: Stack):
     await stack.rows("alter schema dispatcher rename to elsewhere")
     answer, words = await refused(stack)
     await stack.rows("alter schema elsewhere rename to dispatcher")
@@ -45,18 +47,18 @@ async def test_a_database_without_our_tables_says_what_to_run(stack: Stack):
     assert "dispatcher db install" in words
 
 
-async def test_a_missing_namespace_is_created(stack: Stack):
+async def test_missing_namespace_is_created(stack: Stack):
     await stack.running(TEMPORAL_NAMESPACE=f"made-{stack.queue}")
     assert await stack.final(await stack.notify()) == ["SENT"]
 
 
-async def test_a_missing_namespace_is_named_when_it_may_not_be_created(stack: Stack):
+async def test_missing_namespace_is_named_when_it_may_not_be_created(stack: Stack):
     answer, words = await refused(stack, TEMPORAL_NAMESPACE="not-there", DISPATCHER_CREATE_NAMESPACE="false")
     assert answer == 2
     assert "TEMPORAL_NAMESPACE" in words
 
 
-async def test_sigterm_while_idle_ends_at_once(stack: Stack):
+async def test_sigterm_while_idle_stops_at_once(stack: Stack):
     process = await stack.running()
     assert await process.stop(within=10) == 0
     assert await stack.value("select count(*) from dispatcher.node") == 0

@@ -48,7 +48,7 @@ def file_of(stack: Stack) -> PidFile:
     return PidFile(stack.folder / "dispatcher" / "worker.pid")
 
 
-async def test_start_status_health_restart_stop(stack: Stack, worker: Command):
+async def test_worker_starts_reports_restarts_and_stops(stack: Stack, worker: Command):
     nobody = await worker("status", "--json")
     assert (nobody.returncode, json.loads(nobody.stdout)["running"]) == (1, False)
     assert (await worker("health")).returncode == 3
@@ -58,7 +58,7 @@ async def test_start_status_health_restart_stop(stack: Stack, worker: Command):
     told = json.loads(started.stdout)
     assert told["ready"]
     assert file_of(stack).pid() == told["pid"]
-    assert '"started"' in words(told["log_file"])
+    assert '"started"' in read_log(told["log_file"])
     assert await stack.final(await stack.notify()) == ["SENT"]
 
     again = await worker("start")
@@ -86,15 +86,15 @@ async def test_start_status_health_restart_stop(stack: Stack, worker: Command):
     assert (await worker("stop")).stdout.startswith(b"not running")
 
 
-async def test_a_start_that_fails_says_why_and_exits_as_run_would(stack: Stack, worker: Command):
+async def test_failed_start_prints_the_reason_and_exits_like_run(stack: Stack, worker: Command):
     failed = await worker("start", TEMPORAL_ADDRESS="127.0.0.1:9")
     assert failed.returncode == 3
-    assert b"no Temporal server lets us in" in failed.stderr
+    assert b"cannot connect to a Temporal server" in failed.stderr
     assert (await worker("start", DISPATCHER_LEASE="soon")).returncode == 2
     assert file_of(stack).pid() is None
 
 
-async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(stack: Stack, worker: Command):
+async def test_reused_pid_is_not_stopped(stack: Stack, worker: Command):
     await worker("start")
     pid = file_of(stack).pid()
     assert pid
@@ -109,7 +109,7 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(stack: Stack, w
         stranger.communicate()
 
 
-async def test_stop_waits_and_says_so(stack: Stack, worker: Command, tmp_path: Path):
+async def test_stop_waits_and_reports_it(stack: Stack, worker: Command, tmp_path: Path):
     file = PidFile(tmp_path / "slow.pid")
     slow = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(6.5), exit(0))); time.sleep(60)"
     process = file.spawn([sys.executable, "-c", slow], os.environ, tmp_path / "slow.log")
@@ -120,7 +120,7 @@ async def test_stop_waits_and_says_so(stack: Stack, worker: Command, tmp_path: P
     assert process.wait(5) == 0
 
 
-async def test_in_the_foreground_it_is_the_same_process(stack: Stack, worker: Command):
+async def test_foreground_start_replaces_the_process(stack: Stack, worker: Command):
     one = stack.start(
         (sys.executable, "-m", "dispatcher", "daemon", "start", "--foreground"),
         XDG_STATE_HOME=str(stack.folder),
@@ -128,7 +128,7 @@ async def test_in_the_foreground_it_is_the_same_process(stack: Stack, worker: Co
     )
 
     async def listening() -> bool:
-        return '"listening"' in one.words()
+        return '"listening"' in one.read_log()
 
     await eventually(listening, "a process that works")
     assert file_of(stack).pid() == one.popen.pid
@@ -137,7 +137,7 @@ async def test_in_the_foreground_it_is_the_same_process(stack: Stack, worker: Co
     assert file_of(stack).pid() is None
 
 
-def words(log: str) -> str:
+def read_log(log: str) -> str:
     """Return what is in a log."""
     return Path(log).read_text()
 

@@ -12,35 +12,35 @@ from dispatcher.devstack.fake_novu.settings import Config
 
 
 @pytest.fixture(scope="session")
-async def shared_standin() -> AsyncIterator[FakeNovu]:
-    async with run_fake_novu() as standin:
-        yield standin
+async def shared_fake_novu() -> AsyncIterator[FakeNovu]:
+    async with run_fake_novu() as fake_novu:
+        yield fake_novu
 
 
 @pytest.fixture
-async def standin(shared_standin: FakeNovu) -> FakeNovu:
-    await shared_standin.reset()
-    await shared_standin.configure(**Config().as_json())
-    return shared_standin
+async def fake_novu(shared_fake_novu: FakeNovu) -> FakeNovu:
+    await shared_fake_novu.reset()
+    await shared_fake_novu.configure(**Config().as_json())
+    return shared_fake_novu
 
 
 @pytest.fixture
-async def api(standin: FakeNovu) -> AsyncIterator[httpx.AsyncClient]:
+async def api(fake_novu: FakeNovu) -> AsyncIterator[httpx.AsyncClient]:
     """The bare wire, authorized."""
-    headers = {"Authorization": f"ApiKey {standin.api_key}"}
-    async with httpx.AsyncClient(base_url=standin.url, headers=headers, trust_env=False) as client:
+    headers = {"Authorization": f"ApiKey {fake_novu.api_key}"}
+    async with httpx.AsyncClient(base_url=fake_novu.url, headers=headers, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
-async def novu(standin: FakeNovu) -> AsyncIterator[Novu]:
+async def novu(fake_novu: FakeNovu) -> AsyncIterator[Novu]:
     """novu-py with its retries off, as the gateway uses it."""
     once = RetryConfig("none", BackoffStrategy(1, 1, 1, 1), retry_connection_errors=False)
     with httpx.Client(trust_env=False) as unused:
         async with httpx.AsyncClient(trust_env=False) as client:
             yield Novu(
-                secret_key=standin.api_key,
-                server_url=standin.url,
+                secret_key=fake_novu.api_key,
+                server_url=fake_novu.url,
                 client=unused,
                 async_client=client,
                 retry_config=once,

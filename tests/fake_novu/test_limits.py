@@ -17,8 +17,8 @@ async def test_nothing_is_limited_by_default(api: httpx.AsyncClient) -> None:
     assert not [name for name in answer.headers if name.startswith("ratelimit")]
 
 
-async def test_every_limited_answer_tells_its_budget(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.configure(rate_limit=30)
+async def test_every_limited_answer_has_its_budget(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(rate_limit=30)
     answer = await trigger(api)
     assert (answer.headers["ratelimit-limit"], answer.headers["ratelimit-remaining"]) == ("150", "164")
     assert answer.headers["ratelimit-reset"] == "1"
@@ -26,8 +26,8 @@ async def test_every_limited_answer_tells_its_budget(api: httpx.AsyncClient, sta
     assert answer.headers["ratelimit-policy"] == policy
 
 
-async def test_an_empty_bucket_is_a_429_without_any_effect(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.configure(rate_limit=1)
+async def test_empty_bucket_is_a_429_without_effect(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(rate_limit=1)
     answers = [await trigger(api) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [201] * 5 + [429]
     refused = answers[-1]
@@ -35,30 +35,30 @@ async def test_an_empty_bucket_is_a_429_without_any_effect(api: httpx.AsyncClien
     assert refused.json()["message"] == "API rate limit exceeded"
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["ratelimit-remaining"] == "0"
-    assert (await standin.summary()).effects == 5
+    assert (await fake_novu.summary()).effects == 5
 
 
-async def test_a_bulk_call_costs_a_hundred(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.configure(rate_limit=60)
+async def test_bulk_call_costs_a_hundred(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(rate_limit=60)
     statuses = [(await api.post("/v1/events/trigger/bulk", json={"events": [EVENT]})).status_code for _ in range(4)]
     assert statuses == [201, 201, 201, 429]
 
 
-async def test_replays_cost_too_and_a_429_is_not_remembered(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.configure(rate_limit=1)
+async def test_replays_cost_tokens_and_a_429_is_not_stored(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(rate_limit=1)
     for _ in range(5):
         assert (await trigger(api, **{"Idempotency-Key": "one"})).status_code == 201
     refused = await trigger(api, **{"Idempotency-Key": "two"})
     assert refused.status_code == 429
     assert "idempotency-key" not in refused.headers
-    await standin.configure(rate_limit=0)
+    await fake_novu.configure(rate_limit=0)
     again = await trigger(api, **{"Idempotency-Key": "two"})
     assert (again.status_code, again.headers.get("idempotency-replay")) == (201, None)
 
 
-async def test_each_environment_has_its_own_bucket(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.configure(rate_limit=1)
-    await standin.add_environment("another-key")
+async def test_each_environment_has_its_own_bucket(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(rate_limit=1)
+    await fake_novu.add_environment("another-key")
     while (await trigger(api)).status_code == 201:
         pass
     assert (await trigger(api, Authorization="ApiKey another-key")).status_code == 201

@@ -37,51 +37,51 @@ async def gone(pid: int) -> None:
             await anyio.sleep(0.01)
 
 
-async def test_the_process_ends_with_the_block() -> None:
-    async with run_fake_novu(api_key="mine") as standin:
-        assert alive(standin.pid)
-        assert standin.api_key == "mine"
-    assert not alive(standin.pid)
+async def test_process_ends_with_the_block() -> None:
+    async with run_fake_novu(api_key="mine") as fake_novu:
+        assert alive(fake_novu.pid)
+        assert fake_novu.api_key == "mine"
+    assert not alive(fake_novu.pid)
     async with httpx.AsyncClient(trust_env=False) as client:
         with pytest.raises(httpx.ConnectError):
-            await client.get(f"{standin.url}/v1/health-check")
+            await client.get(f"{fake_novu.url}/v1/health-check")
 
 
-async def test_it_comes_back_empty_on_the_same_port() -> None:
+async def test_restart_is_empty_on_the_same_port() -> None:
     port = free_port()
     for _ in range(2):
-        async with run_fake_novu(port=port) as standin, httpx.AsyncClient(trust_env=False) as client:
-            assert (await standin.summary()).effects == 0
-            headers = {"Authorization": f"ApiKey {standin.api_key}"}
-            await client.post(f"{standin.url}/v1/events/trigger", json=EVENT, headers=headers)
-            assert (await standin.summary()).effects == 1
+        async with run_fake_novu(port=port) as fake_novu, httpx.AsyncClient(trust_env=False) as client:
+            assert (await fake_novu.summary()).effects == 0
+            headers = {"Authorization": f"ApiKey {fake_novu.api_key}"}
+            await client.post(f"{fake_novu.url}/v1/events/trigger", json=EVENT, headers=headers)
+            assert (await fake_novu.summary()).effects == 1
 
 
-async def test_it_leaves_on_sigterm_although_a_call_is_running() -> None:
-    async with run_fake_novu(latency_ms=60_000.0) as standin, httpx.AsyncClient(trust_env=False) as client:
-        headers = {"Authorization": f"ApiKey {standin.api_key}", "Idempotency-Key": "key"}
+async def test_process_ends_on_sigterm_during_a_call() -> None:
+    async with run_fake_novu(latency_ms=60_000.0) as fake_novu, httpx.AsyncClient(trust_env=False) as client:
+        headers = {"Authorization": f"ApiKey {fake_novu.api_key}", "Idempotency-Key": "key"}
 
         async def call() -> None:
             with pytest.raises(httpx.TransportError):
-                await client.post(f"{standin.url}/v1/events/trigger", json=EVENT, headers=headers, timeout=30)
+                await client.post(f"{fake_novu.url}/v1/events/trigger", json=EVENT, headers=headers, timeout=30)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call)
-            while not (await standin.state())["idempotency_records"]:
+            while not (await fake_novu.state())["idempotency_records"]:
                 await anyio.lowlevel.checkpoint()
-            os.kill(standin.pid, signal.SIGTERM)
-            await gone(standin.pid)
+            os.kill(fake_novu.pid, signal.SIGTERM)
+            await gone(fake_novu.pid)
 
 
-async def test_it_does_not_outlive_its_parent() -> None:
+async def test_process_ends_with_its_parent() -> None:
     program = textwrap.dedent(
         """
         import anyio
         from dispatcher.devstack.fake_novu.process import run_fake_novu
 
         async def main():
-            async with run_fake_novu() as standin:
-                print(standin.pid, flush=True)
+            async with run_fake_novu() as fake_novu:
+                print(fake_novu.pid, flush=True)
                 await anyio.sleep_forever()
 
         anyio.run(main)
@@ -95,19 +95,19 @@ async def test_it_does_not_outlive_its_parent() -> None:
     await gone(pid)
 
 
-async def test_a_bad_setting_is_told_at_the_start() -> None:
+async def test_bad_setting_is_named_at_the_start() -> None:
     with pytest.raises(NotStarted):
         async with run_fake_novu(no_such_setting=1):
             pass
 
 
-async def test_a_taken_port_is_told_at_the_start() -> None:
+async def test_port_in_use_is_named_at_the_start() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         async with run_fake_novu(port=taken.getsockname()[1]):
             pass
 
 
-async def test_the_module_runs_from_the_command_line(tmp_path: Path) -> None:
+async def test_module_runs_from_the_command_line(tmp_path: Path) -> None:
     port, workflows = free_port(), tmp_path / "workflows.json"
     workflows.write_text('[{"key": "mine", "steps": ["sms"]}]')
     args = ["--port", str(port), "--api-key", "k", "--no-idempotency", "--workflows", str(workflows)]
@@ -133,17 +133,17 @@ async def answers(client: httpx.AsyncClient) -> bool:
         return False
 
 
-def test_the_helper_imports_no_server() -> None:
+def test_client_helper_imports_no_server() -> None:
     program = "import sys, dispatcher.devstack.fake_novu.process; print(*sys.modules)"
     modules = subprocess.check_output([sys.executable, "-c", program], text=True).split()
     assert "httpx" in modules
     assert not {"starlette", "uvicorn", "uvloop", "httptools"} & set(modules)
 
 
-async def test_a_request_is_logged_with_everything_it_named(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_request_is_logged_with_all_its_fields(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
     events = [EVENT, {"name": "default-sms", "to": ["ben", "cem"], "payload": {}, "tenant": "acme-2"}]
     answer = await api.post("/v1/events/trigger/bulk", json={"events": events}, headers={"Idempotency-Key": "key"})
-    (logged,) = await standin.requests()
+    (logged,) = await fake_novu.requests()
     assert (logged.seq, logged.path, logged.status) == (1, "/v1/events/trigger/bulk", answer.status_code)
     assert (logged.idempotency_key, logged.replayed, logged.effects) == ("key", False, 1)
     assert (logged.transaction_ids, logged.subscribers) == (["t-1", None], ["ana", "ben", "cem"])
@@ -151,62 +151,62 @@ async def test_a_request_is_logged_with_everything_it_named(api: httpx.AsyncClie
     assert 0 < logged.started_at <= logged.ended_at
 
 
-async def test_a_body_is_kept_byte_for_byte(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_body_is_kept_byte_for_byte(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
     body = b'{ "name":"default-email",\n "to": "ana", "payload": {"n": 1.0, "s": "\\u00e9\xc3\xa9"} }'
     await api.post("/v1/events/trigger", content=body, headers={"Content-Type": "application/json"})
-    (logged,) = await standin.requests()
-    assert await standin.body(logged.seq) == body
+    (logged,) = await fake_novu.requests()
+    assert await fake_novu.body(logged.seq) == body
     assert logged.body_hash == hashlib.sha256(body).hexdigest()
-    assert await standin.body(99) is None
+    assert await fake_novu.body(99) is None
 
 
-async def test_requests_are_told_in_the_order_of_arrival(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.configure(latency_ms=100)
+async def test_requests_are_listed_in_order_of_arrival(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(latency_ms=100)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: api.post("/v1/events/trigger", json=EVENT))
-        while not (await standin.state())["requests_arrived"]:
+        while not (await fake_novu.state())["requests_arrived"]:
             await anyio.lowlevel.checkpoint()
         await api.delete("/v1/events/trigger/t-1")
-    first, second = await standin.requests()
+    first, second = await fake_novu.requests()
     assert (first.method, second.method) == ("POST", "DELETE")
     assert first.ended_at > second.ended_at
 
 
-async def test_effects_can_be_asked_for_by_pair(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_effects_are_listed_by_pair(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
     for recipient in ("ana", "ben", "ben"):
         await api.post("/v1/events/trigger", json={**EVENT, "to": recipient})
-    assert [effect.accepted for effect in await standin.effects(subscriber="ben", transaction_id="t-1")] == [2]
-    assert [effect.subscriber for effect in await standin.effects(least=2)] == ["ben"]
-    assert await standin.effects(transaction_id="t-2") == []
+    assert [effect.accepted for effect in await fake_novu.effects(subscriber="ben", transaction_id="t-1")] == [2]
+    assert [effect.subscriber for effect in await fake_novu.effects(least=2)] == ["ben"]
+    assert await fake_novu.effects(transaction_id="t-2") == []
 
 
-async def test_a_reset_forgets_also_what_is_still_under_way(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.configure(worker_delay_ms=100.0)
+async def test_reset_drops_calls_in_progress(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(worker_delay_ms=100.0)
     await api.post("/v1/events/trigger", json=EVENT)
-    await standin.reset()
-    await standin.configure(worker_delay_ms=150.0)
+    await fake_novu.reset()
+    await fake_novu.configure(worker_delay_ms=150.0)
     await api.post("/v1/events/trigger", json={**EVENT, "transactionId": "t-2"})
-    await standin.wait_idle()
-    assert [(effect.transaction_id, effect.runs) for effect in await standin.effects()] == [("t-2", 1)]
+    await fake_novu.wait_idle()
+    assert [(effect.transaction_id, effect.runs) for effect in await fake_novu.effects()] == [("t-2", 1)]
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"nonsense": 1}, {"idempotency": 1}, {"variant": "4"}, {"latency_ms": "5"}, {"worker_concurrency": True}],
 )
-async def test_a_setting_that_makes_no_sense_is_refused_whole(standin: FakeNovu, settings: dict[str, object]) -> None:
+async def test_impossible_setting_changes_nothing(fake_novu: FakeNovu, settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"must be|unknown"):
-        await standin.configure(worker_paused=True, **settings)
-    assert (await standin.state())["config"] == {**Config().as_json(), "refused_recipients": []}
+        await fake_novu.configure(worker_paused=True, **settings)
+    assert (await fake_novu.state())["config"] == {**Config().as_json(), "refused_recipients": []}
 
 
 @pytest.mark.parametrize("data", [5, {}, {"key": "k", "steps": 5}, {"key": "k", "steps": ["fax"]}])
-def test_a_workflow_that_makes_no_sense_is_refused(data: object) -> None:
+def test_impossible_workflow_is_refused(data: object) -> None:
     with pytest.raises(BadControl):
         workflow_from(data)
 
 
-def test_the_ledger_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_log_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     module = "dispatcher.devstack.fake_novu.ledger"
     for name in ("MAX_PAIRS", "MAX_REQUESTS", "MAX_BODIES"):
         monkeypatch.setattr(f"{module}.{name}", 3)

@@ -32,9 +32,9 @@ async def messages_of(novu: Novu, transaction_id: str) -> list[models.MessageRes
     return (await novu.messages.retrieve_async(request={"transaction_id": [transaction_id]})).result.data
 
 
-async def test_a_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, standin: FakeNovu) -> None:
+async def test_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu, workflow="default-fire-assessment")
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     (run,) = await runs_of(novu, "t-1")
     assert run.subscriber is not None
     assert run.subscriber.subscriber_id == "ana"
@@ -46,74 +46,74 @@ async def test_a_run_has_its_subscriber_its_jobs_and_its_messages(novu: Novu, st
     assert [message.channel.value for message in await messages_of(novu, "t-1")] == ["email", "in_app"]
 
 
-async def test_a_late_duplicate_is_dropped(novu: Novu, standin: FakeNovu) -> None:
+async def test_late_duplicate_is_dropped(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu)
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     await trigger(novu)
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 1
-    assert (await standin.summary()).worker_duplicates == 1
-    assert [(effect.accepted, effect.runs) for effect in await standin.effects()] == [(2, 1)]
+    assert (await fake_novu.summary()).worker_duplicates == 1
+    assert [(effect.accepted, effect.runs) for effect in await fake_novu.effects()] == [(2, 1)]
 
 
-async def test_duplicates_close_together_both_pass(novu: Novu, standin: FakeNovu) -> None:
-    await standin.configure(worker_delay_ms=500.0)
+async def test_duplicates_close_together_both_pass(novu: Novu, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(worker_delay_ms=500.0)
     await trigger(novu)
     await trigger(novu)
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 2
 
 
 @pytest.mark.parametrize(("concurrency", "expected"), [(200, 2), (1, 1)])
-async def test_a_backlog_makes_distant_duplicates_race(
-    novu: Novu, standin: FakeNovu, concurrency: int, expected: int
+async def test_backlog_lets_distant_duplicates_race(
+    novu: Novu, fake_novu: FakeNovu, concurrency: int, expected: int
 ) -> None:
-    await standin.configure(worker_paused=True, worker_concurrency=concurrency)
+    await fake_novu.configure(worker_paused=True, worker_concurrency=concurrency)
     await trigger(novu)
     await trigger(novu)
-    await standin.configure(worker_paused=False)
-    await standin.wait_idle()
+    await fake_novu.configure(worker_paused=False)
+    await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == expected
 
 
-async def test_one_bulk_call_with_an_id_twice_gives_two_runs(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_one_bulk_call_with_an_id_twice_gives_two_runs(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
     event = {"name": "default-sms", "to": "ana", "payload": {}, "transactionId": "t-1"}
     await api.post("/v1/events/trigger/bulk", json={"events": [event, event]})
-    await standin.wait_idle()
-    assert [(effect.accepted, effect.runs) for effect in await standin.effects()] == [(2, 2)]
+    await fake_novu.wait_idle()
+    assert [(effect.accepted, effect.runs) for effect in await fake_novu.effects()] == [(2, 2)]
 
 
-async def test_a_shared_id_loses_all_recipients_but_one(novu: Novu, standin: FakeNovu) -> None:
+async def test_shared_id_loses_all_recipients_but_one(novu: Novu, fake_novu: FakeNovu) -> None:
     for recipient in ("ana", "ben", "cem"):
         await trigger(novu, to=recipient)
-        await standin.wait_idle()
+        await fake_novu.wait_idle()
     assert len(await runs_of(novu, "t-1")) == 1
 
 
-async def test_the_check_is_per_environment(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.add_environment("production-key")
-    for key in (standin.api_key, "production-key"):
+async def test_duplicate_check_is_per_environment(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.add_environment("production-key")
+    for key in (fake_novu.api_key, "production-key"):
         event = {"name": "default-sms", "to": "ana", "transactionId": "t-1"}
         await api.post("/v1/events/trigger", json=event, headers={"Authorization": f"ApiKey {key}"})
-        await standin.wait_idle()
-    assert [effect.runs for effect in await standin.effects()] == [1, 1]
+        await fake_novu.wait_idle()
+    assert [effect.runs for effect in await fake_novu.effects()] == [1, 1]
 
 
-async def test_a_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, standin: FakeNovu) -> None:
-    await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
-    await standin.configure(worker_paused=True)
+async def test_cancel_that_comes_too_early_is_false_and_forgotten(novu: Novu, fake_novu: FakeNovu) -> None:
+    await fake_novu.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
+    await fake_novu.configure(worker_paused=True)
     await trigger(novu, workflow="delayed")
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
-    await standin.configure(worker_paused=False)
-    await standin.wait_idle()
+    await fake_novu.configure(worker_paused=False)
+    await fake_novu.wait_idle()
     (run,) = await runs_of(novu, "t-1")
     assert [job.status for job in run.jobs or []] == ["completed", "completed", "delayed", "pending"]
 
 
-async def test_a_delayed_run_is_cancelled_once(novu: Novu, standin: FakeNovu) -> None:
-    await standin.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
+async def test_delayed_run_is_cancelled_once(novu: Novu, fake_novu: FakeNovu) -> None:
+    await fake_novu.add_workflow("delayed", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await trigger(novu, workflow="delayed")
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     assert (await novu.cancel_async(transaction_id="t-1")).result is True
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
     (run,) = await runs_of(novu, "t-1")
@@ -121,8 +121,8 @@ async def test_a_delayed_run_is_cancelled_once(novu: Novu, standin: FakeNovu) ->
     assert [message.channel.value for message in await messages_of(novu, "t-1")] == ["in_app"]
 
 
-async def test_a_delayed_run_goes_on_when_its_time_has_come(novu: Novu, standin: FakeNovu) -> None:
-    await standin.add_workflow("delayed", steps=[{"type": "delay", "seconds": 0.05}, "email"])
+async def test_delayed_run_continues_after_its_delay(novu: Novu, fake_novu: FakeNovu) -> None:
+    await fake_novu.add_workflow("delayed", steps=[{"type": "delay", "seconds": 0.05}, "email"])
     await trigger(novu, workflow="delayed")
     with anyio.fail_after(5):
         while not await messages_of(novu, "t-1"):
@@ -130,13 +130,13 @@ async def test_a_delayed_run_goes_on_when_its_time_has_come(novu: Novu, standin:
     assert (await novu.cancel_async(transaction_id="t-1")).result is False
 
 
-async def test_nothing_to_cancel_is_false(novu: Novu) -> None:
+async def test_cancel_without_a_run_is_false(novu: Novu) -> None:
     assert (await novu.cancel_async(transaction_id="nobody-knows")).result is False
 
 
-async def test_messages_are_deleted_once(novu: Novu, standin: FakeNovu) -> None:
+async def test_messages_are_deleted_once(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu)
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     await novu.messages.delete_by_transaction_id_async(transaction_id="t-1")
     assert await messages_of(novu, "t-1") == []
     with pytest.raises(models.ErrorDto) as caught:
@@ -145,17 +145,17 @@ async def test_messages_are_deleted_once(novu: Novu, standin: FakeNovu) -> None:
     assert "Invalid transactionId or channel" in caught.value.body
 
 
-async def test_messages_are_deleted_by_channel(api: httpx.AsyncClient, novu: Novu, standin: FakeNovu) -> None:
+async def test_messages_are_deleted_by_channel(api: httpx.AsyncClient, novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu, workflow="default-fire-assessment")
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     answer = await api.delete("/v1/messages/transaction/t-1", params={"channel": "email"})
     assert (answer.status_code, answer.content) == (204, b"")
     assert [message.channel.value for message in await messages_of(novu, "t-1")] == ["in_app"]
 
 
-async def test_runs_come_in_pages_of_ten(novu: Novu, standin: FakeNovu) -> None:
+async def test_runs_come_in_pages_of_ten(novu: Novu, fake_novu: FakeNovu) -> None:
     await trigger(novu, to=[f"s{number}" for number in range(12)])
-    await standin.wait_idle()
+    await fake_novu.wait_idle()
     first, second = [
         (await novu.notifications.list_async(request={"transaction_id": "t-1", "page": number})).result
         for number in (0, 1)
@@ -173,54 +173,56 @@ async def test_runs_come_in_pages_of_ten(novu: Novu, standin: FakeNovu) -> None:
         ({"type": "Topic", "topicKey": "nobody-made-this"}, "Topic nobody-made-this not found"),
     ],
 )
-async def test_the_worker_loses_what_the_api_called_processed(
-    api: httpx.AsyncClient, standin: FakeNovu, to: Any, reason: str
+async def test_worker_can_lose_an_event_reported_as_processed(
+    api: httpx.AsyncClient, fake_novu: FakeNovu, to: Any, reason: str
 ) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
     assert answer.json()["data"]["status"] == "processed"
-    await standin.wait_idle()
-    assert (await standin.summary()).runs == 0
-    assert [loss["reason"] for loss in (await standin.state())["losses"]] == [reason]
+    await fake_novu.wait_idle()
+    assert (await fake_novu.summary()).runs == 0
+    assert [loss["reason"] for loss in (await fake_novu.state())["losses"]] == [reason]
 
 
 @pytest.mark.parametrize("to", [5, [], [7]])
-async def test_nobody_is_a_recipient_too(api: httpx.AsyncClient, standin: FakeNovu, to: Any) -> None:
+async def test_empty_recipient_is_processed_without_an_effect(
+    api: httpx.AsyncClient, fake_novu: FakeNovu, to: Any
+) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to})
     assert answer.json()["data"]["status"] == "processed"
-    await standin.wait_idle()
-    summary = await standin.summary()
+    await fake_novu.wait_idle()
+    summary = await fake_novu.summary()
     assert (summary.effects, summary.runs) == (0, 0)
 
 
-async def test_a_lost_event_leaves_no_row_for_the_duplicate_check(api: httpx.AsyncClient, standin: FakeNovu) -> None:
+async def test_lost_event_leaves_no_row_for_the_duplicate_check(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
     for email in ("a@b.c", "ana@example.com"):
         to = {"subscriberId": "ana", "email": email}
         await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
-        await standin.wait_idle()
-    assert (await standin.summary()).runs == 1
+        await fake_novu.wait_idle()
+    assert (await fake_novu.summary()).runs == 1
 
 
-async def test_a_topic_fans_out_in_the_worker(api: httpx.AsyncClient, standin: FakeNovu) -> None:
-    await standin.add_topic("floor-3", ["ana", "ben", "cem", "dora"])
+async def test_topic_fans_out_in_the_worker(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.add_topic("floor-3", ["ana", "ben", "cem", "dora"])
     to = {"type": "Topic", "topicKey": "floor-3", "exclude": ["ben"]}
     event = {"name": "default-sms", "to": to, "transactionId": "t-1", "actor": "cem"}
     await api.post("/v1/events/trigger", json=event)
-    await standin.wait_idle()
-    tallies = {effect.subscriber: (effect.accepted, effect.runs) for effect in await standin.effects()}
+    await fake_novu.wait_idle()
+    tallies = {effect.subscriber: (effect.accepted, effect.runs) for effect in await fake_novu.effects()}
     assert tallies == {"topic:floor-3": (1, 0), "ana": (0, 1), "dora": (0, 1)}
 
 
-async def test_an_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
-    api: httpx.AsyncClient, standin: FakeNovu
+async def test_explicit_null_wipes_a_field_and_an_absent_one_keeps_it(
+    api: httpx.AsyncClient, fake_novu: FakeNovu
 ) -> None:
     for fields in ({"email": "ana@example.com", "phone": "1"}, {"email": None}):
         await api.post("/v1/events/trigger", json={"name": "default-sms", "to": {"subscriberId": "ana", **fields}})
-        await standin.wait_idle()
-    ana = (await standin.state())["subscribers"]["ana"]
+        await fake_novu.wait_idle()
+    ana = (await fake_novu.state())["subscribers"]["ana"]
     assert (ana["email"], ana["phone"]) == (None, "1")
 
 
-def test_the_oldest_runs_go_first_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_runs_are_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dispatcher.devstack.fake_novu.runs.MAX_RUNS", 2)
     runs, workflow = RunStore(), NovuWorkflow("w", (WorkflowStep("sms"),))
     for number in range(4):

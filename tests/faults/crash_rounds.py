@@ -24,7 +24,7 @@ from dispatcher.devstack import postgres, temporal
 from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from tests.faults.run_and_crash import POINTS
 from tests.support.databases import STACK_TEMPLATE, cloned, make_stack_template
-from tests.support.invariants import broken, load_oracle
+from tests.support.invariants import find_violations, load_oracle
 from tests.support.stack import Process, Stack, open_stack
 from tests.support.waits import eventually
 
@@ -63,7 +63,7 @@ async def play(stack: Stack, point: str, seed: int) -> Round:
     await stack.novu.add_fault("status", status=503, probability=0.3, times=4, seed=seed)
     doomed = stack.start((sys.executable, "-m", "tests.faults.run_and_crash", point, str(nth), str(proof)), **QUICK)
     await write_until_dead(stack, doomed, dice, calm=seed % 2 == 1)
-    assert doomed.popen.wait() == -signal.SIGKILL, f"{point} {seed}: it did not die as it should: {doomed.words()}"
+    assert doomed.popen.wait() == -signal.SIGKILL, f"{point} {seed}: it did not die as it should: {doomed.read_log()}"
     killed = json.loads(proof.read_text())["at"]
     doubted = {
         tx for (tx,) in await stack.rows("select transaction_id from dispatcher.recipient where state = 'sending'")
@@ -91,7 +91,7 @@ async def verdicts(stack: Stack) -> list[str]:
     if (summary.effects, summary.duplicate_pairs) != (owed, 0):
         wrong.append(f"{owed} recipients, {summary.effects} effects, {summary.duplicate_pairs} of them double")
     await load_oracle(stack.connection, stack.novu)
-    return wrong + [f"{name}: {rows}" for name, rows in (await broken(stack.connection)).items()]
+    return wrong + [f"{name}: {rows}" for name, rows in (await find_violations(stack.connection)).items()]
 
 
 async def calls_after_acceptance(novu: FakeNovu) -> set[str]:
@@ -114,10 +114,10 @@ async def write_until_dead(stack: Stack, doomed: Process, dice: random.Random, *
         async def hears() -> bool:
             return doomed.popen.poll() is not None or await stack.listening() > 0
 
-        await eventually(hears, f"a listener; {doomed.words()}")
+        await eventually(hears, f"a listener; {doomed.read_log()}")
     acts = dice.randint(4, 7)
     while doomed.popen.poll() is None:
-        assert time.monotonic() < deadline, f"the point was not reached; log:\n{doomed.words()[-3000:]}"
+        assert time.monotonic() < deadline, f"the point was not reached; log:\n{doomed.read_log()[-3000:]}"
         kinds = (CALM if calm else KINDS) if acts > 0 else ("one",)
         await write(stack, dice.choice(kinds), dice)
         acts -= 1
@@ -147,7 +147,7 @@ async def settled_or_dead(stack: Stack, doomed: Process) -> None:
     async def done() -> bool:
         return doomed.popen.poll() is not None or set(await stack.counts()) == {"SENT"}
 
-    await eventually(done, f"a final status or a death; {doomed.words()[-3000:]}", 60)
+    await eventually(done, f"a final status or a death; {doomed.read_log()[-3000:]}", 60)
 
 
 @asynccontextmanager
@@ -211,10 +211,12 @@ async def main(wanted: list[tuple[str, int]]) -> int:
             async for each in play_all(database, server, wanted, folder):
                 rounds.append(each)
                 place = f"{len(rounds)}/{len(wanted)} {time.monotonic() - begun:.0f} s"
-                say(f"{place} {each.point} seed {each.seed} nth {each.nth}: {each.rows} rows, {each.rescue:.1f} s")
+                print_line(
+                    f"{place} {each.point} seed {each.seed} nth {each.nth}: {each.rows} rows, {each.rescue:.1f} s"
+                )
                 for wrong in each.wrong:
-                    say(f"  WRONG (POINT={each.point} SEED={each.seed}): {wrong}")
-    say(table(rounds))
+                    print_line(f"  WRONG (POINT={each.point} SEED={each.seed}): {wrong}")
+    print_line(table(rounds))
     return int(any(each.wrong for each in rounds))
 
 
@@ -233,7 +235,7 @@ def table(rounds: list[Round]) -> str:
     return "\n".join(lines)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Tell the person who waits."""
     print(line, flush=True)  # noqa: T201
 

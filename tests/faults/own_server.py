@@ -32,7 +32,7 @@ class OwnServer:
         """Return the URL of the outbox's database."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/app"
 
-    def words(self) -> str:
+    def read_log(self) -> str:
         """Return the server's log."""
         return (self.folder / "postgres.log").read_text(errors="replace")
 

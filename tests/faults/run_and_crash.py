@@ -28,6 +28,7 @@ from dispatcher.novu.client import NovuClient, RawJsonClient
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.temporal.starter import WorkflowStarter
 from dispatcher.wakeup.listener import Listener
+from tests.support.replace_attribute import replace_attribute
 
 Passed = Callable[[], None]
 Function = Callable[..., Awaitable[Any]]
@@ -56,7 +57,7 @@ def before(owner: Any, name: str, passed: Passed) -> None:
         passed()
         return await original(*args, **kwargs)
 
-    setattr(owner, name, wrapped)
+    replace_attribute(owner, name, wrapped)
 
 
 def after(owner: Any, name: str, passed: Passed, counts: Callable[..., object] = lambda result, *args: True) -> None:
@@ -69,7 +70,7 @@ def after(owner: Any, name: str, passed: Passed, counts: Callable[..., object] =
             passed()
         return result
 
-    setattr(owner, name, wrapped)
+    replace_attribute(owner, name, wrapped)
 
 
 def hint_read(passed: Passed) -> None:
@@ -86,7 +87,7 @@ def hint_read(passed: Passed) -> None:
                     passed()
                 yield notify
 
-    setattr(Listener, "_receive", lambda self, connection: hear(self, Overheard(connection)))  # noqa: B010
+    replace_attribute(Listener, "_receive", lambda self, connection: hear(self, Overheard(connection)))
 
 
 def start_sent(passed: Passed) -> None:
@@ -99,7 +100,7 @@ def start_sent(passed: Passed) -> None:
         passed()
         await sent
 
-    setattr(WorkflowStarter, "start", wrapped)  # noqa: B010
+    replace_attribute(WorkflowStarter, "start", wrapped)
 
 
 def request_sent(passed: Passed) -> None:
@@ -115,7 +116,7 @@ def request_sent(passed: Passed) -> None:
             request.extensions = {**request.extensions, "trace": trace}
         return await send(wire, request, **kwargs)
 
-    setattr(RawJsonClient, "send", wrapped)  # noqa: B010
+    replace_attribute(RawJsonClient, "send", wrapped)
 
 
 def activity_completed(passed: Passed) -> None:
@@ -133,7 +134,7 @@ def final_status(passed: Passed) -> None:
         passed()
         return tally
 
-    setattr(activities, "count_results", wrapped)  # noqa: B010
+    replace_attribute(activities, "count_results", wrapped)
 
 
 def is_open(_: None, __: OutboxStore, members: Any, ___: Any) -> bool:

@@ -19,6 +19,7 @@ from dispatcher.app import signals
 from dispatcher.delivery import worker, workflows
 from dispatcher.models.workflow_contract import Batch
 from dispatcher.postgres.outbox import OutboxStore
+from tests.support.replace_attribute import replace_attribute
 
 
 @workflow.defn(name="Renamed")
@@ -31,7 +32,7 @@ class Renamed:
 
 
 @asynccontextmanager
-async def nobody(*_: Any, **__: Any) -> AsyncGenerator[None]:
+async def no_workers(*_: Any, **__: Any) -> AsyncGenerator[None]:
     """Stand for the workers without polling."""
     yield
 
@@ -43,23 +44,23 @@ async def never_ends(*_: Any, **__: Any) -> None:
 
 def without_worker(_: float) -> None:
     """Start workflows that nobody here works on."""
-    setattr(worker, "run_workers", nobody)  # noqa: B010
+    replace_attribute(worker, "run_workers", no_workers)
 
 
 def bad_build(_: float) -> None:
     """Fail every workflow task for ever: the workflow's type is unknown here."""
-    setattr(worker, "NotificationDelivery", Renamed)  # noqa: B010
+    replace_attribute(worker, "NotificationDelivery", Renamed)
 
 
 def endless_shutdown(seconds: float) -> None:
     """Never come back from the workers' shutdown; the watchdog waits `seconds`."""
-    setattr(Worker, "shutdown", never_ends)  # noqa: B010
-    setattr(signals, "MAX_STOP_SECONDS", seconds)  # noqa: B010
+    replace_attribute(Worker, "shutdown", never_ends)
+    replace_attribute(signals, "MAX_STOP_SECONDS", seconds)
 
 
 def short_heartbeat(seconds: float) -> None:
     """Give up on an activity that is silent for `seconds`, instead of 15."""
-    setattr(workflows, "HEARTBEAT_TIMEOUT", timedelta(seconds=seconds))  # noqa: B010
+    replace_attribute(workflows, "HEARTBEAT_TIMEOUT", timedelta(seconds=seconds))
 
 
 def blocked_loop(seconds: float) -> None:
@@ -69,11 +70,11 @@ def blocked_loop(seconds: float) -> None:
 
     async def wrapped(*args: Any) -> Any:
         allowed = await sending(*args)
-        setattr(OutboxStore, "record_calls", sending)  # noqa: B010
+        replace_attribute(OutboxStore, "record_calls", sending)
         asyncio.get_running_loop().call_later(0.1, block, seconds)
         return allowed
 
-    setattr(OutboxStore, "record_calls", wrapped)  # noqa: B010
+    replace_attribute(OutboxStore, "record_calls", wrapped)
 
 
 def block(seconds: float) -> None:

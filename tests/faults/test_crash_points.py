@@ -11,7 +11,7 @@ from tests.faults.run_and_crash import POINTS
 
 
 @pytest.mark.slow
-async def test_f45_a_kill_at_each_of_twelve_points(
+async def test_f45_kill_at_each_of_twelve_points(
     postgres_server: PostgresServer, stack_template: str, temporal_server: TemporalServer, tmp_path: Path
 ):
     wanted = [(point, seed) for seed, point in enumerate(POINTS, start=1)]

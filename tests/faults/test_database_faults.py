@@ -32,7 +32,7 @@ HOSTILE = {
 DISPATCHERS = "datname = current_database() and application_name = 'dispatcher'"
 
 
-async def test_f25_f27_f35_hostile_defaults_of_the_database(stack: Stack):
+async def test_f25_f27_f35_hostile_database_defaults_have_no_effect(stack: Stack):
     name = sql.Identifier(stack.url.rsplit("/", 1)[1])
     for setting, value in HOSTILE.items():
         statement = sql.SQL("alter database {} set {} = {}").format(name, sql.Identifier(setting), value)
@@ -64,7 +64,7 @@ async def test_f25_f27_f35_hostile_defaults_of_the_database(stack: Stack):
     await stack.burst(100, enterprises=3)
     assert await stack.final(row, later) == ["SENT"] * 2
     await stack.all_sent(102)
-    words = process.words()
+    words = process.read_log()
     assert "timeout" not in words.replace("lock_timeout", "")
     assert words.count('"not_listening"') == 0, "idle sessions of ours are not ended"
     await effects_are_exactly(stack, 102)
@@ -79,7 +79,7 @@ async def fresh(stack: Stack, statement: str) -> str:
 
 
 @pytest.mark.slow
-async def test_f28_an_old_transaction_that_stays_open(stack: Stack):
+async def test_f28_old_open_transaction_delays_nothing(stack: Stack):
     process = await stack.running(**QUICK)
     await proven(process, 1)
     async with await psycopg.AsyncConnection.connect(stack.url) as old:
@@ -103,7 +103,7 @@ async def test_f28_an_old_transaction_that_stays_open(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f31_a_claim_whose_answer_is_lost(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f31_lost_answer_to_a_claim_has_one_effect(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     process = await stack.running(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=stack.url, **QUICK)
     # The claim stops in its middle until we let go: then its answer has nowhere to go.
     await stack.rows(
@@ -129,7 +129,7 @@ async def test_f31_a_claim_whose_answer_is_lost(stack: Stack, to_postgres: Fault
         return to_postgres.counts["stalled_down"] > 0
 
     await eventually(held_back, "an answer on its way")
-    assert "claimed" not in process.words().replace("unclaimed", "")
+    assert "claimed" not in process.read_log().replace("unclaimed", "")
     to_postgres.reset()
     await to_postgres.heal()
     assert await stack.final(row, within=40) == ["SENT"]
@@ -137,7 +137,7 @@ async def test_f31_a_claim_whose_answer_is_lost(stack: Stack, to_postgres: Fault
 
 
 @pytest.mark.slow
-async def test_f33_maintenance_in_a_burst(stack: Stack):
+async def test_f33_maintenance_during_a_burst_only_delays(stack: Stack):
     await stack.novu.configure(latency_ms=100)
     await stack.running(**QUICK)
     await stack.burst(3000)

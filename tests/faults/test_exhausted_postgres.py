@@ -21,7 +21,7 @@ def url(own: OwnServer) -> str:
     return own.url()
 
 
-async def test_f29_no_connection_is_left(stack: Stack, own: OwnServer):
+async def test_f29_exhausted_connections_are_waited_for(stack: Stack, own: OwnServer):
     process = await stack.running(**QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     async with AsyncExitStack() as hogs:
@@ -37,9 +37,9 @@ async def test_f29_no_connection_is_left(stack: Stack, own: OwnServer):
         row = await stack.notify(workflow=workflow)
 
         async def refused() -> bool:
-            return "too many clients" in process.words() or "remaining connection slots" in process.words()
+            return "too many clients" in process.read_log() or "remaining connection slots" in process.read_log()
 
-        await eventually(refused, f"a refused connection; log:\n{process.words()[-3000:]}")
+        await eventually(refused, f"a refused connection; log:\n{process.read_log()[-3000:]}")
         assert killed[0] > 0
         assert process.popen.poll() is None
     assert await stack.final(row) == ["SENT"]
@@ -57,7 +57,7 @@ async def hogged(url: str, hogs: AsyncExitStack) -> bool:
     return True
 
 
-async def test_f11_somebody_fills_the_queue_of_notifications(stack: Stack, own: OwnServer):
+async def test_f11_full_notify_queue_is_logged_with_its_session(stack: Stack, own: OwnServer):
     own.stop()
     own.settings["max_notify_queue_pages"] = "64"
     own.start()
@@ -79,14 +79,14 @@ async def test_f11_somebody_fills_the_queue_of_notifications(stack: Stack, own: 
             return False
 
         async def told() -> bool:
-            return "notify_queue_fills" in process.words()
+            return "notify_queue_fills" in process.read_log()
 
         assert await stack.value("select pg_notification_queue_usage()") < 0.01
         for _ in range(6):
             await full()
-        await eventually(told, f"the warning; log:\n{process.words()[-2000:]}", 15)
+        await eventually(told, f"the warning; log:\n{process.read_log()[-2000:]}", 15)
         await eventually(full, "a full queue")
-        [line] = [json.loads(line) for line in process.words().splitlines() if "notify_queue_fills" in line]
+        [line] = [json.loads(line) for line in process.read_log().splitlines() if "notify_queue_fills" in line]
         assert (line["level"], line["blocking_pid"]) == ("warning", pid)
         assert line["usage"] >= 0.1
 
@@ -101,9 +101,9 @@ async def test_f11_somebody_fills_the_queue_of_notifications(stack: Stack, own: 
         await idler.execute("rollback")
 
     async def told_again() -> bool:
-        return "notify_queue_empty" in process.words()
+        return "notify_queue_empty" in process.read_log()
 
     await eventually(told_again, "the end of it", 30)
-    assert process.words().count("notify_queue_fills") == 1
+    assert process.read_log().count("notify_queue_fills") == 1
     assert await stack.final(await stack.notify(), within=10) == ["SENT"]
     assert await stack.value("select pg_notification_queue_usage()") < 0.01, "ours is never the cause"

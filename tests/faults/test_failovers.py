@@ -55,7 +55,7 @@ async def at(server: OwnServer, statement: bytes) -> Any:
         return (await cursor.fetchone() or [None])[0] if cursor.description else None
 
 
-async def test_f24_a_live_socket_to_a_server_that_is_no_primary(
+async def test_f24_socket_to_a_standby_is_replaced(
     own: OwnServer, standby: OwnServer, stack: Stack, to_postgres: FaultProxy, proxied_url: str
 ):
     process = await stack.running(DATABASE_URL=proxied_url, **QUICK)
@@ -63,7 +63,7 @@ async def test_f24_a_live_socket_to_a_server_that_is_no_primary(
     to_postgres.reset()
 
     async def refused() -> bool:
-        return "read-only transaction" in process.words()
+        return "read-only transaction" in process.read_log()
 
     await eventually(refused, "a refused write")
     row = await stack.notify()
@@ -76,7 +76,7 @@ async def test_f24_a_live_socket_to_a_server_that_is_no_primary(
     await effects_are_exactly(stack, 1)
 
 
-async def test_f23_a_failover_that_loses_the_newest_rows(
+async def test_f23_failover_that_loses_rows_sends_none_of_them(
     own: OwnServer,
     standby: OwnServer,
     stack: Stack,

@@ -47,7 +47,7 @@ async def waits(stack: Stack, rows: Rows) -> list[float]:
         first = await first_calls(stack)
         return first if rows.keys() <= first.keys() else {}
 
-    first = await eventually(called, f"calls for {len(rows)} rows; {stack.last_words()}", 60)
+    first = await eventually(called, f"calls for {len(rows)} rows; {stack.log_tails()}", 60)
     return sorted(first[recipient] - written for recipient, written in rows.items())
 
 
@@ -75,7 +75,7 @@ async def holds(stack: Stack, enterprise: UUID) -> int:
     )
 
 
-async def test_f96_a_slow_workflow_slows_only_its_own_rows(stack: Stack):
+async def test_f96_slow_workflow_slows_only_its_own_rows(stack: Stack):
     """The slow one fills the room that one enterprise has in a node; beside it the others go as if alone."""
     await stack.novu.add_workflow("slow")
     await stack.running()
@@ -97,7 +97,7 @@ async def test_f96_a_slow_workflow_slows_only_its_own_rows(stack: Stack):
     await effects_are_exactly(stack, 2_310)
 
 
-async def test_f152_ten_rows_behind_thousands_of_another_enterprise(stack: Stack):
+async def test_f152_ten_rows_overtake_thousands_of_another_enterprise(stack: Stack):
     """What a node had already taken goes before them, what waits does not."""
     await stack.running()
     crowding, small = uuid4(), uuid4()
@@ -112,7 +112,7 @@ async def test_f152_ten_rows_behind_thousands_of_another_enterprise(stack: Stack
     await effects_are_exactly(stack, 5_010)
 
 
-async def test_f115_poison_among_good_rows_does_not_slow_them(stack: Stack):
+async def test_f115_poison_rows_do_not_slow_valid_ones(stack: Stack):
     await stack.novu.add_workflow("inactive", active=False)
     await stack.running()
     alone = await waits(stack, await many(stack, 400))
@@ -123,7 +123,7 @@ async def test_f115_poison_among_good_rows_does_not_slow_them(stack: Stack):
     assert among[-8] < 2 * alone[-8] + 2, (alone[-8], among[-8])
 
 
-async def test_f104_ten_thousand_recipients_do_not_starve_the_others(stack: Stack):
+async def test_f104_row_with_ten_thousand_recipients_does_not_starve_others(stack: Stack):
     await stack.running()
     huge = await stack.notify(recipients=[uuid4() for _ in range(10_000)])
 
@@ -140,7 +140,7 @@ async def test_f104_ten_thousand_recipients_do_not_starve_the_others(stack: Stac
     assert max(len(request.subscribers) for request in calls) == 100
 
 
-async def test_f143_f151_due_long_ago_in_years_soon_and_thousands_at_one_instant(stack: Stack):
+async def test_f143_f151_rows_due_in_the_past_future_and_at_one_instant_are_sent_on_time(stack: Stack):
     await stack.running()
     never = await stack.notify(scheduled_for="2999-01-01")
     assert (await waits(stack, await many(stack, 1, scheduled_for="2016-01-01")))[-1] < 3
@@ -159,7 +159,7 @@ async def test_f143_f151_due_long_ago_in_years_soon_and_thousands_at_one_instant
     assert not await stack.rows("select from dispatcher.delivery where notification_id = %s", never)
 
 
-async def test_temporal_knows_whose_rows_a_run_carries(stack: Stack):
+async def test_temporal_workflows_name_their_enterprise(stack: Stack):
     """So that a server that knows fairness lets enterprises take turns where tasks pile up."""
     await stack.running()
     owner = uuid4()

@@ -45,7 +45,7 @@ def url(own: OwnServer) -> str:
     return own.url()
 
 
-async def test_f30_a_full_disk(stack: Stack, own: OwnServer):
+async def test_f30_rows_settle_after_a_full_disk(stack: Stack, own: OwnServer):
     process = await stack.running(**QUICK)
     await stack.novu.configure(latency_ms=100)
     await stack.burst(3000)
@@ -54,7 +54,7 @@ async def test_f30_a_full_disk(stack: Stack, own: OwnServer):
     filled_up(ballast)
 
     async def complained() -> bool:
-        return "No space left on device" in own.words()
+        return "No space left on device" in own.read_log()
 
     await eventually(complained, "a server that finds no space")
     sent = (await stack.novu.summary()).effects

@@ -40,21 +40,21 @@ async def refused_once(stack: Stack) -> None:
     async def ended() -> bool:
         return await stack.value("select count(*) > 0 from dispatcher.recipient where outcome = 'http_503'")
 
-    await eventually(ended, f"a first try without effect; {stack.last_words()}")
+    await eventually(ended, f"a first try without effect; {stack.log_tails()}")
 
 
 async def let_go(stack: Stack) -> None:
     async def free() -> bool:
         return await stack.value("select count(*) = 0 from dispatcher.delivery where lease_until is not null")
 
-    await eventually(free, f"nothing held; {stack.last_words()}")
+    await eventually(free, f"nothing held; {stack.log_tails()}")
 
 
 async def generation(stack: Stack, notification_id: int) -> int:
     return await stack.value("select generation from dispatcher.delivery where notification_id = %s", notification_id)
 
 
-async def test_f120_edited_between_claim_and_take(stack: Stack, to_temporal: FaultProxy):
+async def test_f120_edit_between_claim_and_acquire_is_sent(stack: Stack, to_temporal: FaultProxy):
     await stack.running(TEMPORAL_ADDRESS=f"127.0.0.1:{to_temporal.port}", **QUICK)
     row = await stack.notify(payload='{"title": "draft"}', publish_status="DRAFT", recipients=[ANA])
     await change(stack, row, """payload = '{"title": "before"}'""")
@@ -72,7 +72,7 @@ async def test_f120_edited_between_claim_and_take(stack: Stack, to_temporal: Fau
     assert await sent_titles(stack) == [(str(ANA), "after")], "what is edited before the first call is sent as edited"
 
 
-async def test_f120_edited_in_flight_finishes_as_read_and_a_resend_takes_the_new(stack: Stack):
+async def test_f120_edit_during_a_run_is_sent_only_by_a_resend(stack: Stack):
     await slow_call(stack)
     await stack.running(**QUICK)
     row = await stack.notify(payload='{"title": "old"}', recipients=[ANA])
@@ -93,7 +93,7 @@ async def test_f120_edited_in_flight_finishes_as_read_and_a_resend_takes_the_new
     assert await generation(stack, row) == 2
 
 
-async def test_f120_edited_after_a_try_without_an_outcome_is_looked_up_first(stack: Stack):
+async def test_f120_edit_after_an_unknown_outcome_is_looked_up_first(stack: Stack):
     await stack.novu.add_fault("reset_after", times=1)
     await stack.running(**QUICK)
     row = await stack.notify(payload='{"title": "old"}', recipients=[ANA])
@@ -109,7 +109,7 @@ async def test_f120_edited_after_a_try_without_an_outcome_is_looked_up_first(sta
     assert "found" in [outcome for (outcome,) in await stack.rows("select outcome from dispatcher.recipient")]
 
 
-async def test_f121_deleted_in_flight_and_between_tries(stack: Stack):
+async def test_f121_deleted_row_is_not_called_again(stack: Stack):
     await stack.novu.add_fault("status", recipient=str(BO), status=503, retry_after="2")
     await slow_call(stack, ANA)
     await stack.running(**QUICK)
@@ -128,7 +128,7 @@ async def test_f121_deleted_in_flight_and_between_tries(stack: Stack):
     assert await stack.final(await stack.notify()) == ["SENT"]
 
 
-async def test_f123_rescheduled_later_and_earlier_while_waiting(stack: Stack):
+async def test_f123_rescheduled_row_is_sent_at_the_new_time(stack: Stack):
     await stack.running(**QUICK)
     soon, late = "clock_timestamp() + interval '1.5 s'", "clock_timestamp() + interval '1 hour'"
     postponed = await stack.notify(publish_status="DRAFT")
@@ -160,7 +160,7 @@ async def test_f124_unpublished_and_deactivated_rows_wait(stack: Stack):
     async def handed_back() -> bool:
         return await stack.status(off) == "PENDING"
 
-    await eventually(handed_back, f"the row handed back; {stack.last_words()}")
+    await eventually(handed_back, f"the row handed back; {stack.log_tails()}")
     await let_go(stack)
     assert await stack.status(drafted) == "PENDING"
     assert (await stack.novu.summary()).effects == 0
@@ -172,7 +172,7 @@ async def test_f124_unpublished_and_deactivated_rows_wait(stack: Stack):
     assert await generation(stack, off) == 1
 
 
-async def test_f125_pending_by_hand_after_an_outcome_is_a_new_sending(stack: Stack):
+async def test_f125_pending_by_hand_after_a_final_status_is_a_new_generation(stack: Stack):
     await stack.novu.add_fault("status", recipient=str(BO), status=400, times=1, message="no")
     await stack.running(**QUICK)
     sent, dead = await stack.notify(recipients=[ANA]), await stack.notify(recipients=[BO])
@@ -186,7 +186,7 @@ async def test_f125_pending_by_hand_after_an_outcome_is_a_new_sending(stack: Sta
     assert await stack.value("select count(distinct transaction_id) from dispatcher.recipient") == 4
 
 
-async def test_f125_a_failure_that_waits_for_its_retry_may_be_sent_at_once(stack: Stack):
+async def test_f125_waiting_failure_can_be_sent_at_once(stack: Stack):
     """PENDING by the owner is a new sending, with all its tries before it, and takes the place of the retry."""
     await stack.novu.add_fault("status", status=503, times=5)
     await stack.running(**QUICK)
@@ -203,7 +203,7 @@ async def test_f125_a_failure_that_waits_for_its_retry_may_be_sent_at_once(stack
     await effects_are_exactly(stack, 1)
 
 
-async def test_f126_two_writers_upsert_one_row(stack: Stack):
+async def test_f126_two_upserts_of_one_row_have_one_effect(stack: Stack):
     await stack.running(**QUICK)
     workflow, number, rounds = await stack.workflow(), 4711, 10
     upsert = (
@@ -226,7 +226,7 @@ async def test_f126_two_writers_upsert_one_row(stack: Stack):
     assert written == 1
 
 
-async def test_f127_a_status_written_by_hand(stack: Stack):
+async def test_f127_status_written_by_hand_is_rescued_or_kept(stack: Stack):
     """PROCESSING that nobody holds is rescued, SENT is respected, before the claim and over a call on the wire."""
     await stack.running(**QUICK)
     done = await stack.notify(notification_status="SENT")
@@ -246,7 +246,7 @@ async def test_f127_a_status_written_by_hand(stack: Stack):
     await effects_are_exactly(stack, 2)
 
 
-async def test_f128_an_id_that_comes_back_is_another_notification(stack: Stack):
+async def test_f128_reused_id_is_another_notification(stack: Stack):
     await stack.running(**QUICK)
     first = await stack.notify(recipients=[ANA])
     assert await stack.final(first) == ["SENT"]

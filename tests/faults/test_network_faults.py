@@ -54,7 +54,7 @@ def vanished(rules: list[str]) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ways", [(TO, FROM), (FROM,)], ids=["F03 both ways", "F43 answers only"])
-async def test_f03_f43_packets_of_the_listener_vanish(
+async def test_f03_f43_dropped_listener_packets_are_detected(
     stack: Stack, to_postgres: FaultProxy, proxied_url: str, ways: tuple[str, ...]
 ):
     process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
@@ -71,7 +71,7 @@ async def test_f03_f43_packets_of_the_listener_vanish(
 
 
 @pytest.mark.slow
-async def test_f03_packets_of_everything_to_postgres_vanish(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f03_dropped_postgres_packets_are_survived(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     staying, going = (stack.start(DATABASE_URL=proxied_url, **QUICK) for _ in range(2))
     await proven(staying, 1)
     await proven(going, 1)
@@ -81,9 +81,9 @@ async def test_f03_packets_of_everything_to_postgres_vanish(stack: Stack, to_pos
         print(f"ended within {time.monotonic() - started:.1f} s of SIGTERM")  # noqa: T201
 
         async def told() -> bool:
-            return "database_unreachable" in staying.words()
+            return "database_unreachable" in staying.read_log()
 
-        await eventually(told, f"the loss to be noticed; log:\n{staying.words()[-2000:]}", 25)
+        await eventually(told, f"the loss to be noticed; log:\n{staying.read_log()[-2000:]}", 25)
         assert vanished(rules) > 0
         row = await stack.notify()
     assert await stack.final(row) == ["SENT"]
@@ -92,7 +92,9 @@ async def test_f03_packets_of_everything_to_postgres_vanish(stack: Stack, to_pos
 
 
 @pytest.mark.slow
-async def test_f41_ten_kilobytes_a_second(stack: Stack, to_postgres: FaultProxy, to_novu: FaultProxy, proxied_url: str):
+async def test_f41_rows_pass_at_ten_kilobytes_a_second(
+    stack: Stack, to_postgres: FaultProxy, to_novu: FaultProxy, proxied_url: str
+):
     await stack.running(
         DATABASE_URL=proxied_url, NOVU_API_URL=f"http://127.0.0.1:{to_novu.port}", DISPATCHER_BATCH_SIZE="1", **QUICK
     )
@@ -123,7 +125,7 @@ def own_names(folder: Path) -> Generator[tuple[Path, list[str]]]:
 
 
 @pytest.mark.slow
-async def test_f44_names_with_a_dead_address_and_names_that_vanish(
+async def test_f44_dead_addresses_and_missing_names_are_survived(
     stack: Stack, to_novu: FaultProxy, tmp_path: Path, url: str
 ):
     with own_names(tmp_path) as (hosts, under):

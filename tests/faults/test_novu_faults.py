@@ -9,7 +9,7 @@ import pytest
 from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.temporal import TemporalServer
 from tests.faults.waits import effects_are_exactly
-from tests.support.invariants import broken, load_oracle
+from tests.support.invariants import find_violations, load_oracle
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Stack, open_stack
 
@@ -44,7 +44,7 @@ async def posts(stack: Stack) -> list[Any]:
 
 
 @pytest.mark.slow
-async def test_f81_errors_of_novu_and_of_what_stands_before_it(stack: Stack):
+async def test_f81_errors_of_novu_and_of_gateways_are_retried(stack: Stack):
     await stack.running(DISPATCHER_BATCH_SIZE="1")
     for place, status in enumerate((500, 502, 503, 504)):
         await stack.novu.add_fault("status", status=status, probability=0.1, seed=place, times=3)
@@ -56,7 +56,7 @@ async def test_f81_errors_of_novu_and_of_what_stands_before_it(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f81_a_remembered_error_gets_a_new_key(stack: Stack):
+async def test_f81_stored_error_gets_a_new_key(stack: Stack):
     await stack.novu.add_fault("cached_status", times=1)
     await stack.running()
     row = await stack.notify()
@@ -67,11 +67,11 @@ async def test_f81_a_remembered_error_gets_a_new_key(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f83_reset_before_and_after_the_effect(stack: Stack):
+async def test_f83_reset_before_or_after_the_effect_has_one_effect(stack: Stack):
     await one_each(stack, [{"kind": "reset_before"}, {"kind": "reset_after"}, {"kind": "half_answer"}])
 
 
-async def test_f85_every_status_that_is_not_processed(stack: Stack):
+async def test_f85_every_status_other_than_processed_fails(stack: Stack):
     await stack.running(DISPATCHER_BATCH_SIZE="1")
     rows: dict[str, int] = {}
     for status in REFUSALS:
@@ -86,12 +86,12 @@ async def test_f85_every_status_that_is_not_processed(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f85_an_unknown_status_is_asked_about_again(stack: Stack):
+async def test_f85_unknown_status_is_retried(stack: Stack):
     await one_each(stack, [{"kind": "unknown_status"}])
 
 
 @pytest.mark.slow
-async def test_f85_one_item_of_a_bulk_call_fails(stack: Stack):
+async def test_f85_item_error_of_a_bulk_call_fails_one_row(stack: Stack):
     await stack.novu.add_fault("item_error", times=1, message="Internal error")
     await stack.novu.add_fault("partial_bulk", times=1)
     await stack.burst(30)
@@ -102,7 +102,7 @@ async def test_f85_one_item_of_a_bulk_call_fails(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f86_answers_nobody_can_read(stack: Stack):
+async def test_f86_unreadable_answers_are_retried(stack: Stack):
     deep = "[" * 3000 + "]" * 3000
     bodies = {
         "malformed": {"kind": "malformed"},
@@ -121,7 +121,7 @@ async def test_f86_answers_nobody_can_read(stack: Stack):
     await one_each(stack, list(bodies.values()))
 
 
-async def test_f90_the_limit_of_a_payload(stack: Stack):
+async def test_f90_payload_above_the_limit_is_refused_without_a_call(stack: Stack):
     await stack.running()
     frame = len('{"x": ""}')
     fits = await stack.notify(payload=json.dumps({"x": "y" * (EXACT - frame)}))
@@ -132,7 +132,7 @@ async def test_f90_the_limit_of_a_payload(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f91_where_the_key_is_off_novu_itself_drops_the_repeat(
+async def test_f91_repeat_without_idempotency_is_dropped_by_novu(
     url: str, temporal_server: TemporalServer, novu: FakeNovu, tmp_path: Any
 ):
     async with open_stack(url, temporal_server.address, novu, tmp_path) as stack:
@@ -147,11 +147,11 @@ async def test_f91_where_the_key_is_off_novu_itself_drops_the_repeat(
         assert (await novu.summary()).worker_duplicates == 1
         await load_oracle(stack.connection, novu)
         # The weaker promise; that no two calls were ever in flight together still holds.
-        assert set(await broken(stack.connection)) == {"I2 no second effect"}
+        assert set(await find_violations(stack.connection)) == {"I2 no second effect"}
 
 
 @pytest.mark.slow
-async def test_f92_a_redirect_is_not_followed(stack: Stack, to_novu: FaultProxy):
+async def test_f92_redirect_is_not_followed(stack: Stack, to_novu: FaultProxy):
     elsewhere = f"http://127.0.0.1:{to_novu.port}/v1/events/trigger"
     await stack.novu.add_fault("status", status=307, location=elsewhere, times=1)
     await stack.running()
@@ -161,7 +161,7 @@ async def test_f92_a_redirect_is_not_followed(stack: Stack, to_novu: FaultProxy)
     await effects_are_exactly(stack, 1)
 
 
-async def test_f110_words_of_novu_that_nothing_can_store(stack: Stack):
+async def test_f110_unstorable_error_text_of_novu_is_cleaned(stack: Stack):
     await stack.running()
     recipient = uuid4()
     words = "bad\x00word \ud800 \x1b[31m " + "long " * 2000

@@ -33,7 +33,7 @@ async def seconds_for(stack: Stack, count: int) -> float:
     return time.monotonic() - started
 
 
-async def test_f20_restarts_in_a_burst(stack: Stack, own: OwnServer):
+async def test_f20_restarts_during_a_burst_lose_nothing(stack: Stack, own: OwnServer):
     process = await stack.running(**QUICK)
     before = await seconds_for(stack, 300)
     await stack.novu.configure(latency_ms=100)
@@ -56,17 +56,17 @@ async def test_f20_restarts_in_a_burst(stack: Stack, own: OwnServer):
     await effects_are_exactly(stack, 2700)
 
 
-async def test_f21_a_server_that_is_away(stack: Stack, own: OwnServer):
+async def test_f21_absent_server_is_waited_for(stack: Stack, own: OwnServer):
     process = await stack.running(**QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     own.stop()
-    started, quiet = time.monotonic(), len(process.words().splitlines())
+    started, quiet = time.monotonic(), len(process.read_log().splitlines())
 
     async def a_while() -> bool:
         return time.monotonic() - started > 9
 
     await eventually(a_while, "nine seconds")
-    lines = [json.loads(line) for line in process.words().splitlines()[quiet:]]
+    lines = [json.loads(line) for line in process.read_log().splitlines()[quiet:]]
     print(Counter((line["component"], line["event"]) for line in lines))  # noqa: T201
     assert process.popen.poll() is None
     assert any(line["event"] == "database_unreachable" for line in lines)
@@ -81,7 +81,7 @@ async def test_f21_a_server_that_is_away(stack: Stack, own: OwnServer):
     await effects_are_exactly(stack, 2)
 
 
-async def test_f34_a_password_that_was_rotated(stack: Stack, own: OwnServer):
+async def test_f34_rotated_password_is_waited_for(stack: Stack, own: OwnServer):
     rules = own.folder / "data" / "pg_hba.conf"
     rules.write_text("host all app 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
     await stack.rows("create role app superuser login password 'apple'")
@@ -95,7 +95,7 @@ async def test_f34_a_password_that_was_rotated(stack: Stack, own: OwnServer):
     failed = re.compile("password authentication failed")
 
     async def refused() -> bool:
-        return bool(failed.search(own.words()))
+        return bool(failed.search(own.read_log()))
 
     await eventually(refused, "a refused connection")
     started = time.monotonic()
@@ -104,17 +104,17 @@ async def test_f34_a_password_that_was_rotated(stack: Stack, own: OwnServer):
         return time.monotonic() - started > 10
 
     await eventually(a_while, "ten seconds")
-    tries = len(failed.findall(own.words()))
+    tries = len(failed.findall(own.read_log()))
     print(f"{tries} tries in 10 s")  # noqa: T201
     assert tries <= 30  # each of the lost connections once or twice, then the loops with their own pauses
     assert process.popen.poll() is None
-    assert "apple" not in process.words()
+    assert "apple" not in process.read_log()
     await stack.rows("alter role app password 'apple'")
     assert await stack.final(row, within=40) == ["SENT"]
     await effects_are_exactly(stack, 2)
 
 
-async def test_f32_a_database_that_does_not_wait_for_its_disk(stack: Stack, own: OwnServer):
+async def test_f32_asynchronous_commit_loses_nothing_of_ours(stack: Stack, own: OwnServer):
     await stack.rows("alter system set synchronous_commit = off")
     await stack.rows("alter system set wal_writer_delay = '10s'")
     await stack.rows("select pg_reload_conf()")
@@ -132,7 +132,7 @@ async def test_f32_a_database_that_does_not_wait_for_its_disk(stack: Stack, own:
     await effects_are_exactly(stack, 2)
 
 
-async def test_f141_the_database_s_clock_goes_back(stack: Stack, own: OwnServer):
+async def test_f141_database_clock_set_back_sends_once(stack: Stack, own: OwnServer):
     clock = own.folder / "clock"
     clock.write_text("+0")
     own.stop()

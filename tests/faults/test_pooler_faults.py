@@ -14,7 +14,7 @@ from dispatcher.devstack.postgres import PostgresServer
 from tests.faults.pooler import SESSIONS, Pooler, pooling
 from tests.faults.waits import effects_are_exactly, proven
 from tests.support.commands import run_dispatcher
-from tests.support.run_doctor import told
+from tests.support.run_doctor import run_doctor
 from tests.support.stack import Stack
 from tests.support.waits import eventually
 
@@ -55,24 +55,24 @@ async def transactions_through(pooler: Pooler, url: str) -> int:
 
 
 @pytest.mark.slow
-async def test_f05_a_transaction_pooler_for_everything_means_polling(stack: Stack, transactions: Pooler):
+async def test_f05_transaction_pooler_for_everything_means_polling(stack: Stack, transactions: Pooler):
     url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
     process = stack.start(DATABASE_URL=url, **QUICK)
 
     async def told() -> bool:
-        return "not_listening" in process.words()
+        return "not_listening" in process.read_log()
 
-    await eventually(told, f"the canary to fail; log:\n{process.words()}", 20)
+    await eventually(told, f"the canary to fail; log:\n{process.read_log()}", 20)
     rows = [await stack.notify() for _ in range(3)]
     assert await stack.final(*rows, within=15) == ["SENT"] * 3
     await stack.burst(300)
     await stack.all_sent(303)
     assert await transactions_through(transactions, url) > 50
     assert await stack.listening() == 0
-    assert '"listening"' not in process.words()
-    assert process.words().count("not_listening") == 1
-    assert "DISPATCHER_LISTEN_DATABASE_URL" in process.words()
+    assert '"listening"' not in process.read_log()
+    assert process.read_log().count("not_listening") == 1
+    assert "DISPATCHER_LISTEN_DATABASE_URL" in process.read_log()
     assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
     await effects_are_exactly(stack, 303)
 
@@ -98,7 +98,7 @@ def command(stack: Stack, url: str, *arguments: str, **settings: str) -> subproc
     return run_dispatcher(*arguments, cwd=stack.folder, environment={"DATABASE_URL": url, **settings})
 
 
-async def test_f05_an_operators_commands_leave_nothing_in_shared_sessions(stack: Stack, transactions: Pooler):
+async def test_f05_operator_commands_leave_nothing_in_shared_sessions(stack: Stack, transactions: Pooler):
     url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
     carried = await transactions_through(transactions, url)
@@ -133,11 +133,11 @@ async def test_f05_doctor_names_a_transaction_pooler_and_leaves_nothing_in_its_s
     url = transactions.url(stack.url)
     before = await settings_of_every_session(url)
     carried = await transactions_through(transactions, url)
-    found = await told(stack, DATABASE_URL=url)
+    found = await run_doctor(stack, DATABASE_URL=url)
     assert (found.code, found.verdicts("fail")) == (1, ["notify"]), found
     assert found.checks["pooler"]["value"] == "a pooler in transaction mode, also for LISTEN"
     assert "DISPATCHER_LISTEN_DATABASE_URL" in found.checks["notify"]["remedy"]
-    found = await told(stack, DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=stack.url)
+    found = await run_doctor(stack, DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=stack.url)
     assert (found.code, found.checks["notify"]["verdict"]) == (0, "pass"), found
     assert found.checks["pooler"]["value"] == "a pooler in transaction mode; LISTEN has a URL of its own"
     assert await transactions_through(transactions, url) >= carried + 20
@@ -145,7 +145,7 @@ async def test_f05_doctor_names_a_transaction_pooler_and_leaves_nothing_in_its_s
 
 
 @pytest.mark.slow
-async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(stack: Stack, transactions: Pooler):
+async def test_f05_direct_listen_connection_beside_a_pooler_means_event_mode(stack: Stack, transactions: Pooler):
     url = transactions.url(stack.url)
     process = await stack.running(
         DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=stack.url, DISPATCHER_SWEEP_INTERVAL="60s"
@@ -164,12 +164,14 @@ async def test_f05_a_direct_connection_to_listen_beside_a_transaction_pooler(sta
             )
             await stack.all_sent(count, within=5)
     assert await transactions_through(transactions, url) > 50
-    assert "not_listening" not in process.words()
+    assert "not_listening" not in process.read_log()
     await effects_are_exactly(stack, 106)
 
 
 @pytest.mark.slow
-async def test_f06_a_session_pooler_that_recycles_and_dies(stack: Stack, folder: Path, postgres_server: PostgresServer):
+async def test_f06_restarted_session_pooler_means_event_mode_again(
+    stack: Stack, folder: Path, postgres_server: PostgresServer
+):
     with pooling(folder, postgres_server.port, "session") as pooler:
         process = await stack.running(DATABASE_URL=pooler.url(stack.url), SUBSCRIPTION_RECONNECT_DELAY="100", **QUICK)
         await proven(process, 1)

@@ -48,7 +48,7 @@ async def flood(http: httpx.AsyncClient, answers: list[int]) -> None:
             answers.append(0)  # sent away, or no place
 
 
-async def test_f162_rows_flow_beside_500_slow_clients_a_flood_and_noise(stack: Stack):
+async def test_f162_rows_are_sent_beside_500_slow_clients_a_flood_and_noise(stack: Stack):
     process = await stack.running(**SOON)
     sent_away: list[int] = []
     answers: list[int] = []
@@ -99,9 +99,7 @@ async def test_f164_workflow_keys_and_tenants_make_no_series(stack: Stack):
     assert len(many) <= len(few) + 60, set(many) - set(few)  # histograms' buckets appear with their first label
 
 
-async def test_f165_a_listener_that_hears_nothing_is_named_alone(
-    stack: Stack, proxied_url: str, to_postgres: FaultProxy
-):
+async def test_f165_stalled_listener_is_named_alone(stack: Stack, proxied_url: str, to_postgres: FaultProxy):
     process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, **SOON)
     async with await process.http() as http:
         await names(http)

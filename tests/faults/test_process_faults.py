@@ -21,16 +21,16 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 WITH_FAULT = (sys.executable, "-m", "tests.faults.run_with_fault")
 ON_THE_WIRE = "select count(*) from dispatcher.recipient where state = 'sending'"
 SETTLE = b"-- Writes what the calls taught us"
-HELD = "select count(*) from dispatcher.delivery where lease_until is not null"
+LEASED = "select count(*) from dispatcher.delivery where lease_until is not null"
 
 
-async def told(process: Process, word: str, within: float = 30) -> None:
+async def log_has(process: Process, word: str, within: float = 30) -> None:
     """Wait until the process has said a word."""
 
     async def said() -> bool:
-        return word in process.words()
+        return word in process.read_log()
 
-    await eventually(said, f"the word {word}; log:\n{process.words()[-2000:]}", within)
+    await eventually(said, f"the word {word}; log:\n{process.read_log()[-2000:]}", within)
 
 
 async def ended(process: Process, within: float = 25) -> int:
@@ -39,20 +39,22 @@ async def ended(process: Process, within: float = 25) -> int:
     async def gone() -> bool:
         return process.popen.poll() is not None
 
-    await eventually(gone, f"the end of the process; log:\n{process.words()[-2000:]}", within)
+    await eventually(gone, f"the end of the process; log:\n{process.read_log()[-2000:]}", within)
     assert process.popen.returncode is not None
     return process.popen.returncode
 
 
 @pytest.mark.slow
-async def test_f46_one_of_two_killed_again_and_again(stack: Stack):
+async def test_f46_repeated_kills_of_one_of_two_lose_nothing(stack: Stack):
     await stack.novu.configure(latency_ms=300)
     pair = [await stack.running(**QUICK), await stack.running(**QUICK)]
     for _ in range(3):
         await stack.burst(150)
 
         async def holder() -> Process | None:
-            [holds, other] = [await stack.value(f"{HELD} and lease_owner like %s", f"%-{p.popen.pid}-%") for p in pair]
+            [holds, other] = [
+                await stack.value(f"{LEASED} and lease_owner like %s", f"%-{p.popen.pid}-%") for p in pair
+            ]
             return None if holds == other == 0 else pair[0] if holds else pair[1]
 
         doomed = await eventually(holder, "rows in the hands of one of them")
@@ -65,7 +67,7 @@ async def test_f46_one_of_two_killed_again_and_again(stack: Stack):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["import", "connect", "started"])
-async def test_f47_sigterm_while_it_starts(stack: Stack, moment: str):
+async def test_f47_sigterm_during_the_start_exits_0(stack: Stack, moment: str):
     row = await stack.notify()
     process = stack.start(**QUICK)
     if moment == "connect":
@@ -78,26 +80,26 @@ async def test_f47_sigterm_while_it_starts(stack: Stack, moment: str):
 
         await eventually(connected, "a first connection")
     elif moment == "started":
-        await told(process, '"started"')
+        await log_has(process, '"started"')
     process.popen.terminate()
     # Before our handler is there, the signal's own meaning holds. The watchdog would come after 24 s.
     assert await ended(process, within=15) in ((0,) if moment == "started" else (0, -signal.SIGTERM))
-    assert await stack.value(HELD) == 0
+    assert await stack.value(LEASED) == 0
     await stack.running(**QUICK)
     assert await stack.final(row) == ["SENT"]
     await effects_are_exactly(stack, 1)
 
 
-async def test_f47_sigterm_twice(stack: Stack):
+async def test_f47_second_sigterm_exits_0(stack: Stack):
     await stack.novu.configure(latency_ms=1500)
     process = await stack.running(**QUICK)
     await stack.burst(20)
     await eventually(lambda: stack.value(ON_THE_WIRE), "calls on the wire")
     process.popen.terminate()
-    await told(process, '"stopping"')
+    await log_has(process, '"stopping"')
     process.popen.terminate()
     assert await ended(process) == 0
-    assert await stack.value(HELD) == 0
+    assert await stack.value(LEASED) == 0
     await stack.novu.configure(latency_ms=0)
     await stack.running(**QUICK)
     await stack.all_sent(20)
@@ -105,12 +107,12 @@ async def test_f47_sigterm_twice(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f47_sigterm_while_it_reconnects(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f47_sigterm_during_a_reconnect_exits_0(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     process = await stack.running(DATABASE_URL=proxied_url, **QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     await to_postgres.refuse()
     to_postgres.reset()
-    await told(process, '"database_unreachable"')
+    await log_has(process, '"database_unreachable"')
     begun = time.monotonic()
     process.popen.terminate()
     assert await ended(process) == 0
@@ -119,7 +121,9 @@ async def test_f47_sigterm_while_it_reconnects(stack: Stack, to_postgres: FaultP
 
 
 @pytest.mark.slow
-async def test_f48_a_process_paused_past_its_lease(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f48_process_paused_past_its_lease_changes_nothing(
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str
+):
     await stack.novu.configure(latency_ms=1000)
     # On a queue of its own: the server goes on giving tasks to a poller that stands still, until its poll ends.
     paused = await stack.running(DATABASE_URL=proxied_url, TEMPORAL_TASK_QUEUE=f"{stack.queue}-paused", **QUICK)
@@ -147,27 +151,27 @@ async def test_f48_a_process_paused_past_its_lease(stack: Stack, to_postgres: Fa
 
 
 @pytest.mark.slow
-async def test_f49_a_blocked_loop(stack: Stack):
+async def test_f49_blocked_event_loop_has_one_effect(stack: Stack):
     blocked = await stack.running((*WITH_FAULT, "blocked-loop", "9"), **QUICK)
     await stack.running((*WITH_FAULT, "short-heartbeat", "2"), **QUICK)
     workflow = await stack.workflow()
     async with stack.connection.transaction():
         for _ in range(24):
             await stack.notify(workflow=workflow)
-    await told(blocked, "BLOCKED")
-    assert "UNBLOCKED" not in blocked.words()
+    await log_has(blocked, "BLOCKED")
+    assert "UNBLOCKED" not in blocked.read_log()
     more = await stack.notify()
     assert await stack.final(more, within=20) == ["SENT"]
     await stack.all_sent(25)
-    await told(blocked, "UNBLOCKED")
+    await log_has(blocked, "UNBLOCKED")
     assert await stack.final(await stack.notify(), within=20) == ["SENT"]
     await effects_are_exactly(stack, 26)
 
 
-async def test_f49_sigterm_while_the_loop_is_blocked(stack: Stack):
+async def test_f49_sigterm_during_a_blocked_loop_exits_0(stack: Stack):
     process = await stack.running((*WITH_FAULT, "blocked-loop", "4"), **QUICK)
     row = await stack.notify()
-    await told(process, "BLOCKED")
+    await log_has(process, "BLOCKED")
     process.popen.terminate()
     assert await ended(process) == 0
     await stack.running(**QUICK)
@@ -176,7 +180,7 @@ async def test_f49_sigterm_while_the_loop_is_blocked(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f50_a_backlog_under_a_memory_cap(stack: Stack):
+async def test_f50_backlog_stays_under_the_memory_cap(stack: Stack):
     cap = ("prlimit", f"--data={300 << 20}")
     await stack.burst(5000, enterprises=3)
     process = await stack.running((*cap, *RUN))
@@ -195,7 +199,7 @@ def peak_megabytes(process: Process) -> int:
 
 
 @pytest.mark.slow
-async def test_f51_one_two_and_five_dispatchers(stack: Stack):
+async def test_f51_one_two_and_five_dispatchers_claim_each_row_once(stack: Stack):
     expected = 0
     for more in (1, 1, 3):
         for _ in range(more):
@@ -215,7 +219,9 @@ async def test_f51_one_two_and_five_dispatchers(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f51_split_brain(stack: Stack, to_postgres: FaultProxy, to_temporal: FaultProxy, proxied_url: str):
+async def test_f51_split_brain_sends_each_row_once(
+    stack: Stack, to_postgres: FaultProxy, to_temporal: FaultProxy, proxied_url: str
+):
     """One sees PostgreSQL only, one sees Temporal only; a third, who sees both, moves everything on."""
     blind = await stack.running(DATABASE_URL=proxied_url, **QUICK)
     mute = await stack.running(TEMPORAL_ADDRESS=f"127.0.0.1:{to_temporal.port}", **QUICK)
@@ -223,8 +229,8 @@ async def test_f51_split_brain(stack: Stack, to_postgres: FaultProxy, to_tempora
         await proxy.refuse()
         proxy.reset()
     rows = [await stack.notify() for _ in range(5)]
-    await told(mute, '"start_failed"')
-    await told(blind, '"database_unreachable"')
+    await log_has(mute, '"start_failed"')
+    await log_has(blind, '"database_unreachable"')
     assert await stack.value("select count(*) from notify.ent_notification where notification_status = 'SENT'") < 5
     await stack.running(**QUICK)
     assert await stack.final(*rows, within=40) == ["SENT"] * 5
@@ -236,7 +242,7 @@ async def test_f51_split_brain(stack: Stack, to_postgres: FaultProxy, to_tempora
     await effects_are_exactly(stack, 6)
 
 
-async def test_f53_sixty_four_files(stack: Stack):
+async def test_f53_sixty_four_open_files_are_enough(stack: Stack):
     process = await stack.running(("prlimit", "--nofile=64", *RUN), **QUICK)
     assert resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE) == (64, 64)
     await stack.burst(300)
@@ -247,15 +253,15 @@ async def test_f53_sixty_four_files(stack: Stack):
     await effects_are_exactly(stack, 372)
 
 
-async def test_f53_too_few_files_to_start(stack: Stack):
+async def test_f53_too_few_open_files_are_one_line(stack: Stack):
     process = stack.start(("prlimit", "--nofile=12", *RUN))
     assert await ended(process) not in (0, None)
-    assert "Too many open files" in process.words()
+    assert "Too many open files" in process.read_log()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["stalls", "leaves"])
-async def test_f54_nobody_reads_the_log(stack: Stack, reader: str):
+async def test_f54_unread_log_loses_lines_and_no_rows(stack: Stack, reader: str):
     out, into = os.pipe()
     filled = fill(into) if reader == "stalls" else 0
     process = stack.start(("sh", "-c", f"exec {shlex.join(RUN)} >/proc/{os.getpid()}/fd/{into}"), **QUICK)
@@ -290,7 +296,7 @@ def fill(pipe: int) -> int:
 
 
 @pytest.mark.slow
-async def test_f55_restarted_every_few_seconds(stack: Stack):
+async def test_f55_frequent_restarts_make_progress(stack: Stack):
     await stack.novu.configure(latency_ms=50)
     await stack.burst(1500)
     done = 0
@@ -304,7 +310,7 @@ async def test_f55_restarted_every_few_seconds(stack: Stack):
         await eventually(progress, f"progress in life {life}")
         assert await process.stop() == 0
         done = (await stack.counts()).get("SENT", 0)
-        assert await stack.value(HELD) == 0
+        assert await stack.value(LEASED) == 0
         if done == 1500:
             break
     await stack.running(**QUICK)
@@ -312,23 +318,25 @@ async def test_f55_restarted_every_few_seconds(stack: Stack):
     await effects_are_exactly(stack, 1500)
 
 
-async def test_f56_a_shutdown_that_never_returns(stack: Stack):
+async def test_f56_hanging_shutdown_is_ended_by_the_watchdog(stack: Stack):
     process = await stack.running((*WITH_FAULT, "endless-shutdown", "3"), **QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     begun = time.monotonic()
     process.popen.terminate()
     assert await ended(process) == 0
     assert 2.9 < time.monotonic() - begun < 15
-    assert '"stopped_by_watchdog"' in process.words()
+    assert '"stopped_by_watchdog"' in process.read_log()
 
 
 @pytest.mark.slow
-async def test_f57_exit_codes_when_servers_are_gone(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
+async def test_f57_exit_codes_without_servers(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
     with temporal.run_temporal(tmp_path_factory.mktemp("temporal")) as server:
         process = await stack.running(TEMPORAL_ADDRESS=server.address, **QUICK)
         assert await stack.final(await stack.notify()) == ["SENT"]
     assert await process.stop() == 0
-    assert '"stopped"' in process.words()  # perhaps not last: the SDK's engine, which lost its server, logs by itself
+    assert (
+        '"stopped"' in process.read_log()
+    )  # perhaps not last: the SDK's engine, which lost its server, logs by itself
     for refused in [stack.start(TEMPORAL_ADDRESS="127.0.0.1:1") for _ in range(3)]:
         assert await ended(refused) == 3
-        assert refused.words().splitlines()[-1].startswith("dispatcher: TEMPORAL_ADDRESS")
+        assert refused.read_log().splitlines()[-1].startswith("dispatcher: TEMPORAL_ADDRESS")

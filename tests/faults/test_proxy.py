@@ -45,7 +45,7 @@ async def connect(proxy: FaultProxy) -> Pair:
     return opened[-1]
 
 
-async def said(pair: Pair, words: bytes) -> bytes:
+async def exchange(pair: Pair, words: bytes) -> bytes:
     """Say something and return as much of an answer, or what came until the end."""
     pair[1].write(words)
     return await asyncio.wait_for(pair[0].read(len(words)), 2)
@@ -60,25 +60,25 @@ async def silent(pair: Pair) -> bool:
     return False
 
 
-async def test_bytes_pass_in_both_directions(proxy: FaultProxy):
+async def test_proxy_passes_bytes_in_both_directions(proxy: FaultProxy):
     pair = await connect(proxy)
-    assert await said(pair, b"hello") == b"hello"
+    assert await exchange(pair, b"hello") == b"hello"
     assert (proxy.counts["up"], proxy.counts["down"], proxy.counts["accepted"]) == (5, 5, 1)
     pair[1].write_eof()
     assert await asyncio.wait_for(pair[0].read(), 2) == b""
 
 
-async def test_a_delay_holds_both_ways(proxy: FaultProxy):
+async def test_delay_applies_to_both_directions(proxy: FaultProxy):
     pair = await connect(proxy)
     proxy.delay, proxy.jitter = 0.05, 0.01
     started = time.monotonic()
-    assert await said(pair, b"hello") == b"hello"
+    assert await exchange(pair, b"hello") == b"hello"
     assert 0.08 <= time.monotonic() - started < 1
     assert proxy.counts["delayed"] == 2
 
 
 @pytest.mark.parametrize("directions", [(), ("up",), ("down",)], ids=["both", "up", "down"])
-async def test_a_stall_keeps_the_connection_and_the_bytes(proxy: FaultProxy, directions: tuple[str, ...]):
+async def test_stall_keeps_the_connection_and_the_bytes(proxy: FaultProxy, directions: tuple[str, ...]):
     pair = await connect(proxy)
     proxy.stall(*directions)
     pair[1].write(b"hello")
@@ -90,41 +90,41 @@ async def test_a_stall_keeps_the_connection_and_the_bytes(proxy: FaultProxy, dir
 
 async def test_only_present_connections_stall_for_ever(proxy: FaultProxy):
     old = await connect(proxy)
-    assert await said(old, b"a") == b"a"
+    assert await exchange(old, b"a") == b"a"
     proxy.stall_present()
     old[1].write(b"hello")
     assert await silent(old)
-    assert await said(await connect(proxy), b"b") == b"b"
+    assert await exchange(await connect(proxy), b"b") == b"b"
 
 
-async def test_a_budget_cuts_at_the_byte_with_rst(proxy: FaultProxy):
+async def test_budget_cuts_at_the_byte_with_rst(proxy: FaultProxy):
     proxy.budgets = iter([7])
     pair = await connect(proxy)
     pair[1].write(b"12345")
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(pair[0].readexactly(5), 2)
     assert (proxy.counts["cut"], proxy.counts["up"], proxy.counts["down"]) == (1, 5, 2)
-    assert await said(await connect(proxy), b"again") == b"again"
+    assert await exchange(await connect(proxy), b"again") == b"again"
 
 
-async def test_a_reset_is_a_reset(proxy: FaultProxy):
+async def test_reset_sends_rst(proxy: FaultProxy):
     pair = await connect(proxy)
-    assert await said(pair, b"a") == b"a"
+    assert await exchange(pair, b"a") == b"a"
     proxy.reset()
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(pair[0].read(1), 2)
     assert proxy.counts["reset"] == 1
 
 
-async def test_refused_and_let_in_again_on_the_same_port(proxy: FaultProxy):
+async def test_refused_connections_are_accepted_again_on_the_same_port(proxy: FaultProxy):
     await proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
         await connect(proxy)
     await proxy.open()
-    assert await said(await connect(proxy), b"a") == b"a"
+    assert await exchange(await connect(proxy), b"a") == b"a"
 
 
-async def test_accepted_and_then_nothing(proxy: FaultProxy):
+async def test_blackhole_accepts_and_then_passes_nothing(proxy: FaultProxy):
     proxy.mute = True
     pair = await connect(proxy)
     pair[1].write(b"hello")
@@ -132,10 +132,10 @@ async def test_accepted_and_then_nothing(proxy: FaultProxy):
     assert (proxy.counts["muted"], proxy.counts["up"]) == (1, 0)
 
 
-async def test_a_trap_lets_the_question_pass_and_holds_the_answer(proxy: FaultProxy):
+async def test_trap_passes_the_request_and_delays_the_answer(proxy: FaultProxy):
     pair = await connect(proxy)
     proxy.trap(b"commit")
-    assert await said(pair, b"begin com") == b"begin com"
+    assert await exchange(pair, b"begin com") == b"begin com"
     pair[1].write(b"mit now")
     await asyncio.wait_for(proxy.caught.wait(), 2)
     assert await silent(pair)
@@ -144,15 +144,15 @@ async def test_a_trap_lets_the_question_pass_and_holds_the_answer(proxy: FaultPr
     assert await asyncio.wait_for(pair[0].readexactly(7), 2) == b"mit now"
 
 
-async def test_words_in_the_clients_name(proxy: FaultProxy):
+async def test_inject_writes_in_the_clients_name(proxy: FaultProxy):
     pair = await connect(proxy)
-    assert await said(pair, b"a") == b"a"
+    assert await exchange(pair, b"a") == b"a"
     proxy.inject(b"forged")
     assert await asyncio.wait_for(pair[0].readexactly(6), 2) == b"forged"
     assert proxy.counts["injected"] == 1
 
 
-def test_a_client_that_came_at_the_last_moment_leaves_no_socket_open():
+def test_late_client_leaves_no_open_socket():
     async def ended_after(turns: int) -> None:
         proxy = FaultProxy("127.0.0.1", 1)
         await proxy.open()

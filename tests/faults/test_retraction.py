@@ -34,7 +34,7 @@ async def over(stack: Stack, *ids: int, within: float = 40) -> None:
             list(ids),
         )
 
-    await eventually(done, f"{ids} noticed and taken back; {stack.last_words()}", within)
+    await eventually(done, f"{ids} noticed and taken back; {stack.log_tails()}", within)
 
 
 async def recipients(stack: Stack, notification_id: int) -> list[tuple[Any, ...]]:
@@ -45,7 +45,7 @@ async def recipients(stack: Stack, notification_id: int) -> list[tuple[Any, ...]
     )
 
 
-async def taken_back(stack: Stack) -> list[tuple[int, int]]:
+async def cancelled_at_novu(stack: Stack) -> list[tuple[int, int]]:
     """Return how often Novu accepted and took back, oldest first."""
     return [(effect.accepted, effect.taken_back) for effect in await stack.novu.effects()]
 
@@ -54,7 +54,7 @@ async def calls(stack: Stack, method: str = "POST") -> int:
     return sum(request.method == method for request in await stack.novu.requests())
 
 
-async def test_f122_retracted_before_the_claim_and_after_sent(stack: Stack):
+async def test_f122_retraction_before_the_claim_and_after_sent(stack: Stack):
     await stack.novu.add_workflow("slow", steps=["in_app", {"type": "delay", "seconds": NEVER}, "email"])
     await stack.running(**QUICK)
     waiting = await stack.notify(scheduled_for="2999-01-01")
@@ -68,13 +68,13 @@ async def test_f122_retracted_before_the_claim_and_after_sent(stack: Stack):
     assert await recipients(stack, waiting) == []
     assert await recipients(stack, shown) == [("cancelled", "removed")]
     assert await recipients(stack, delayed) == [("cancelled", "stopped")]
-    assert sorted(await taken_back(stack)) == [(1, 1), (1, 2)]
+    assert sorted(await cancelled_at_novu(stack)) == [(1, 1), (1, 2)]
     assert await calls(stack) == 2
     stamped = "select count(retracted_at) from notify.ent_notification where notification_status = 'RETRACTED'"
     assert await stack.value(stamped) == 3
 
 
-async def test_f122_published_again_it_is_a_new_sending(stack: Stack):
+async def test_f122_row_published_again_is_a_new_generation(stack: Stack):
     await stack.running(**QUICK)
     row = await stack.notify()
     await stack.final(row)
@@ -94,7 +94,7 @@ async def test_f122_published_again_it_is_a_new_sending(stack: Stack):
     assert "retraction" not in await stack.details(row)
 
 
-async def test_f122_retracted_with_the_call_on_the_wire(stack: Stack):
+async def test_f122_retraction_during_a_call(stack: Stack):
     await slow_call(stack)
     await stack.running(**QUICK)
     row = await stack.notify()
@@ -106,10 +106,10 @@ async def test_f122_retracted_with_the_call_on_the_wire(stack: Stack):
     assert request.started_at < at < request.ended_at, "the retraction did not meet the call on the wire"
     assert await stack.status(row) == "RETRACTED", "a late SENT does not win over it"
     assert await recipients(stack, row) == [("cancelled", "removed")]
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
 
 
-async def test_f122_retracted_between_two_tries(stack: Stack):
+async def test_f122_retraction_between_two_attempts(stack: Stack):
     reached, refused = (UUID(int=number) for number in (1, 2))
     await stack.novu.add_fault("status", recipient=str(refused), status=503, retry_after="2")
     await stack.running(**QUICK)
@@ -118,16 +118,16 @@ async def test_f122_retracted_between_two_tries(stack: Stack):
     async def half_done() -> bool:
         return [outcome for _, outcome in await recipients(stack, row)] == ["processed", "http_503"]
 
-    await eventually(half_done, f"one of two accepted; {stack.last_words()}")
+    await eventually(half_done, f"one of two accepted; {stack.log_tails()}")
     await retract(stack, row)
     await over(stack, row)
     assert await stack.novu.fault_counts() == [1], "no call after the retraction"
     assert (await recipients(stack, row))[0] == ("cancelled", "removed")
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
     assert await stack.value("select lease_until is null from dispatcher.delivery")
 
 
-async def test_f122_novu_refuses_to_cancel_for_a_while(stack: Stack):
+async def test_f122_refused_cancel_is_retried(stack: Stack):
     await stack.novu.add_fault("status", method="DELETE", status=503, times=1)
     await stack.novu.add_fault("reset_after", method="DELETE", times=1)
     await stack.novu.add_fault("status", method="DELETE", status=401, times=1)
@@ -138,13 +138,13 @@ async def test_f122_novu_refuses_to_cancel_for_a_while(stack: Stack):
     await retract(stack, row)
     await over(stack, row)
     assert await stack.novu.fault_counts() == [1, 1, 1]
-    assert "novu_gate_shut" in process.words()
+    assert "novu_gate_shut" in process.read_log()
     assert await recipients(stack, row) == [("cancelled", "removed")]
     assert await stack.value("select cancel_tries from dispatcher.recipient") == 2, "a shut gate is not a try"
     assert await stack.final(await stack.notify()) == ["SENT"]
 
 
-async def test_f122_a_cancel_that_never_works_is_given_up_and_named(stack: Stack):
+async def test_f122_failing_cancel_is_given_up_and_named(stack: Stack):
     await stack.novu.add_fault("status", method="DELETE", status=500)
     process = await stack.running(DISPATCHER_RETRY_HORIZON="1s", **QUICK)
     row = await stack.notify()
@@ -154,10 +154,10 @@ async def test_f122_a_cancel_that_never_works_is_given_up_and_named(stack: Stack
     assert await stack.novu.fault_counts() == [2]
     assert await recipients(stack, row) == [("accepted", "cancel_given_up")]
     assert (await stack.value("select error from dispatcher.recipient")).startswith("HTTP 500: Internal server error")
-    assert process.words().count("cancel_given_up") == 1
+    assert process.read_log().count("cancel_given_up") == 1
 
 
-async def test_f122_a_process_killed_while_it_cancels(stack: Stack):
+async def test_f122_cancel_of_a_killed_process_is_taken_over(stack: Stack):
     await stack.novu.add_fault("hang", method="DELETE", times=1)
     process = await stack.running(**QUICK)
     row = await stack.notify()
@@ -173,10 +173,10 @@ async def test_f122_a_process_killed_while_it_cancels(stack: Stack):
     await stack.running(**QUICK)
     await over(stack, row)
     assert await recipients(stack, row) == [("cancelled", "removed")]
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
 
 
-async def test_f122_a_delayed_run_that_is_not_there_yet(stack: Stack):
+async def test_f122_delayed_run_that_is_not_visible_yet_is_cancelled(stack: Stack):
     """Novu forgets a cancel that came before the run: it is asked again while the call is young."""
     await stack.novu.add_workflow("slow", steps=[{"type": "delay", "seconds": NEVER}, "email"])
     await stack.novu.configure(worker_paused=True)
@@ -192,10 +192,10 @@ async def test_f122_a_delayed_run_that_is_not_there_yet(stack: Stack):
     await stack.novu.configure(worker_paused=False)
     await over(stack, row)
     assert await recipients(stack, row) == [("cancelled", "stopped")]
-    assert await taken_back(stack) == [(1, 1)]
+    assert await cancelled_at_novu(stack) == [(1, 1)]
 
 
-async def test_f122_many_retracted_under_load_by_two_nodes(stack: Stack):
+async def test_f122_many_retractions_under_load_by_two_nodes(stack: Stack):
     await stack.running(**QUICK)
     await stack.running(**QUICK)
     tenant = uuid4()

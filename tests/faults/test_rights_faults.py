@@ -15,8 +15,8 @@ async def refused(stack: Stack) -> str:
     """Start; return the one line that is said."""
     process = stack.start()
     code = process.popen.wait(30)
-    lines = [line for line in process.words().splitlines() if not line.startswith("{")]
-    assert (code, len(lines)) == (2, 1), process.words()
+    lines = [line for line in process.read_log().splitlines() if not line.startswith("{")]
+    assert (code, len(lines)) == (2, 1), process.read_log()
     return lines[0]
 
 
@@ -24,21 +24,21 @@ async def named(process: Process, *words: str) -> None:
     """Wait until one line of the log has all of the words."""
 
     async def said() -> bool:
-        return any(all(word in line for word in words) for line in process.words().splitlines())
+        return any(all(word in line for word in words) for line in process.read_log().splitlines())
 
-    await eventually(said, f"{words}; log:\n{process.words()[-3000:]}", 20)
+    await eventually(said, f"{words}; log:\n{process.read_log()[-3000:]}", 20)
 
 
 async def no_tight_loop(stack: Stack, process: Process, fault: str) -> None:
     """Count the complaints of two seconds."""
-    before = process.words().count(fault)
+    before = process.read_log().count(fault)
     began = await stack.value("select clock_timestamp()")
     await eventually(lambda: stack.value("select clock_timestamp() > %s + interval '2 s'", began), "two seconds")
-    assert process.words().count(fault) - before < 20
+    assert process.read_log().count(fault) - before < 20
     assert process.popen.poll() is None
 
 
-async def test_f134_a_missing_grant_is_named_at_the_start(stack: Stack):
+async def test_f134_missing_grant_is_named_at_the_start(stack: Stack):
     await stack.rows(f"revoke update (error_details) on notify.ent_notification from {RUN_ROLE}")
     await stack.rows(f"revoke insert on dispatcher.recipient from {RUN_ROLE}")
     said = await refused(stack)
@@ -55,7 +55,7 @@ async def test_f134_a_missing_grant_is_named_at_the_start(stack: Stack):
         "insert on dispatcher.recipient",  # runs, before each call
     ],
 )
-async def test_f134_a_right_taken_away_while_running_is_named_and_waited_for(stack: Stack, right: str):
+async def test_f134_right_revoked_while_running_is_named_and_waited_for(stack: Stack, right: str):
     process = await stack.running(**QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     await stack.rows(f"revoke {right} from {RUN_ROLE}")
@@ -92,7 +92,7 @@ async def test_f135_row_security_is_refused_at_the_start(stack: Stack, policy: N
 
 
 @pytest.mark.slow
-async def test_f135_row_security_while_running_stops_everything_and_says_so(stack: Stack, policy: None):
+async def test_f135_row_security_while_running_stops_sending_and_is_named(stack: Stack, policy: None):
     process = await stack.running(**QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     await stack.rows("alter table notify.ent_notification enable row level security")
@@ -125,7 +125,7 @@ def undone(damage: str) -> str:
         "alter table dispatcher.recipient rename to gone",
     ],
 )
-async def test_f130_what_goes_missing_while_running_is_named_and_waited_for(stack: Stack, damage: str):
+async def test_f130_object_removed_while_running_is_named_and_waited_for(stack: Stack, damage: str):
     process = await stack.running(**QUICK)
     row = await stack.notify(scheduled_for="infinity")
     await stack.rows(damage)

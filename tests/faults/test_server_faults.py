@@ -19,7 +19,7 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 
 @pytest.mark.slow
-async def test_f22_paused_backends_are_a_pause(stack: Stack):
+async def test_f22_paused_backends_only_delay(stack: Stack):
     process = await stack.running(**QUICK)
     assert await stack.final(await stack.notify()) == ["SENT"]
     pids = [
@@ -52,7 +52,7 @@ def stands_still(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
 
-async def test_f26_a_locked_row_waits_alone(stack: Stack):
+async def test_f26_locked_row_delays_no_other(stack: Stack):
     await stack.running(**QUICK)
     async with await psycopg.AsyncConnection.connect(stack.url) as other:
         # It becomes due while it is locked.
@@ -71,13 +71,13 @@ async def test_f26_a_locked_row_waits_alone(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f26_a_locked_table_is_waited_for(stack: Stack):
+async def test_f26_locked_table_is_waited_for(stack: Stack):
     process = await stack.running(**QUICK)
     async with await psycopg.AsyncConnection.connect(stack.url) as other:
         await other.execute("lock table notify.ent_notification in access exclusive mode")
 
         async def timed_out() -> bool:
-            return "lock timeout" in process.words()
+            return "lock timeout" in process.read_log()
 
         await eventually(timed_out, "a statement that gave up waiting", 20)
     assert await stack.final(await stack.notify(), within=20) == ["SENT"]
@@ -96,7 +96,7 @@ async def test_f26_a_locked_table_is_waited_for(stack: Stack):
     ],
     ids=["sending", "settle"],
 )
-async def test_f31_a_commit_whose_answer_is_lost(
+async def test_f31_lost_answer_to_a_commit_has_one_effect(
     stack: Stack, to_postgres: FaultProxy, proxied_url: str, pattern: str, done: str
 ):
     # Sweeps are rare, so that the trap meets the row's own statement.
@@ -119,7 +119,7 @@ async def test_f31_a_commit_whose_answer_is_lost(
 
 
 @pytest.mark.slow
-async def test_f40_slow_roads_to_all_three(
+async def test_f40_latency_to_all_three_servers_is_survived(
     stack: Stack, to_postgres: FaultProxy, to_temporal: FaultProxy, to_novu: FaultProxy, proxied_url: str
 ):
     roads = (to_postgres, to_temporal, to_novu)
@@ -140,7 +140,7 @@ async def test_f40_slow_roads_to_all_three(
 
 
 @pytest.mark.slow
-async def test_f42_connections_to_novu_reset_at_any_byte(stack: Stack, to_novu: FaultProxy):
+async def test_f42_novu_connections_reset_at_any_byte_have_one_effect(stack: Stack, to_novu: FaultProxy):
     await stack.running(NOVU_API_URL=f"http://127.0.0.1:{to_novu.port}", DISPATCHER_BATCH_SIZE="1")
     dice = random.Random(42)
     to_novu.budgets = iter([dice.randrange(1, 1400) for _ in range(12)])
@@ -154,7 +154,9 @@ async def test_f42_connections_to_novu_reset_at_any_byte(stack: Stack, to_novu: 
 
 
 @pytest.mark.slow
-async def test_f42_connections_to_postgres_reset_at_any_byte(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f42_postgres_connections_reset_at_any_byte_have_one_effect(
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str
+):
     await stack.running(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=stack.url, **QUICK)
     dice = random.Random(43)
     to_postgres.budgets = iter([dice.randrange(1500, 12000) for _ in range(10)])
@@ -167,7 +169,7 @@ async def test_f42_connections_to_postgres_reset_at_any_byte(stack: Stack, to_po
 
 
 @pytest.mark.slow
-async def test_f63_a_start_whose_answer_is_lost(stack: Stack, to_temporal: FaultProxy):
+async def test_f63_lost_answer_to_a_start_has_one_effect(stack: Stack, to_temporal: FaultProxy):
     process = await stack.running(TEMPORAL_ADDRESS=f"127.0.0.1:{to_temporal.port}", **QUICK)
     client = await Client.connect(stack.temporal_address)
     to_temporal.trap(b"notification-")

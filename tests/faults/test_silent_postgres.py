@@ -15,35 +15,35 @@ from tests.support.waits import eventually
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 
-async def test_f22_we_hang_up_on_silence_and_the_pool_connects_anew(to_postgres: FaultProxy, proxied_url: str):
+async def test_f22_silent_connection_is_closed_and_the_pool_reconnects(to_postgres: FaultProxy, proxied_url: str):
     pool = await open_pool(conninfo(proxied_url))
     try:
         await pool.wait()
         to_postgres.stall_present()
         started = time.monotonic()
         with pytest.raises(StatementTimeout, match="was silent"):
-            await asked(pool)
+            await run_query(pool)
         assert time.monotonic() - started < 5
         assert to_postgres.counts["stalled_up"] > 0
-        await asked(pool)  # on a new connection: the other one that was open is not tried
+        await run_query(pool)  # on a new connection: the other one that was open is not tried
     finally:
         await pool.close(timeout=2)
 
 
-async def test_f22_while_new_connections_are_silent_too_each_try_ends(to_postgres: FaultProxy, proxied_url: str):
+async def test_f22_connection_attempts_to_a_silent_server_time_out(to_postgres: FaultProxy, proxied_url: str):
     pool = await open_pool(conninfo(proxied_url + "?connect_timeout=2"))
     try:
         await pool.wait()
         to_postgres.stall()
         for _ in range(2):
             with pytest.raises(CONNECTION_ERRORS):
-                await asked(pool)
+                await run_query(pool)
         assert to_postgres.counts["stalled_up"] > 0
         await to_postgres.heal()
 
         async def answered() -> bool:
             try:
-                await asked(pool)
+                await run_query(pool)
             except CONNECTION_ERRORS:
                 return False
             return True
@@ -53,13 +53,15 @@ async def test_f22_while_new_connections_are_silent_too_each_try_ends(to_postgre
         await pool.close(timeout=2)
 
 
-async def asked(pool: object) -> None:
+async def run_query(pool: object) -> None:
     async with borrow_connection(pool, 0.5) as connection:  # pyright: ignore[reportArgumentType]
         await connection.execute("select 1")
 
 
 @pytest.mark.slow
-async def test_f22_a_silent_path_under_a_running_process(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f22_silent_path_under_a_running_process_is_survived(
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str
+):
     through = {"DATABASE_URL": proxied_url, "DISPATCHER_LISTEN_DATABASE_URL": stack.url}
     going, staying = stack.start(**through, **QUICK), stack.start(**through, **QUICK)
     await proven(going, 1)
@@ -73,7 +75,7 @@ async def test_f22_a_silent_path_under_a_running_process(stack: Stack, to_postgr
     seen = time.monotonic() - started
     assert await stopping == 0
     assert to_postgres.counts["stalled_up"] > 0
-    assert "did not answer within" in staying.words()
+    assert "did not answer within" in staying.read_log()
     assert staying.popen.poll() is None
     assert seen < 60, "the statement that was on the wire is given up after 35 s"
     await effects_are_exactly(stack, 2)

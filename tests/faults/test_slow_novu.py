@@ -31,7 +31,7 @@ async def struck(stack: Stack, kind: str, **rule: Any) -> int:
     return await stack.notify(recipients=[recipient])
 
 
-async def test_f82_f84_no_answer_or_one_that_trickles_is_waited_for_and_then_asked_for_again(stack: Stack):
+async def test_f82_f84_missing_or_trickling_answer_is_waited_for_and_repeated(stack: Stack):
     await stack.running()
     rows = [
         await struck(stack, "silent"),  # done and never answered
@@ -48,7 +48,7 @@ async def test_f82_f84_no_answer_or_one_that_trickles_is_waited_for_and_then_ask
     await nothing_failed(stack)
 
 
-async def test_f84_a_late_refusal_is_told_like_any_other(stack: Stack):
+async def test_f84_late_refusal_is_logged_like_any_other(stack: Stack):
     process = await stack.running()
     recipients = [uuid4() for _ in range(3)]
     for recipient in recipients:  # a call each, all answered at once
@@ -56,16 +56,16 @@ async def test_f84_a_late_refusal_is_told_like_any_other(stack: Stack):
     row = await stack.notify(recipients=recipients, workflow=await stack.workflow("nobody-knows-it"))
     assert await stack.final(row, within=20) == ["FAILED"]
     await eventually(lambda: in_log(process, '"dead_letter"'), "a word on the dead letter")
-    assert (process.words().count('"dead_letter"'), process.words().count('"delivered"')) == (1, 1)
+    assert (process.read_log().count('"dead_letter"'), process.read_log().count('"delivered"')) == (1, 1)
     assert await stack.novu.fault_counts() == [1, 1, 1]
 
 
 async def in_log(process: Process, event: str) -> bool:
-    return event in process.words()
+    return event in process.read_log()
 
 
 @pytest.mark.parametrize("idempotency", [True, False])
-async def test_f84_a_late_answer_is_heard_and_its_call_not_repeated(stack: Stack, idempotency: bool):  # noqa: FBT001
+async def test_f84_late_answer_settles_and_its_call_is_not_repeated(stack: Stack, idempotency: bool):  # noqa: FBT001
     await stack.novu.configure(idempotency=idempotency)
     await stack.running()
     seven, one = await struck(stack, "delay", seconds=7), await stack.notify()
@@ -79,7 +79,7 @@ async def test_f84_a_late_answer_is_heard_and_its_call_not_repeated(stack: Stack
     await nothing_failed(stack)
 
 
-async def test_f84_an_answer_after_thirty_seconds_counts(stack: Stack):
+async def test_f84_answer_after_thirty_seconds_settles(stack: Stack):
     await stack.running()
     row = await struck(stack, "delay", seconds=30)
     assert await stack.final(row, within=60) == ["SENT"]
@@ -88,7 +88,7 @@ async def test_f84_an_answer_after_thirty_seconds_counts(stack: Stack):
     await nothing_failed(stack)
 
 
-async def test_f89_a_key_that_is_locked_is_waited_for(stack: Stack):
+async def test_f89_locked_key_is_waited_for(stack: Stack):
     await stack.novu.add_fault("status", status=409, retry_after="1", times=6)
     await stack.running()
     row = await stack.notify()
@@ -99,7 +99,7 @@ async def test_f89_a_key_that_is_locked_is_waited_for(stack: Stack):
     await nothing_failed(stack)
 
 
-async def test_f89_a_remembered_error_is_not_asked_for_again(stack: Stack):
+async def test_f89_stored_error_is_not_requested_again(stack: Stack):
     await stack.novu.add_fault("cached_status", status=422, times=1)
     await stack.running()
     row = await stack.notify()
@@ -109,7 +109,7 @@ async def test_f89_a_remembered_error_is_not_asked_for_again(stack: Stack):
     assert len({call.idempotency_key for call in await posts(stack)}) == 2
 
 
-async def test_f80_a_rate_limit_is_followed(stack: Stack):
+async def test_f80_rate_limit_is_followed(stack: Stack):
     await stack.novu.configure(rate_limit=60)
     await stack.running()
     await stack.final(await stack.notify())  # its answer names the limit: what is called before nobody can pace
@@ -126,7 +126,7 @@ async def test_f80_a_rate_limit_is_followed(stack: Stack):
     await nothing_failed(stack)
 
 
-async def test_f80_refusals_without_a_word_about_the_limit_spend_no_try(stack: Stack):
+async def test_f80_429_without_limit_headers_spends_no_attempt(stack: Stack):
     await stack.novu.add_fault("status", status=429, times=6)
     await stack.running()
     rows = [await stack.notify() for _ in range(2)]
@@ -136,18 +136,18 @@ async def test_f80_refusals_without_a_word_about_the_limit_spend_no_try(stack: S
 
 
 @pytest.mark.parametrize("status", [402, 403])
-async def test_f87_a_refusal_of_us_all_fails_nobody(stack: Stack, status: int):
+async def test_f87_account_error_fails_no_row(stack: Stack, status: int):
     await stack.novu.add_fault("status", status=status, path="/v1/events/trigger", times=2)
     process = await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     rows = [await stack.notify() for _ in range(5)]
     assert await stack.final(*rows, within=90) == ["SENT"] * 5
     assert await stack.novu.fault_counts() == [2]
-    assert process.words().count("novu_gate_shut") == 1
+    assert process.read_log().count("novu_gate_shut") == 1
     await effects_are_exactly(stack, 5)
     await nothing_failed(stack)
 
 
-async def test_f95_a_flapping_novu_makes_progress_while_it_is_up(stack: Stack, to_novu: FaultProxy):
+async def test_f95_flapping_novu_makes_progress_while_it_is_up(stack: Stack, to_novu: FaultProxy):
     await stack.running(NOVU_API_URL=f"http://127.0.0.1:{to_novu.port}")
     sent = 0
     for _ in range(3):

@@ -18,7 +18,7 @@ def memory(process: Process) -> int:
 
 
 @pytest.mark.slow
-async def test_f09_a_storm_of_wake_ups(stack: Stack):
+async def test_f09_many_wake_ups_lose_nothing(stack: Stack):
     process = await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     await proven(process, 1)
     assert await stack.final(await stack.notify()) == ["SENT"]
@@ -27,30 +27,30 @@ async def test_f09_a_storm_of_wake_ups(stack: Stack):
     started = time.monotonic()
     await stack.rows("select pg_notify('dispatcher', i::text) from generate_series(1, 100000) i")
     assert await stack.final(await stack.notify(), within=20) == ["SENT"]
-    print(f"heard after {time.monotonic() - started:.1f} s; {memory(process) - before} MiB more")  # noqa: T201
+    print(f"received after {time.monotonic() - started:.1f} s; {memory(process) - before} MiB more")  # noqa: T201
 
     async def swept_again() -> bool:
         return await stack.value("select last_sweep_at > %s from dispatcher.node", swept)
 
     await eventually(swept_again, "a sweep after the storm", 10)
     assert memory(process) - before < 60
-    assert "not_listening" not in process.words()
+    assert "not_listening" not in process.read_log()
     assert await stack.value("select pg_notification_queue_usage()") < 0.01
     await effects_are_exactly(stack, 2)
 
 
-async def test_f12_the_bell_carries_nothing_of_a_row(stack: Stack):
-    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as ears:
-        await ears.execute("listen dispatcher")
+async def test_f12_notify_carries_no_content_of_a_row(stack: Stack):
+    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as listener:
+        await listener.execute("listen dispatcher")
         row = await stack.notify(name="x" * 100_000, payload='{"title": "%s"}' % ("y" * 200_000))
-        heard = [notify.payload async for notify in ears.notifies(timeout=5, stop_after=1)]
-    assert heard == [""]
+        received = [notify.payload async for notify in listener.notifies(timeout=5, stop_after=1)]
+    assert received == [""]
     await stack.running()
     assert await stack.final(row) == ["SENT"]
     await effects_are_exactly(stack, 1)
 
 
-async def test_f15_producers_with_two_phase_commit(stack: Stack):
+async def test_f15_two_phase_commit_is_refused_or_sent_when_quiet(stack: Stack):
     workflow = await stack.workflow()
     name = stack.url.rsplit("/", 1)[1]
     await stack.rows("begin")
@@ -69,7 +69,7 @@ async def test_f15_producers_with_two_phase_commit(stack: Stack):
     await effects_are_exactly(stack, 1)
 
 
-async def test_f15_without_triggers_two_phase_commit_needs_nothing(stack: Stack):
+async def test_f15_two_phase_commit_without_triggers_is_sent(stack: Stack):
     await stack.rows("alter table notify.ent_notification disable trigger dispatcher_insert")
     await stack.rows("alter table notify.ent_notification disable trigger dispatcher_update")
     stack.start(DISPATCHER_NOTIFY_MODE="off")

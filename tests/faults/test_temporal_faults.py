@@ -61,7 +61,7 @@ async def attempts(stack: Stack) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("keep", [True, False], ids=["file", "memory"])
-async def test_f60_f61_a_server_killed_and_started_again(
+async def test_f60_f61_killed_temporal_server_is_waited_for(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory, *, keep: bool
 ):
     folder = tmp_path_factory.mktemp("temporal")
@@ -109,7 +109,7 @@ async def limited(address: str) -> bool:
 
 
 @pytest.mark.slow
-async def test_f62_a_namespace_that_may_do_little_per_second(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
+async def test_f62_rate_limited_namespace_spends_no_attempt(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("temporal")
     limits = {"frontend.namespaceRPS": 10, "frontend.namespaceBurstRatio": 1.0}
     with temporal.run_temporal(folder, settings=limits) as server:
@@ -119,13 +119,13 @@ async def test_f62_a_namespace_that_may_do_little_per_second(stack: Stack, tmp_p
         assert await limited(server.address)
         await stack.all_sent(30)
         assert await attempts(stack) == 1
-        assert process.words().count("\n") < 100
+        assert process.read_log().count("\n") < 100
         await effects_are_exactly(stack, 30)
         process.kill()
 
 
 @pytest.mark.slow
-async def test_f64_nobody_polls(stack: Stack):
+async def test_f64_workflow_without_a_worker_is_not_started_again(stack: Stack):
     await stack.running(WITHOUT_WORKER, **QUICK)
     rows = [await stack.notify(), await stack.notify()]
     workflow_id = await workflow_of(stack, rows[0])
@@ -142,7 +142,7 @@ async def test_f64_nobody_polls(stack: Stack):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("while_it", ["waits", "calls"])
-async def test_f65_an_operator_cancels_the_workflow(stack: Stack, while_it: str):
+async def test_f65_cancelled_workflow_is_rescued(stack: Stack, while_it: str):
     if while_it == "calls":
         await stack.novu.configure(latency_ms=2000)
     else:
@@ -163,7 +163,7 @@ async def test_f65_an_operator_cancels_the_workflow(stack: Stack, while_it: str)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settled", [True, False], ids=["settled", "waiting"])
-async def test_f65_an_operator_resets_the_workflow(stack: Stack, *, settled: bool):
+async def test_f65_reset_workflow_has_one_effect(stack: Stack, *, settled: bool):
     if not settled:
         await stack.novu.add_fault("status", status=503, times=1, retry_after="3")
     await stack.running(**QUICK)
@@ -200,13 +200,13 @@ async def test_f65_an_operator_resets_the_workflow(stack: Stack, *, settled: boo
 
 
 @pytest.mark.slow
-async def test_f66_a_build_that_fails_every_workflow_task(stack: Stack):
+async def test_f66_failing_build_is_taken_over_by_a_good_one(stack: Stack):
     bad = await stack.running(BAD_BUILD, **QUICK)
     rows = [await stack.notify(), await stack.notify()]
     workflow_id = await workflow_of(stack, rows[0])
 
     async def failed() -> bool:
-        return "NotificationDelivery" in bad.words()
+        return "NotificationDelivery" in bad.read_log()
 
     await eventually(failed, "a failed workflow task")
     first = await described(stack, workflow_id)
@@ -234,7 +234,7 @@ async def test_f67_only_ids_reach_temporal(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f70_another_namespace_knows_none_of_the_workflows(stack: Stack):
+async def test_f70_another_namespace_repeats_nothing_settled(stack: Stack):
     await stack.novu.configure(latency_ms=1500)
     first = await stack.running(**QUICK)
     settled = await stack.notify()
@@ -250,7 +250,7 @@ async def test_f70_another_namespace_knows_none_of_the_workflows(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f72_rows_on_a_queue_that_nobody_serves_any_more(stack: Stack):
+async def test_f72_rows_on_an_unserved_queue_are_rescued(stack: Stack):
     await stack.novu.configure(latency_ms=1500)
     first = await stack.running(TEMPORAL_TASK_QUEUE=f"{stack.queue}-old", **QUICK)
     second = await stack.running(**QUICK)
@@ -269,7 +269,7 @@ async def test_f72_rows_on_a_queue_that_nobody_serves_any_more(stack: Stack):
     await effects_are_exactly(stack, len(rows))
 
 
-async def test_f73_no_workflow_is_kept_in_memory(stack: Stack):
+async def test_f73_workflows_work_without_a_cache(stack: Stack):
     await stack.novu.add_fault("status", status=503, probability=0.3, seed=7, times=4)
     await stack.running(TEMPORAL_MAX_CACHED_WORKFLOWS="0", **QUICK)
     rows = [await stack.notify() for _ in range(5)]
@@ -280,7 +280,7 @@ async def test_f73_no_workflow_is_kept_in_memory(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f74_a_server_that_stands_still(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
+async def test_f74_paused_temporal_server_has_no_second_effect(stack: Stack, tmp_path_factory: pytest.TempPathFactory):
     with temporal.run_temporal(tmp_path_factory.mktemp("temporal"), keep=True) as server:
         stack.temporal_address = server.address
         process = await stack.running(**QUICK)
@@ -289,7 +289,7 @@ async def test_f74_a_server_that_stands_still(stack: Stack, tmp_path_factory: py
         try:
             rows = [await stack.notify() for _ in range(3)]
             await stack.burst(30)
-            await told(process, "start_failed")
+            await log_has(process, "start_failed")
         finally:
             os.kill(server.pid, signal.SIGCONT)
         await stack.all_sent(34)
@@ -298,10 +298,10 @@ async def test_f74_a_server_that_stands_still(stack: Stack, tmp_path_factory: py
         process.kill()
 
 
-async def told(process: Process, word: str) -> None:
+async def log_has(process: Process, word: str) -> None:
     """Wait until the process has logged a word."""
 
     async def said() -> bool:
-        return word in process.words()
+        return word in process.read_log()
 
-    await eventually(said, f"the word {word}; log:\n{process.words()[-2000:]}")
+    await eventually(said, f"the word {word}; log:\n{process.read_log()[-2000:]}")

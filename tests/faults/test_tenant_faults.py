@@ -25,7 +25,7 @@ async def workflow_of(stack: Stack, key: str, enterprise: Any) -> int:
     return workflow
 
 
-async def test_f101_a_workflow_that_is_deleted_meanwhile(stack: Stack):
+async def test_f101_row_of_a_deleted_workflow_fails_without_a_call(stack: Stack):
     workflow = await stack.workflow("soon-gone")
     row = await stack.notify(workflow=workflow)
     await stack.rows("delete from notify.ent_notification_workflow where id = %s", workflow)
@@ -41,7 +41,7 @@ async def test_f101_a_workflow_that_is_deleted_meanwhile(stack: Stack):
     assert (await stack.novu.summary()).requests == 0
 
 
-async def test_f113_a_workflow_serves_its_own_enterprise_or_everybody(stack: Stack):
+async def test_f113_workflow_serves_its_own_enterprise_or_all(stack: Stack):
     mine, theirs = uuid4(), uuid4()
     private, public = await workflow_of(stack, "private", mine), await workflow_of(stack, "public", None)
     served = [
@@ -63,7 +63,7 @@ async def test_f113_a_workflow_serves_its_own_enterprise_or_everybody(stack: Sta
     await effects_are_exactly(stack, 3)
 
 
-async def test_f112_hostile_overrides_reach_novu_as_they_are_and_move_nothing_else(stack: Stack, to_novu: FaultProxy):
+async def test_f112_hostile_overrides_reach_novu_unchanged_and_affect_nothing_else(stack: Stack, to_novu: FaultProxy):
     elsewhere = f"http://127.0.0.1:{to_novu.port}/latest/meta-data"
     hostile: dict[str, Any] = {
         "email": {"to": ["other@example.com"], "bcc": ["other@example.com"], "from": "x", "headers": {"X-Evil": "1"}},
@@ -91,7 +91,7 @@ async def test_f112_hostile_overrides_reach_novu_as_they_are_and_move_nothing_el
     assert to_novu.counts["accepted"] == 0, "no address of a row is ever asked"
 
 
-async def test_s12_proxies_of_the_environment_see_nothing(stack: Stack, to_novu: FaultProxy):
+async def test_s12_proxies_of_the_environment_are_not_used(stack: Stack, to_novu: FaultProxy):
     proxy = f"http://127.0.0.1:{to_novu.port}"
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
     await stack.running(**dict.fromkeys(names, proxy))
@@ -114,10 +114,10 @@ HOSTILE: dict[str, Sequence[Any]] = {
 }
 
 
-@pytest.mark.parametrize("lane", [False, True], ids=["hot", "lane"])
-async def test_s29_a_workflow_started_by_hand_moves_no_row(stack: Stack, *, lane: bool):
+@pytest.mark.parametrize("batch", [False, True], ids=["hot", "batch"])
+async def test_s29_workflow_started_by_hand_changes_no_row(stack: Stack, *, batch: bool):
     process = await stack.running()
-    queue = batch_queue(stack.queue) if lane else stack.queue
+    queue = batch_queue(stack.queue) if batch else stack.queue
     client = await Client.connect(stack.temporal_address)
     await stack.novu.add_fault("slow_headers", seconds=0.1, times=1)
     later = await stack.notify(scheduled_for="2999-01-01")
@@ -137,7 +137,7 @@ async def test_s29_a_workflow_started_by_hand_moves_no_row(stack: Stack, *, lane
         statuses = [(await handle.describe()).status for handle in handles]
         return WorkflowExecutionStatus.RUNNING not in statuses
 
-    await eventually(ended, f"every workflow to end; log:\n{process.words()[-2000:]}", 40)
+    await eventually(ended, f"every workflow to end; log:\n{process.read_log()[-2000:]}", 40)
     assert await stack.final(busy) == ["SENT"]
     assert await stack.status(later) == "PENDING"
     assert await stack.value("select count(*) from dispatcher.delivery") == 1

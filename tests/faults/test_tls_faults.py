@@ -36,7 +36,7 @@ def port_of(novu: FakeNovu) -> int:
     return urlsplit(novu.url).port or 0
 
 
-async def test_a_private_authority_is_trusted_when_it_is_named(
+async def test_private_certificate_authority_is_trusted_if_named(
     novu: FakeNovu, trusted: Authority, monkeypatch: pytest.MonkeyPatch
 ):
     async with tls_before(port_of(novu), trusted.certify(NAME)) as server:
@@ -62,7 +62,7 @@ async def test_a_private_authority_is_trusted_when_it_is_named(
         ("TLS 1.1", "ConnectError"),
     ],
 )
-async def test_f93_a_novu_that_cannot_prove_itself_gets_nothing(
+async def test_f93_novu_with_a_bad_certificate_gets_nothing(
     novu: FakeNovu, trusted: Authority, stranger: Authority, wrong: str, said: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted.root.chain))
@@ -77,13 +77,13 @@ async def test_f93_a_novu_that_cannot_prove_itself_gets_nothing(
         if wrong == "TLS 1.1":
             old_protocols(server.context)
             await an_old_client_gets_through(server)
-        gateway = NovuClient(novu.api_key, f"https://127.0.0.1:{server.port}")
+        client = NovuClient(novu.api_key, f"https://127.0.0.1:{server.port}")
         with pytest.raises(Unreachable, match=said):
-            await gateway.check_reachable()
-        [outcome] = await gateway.trigger([EVENT], "key", 5)
+            await client.check_reachable()
+        [outcome] = await client.trigger([EVENT], "key", 5)
         assert (outcome.answer_class, outcome.code) == (AnswerClass.RETRY, "not_sent")
-        assert not await gateway.is_available()
-        await gateway.aclose()
+        assert not await client.is_available()
+        await client.aclose()
         assert (await novu.summary()).requests == 0
         assert server.served == (1 if wrong == "TLS 1.1" else 0)
 
@@ -99,7 +99,7 @@ async def an_old_client_gets_through(server: TlsServer) -> None:
 
 
 @pytest.mark.slow
-async def test_f93_a_certificate_that_expires_while_running_is_waited_for(stack: Stack, trusted: Authority):
+async def test_f93_certificate_that_expires_while_running_is_waited_for(stack: Stack, trusted: Authority):
     async with tls_before(stack.novu_port, trusted.certify(NAME)) as server:
         url = f"https://127.0.0.1:{server.port}"
         process = await stack.running(NOVU_API_URL=url, SSL_CERT_FILE=str(trusted.root.chain))
@@ -114,7 +114,7 @@ async def test_f93_a_certificate_that_expires_while_running_is_waited_for(stack:
                 row,
             )
 
-        await eventually(written_down, f"a call that did not leave; log:\n{process.words()[-2000:]}")
+        await eventually(written_down, f"a call that did not leave; log:\n{process.read_log()[-2000:]}")
         assert server.served == served, "nobody got through with the old certificate"
         await effects_are_exactly(stack, 1)
         server.show(trusted.certify(NAME))
@@ -122,7 +122,7 @@ async def test_f93_a_certificate_that_expires_while_running_is_waited_for(stack:
         await effects_are_exactly(stack, 2)
 
 
-async def test_f71_a_temporal_that_cannot_prove_itself_is_refused(
+async def test_f71_temporal_with_a_bad_certificate_is_refused(
     temporal_server: TemporalServer, trusted: Authority, stranger: Authority
 ):
     async with tls_before(temporal_server.port, trusted.certify(NAME), alpn="h2") as server:
@@ -137,7 +137,7 @@ async def test_f71_a_temporal_that_cannot_prove_itself_is_refused(
         assert served == server.served
 
 
-async def test_f71_expired_credentials_and_a_namespace_that_is_not_there(
+async def test_f71_expired_credentials_and_missing_namespace_are_one_line(
     temporal_server: TemporalServer, trusted: Authority
 ):
     async with tls_before(temporal_server.port, trusted.certify(NAME), alpn="h2") as server:

@@ -19,7 +19,7 @@ LISTENERS = (
 
 
 @pytest.mark.slow
-async def test_f01_a_listener_killed_again_and_again(stack: Stack):
+async def test_f01_repeatedly_killed_listener_reconnects(stack: Stack):
     process = await stack.running(SUBSCRIPTION_RECONNECT_DELAY="100")
     killed: set[int] = set()
 
@@ -36,7 +36,7 @@ async def test_f01_a_listener_killed_again_and_again(stack: Stack):
 
 
 @pytest.mark.slow
-async def test_f02_a_half_open_listener_is_noticed_and_polled_around(
+async def test_f02_half_open_listener_is_detected_and_the_table_polled(
     stack: Stack, to_postgres: FaultProxy, proxied_url: str
 ):
     process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
@@ -52,7 +52,7 @@ async def test_f02_a_half_open_listener_is_noticed_and_polled_around(
 
 
 @pytest.mark.slow
-async def test_f04_a_session_that_lost_its_registrations(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f04_session_without_its_listen_is_detected(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     process = await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
     words = b"unlisten *\0"
     to_postgres.inject(b"Q" + struct.pack("!i", 4 + len(words)) + words)
@@ -70,7 +70,7 @@ async def test_f04_a_session_that_lost_its_registrations(stack: Stack, to_postgr
     assert await stack.final(await stack.notify(), within=5) == ["SENT"]
 
 
-async def test_f07_a_commit_while_listen_is_on_its_way(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
+async def test_f07_commit_during_listen_is_not_lost(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     await stack.running(DISPATCHER_LISTEN_DATABASE_URL=proxied_url, DISPATCHER_SWEEP_INTERVAL="60s")
     to_postgres.trap(b'listen "dispatcher_canary')
     to_postgres.reset()
@@ -85,14 +85,14 @@ async def test_f07_a_commit_while_listen_is_on_its_way(stack: Stack, to_postgres
 
 
 @asynccontextmanager
-async def ears(stack: Stack) -> AsyncGenerator[psycopg.AsyncConnection]:
+async def open_listener(stack: Stack) -> AsyncGenerator[psycopg.AsyncConnection]:
     """Listen beside the dispatcher, to know that a wake-up really went out."""
     async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as connection:
         await connection.execute("listen dispatcher")
         yield connection
 
 
-async def heard(connection: psycopg.AsyncConnection) -> list[str]:
+async def received(connection: psycopg.AsyncConnection) -> list[str]:
     """Return the payloads heard so far; one of our own marks the end."""
     await connection.execute("notify dispatcher, 'the end'")
     payloads = [notify.payload async for notify in connection.notifies(timeout=0)]
@@ -100,12 +100,12 @@ async def heard(connection: psycopg.AsyncConnection) -> list[str]:
     return payloads
 
 
-async def test_f08_a_thousand_wake_ups_for_one_row(stack: Stack):
+async def test_f08_thousand_wake_ups_for_one_row_make_one_claim(stack: Stack):
     await stack.running()
-    async with ears(stack) as hearing:
+    async with open_listener(stack) as hearing:
         row = await stack.notify()
         await stack.rows("select pg_notify('dispatcher', i::text) from generate_series(1, 1000) i")
-        assert set(await heard(hearing)) >= {str(i) for i in range(1, 1001)}
+        assert set(await received(hearing)) >= {str(i) for i in range(1, 1001)}
     assert await stack.final(row) == ["SENT"]
     assert await stack.final(await stack.notify()) == ["SENT"]
     assert await stack.value("select count(*) from oracle.audit where new_status = 'PROCESSING'") == 2
@@ -116,40 +116,40 @@ async def test_f10_forged_wake_ups_are_only_wake_ups(stack: Stack):
     process = await stack.running()
     marker = "forged-marker"
     forged = ["", "-1", str(2**63), "'; drop table notify.ent_notification; --", "\\x00\n\x1b[31m", marker * 500]
-    async with ears(stack) as hearing:
+    async with open_listener(stack) as hearing:
         for payload in forged:
             await stack.rows("select pg_notify('dispatcher', %s)", payload)
-        assert await heard(hearing) == forged
+        assert await received(hearing) == forged
     assert await stack.final(await stack.notify()) == ["SENT"]
-    assert marker not in process.words()
+    assert marker not in process.read_log()
     assert process.popen.poll() is None
     await effects_are_exactly(stack, 1)
 
 
-async def test_f13_folded_and_rolled_back_wake_ups(stack: Stack):
+async def test_f13_folded_and_rolled_back_wake_ups_have_no_extra_effect(stack: Stack):
     workflow = await stack.workflow()
     rolled_back = 0
-    async with ears(stack) as hearing:  # nobody is awake, so every ring is heard
+    async with open_listener(stack) as hearing:  # nobody is awake, so every ring is heard
         async with stack.connection.transaction(force_rollback=True):
             rolled_back = await stack.notify(workflow=workflow)
-        assert await heard(hearing) == []
+        assert await received(hearing) == []
         async with stack.connection.transaction():
             row = await stack.notify(workflow=workflow, publish_status="DRAFT")
             for status in ("PUBLISH", "DRAFT", "PUBLISH"):
                 await stack.rows("update notify.ent_notification set publish_status = %s where id = %s", status, row)
-        assert await heard(hearing) == [""]
+        assert await received(hearing) == [""]
     await stack.running()
     assert await stack.final(row) == ["SENT"]
     assert await stack.rows("select from notify.ent_notification where id = %s", rolled_back) == []
     await effects_are_exactly(stack, 1)
 
 
-async def test_f14_silenced_triggers_cost_one_sweep(stack: Stack):
+async def test_f14_suppressed_triggers_delay_rows_by_one_sweep(stack: Stack):
     await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     await stack.final(await stack.notify())
     await stack.asleep()
-    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as ears:
-        await ears.execute("listen dispatcher")
+    async with await psycopg.AsyncConnection.connect(stack.url, autocommit=True) as listening:
+        await listening.execute("listen dispatcher")
         await stack.rows("set session_replication_role = replica")
         replica = await stack.notify()
         await stack.rows("reset session_replication_role")
@@ -157,11 +157,11 @@ async def test_f14_silenced_triggers_cost_one_sweep(stack: Stack):
         disabled = await stack.notify()
         await stack.rows("alter table notify.ent_notification enable trigger user")
         assert await stack.final(replica, disabled, within=10) == ["SENT", "SENT"]
-        assert [notify async for notify in ears.notifies(timeout=0)] == []
+        assert [notify async for notify in listening.notifies(timeout=0)] == []
 
 
 @pytest.mark.slow
-async def test_f18_a_producer_that_commits_after_all_others(stack: Stack):
+async def test_f18_late_commit_of_a_low_id_is_sent(stack: Stack):
     await stack.running()
     workflow = await stack.workflow()
     async with await psycopg.AsyncConnection.connect(stack.url) as slow:

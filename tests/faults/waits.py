@@ -22,7 +22,7 @@ async def on_the_wire(stack: Stack) -> None:
     async def arrived() -> bool:
         return (await stack.novu.fault_counts())[-1] == 1
 
-    await eventually(arrived, f"a call on the wire; {stack.last_words()}")
+    await eventually(arrived, f"a call on the wire; {stack.log_tails()}")
 
 
 async def slow_call(stack: Stack, recipient: object = "") -> None:
@@ -34,18 +34,18 @@ async def proven(process: Process, times: int, within: float = 20) -> None:
     """Wait until the listener was proven so often."""
 
     async def enough() -> bool:
-        return process.words().count('"listening"') >= times
+        return process.read_log().count('"listening"') >= times
 
-    await eventually(enough, f"listener proven {times} times; log:\n{process.words()[-2000:]}", within)
+    await eventually(enough, f"listener proven {times} times; log:\n{process.read_log()[-2000:]}", within)
 
 
 async def noticed(process: Process, within: float = 15) -> None:
     """Wait until the listener says that it hears nothing."""
 
     async def told() -> bool:
-        return '"not_listening"' in process.words()
+        return '"not_listening"' in process.read_log()
 
-    await eventually(told, f"loss noticed; log:\n{process.words()[-2000:]}", within)
+    await eventually(told, f"loss noticed; log:\n{process.read_log()[-2000:]}", within)
 
 
 async def effects_above(stack: Stack, least: int) -> bool:

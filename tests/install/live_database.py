@@ -27,7 +27,7 @@ class Database:
                 await cursor.execute(statement.encode())
             return await cursor.fetchall() if cursor.description else []
 
-    async def rings(self, *statements: str) -> int:
+    async def count_notifies(self, *statements: str) -> int:
         """Count what a listener hears of the statements. A last NOTIFY of ours tells that nothing more can come."""
         async with await self.connect() as listener, await self.connect() as producer:
             await listener.execute("listen dispatcher")

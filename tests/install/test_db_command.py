@@ -35,7 +35,7 @@ def command(empty_database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path:
     return run
 
 
-def test_the_story_of_an_installation(command: Command, empty_database: Database) -> None:
+def test_install_status_upgrade_and_uninstall_work_in_order(command: Command, empty_database: Database) -> None:
     assert command("status").exit_code == 2
     assert command("install").exit_code == 2
     first = command("install", "--dev-schema")
@@ -67,7 +67,7 @@ def test_the_story_of_an_installation(command: Command, empty_database: Database
     assert json.loads(gone.stdout)["doorbell_ms"] is None
 
 
-def test_a_newer_database_is_no_failure_of_an_upgrade(command: Command, empty_database: Database) -> None:
+def test_upgrade_of_a_newer_database_succeeds(command: Command, empty_database: Database) -> None:
     command("install", "--dev-schema")
     anyio.run(empty_database.run, "insert into dispatcher.migration (name, checksum) values ('999.sql', 'x')")
     upgraded = command("upgrade")
@@ -77,7 +77,7 @@ def test_a_newer_database_is_no_failure_of_an_upgrade(command: Command, empty_da
     assert command("upgrade", "--dry-run").stdout == ""
 
 
-def test_what_cannot_be_put_right_fails(command: Command, empty_database: Database) -> None:
+def test_upgrade_fails_for_unrepairable_differences(command: Command, empty_database: Database) -> None:
     command("install", "--dev-schema")
     anyio.run(empty_database.run, "alter table dispatcher.delivery drop column last_error")
     failed = command("upgrade")
@@ -85,7 +85,7 @@ def test_what_cannot_be_put_right_fails(command: Command, empty_database: Databa
     assert "still differs: column dispatcher.delivery.last_error: missing" in failed.stderr
 
 
-def test_sql_is_the_rendered_text_and_needs_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_db_sql_prints_the_rendered_text_without_a_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     shown = command("sql")
     assert (shown.exit_code, shown.stdout, shown.stderr) == (0, render("install"), "")
@@ -96,7 +96,7 @@ def test_sql_is_the_rendered_text_and_needs_no_database(command: Command, monkey
     assert '"other"."place"' in command("sql", "uninstall").stdout
 
 
-def test_grants_are_for_somebody_and_need_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_db_sql_grants_needs_a_role_and_no_database(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     shown = command("sql", "grants", "--role", 'ru"n', "--outbox", "other.place")
     assert (shown.exit_code, shown.stderr) == (0, "")
@@ -107,14 +107,14 @@ def test_grants_are_for_somebody_and_need_no_database(command: Command, monkeypa
     assert command("sql", "grants", "--role", "r" * 64).exit_code == 2
 
 
-def test_the_options_win_over_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_beat_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgres://postgres@127.0.0.1:1/none")
     assert command("status").exit_code == 3
     monkeypatch.setenv("DISPATCHER_OUTBOX", "other.place")
     assert '"a"."b"' in command("sql", "--outbox", "a.b").stdout
 
 
-def test_without_a_url_it_says_what_to_set(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_url_names_the_setting(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     result = command("status")
     assert result.exit_code == 2
@@ -122,11 +122,11 @@ def test_without_a_url_it_says_what_to_set(command: Command, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("wrong", ["3", "0s", "soon"])
-def test_a_lock_timeout_that_means_nothing_is_refused(command: Command, wrong: str) -> None:
+def test_malformed_lock_timeout_is_refused(command: Command, wrong: str) -> None:
     assert command("upgrade", "--lock-timeout", wrong).exit_code == 2
 
 
-def test_wait_gives_up_with_exit_code_three(command: Command) -> None:
+def test_wait_exits_3_when_it_gives_up(command: Command) -> None:
     assert json.loads(command("wait", "--json").stdout) == {"reachable": True}
     nobody = "postgres://postgres@127.0.0.1:1/none"
     assert command("wait", "--database-url", nobody, "--timeout", "200ms").exit_code == 3

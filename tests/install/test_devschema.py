@@ -24,21 +24,21 @@ OUTBOX_COLUMNS = (
 INSERT = "insert into notify.ent_notification (name, payload, recipients) values ('A  Name ', '{}', '{}')"
 
 
-async def test_it_is_made_once_and_only_where_the_outbox_is_missing(empty_database: Database) -> None:
+async def test_dev_schema_is_made_once_and_only_without_an_outbox(empty_database: Database) -> None:
     assert await create_dev_schema(empty_database.url)
     before = await empty_database.catalogue()
     assert not await create_dev_schema(empty_database.url)
     assert await empty_database.catalogue() == before
 
 
-async def test_a_host_that_has_the_outbox_is_never_touched(empty_database: Database) -> None:
+async def test_dev_schema_never_changes_an_existing_outbox(empty_database: Database) -> None:
     await empty_database.run("create schema notify", "create table notify.ent_notification (id int)")
     before = await empty_database.catalogue()
     assert not await create_dev_schema(empty_database.url)
     assert await empty_database.catalogue() == before
 
 
-async def test_what_the_host_brings_is_kept(empty_database: Database) -> None:
+async def test_dev_schema_keeps_existing_objects(empty_database: Database) -> None:
     await empty_database.run(
         "create schema auth",
         "create function auth.user_id() returns uuid language sql stable return"
@@ -53,7 +53,7 @@ async def test_what_the_host_brings_is_kept(empty_database: Database) -> None:
     assert labels == [("PENDING PROCESSING SENT FAILED RETRACTED",)]
 
 
-async def test_two_at_once_make_one_schema(empty_database: Database) -> None:
+async def test_two_dev_schema_installers_make_one_schema(empty_database: Database) -> None:
     made: list[bool] = []
 
     async def make() -> None:
@@ -65,7 +65,7 @@ async def test_two_at_once_make_one_schema(empty_database: Database) -> None:
     assert sorted(made) == [False, False, True]
 
 
-async def test_six_tables_seventeen_indexes_no_triggers(database: Database) -> None:
+async def test_dev_schema_has_six_tables_seventeen_indexes_and_no_triggers(database: Database) -> None:
     names = await database.run(
         "select relname from pg_class where relnamespace = 'notify'::regnamespace and relkind = 'r'"
     )
@@ -74,7 +74,7 @@ async def test_six_tables_seventeen_indexes_no_triggers(database: Database) -> N
     assert await database.run("select count(*) from pg_trigger where not tgisinternal") == [(0,)]
 
 
-async def test_the_outbox_has_its_columns_in_order(database: Database) -> None:
+async def test_outbox_has_its_columns_in_order(database: Database) -> None:
     rows = await database.run(
         "select attname from pg_attribute where attrelid = 'notify.ent_notification'::regclass and attnum > 0"
         " order by attnum"
@@ -114,7 +114,7 @@ async def test_unique_constraints_have_xnovus_names(database: Database) -> None:
     }
 
 
-async def test_a_bare_insert_is_a_draft_with_xnovus_defaults(database: Database) -> None:
+async def test_minimal_insert_is_a_draft_with_xnovus_defaults(database: Database) -> None:
     rows = await database.run(
         INSERT,
         "select publish_status::text, notification_status::text, deactivated, channels::text, workflow_version, repr,"
@@ -132,12 +132,12 @@ async def test_names_may_repeat_without_an_enterprise_and_not_within_one(databas
         await database.run(tenant)
 
 
-async def test_updated_at_is_nobodys_business_but_the_writers(installed: Database) -> None:
+async def test_updated_at_is_changed_by_the_writer_alone(installed: Database) -> None:
     await installed.run(INSERT, "update notify.ent_notification set notification_status = 'SENT'")
     assert await installed.run("select created_at = updated_at from notify.ent_notification") == [(True,)]
 
 
-async def test_what_xnovu_refuses_is_refused(database: Database) -> None:
+async def test_dev_schema_refuses_what_xnovus_refuses(database: Database) -> None:
     await database.run(INSERT)
     for refused in (
         "update notify.ent_notification set notification_status = 'PARTIAL'",
@@ -163,7 +163,7 @@ async def test_deleting_a_workflow_orphans_notifications_and_takes_its_rules(dat
     assert await database.run("select count(*) from notify.ent_notification_rule") == [(0,)]
 
 
-async def test_seed_rows_are_ready_to_use(database: Database) -> None:
+async def test_seed_rows_are_usable(database: Database) -> None:
     assert await database.run("select code from notify.typ_notification_priority order by sort_order") == [
         ("low",),
         ("medium",),
@@ -181,11 +181,11 @@ async def test_seed_rows_are_ready_to_use(database: Database) -> None:
     assert [key for key, _, kind in workflows if kind == "DYNAMIC"] == ["default-dynamic-multi"]
 
 
-async def test_category_paths_are_there_with_or_without_the_extension(database: Database) -> None:
+async def test_category_paths_exist_with_or_without_the_extension(database: Database) -> None:
     query = "select path_text from notify.typ_notification_category where code = 'fire-safety'"
     assert await database.run(query) == [("building.fire",)]
     assert await database.run("select to_regtype('extensions.ltree')::text") == [("extensions.ltree",)]
 
 
-async def test_our_installation_fits_it(database: Database) -> None:
+async def test_installation_fits_the_dev_schema(database: Database) -> None:
     assert not (await install(database.url)).remaining

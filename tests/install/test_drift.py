@@ -99,7 +99,7 @@ BEYOND_REPAIR = [
 
 
 @pytest.mark.parametrize(("damage", "said"), DRIFTS)
-async def test_drift_is_named_and_put_right(installed: Database, damage: str, said: list[str]) -> None:
+async def test_drift_is_named_and_repaired(installed: Database, damage: str, said: list[str]) -> None:
     await installed.run(damage)
     assert [str(each) for each in await inspect(installed.url)] == said
     report = await install(installed.url)
@@ -109,19 +109,19 @@ async def test_drift_is_named_and_put_right(installed: Database, damage: str, sa
 
 
 @pytest.mark.parametrize(("damage", "said"), BEYOND_REPAIR[:2])
-async def test_a_damaged_ledger_is_named_and_never_hidden(installed: Database, damage: str, said: str) -> None:
+async def test_damaged_ledger_is_always_named(installed: Database, damage: str, said: str) -> None:
     await installed.run(damage)
     assert [str(each) for each in await inspect(installed.url)] == [said]
     assert [str(each) for each in (await install(installed.url)).remaining] == [said]
 
 
-async def test_a_lost_primary_key_is_named(installed: Database) -> None:
+async def test_lost_primary_key_is_named(installed: Database) -> None:
     damage, said = BEYOND_REPAIR[2]
     await installed.run(damage)
     assert [str(each) for each in await inspect(installed.url)] == [said]
 
 
-async def test_a_dropped_schema_is_one_difference_and_not_fifty(installed: Database) -> None:
+async def test_dropped_schema_is_one_difference_and_not_fifty(installed: Database) -> None:
     await installed.run("drop schema dispatcher cascade")
     found = await inspect(installed.url)
     assert [str(each) for each in found] == [
@@ -141,7 +141,7 @@ async def test_additions_of_the_host_are_no_drift(installed: Database) -> None:
     assert await inspect(installed.url) == []
 
 
-async def test_f137_a_newer_installation_is_left_alone_with_a_warning(installed: Database) -> None:
+async def test_f137_newer_installation_is_left_alone_with_a_warning(installed: Database) -> None:
     await installed.run(
         "insert into dispatcher.migration (name, checksum) values ('999_future.sql', 'x')",
         "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as"
@@ -154,7 +154,7 @@ async def test_f137_a_newer_installation_is_left_alone_with_a_warning(installed:
     assert await installed.catalogue() == before
 
 
-async def test_looking_changes_nothing(installed: Database) -> None:
+async def test_db_status_changes_nothing(installed: Database) -> None:
     await installed.run("alter table notify.ent_notification disable trigger all")
     before = await installed.catalogue()
     assert await inspect(installed.url, Options()) != []

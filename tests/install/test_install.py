@@ -28,7 +28,7 @@ select 1 where not exists (
 IMPATIENT = Options(lock_timeout=timedelta(milliseconds=200), attempts=2)
 
 
-async def test_f137_the_tenth_run_touches_nothing(database: Database) -> None:
+async def test_f137_tenth_install_changes_nothing(database: Database) -> None:
     report = await install(database.url)
     assert report.changed
     assert not report.remaining
@@ -46,7 +46,7 @@ async def test_f132_four_installers_at_once_all_succeed(database: Database) -> N
     assert await inspect(database.url) == []
 
 
-async def test_f133_an_open_writer_is_named_and_an_installer_gives_up(database: Database) -> None:
+async def test_f133_installer_gives_up_and_names_the_open_writer(database: Database) -> None:
     said: list[str] = []
     async with await database.connect(application_name="night shift") as writer:
         await writer.execute("begin")
@@ -60,7 +60,7 @@ async def test_f133_an_open_writer_is_named_and_an_installer_gives_up(database: 
     assert await database.run("select 1 from pg_namespace where nspname = 'dispatcher'") == []
 
 
-async def test_f133_an_installer_succeeds_once_the_writer_lets_go(database: Database) -> None:
+async def test_f133_installer_succeeds_once_the_writer_commits(database: Database) -> None:
     async with await database.connect() as writer, anyio.create_task_group() as tasks:
         await writer.execute("begin")
         await writer.execute(DUE)
@@ -96,14 +96,14 @@ async def test_f133_other_writers_wait_no_longer_than_the_lock_timeout(database:
     assert 0.1 < slowest < 1.5, "writers queue behind the installer, and not for longer than its lock timeout"
 
 
-async def test_a_second_run_does_not_wait_for_writers(installed: Database) -> None:
+async def test_second_install_does_not_wait_for_writers(installed: Database) -> None:
     async with await installed.connect() as writer:
         await writer.execute("begin")
         await writer.execute(DUE)
         assert not (await install(installed.url, IMPATIENT)).changed
 
 
-async def test_putting_our_own_schema_right_does_not_wait_for_writers(installed: Database) -> None:
+async def test_repair_of_our_schema_does_not_wait_for_writers(installed: Database) -> None:
     await installed.run("drop index dispatcher.delivery_lease")
     async with await installed.connect() as writer:
         await writer.execute("begin")
@@ -112,9 +112,7 @@ async def test_putting_our_own_schema_right_does_not_wait_for_writers(installed:
 
 
 @pytest.mark.parametrize("cut", ["transaction", "index"])
-async def test_f131_an_installer_that_is_killed_leaves_work_that_a_second_run_completes(
-    database: Database, cut: str
-) -> None:
+async def test_f131_killed_install_is_completed_by_a_second_run(database: Database, cut: str) -> None:
     """The transaction is cut while it waits for a writer, the index build while it waits for an old snapshot."""
     async with await database.connect() as blocker:
         hold = "begin" if cut == "transaction" else "begin isolation level repeatable read"
@@ -130,10 +128,10 @@ async def test_f131_an_installer_that_is_killed_leaves_work_that_a_second_run_co
         await blocker.execute("rollback")
     await install(database.url)
     assert await inspect(database.url) == []
-    assert await database.rings(DUE) == 1
+    assert await database.count_notifies(DUE) == 1
 
 
-async def test_f131_an_installer_whose_session_ends_after_any_statement(database: Database) -> None:
+async def test_f131_install_ended_after_any_statement_is_completed_by_a_second_run(database: Database) -> None:
     """The server ends the session when it begins its n-th statement that changes something, for every n there is."""
     await database.run(
         "create schema faults",
@@ -156,14 +154,14 @@ async def test_f131_an_installer_whose_session_ends_after_any_statement(database
         except Unreachable:
             strikes += 1
             await database.run("alter event trigger strike disable")
-            assert await database.rings(DUE.replace("'n'", f"'n{strikes}'")) <= 1
+            assert await database.count_notifies(DUE.replace("'n'", f"'n{strikes}'")) <= 1
             continue
         break
     assert strikes >= 5
     assert await inspect(database.url) == []
 
 
-async def test_f138_triggers_of_the_host_stay_and_fire(database: Database) -> None:
+async def test_f138_triggers_of_the_application_stay_and_fire(database: Database) -> None:
     await database.run(
         "create table notify.seen (id bigint)",
         "create function notify.look() returns trigger language plpgsql as"
@@ -172,14 +170,14 @@ async def test_f138_triggers_of_the_host_stay_and_fire(database: Database) -> No
         "create trigger aa_host before insert on notify.ent_notification for each row execute function notify.look()",
     )
     await install(database.url)
-    assert await database.rings(DUE) == 1
+    assert await database.count_notifies(DUE) == 1
     assert await database.run("select count(*) from notify.seen") == [(2,)]
     await uninstall(database.url, Options(ledger=True))
     names = await database.run("select tgname from pg_trigger where not tgisinternal order by 1")
     assert names == [("aa_host",), ("zz_host",)]
 
 
-async def test_f131_an_interrupted_index_is_rebuilt(database: Database) -> None:
+async def test_f131_interrupted_index_is_rebuilt(database: Database) -> None:
     async with await database.connect() as blocker:
         await blocker.execute("begin isolation level repeatable read")
         await blocker.execute("select count(*) from pg_class")
@@ -192,7 +190,7 @@ async def test_f131_an_interrupted_index_is_rebuilt(database: Database) -> None:
     assert await inspect(database.url) == []
 
 
-async def test_without_indexes_the_outbox_gains_none(database: Database) -> None:
+async def test_install_without_indexes_adds_none(database: Database) -> None:
     count = "select count(*) from pg_indexes where schemaname = 'notify'"
     before = await database.run(count)
     await install(database.url, Options(indexes=False))
@@ -207,13 +205,13 @@ async def test_uninstall_keeps_the_ledger_and_a_later_installation_finds_it(inst
     before = await installed.run(key)
     await uninstall(installed.url)
     assert [row for row in await installed.run(ours) if "dispatcher" in row[0]] == []
-    assert await installed.rings(DUE) == 0
+    assert await installed.count_notifies(DUE) == 0
     await install(installed.url)
     assert await inspect(installed.url) == []
     assert await installed.run(key) == before
 
 
-async def test_f137_uninstall_with_the_ledger_leaves_nothing(database: Database) -> None:
+async def test_f137_uninstall_with_the_ledger_removes_everything(database: Database) -> None:
     before = await database.definitions()
     await install(database.url)
     for _ in range(2):
@@ -231,14 +229,14 @@ async def test_uninstall_waits_for_writers_with_the_same_limits(installed: Datab
     assert await inspect(installed.url) == []
 
 
-async def test_waiting_ends_when_the_database_answers_and_gives_up_when_it_does_not(database: Database) -> None:
+async def test_wait_ends_with_the_databases_answer_or_gives_up(database: Database) -> None:
     await wait_until_ready(database.url, timedelta(seconds=5))
     nobody = "postgresql://postgres@127.0.0.1:1/none"
     with pytest.raises(Unreachable, match="cannot connect"):
         await wait_until_ready(nobody, timedelta(milliseconds=300))
 
 
-async def test_a_password_never_shows(database: Database) -> None:
+async def test_password_is_never_printed(database: Database) -> None:
     with pytest.raises(Unreachable) as caught:
         await install(database.url.replace("postgres@", "nobody:hunter2@"))
     assert "hunter2" not in str(caught.value)

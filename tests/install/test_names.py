@@ -34,17 +34,17 @@ identifiers = st.text(
         ('"a.b"."c.d"', "a.b", "c.d"),
     ],
 )
-def test_a_name_is_read_as_written_and_a_quoted_one_as_sql_reads_it(text: str, schema: str, name: str) -> None:
+def test_table_name_is_read_as_written_and_quoted_as_sql_reads_it(text: str, schema: str, name: str) -> None:
     assert parse_outbox_name(text) == OutboxTable(schema, name)
 
 
 @pytest.mark.parametrize("text", ["", "ent_notification", "a.b.c", 'a."b', 'a.""', ".b", "a.", 'a."b\0"'])
-def test_what_is_no_qualified_name_is_refused(text: str) -> None:
+def test_malformed_table_name_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"is not schema\.table"):
         parse_outbox_name(text)
 
 
-def test_f17_names_that_postgres_would_cut_are_refused() -> None:
+def test_f17_too_long_table_names_are_refused() -> None:
     parse_outbox_name(f"{'s' * 63}.{'t' * 54}")
     with pytest.raises(ConfigurationError, match="64 bytes, PostgreSQL keeps 63"):
         parse_outbox_name(f"{'s' * 64}.t")
@@ -55,12 +55,12 @@ def test_f17_names_that_postgres_would_cut_are_refused() -> None:
 
 
 @given(identifiers, identifiers)
-def test_every_name_survives_being_written_and_read(schema: str, name: str) -> None:
+def test_table_name_survives_writing_and_reading(schema: str, name: str) -> None:
     assert parse_outbox_name(str(OutboxTable(schema, name))) == OutboxTable(schema, name)
 
 
 @given(identifiers, identifiers)
-def test_derived_names_fit_and_differ(one: str, other: str) -> None:
+def test_derived_names_fit_the_limit_and_differ(one: str, other: str) -> None:
     names = [OutboxTable("s", one).index(purpose) for purpose in INDEXES]
     assert all(len(name.encode()) <= MAX_NAME_BYTES for name in names)
     assert len(set(names)) == len(names)
@@ -69,7 +69,7 @@ def test_derived_names_fit_and_differ(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(("schema", "name"), ODD)
-async def test_f17_an_odd_name_is_installed_heard_and_removed(database: Database, schema: str, name: str) -> None:
+async def test_f17_odd_table_name_is_installed_notified_and_removed(database: Database, schema: str, name: str) -> None:
     outbox = OutboxTable(schema, name)
     host, beside = sql_name(outbox), sql_name(outbox.workflow)
     await database.run(
@@ -82,16 +82,16 @@ async def test_f17_an_odd_name_is_installed_heard_and_removed(database: Database
     assert await inspect(database.url, options) == []
     assert not (await install(database.url, options)).changed
     insert = f"insert into {host} (name, payload, recipients, publish_status) values ('n', '{{}}', '{{}}', 'PUBLISH')"
-    assert await database.rings(insert) == 1
+    assert await database.count_notifies(insert) == 1
     assert sql_name(outbox) in render("install", options)
     await database.run(render_grants(str(outbox), "postgres"))
     await uninstall(database.url, options)
-    assert await database.rings(insert.replace("'n'", "'m'")) == 0
+    assert await database.count_notifies(insert.replace("'n'", "'m'")) == 0
     assert await database.run("select 1 from pg_trigger where not tgisinternal") == []
     assert await database.run("select 1 from pg_indexes where indexname ~ '_dispatcher_(imm|sch|proc)'") == []
 
 
-async def test_a_function_that_another_outbox_still_uses_stays(installed: Database) -> None:
+async def test_function_used_by_another_outbox_is_kept(installed: Database) -> None:
     await installed.run(
         "create schema two",
         "create table two.outbox (like notify.ent_notification including all)",

@@ -50,9 +50,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("wrong", "said"), WRONG)
-async def test_f138_a_host_that_does_not_fit_is_refused_and_untouched(
-    database: Database, wrong: str, said: str
-) -> None:
+async def test_f138_unsuitable_database_is_refused_and_unchanged(database: Database, wrong: str, said: str) -> None:
     await database.run(wrong)
     before = await database.catalogue()
     for attempt in (install, inspect):
@@ -63,7 +61,7 @@ async def test_f138_a_host_that_does_not_fit_is_refused_and_untouched(
 
 
 @pytest.mark.parametrize("type_", ["integer", "bigint"])
-async def test_other_types_that_serve_are_accepted(database: Database, type_: str) -> None:
+async def test_compatible_column_types_are_accepted(database: Database, type_: str) -> None:
     await database.run(
         f"alter table {TABLE} alter column notification_workflow_id type {type_}",
         f"alter table {TABLE} alter column overrides type json, alter column enterprise_id type text",
@@ -96,9 +94,7 @@ RIGHTS = [
 
 
 @pytest.mark.parametrize(("given", "needed"), RIGHTS)
-async def test_f134_an_installer_that_lacks_rights_is_told_which(
-    database: Database, given: str, needed: list[str]
-) -> None:
+async def test_f134_installer_without_rights_is_told_which(database: Database, given: str, needed: list[str]) -> None:
     name, role = database.name, "install_limited"
     await database.run(
         f"do $$ begin if to_regrole('{role}') is null then create role {role} login; end if; end $$",
@@ -116,7 +112,7 @@ async def test_f134_an_installer_that_lacks_rights_is_told_which(
     assert await database.catalogue() == before
 
 
-async def test_without_temporary_tables_nothing_can_be_compared_and_it_says_so(database: Database) -> None:
+async def test_comparison_without_temporary_tables_is_refused_with_a_reason(database: Database) -> None:
     name, role = database.name, "install_limited"
     await database.run(
         f"do $$ begin if to_regrole('{role}') is null then create role {role} login; end if; end $$",
@@ -128,7 +124,7 @@ async def test_without_temporary_tables_nothing_can_be_compared_and_it_says_so(d
         await inspect(database.url.replace("postgres@", f"{role}@"))
 
 
-async def test_rows_that_nobody_owns_up_to_are_no_reason_to_refuse_a_lesser_installation(database: Database) -> None:
+async def test_role_with_trigger_right_alone_installs_without_indexes(database: Database) -> None:
     """A role with TRIGGER but without ownership installs everything but the indexes."""
     name, role = database.name, "install_limited"
     await database.run(
@@ -143,17 +139,17 @@ async def test_rows_that_nobody_owns_up_to_are_no_reason_to_refuse_a_lesser_inst
     assert not (await install(url, Options(indexes=False))).remaining
 
 
-async def test_a_server_that_is_not_there_is_unreachable() -> None:
+async def test_missing_server_is_unreachable() -> None:
     with pytest.raises(Unreachable, match=r"cannot connect to postgres://postgres@127\.0\.0\.1:1/none"):
         await install("postgresql://postgres@127.0.0.1:1/none")
 
 
-async def test_something_that_is_no_url_is_a_configuration_error() -> None:
+async def test_malformed_url_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="not a Postgres URL"):
         await install("mysql://somewhere/else")
 
 
-def test_a_lock_timeout_of_zero_is_refused_because_it_would_be_for_ever() -> None:
+def test_lock_timeout_of_zero_is_refused() -> None:
     from datetime import timedelta
 
     with pytest.raises(ConfigurationError, match=re.escape("wait for ever")):

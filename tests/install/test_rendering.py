@@ -21,7 +21,7 @@ async def psql(server: PostgresServer, database: Database, text: str, *options: 
 
 
 @pytest.mark.parametrize("options", [(), ("-1",)])
-async def test_psql_installs_what_the_installer_installs(
+async def test_psql_installs_the_same_objects_as_the_installer(
     postgres_server: PostgresServer, empty_database: Database, installed: Database, options: tuple[str, ...]
 ) -> None:
     from dispatcher.install import create_dev_schema
@@ -33,14 +33,14 @@ async def test_psql_installs_what_the_installer_installs(
     assert not (await install(empty_database.url)).changed
 
 
-async def test_the_two_parts_run_apart(postgres_server: PostgresServer, database: Database) -> None:
+async def test_both_parts_run_separately(postgres_server: PostgresServer, database: Database) -> None:
     await psql(postgres_server, database, render("install", piece="transaction"), "-1")
     assert {each.kind for each in await inspect(database.url)} == {"outbox index", "file"}
     await psql(postgres_server, database, render("install", piece="indexes"))
     assert await inspect(database.url) == []
 
 
-async def test_a_failing_statement_leaves_nothing(postgres_server: PostgresServer, database: Database) -> None:
+async def test_failing_statement_rolls_everything_back(postgres_server: PostgresServer, database: Database) -> None:
     before = await database.definitions()
     missing = render("install", Options(outbox="notify.missing"))
     with pytest.raises(Exception, match="exit status 3"):
@@ -50,7 +50,9 @@ async def test_a_failing_statement_leaves_nothing(postgres_server: PostgresServe
 
 
 @pytest.mark.parametrize("ledger", [False, True])
-async def test_psql_removes_it_again(postgres_server: PostgresServer, installed: Database, *, ledger: bool) -> None:
+async def test_psql_removes_the_installation(
+    postgres_server: PostgresServer, installed: Database, *, ledger: bool
+) -> None:
     for _ in range(2):
         await psql(postgres_server, installed, render("uninstall", Options(ledger=ledger)))
     assert await installed.run("select 1 from pg_trigger where not tgisinternal") == []
@@ -58,9 +60,7 @@ async def test_psql_removes_it_again(postgres_server: PostgresServer, installed:
     assert schema == ([] if ledger else [(1,)])
 
 
-async def test_the_plan_is_what_would_run_and_is_empty_when_nothing_would(
-    postgres_server: PostgresServer, installed: Database
-) -> None:
+async def test_plan_has_the_statements_to_run_or_none(postgres_server: PostgresServer, installed: Database) -> None:
     assert await plan(installed.url) == ([], "")
     await installed.run("alter table notify.ent_notification disable trigger dispatcher_insert")
     found, text = await plan(installed.url)
@@ -71,7 +71,7 @@ async def test_the_plan_is_what_would_run_and_is_empty_when_nothing_would(
     assert await inspect(installed.url) == []
 
 
-async def test_two_installers_by_psql_do_not_meet(postgres_server: PostgresServer, database: Database) -> None:
+async def test_psql_installers_exclude_each_other(postgres_server: PostgresServer, database: Database) -> None:
     from dispatcher.install.session import ADVISORY_LOCK
 
     with psycopg.connect(database.url, autocommit=True) as other:
@@ -80,7 +80,7 @@ async def test_two_installers_by_psql_do_not_meet(postgres_server: PostgresServe
             await psql(postgres_server, database, render("install"))
 
 
-async def test_psql_too_lets_go_of_the_writers(postgres_server: PostgresServer, database: Database) -> None:
+async def test_psql_install_gives_up_its_lock_for_writers(postgres_server: PostgresServer, database: Database) -> None:
     text = render("install", Options(lock_timeout=timedelta(milliseconds=200)))
     async with await database.connect() as writer:
         await writer.execute("begin")
@@ -90,7 +90,7 @@ async def test_psql_too_lets_go_of_the_writers(postgres_server: PostgresServer, 
 
 
 @pytest.mark.parametrize("action", ["install", "upgrade", "uninstall"])
-def test_the_text_is_only_sql_deterministic_and_free_of_psql_commands(action: str) -> None:
+def test_rendered_text_is_deterministic_sql_without_psql_commands(action: str) -> None:
     text = render(action, QUOTED)
     assert text == render(action, QUOTED)
     assert not [line for line in text.splitlines() if line.startswith("\\")]

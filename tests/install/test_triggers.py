@@ -16,22 +16,24 @@ values ('due', '{}', '{}', 'PUBLISH')
 DRAFT = "insert into notify.ent_notification (name, payload, recipients) values ('draft', '{}', '{}')"
 
 
-async def test_a_committed_insert_rings_once(installed: Database) -> None:
-    assert await installed.rings(DUE) == 1
+async def test_committed_insert_sends_one_notify(installed: Database) -> None:
+    assert await installed.count_notifies(DUE) == 1
 
 
-def test_the_channel_has_one_name() -> None:
+def test_channel_has_one_name() -> None:
     assert CHANNEL == "dispatcher"
 
 
-async def test_a_transaction_of_many_statements_rings_once(installed: Database) -> None:
+async def test_transaction_of_many_statements_sends_one_notify(installed: Database) -> None:
     assert (
-        await installed.rings("begin", DUE, DUE, "update notify.ent_notification set scheduled_for = now()", "commit")
+        await installed.count_notifies(
+            "begin", DUE, DUE, "update notify.ent_notification set scheduled_for = now()", "commit"
+        )
         == 1
     )
 
 
-async def test_a_copy_of_a_thousand_rows_rings_once(installed: Database) -> None:
+async def test_copy_of_a_thousand_rows_sends_one_notify(installed: Database) -> None:
     async with await installed.connect() as listener, await installed.connect() as producer:
         await listener.execute("listen dispatcher")
         columns = "copy notify.ent_notification (name, payload, recipients, publish_status) from stdin"
@@ -53,7 +55,7 @@ async def test_a_copy_of_a_thousand_rows_rings_once(installed: Database) -> None
         "notification_status = 'RETRACTED'",
     ],
 )
-async def test_a_row_that_is_not_eligible_is_silent_until_it_is(installed: Database, changes: str) -> None:
+async def test_row_sends_no_notify_until_it_is_eligible(installed: Database, changes: str) -> None:
     column, value = changes.split(" = ")
     insert = (
         "insert into notify.ent_notification (name, payload, recipients, publish_status, notification_status,"
@@ -65,71 +67,71 @@ async def test_a_row_that_is_not_eligible_is_silent_until_it_is(installed: Datab
         " 'PENDING'::shared_types.notification_status as notification_status, false as deactivated,"
         " null::timestamptz as scheduled_for"
     )
-    assert await installed.rings(ready, f"update ready set {column} = {value}", insert) == 0
+    assert await installed.count_notifies(ready, f"update ready set {column} = {value}", insert) == 0
     right = "publish_status = 'PUBLISH', notification_status = 'PENDING', deactivated = false, scheduled_for = null"
-    assert await installed.rings(f"update notify.ent_notification set {right}") == 1
+    assert await installed.count_notifies(f"update notify.ent_notification set {right}") == 1
 
 
-async def test_a_scheduled_row_rings_because_it_may_be_the_next_due(installed: Database) -> None:
+async def test_scheduled_row_sends_a_notify(installed: Database) -> None:
     scheduled = DUE.replace("publish_status)", "publish_status, scheduled_for)").replace(
         "'PUBLISH')", "'PUBLISH', now() + interval '1 day')"
     )
-    assert await installed.rings(scheduled) == 1
+    assert await installed.count_notifies(scheduled) == 1
 
 
-async def test_publishing_a_draft_rings_once(installed: Database) -> None:
+async def test_publishing_a_draft_sends_one_notify(installed: Database) -> None:
     publish = "update notify.ent_notification set publish_status = 'PUBLISH'"
-    assert await installed.rings(DRAFT, DRAFT, publish) == 1
+    assert await installed.count_notifies(DRAFT, DRAFT, publish) == 1
 
 
-async def test_rescheduling_rings_and_unscheduling_too(installed: Database) -> None:
+async def test_rescheduling_and_unscheduling_send_a_notify(installed: Database) -> None:
     later = "update notify.ent_notification set scheduled_for = now() + interval '1 hour'"
     never = "update notify.ent_notification set scheduled_for = 'infinity'"
     now = "update notify.ent_notification set scheduled_for = null"
-    assert await installed.rings(DUE, later, never, now) == 3
+    assert await installed.count_notifies(DUE, later, never, now) == 3
 
 
-async def test_a_resend_rings(installed: Database) -> None:
+async def test_resend_sends_a_notify(installed: Database) -> None:
     await installed.run(DUE, "update notify.ent_notification set notification_status = 'FAILED'")
-    assert await installed.rings("update notify.ent_notification set notification_status = 'PENDING'") == 1
+    assert await installed.count_notifies("update notify.ent_notification set notification_status = 'PENDING'") == 1
 
 
-async def test_the_way_to_sent_and_other_columns_are_silent(installed: Database) -> None:
+async def test_our_status_changes_and_other_columns_send_no_notify(installed: Database) -> None:
     await installed.run(DUE)
     update = "update notify.ent_notification set notification_status = "
     steps = (update + "'PROCESSING'", update + "'SENT'", "update notify.ent_notification set payload = '[]'")
-    assert await installed.rings("update notify.ent_notification set tags = '{a}'", *steps) == 0
+    assert await installed.count_notifies("update notify.ent_notification set tags = '{a}'", *steps) == 0
 
 
-async def test_a_rolled_back_insert_is_silent(installed: Database) -> None:
-    assert await installed.rings("begin", DUE, "rollback") == 0
+async def test_rolled_back_insert_sends_no_notify(installed: Database) -> None:
+    assert await installed.count_notifies("begin", DUE, "rollback") == 0
 
 
-async def test_quiet_silences_one_transaction(installed: Database) -> None:
-    assert await installed.rings("begin", "set local dispatcher.quiet = on", DUE, "commit") == 0
-    assert await installed.rings("begin", "set local dispatcher.quiet = on", DUE, "commit", DUE) == 1
+async def test_quiet_suppresses_notify_in_one_transaction(installed: Database) -> None:
+    assert await installed.count_notifies("begin", "set local dispatcher.quiet = on", DUE, "commit") == 0
+    assert await installed.count_notifies("begin", "set local dispatcher.quiet = on", DUE, "commit", DUE) == 1
 
 
-async def test_a_quiet_producer_can_prepare_its_transaction(installed: Database) -> None:
+async def test_quiet_transaction_can_be_prepared(installed: Database) -> None:
     prepare = ("begin", "set local dispatcher.quiet = on", DUE, "prepare transaction 'two-phase'")
-    assert await installed.rings(*prepare, "commit prepared 'two-phase'") == 0
+    assert await installed.count_notifies(*prepare, "commit prepared 'two-phase'") == 0
 
 
-async def test_s30_a_producer_who_may_only_insert_can_ring(installed: Database) -> None:
+async def test_s30_producer_with_insert_right_alone_sends_a_notify(installed: Database) -> None:
     await installed.run(
         "do $$ begin if to_regrole('install_producer') is null then create role install_producer; end if; end $$",
         "grant usage on schema notify, shared_types to install_producer",
         "grant insert on notify.ent_notification to install_producer",
     )
-    assert await installed.rings("set role install_producer", DUE, "reset role") == 1
+    assert await installed.count_notifies("set role install_producer", DUE, "reset role") == 1
 
 
-async def test_the_trigger_never_raises_and_rather_rings(installed: Database) -> None:
+async def test_trigger_sends_notify_instead_of_raising(installed: Database) -> None:
     await installed.run("alter type shared_types.notification_status rename value 'PENDING' to 'WAITING'")
-    assert await installed.rings(DUE) == 1
+    assert await installed.count_notifies(DUE) == 1
 
 
-async def test_f136_nobody_elses_objects_are_called(installed: Database) -> None:
+async def test_f136_objects_of_other_schemas_are_not_called(installed: Database) -> None:
     await installed.run(
         "create schema attacker",
         "create function attacker.pg_notify(text, text) returns void language plpgsql as"
@@ -143,27 +145,27 @@ async def test_f136_nobody_elses_objects_are_called(installed: Database) -> None
     )
     hostile = "set search_path = attacker, pg_catalog"
     publish = "update notify.ent_notification set publish_status = 'PUBLISH', scheduled_for = now()"
-    assert await installed.rings(hostile, "create temporary table inserted (id int)", DUE, DRAFT, publish) == 2
+    assert await installed.count_notifies(hostile, "create temporary table inserted (id int)", DUE, DRAFT, publish) == 2
 
 
-async def test_f136_an_installation_under_a_hostile_search_path_is_the_same(database: Database) -> None:
+async def test_f136_installation_under_a_hostile_search_path_is_the_same(database: Database) -> None:
     await database.run(
         "create schema attacker",
         "create function attacker.pg_notify(text, text) returns void language sql as 'select null'",
     )
     await database.run(f"alter database {database.name} set search_path = attacker, pg_catalog")
     await install(database.url)
-    assert await database.rings(DUE) == 1
+    assert await database.count_notifies(DUE) == 1
 
 
-async def test_the_probe_hears_the_doorbell_and_leaves_no_row(installed: Database) -> None:
+async def test_verify_receives_the_notify_and_leaves_no_row(installed: Database) -> None:
     before = await installed.catalogue()
     assert await verify_notify(installed.url) < timedelta(seconds=5)
     assert await installed.run("select count(*) from notify.ent_notification") == [(0,)]
     assert await installed.catalogue() == before
 
 
-async def test_the_probe_is_heard_beside_a_dispatcher_that_is_awake(installed: Database) -> None:
+async def test_verify_receives_the_notify_beside_an_awake_dispatcher(installed: Database) -> None:
     await installed.run(
         "insert into dispatcher.node (id, role, host, version, mode, in_flight, awake_until)"
         " values ('n', 'all', 'h', '1', 'EVENT', 0, now() + interval '1 minute')"
@@ -171,7 +173,7 @@ async def test_the_probe_is_heard_beside_a_dispatcher_that_is_awake(installed: D
     assert await verify_notify(installed.url) < timedelta(seconds=5)
 
 
-async def test_the_probe_notices_a_function_that_does_not_ring(installed: Database) -> None:
+async def test_verify_detects_a_function_without_notify(installed: Database) -> None:
     await installed.run(
         "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as"
         " $$ begin return null; end $$"
@@ -188,6 +190,6 @@ async def test_the_probe_notices_a_function_that_does_not_ring(installed: Databa
         tasks.cancel_scope.cancel()
 
 
-async def test_the_probe_names_what_is_missing(database: Database) -> None:
+async def test_verify_names_missing_objects(database: Database) -> None:
     with pytest.raises(CheckFailed, match="not installed: run dispatcher db install"):
         await verify_notify(database.url)

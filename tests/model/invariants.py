@@ -55,7 +55,7 @@ class Audit:
             if before != now:
                 if fences is not None:  # P4
                     assert before.head is not None, f"{what} made a head"
-                    assert before.head.fence == fences.get(row_id), f"{what} changed row {id} with an old fence"
+                    assert before.head.fence == fences.get(row_id), f"{what} changed row {row_id} with an old fence"
                 self._check_head(what, before, now)
                 self._check_status(what, before, now)
                 self._check_entries(what, before, now)
@@ -75,7 +75,7 @@ class Audit:
         """Everything that is due has its outcome, nobody holds anything, and what was accepted there is so here."""
         assert not self._ledger.units()
         for row in self._ledger.rows.values():
-            assert not row.open(self._ledger.now) or row.status not in ("PENDING", "PROCESSING"), row
+            assert not row.eligible(self._ledger.now) or row.status not in ("PENDING", "PROCESSING"), row
         for head in self._ledger.heads.values():
             assert head.lease is None, head
         for entry in self._entries():
@@ -110,7 +110,7 @@ class Audit:
             return
         assert (before.row.status, now.row.status) in OURS, f"{what}: {before.row.status} to {now.row.status}"
         if what == "claim":
-            assert before.row.open(self._ledger.now)
+            assert before.row.eligible(self._ledger.now)
         if what == "settle":  # P1
             states = [entry.state for entry in now.entries.values()]
             assert (now.row.status == "SENT") <= (bool(states) and set(states) == {"accepted"}), states
@@ -128,7 +128,7 @@ class Audit:
                 assert now.row is not None
                 assert now.head is not None
                 assert now.row.status == "PROCESSING"
-                assert now.row.open(self._ledger.now)
+                assert now.row.eligible(self._ledger.now)
                 assert now.head.attempts <= POLICY.max_runs, "a call past the last run"
 
     def _same_generation(self, before: Seen, now: Seen) -> bool:

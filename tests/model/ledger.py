@@ -35,7 +35,7 @@ class Row:
     deactivated: bool = False
     due: float | None = None
 
-    def open(self, now: float) -> bool:
+    def eligible(self, now: float) -> bool:
         """Whether the row may be sent."""
         return self.published and not self.deactivated and (self.due is None or self.due <= now)
 
@@ -98,7 +98,7 @@ class Ledger:
 
     def units(self) -> list[list[int]]:
         """Return what may be claimed now, each part whole or not at all: a row, or a batch that failed."""
-        units = [[row.id] for row in self.rows.values() if row.status == "PENDING" and row.open(self.now)]
+        units = [[row.id] for row in self.rows.values() if row.status == "PENDING" and row.eligible(self.now)]
         batches: dict[str, list[Head]] = {}
         for head in self.heads.values():
             if head.next_attempt is not None and self._may_go_on(head):
@@ -108,7 +108,7 @@ class Ledger:
 
     def _may_go_on(self, head: Head) -> bool:
         row = self.rows.get(head.id)
-        return row is not None and row.status in ("FAILED", "PARTIAL") and row.open(self.now)
+        return row is not None and row.status in ("FAILED", "PARTIAL") and row.eligible(self.now)
 
     def claim(self, starts: Iterable[WorkflowStart], node: str, lease: timedelta) -> None:
         """Note that these rows were claimed, for these workflows."""
@@ -161,7 +161,7 @@ class Ledger:
             "attempts": head.attempts,
             "since_first_claim": timedelta(seconds=self.now - head.first_claimed),
             "age_seconds": 0.0,
-            "eligible": row.open(self.now),
+            "eligible": row.eligible(self.now),
             "has_workflow": row.has_workflow,
             "workflow_key": WORKFLOW if row.has_workflow else None,
             "workflow_usable": row.has_workflow,
@@ -180,8 +180,8 @@ class Ledger:
         for call in calls:
             for place, member in enumerate(call.members):
                 row, person = member.notification, member.recipient
-                head = self._held(row.id, row.fence)
-                if head is None or not self._in_work(row.id) or not self.rows[row.id].open(self.now):
+                head = self._fenced_head(row.id, row.fence)
+                if head is None or not self._in_work(row.id) or not self.rows[row.id].eligible(self.now):
                     continue
                 entry = self.entries_of(head).setdefault(
                     person.id, Entry(person.ordinal, person.transaction_id, self.now)
@@ -197,13 +197,13 @@ class Ledger:
         """Write outcomes and conclusions; return the rows that were ours to write."""
         written: list[Notification] = []
         for member in members:
-            head = self._held(member.notification.id, member.notification.fence)
+            head = self._fenced_head(member.notification.id, member.notification.fence)
             entry = self.entries_of(head).get(member.recipient.id) if head else None
             if entry is not None:
                 entry.state, entry.epoch = member.recipient.state.value, member.recipient.epoch
                 entry.outcome, entry.error = member.recipient.outcome, member.recipient.error
         for row in rows:
-            head = self._held(row.id, row.fence)
+            head = self._fenced_head(row.id, row.fence)
             if head is None or row.final_status is None:
                 continue
             head.settled, head.owner, head.lease = True, None, None
@@ -218,7 +218,7 @@ class Ledger:
     def release(self, notifications: Sequence[Notification]) -> None:
         """Let go of rows a run holds."""
         for notification in notifications:
-            head = self._held(notification.id, notification.fence)
+            head = self._fenced_head(notification.id, notification.fence)
             if head is not None:
                 self._free(head)
 
@@ -238,7 +238,7 @@ class Ledger:
         """Hold lost rows; let the others go."""
         lost: list[int] = []
         for row_id, fence in zip(late.ids, late.fences, strict=True):
-            head = self._held(row_id, fence)
+            head = self._fenced_head(row_id, fence)
             if head is None:
                 continue
             head.fence += 1
@@ -254,7 +254,7 @@ class Ledger:
     def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows."""
         for row_id, fence in zip(ids, fences, strict=True):
-            head = self._held(row_id, fence)
+            head = self._fenced_head(row_id, fence)
             if head is not None and head.lease is not None:
                 head.lease = self.now + lease.total_seconds()
 
@@ -297,7 +297,7 @@ class Ledger:
             freed += self._reopen(head.id)
         return freed
 
-    def _held(self, row_id: int, fence: int) -> Head | None:
+    def _fenced_head(self, row_id: int, fence: int) -> Head | None:
         head = self.heads.get(row_id)
         return head if head is not None and head.fence == fence else None
 

@@ -1,19 +1,16 @@
-"""A view of the outbox with the methods of `dispatcher.postgres.outbox.Outbox`, answered by the reference alone."""
+"""The methods of `OutboxStore`, answered by the ledger in memory, and the application that owns the rows."""
 
 import random
-from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.decisions.validation import AcquiredRow
-from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
-from dispatcher.models.notification import Notification
+from dispatcher.models.claims import Claim, ClaimLimits, WorkflowStart
 from tests.model.ledger import Ledger, Row
+from tests.model.store_methods import AsyncMethod, answered_by, require_store_method
 
 
-class Desk:
-    """One node in memory. Which due rows a claim takes, and in what parts, is left to luck."""
+class ModelOutbox:
+    """The outbox as one node sees it, in memory. A random generator chooses which due rows a claim takes."""
 
     def __init__(self, ledger: Ledger, node: str, luck: random.Random) -> None:
         self.ledger = ledger
@@ -63,47 +60,12 @@ class Desk:
         if head is not None:
             goes_on = head.birth == row.birth and (row.status != "PENDING" or not head.settled)
             generation = head.generation + (0 if goes_on else 1)
-        return WorkflowStart(f"notification-{id}-{row.birth}-{generation}", [row_id], single=True)
+        return WorkflowStart(f"notification-{row_id}-{row.birth}-{generation}", [row_id], single=True)
 
-    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[AcquiredRow]:
-        """Take over a workflow's rows."""
-        return self.ledger.acquire(ids, workflow_id, self.node, lease)
-
-    async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
-        """Write calls down."""
-        return self.ledger.record_calls(calls)
-
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
-        """Write outcomes and conclusions."""
-        return self.ledger.settle(members, rows)
-
-    async def release(self, notifications: Sequence[Notification]) -> None:
-        """Let go of rows."""
-        self.ledger.release(notifications)
-
-    async def release_unstarted(self, start: WorkflowStart) -> None:
-        """Let go of what could not be started."""
-        self.ledger.release_unstarted(start)
-
-    async def rescue(self, late: ExpiredLease, lease: timedelta) -> WorkflowStart | None:
-        """Hold lost rows."""
-        return self.ledger.rescue(late, self.node, lease)
-
-    async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
-        """Keep rows."""
-        self.ledger.renew_leases(ids, fences, lease)
-
-    async def find_expired(self, limit: int) -> list[ExpiredLease]:
-        """Return rows whose lease ran out."""
-        return self.ledger.find_expired()
-
-    async def adopt_orphans(self, lease: timedelta, limit: int) -> int:
-        """Give rows that nobody holds a lease."""
-        return self.ledger.adopt_orphans(lease)
-
-    async def release_node(self) -> int:
-        """Leave."""
-        return self.ledger.release_node(self.node)
+    def __getattr__(self, name: str) -> AsyncMethod:
+        """Answer every other method of the store with the ledger's function of that name."""
+        require_store_method(name)
+        return answered_by(name, getattr(self.ledger, name), node=self.node)
 
 
 class Owner:
@@ -112,9 +74,9 @@ class Owner:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def desk(self, node: str, luck: random.Random) -> Desk:
+    def outbox(self, node: str, luck: random.Random) -> ModelOutbox:
         """Return what a node works with."""
-        return Desk(self.ledger, node, luck)
+        return ModelOutbox(self.ledger, node, luck)
 
     async def insert(self, row: Row) -> None:
         """Insert a row."""

@@ -6,18 +6,16 @@ and in what batches, is PostgreSQL's choice: it is checked to be a lawful one, a
 
 import random
 import time
-from collections.abc import Awaitable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.decisions.validation import AcquiredRow
-from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
-from dispatcher.models.notification import Notification
+from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import StatusColumn
 from tests.model.ledger import Ledger, Row
-from tests.model.model_outbox import Desk, Owner
+from tests.model.model_outbox import ModelOutbox, Owner
+from tests.model.store_methods import AsyncMethod, require_store_method
 from tests.support.outbox_fixture import RELATIONS, OutboxFixture
 
 NEAR = 9.0
@@ -61,9 +59,9 @@ class TwinOwner(Owner):
         self._workflow = workflow
         self._moved_at = time.monotonic()
 
-    def desk(self, node: str, luck: random.Random) -> Desk:
+    def outbox(self, node: str, luck: random.Random) -> ModelOutbox:
         outbox = OutboxStore(self._outbox_fixture.pool, relations=RELATIONS, status=self._status, node=node)
-        return TwinDesk(self, outbox, node, luck)
+        return TwinOutbox(self, outbox, node, luck)
 
     async def insert(self, row: Row) -> None:
         now = self.ledger.now
@@ -127,69 +125,55 @@ class TwinOwner(Owner):
         expected = facts_of(self.ledger)
         assert stored.keys() == expected.keys(), (stored.keys(), expected.keys())
         for key, facts in expected.items():
-            assert same(stored[key], facts), f"{key}: PostgreSQL has {stored[key]}, the reference {facts}"
+            assert same(stored[key], facts), f"{key}: PostgreSQL has {stored[key]}, the model {facts}"
 
 
-class TwinDesk(Desk):
-    """Does everything twice."""
+class TwinOutbox(ModelOutbox):
+    """Runs every method on PostgreSQL and on the model, and compares the answers and all stored rows."""
 
-    def __init__(self, owner: TwinOwner, outbox: OutboxStore, node: str, luck: random.Random) -> None:
+    def __init__(self, owner: TwinOwner, store: OutboxStore, node: str, luck: random.Random) -> None:
         super().__init__(owner.ledger, node, luck)
         self._owner = owner
-        self._outbox = outbox
+        self._store = store
 
-    async def _both(self, real: Awaitable[Any], reference: Awaitable[Any]) -> tuple[Any, Any]:
+    def __getattr__(self, name: str) -> AsyncMethod:
+        """Both have to give the same answer."""
+        require_store_method(name)
+
+        async def method(*args: Any) -> Any:
+            return equal(await self._both(name, *args))
+
+        return method
+
+    async def _both(self, name: str, *args: Any) -> tuple[Any, Any]:
         await self._owner.keep_time()
-        answers = await real, await reference
+        answers = await getattr(self._store, name)(*args), await super().__getattr__(name)(*args)
         await self._owner.compare()
         return answers
 
     async def claim(self, claim: str, lease: timedelta, sizes: ClaimLimits) -> Claim:
+        """PostgreSQL chooses among the due rows; the model follows it."""
         await self._owner.keep_time()
-        taken = await self._outbox.claim(claim, lease, sizes)
-        lawful(taken, self.ledger, sizes)
-        self.ledger.claim(taken.starts, self.node, lease)
+        claimed = await self._store.claim(claim, lease, sizes)
+        check_claim(claimed, self.ledger, sizes)
+        self.ledger.claim(claimed.starts, self.node, lease)
         await self._owner.compare()
-        return taken
+        return claimed
 
-    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[AcquiredRow]:
-        real, reference = await self._both(
-            self._outbox.acquire(ids, workflow_id, lease), super().acquire(ids, workflow_id, lease)
-        )
-        assert [told(item) for item in real] == [told(item) for item in reference]
+    async def acquire(self, *args: Any) -> list[AcquiredRow]:
+        """Ages differ by the time that has really passed; they are compared as times."""
+        real, model = await self._both("acquire", *args)
+        assert [without_ages(item) for item in real] == [without_ages(item) for item in model]
         return real
 
-    async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
-        return equal(await self._both(self._outbox.record_calls(calls), super().record_calls(calls)))
-
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
-        return equal(await self._both(self._outbox.settle(members, rows), super().settle(members, rows)))
-
-    async def release(self, notifications: Sequence[Notification]) -> None:
-        equal(await self._both(self._outbox.release(notifications), super().release(notifications)))
-
-    async def release_unstarted(self, start: WorkflowStart) -> None:
-        equal(await self._both(self._outbox.release_unstarted(start), super().release_unstarted(start)))
-
-    async def rescue(self, late: ExpiredLease, lease: timedelta) -> WorkflowStart | None:
-        return equal(await self._both(self._outbox.rescue(late, lease), super().rescue(late, lease)))
-
-    async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
-        equal(await self._both(self._outbox.renew_leases(ids, fences, lease), super().renew_leases(ids, fences, lease)))
-
-    async def find_expired(self, limit: int) -> list[ExpiredLease]:
-        real, reference = await self._both(self._outbox.find_expired(limit), super().find_expired(limit))
-        assert {late_key(late) for late in real} == {late_key(late) for late in reference}
+    async def find_expired(self, *args: Any) -> list[ExpiredLease]:
+        """The order is not compared."""
+        real, model = await self._both("find_expired", *args)
+        assert {expired_key(late) for late in real} == {expired_key(late) for late in model}
         return sorted(real, key=lambda late: late.workflow_id)
 
-    async def adopt_orphans(self, lease: timedelta, limit: int) -> int:
-        return equal(await self._both(self._outbox.adopt_orphans(lease, limit), super().adopt_orphans(lease, limit)))
 
-    async def release_node(self) -> int:
-        return equal(await self._both(self._outbox.release_node(), super().release_node()))
-
-
-def lawful(claim: Claim, ledger: Ledger, sizes: ClaimLimits) -> None:
+def check_claim(claim: Claim, ledger: Ledger, sizes: ClaimLimits) -> None:
     """Check that a claim took due rows only, failed batches whole, each once, and all when there was room for all."""
     units = {row_id: unit for unit in ledger.units() for row_id in unit}
     taken = [row_id for start in claim.starts for row_id in start.notification_ids]
@@ -234,20 +218,20 @@ def same(stored: list[Any], expected: list[Any]) -> bool:
     )
 
 
-def told(taken: AcquiredRow) -> Any:
+def without_ages(taken: AcquiredRow) -> Any:
     """Return what a take says, without ages: they are compared as times."""
     row = taken.notification
     people = [(p.id, p.ordinal, p.transaction_id, p.state, p.epoch, p.call_key, p.call_hash) for p in row.recipients]
     return taken.eligible, row.id, row.generation, row.fence, row.attempts, row.validation_error, row.body_hash, people
 
 
-def late_key(late: ExpiredLease) -> Any:
+def expired_key(late: ExpiredLease) -> Any:
     """Return a late run in a form that does not depend on order."""
     return late.workflow_id, late.single, tuple(sorted(zip(late.ids, late.fences, strict=True)))
 
 
 def equal(answers: tuple[Any, Any]) -> Any:
     """Return the answer that both gave."""
-    real, reference = answers
-    assert real == reference, f"PostgreSQL answered {real}, the reference {reference}"
+    real, model = answers
+    assert real == model, f"PostgreSQL answered {real}, the model {model}"
     return real

@@ -115,7 +115,7 @@ class Process:
     """What one process knows about Novu: the gate, and whether keys are honoured."""
 
     novu: Novu
-    breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(welcome))
+    breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(probe_succeeds))
     idempotency_on: bool | None = None
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
@@ -127,6 +127,6 @@ class Process:
             self.idempotency_on = self.novu.idempotency_on
 
 
-async def welcome() -> bool:
+async def probe_succeeds() -> bool:
     """Answer a probe."""
     return True

@@ -17,11 +17,11 @@ from tests.model.invariants import POLICY, Audit
 from tests.model.ledger import Ledger, Row
 from tests.model.model_outbox import Owner
 from tests.model.novu import Answer, Novu, Process
-from tests.model.step_control import Run, Stage, Step, Workflow, started
+from tests.model.step_control import Run, Step, StepControl, Workflow, started
 
 STEP = 100
 NODES = ("here", "there")
-WHOLE = ClaimLimits(limit=1000, capacity=1000, max_single_workflows=1, batch_size=2)
+LARGE_CLAIM = ClaimLimits(limit=1000, capacity=1000, max_single_workflows=1, batch_size=2)
 
 
 @dataclass
@@ -40,15 +40,15 @@ class History:
         self.luck = random.Random(seed)
         self.ledger: Ledger = owner.ledger
         self.owner = owner
-        self.desks = {node: owner.desk(node, self.luck) for node in NODES}
+        self.outboxes = {node: owner.outbox(node, self.luck) for node in NODES}
         self.novu = Novu(idempotency_on)
         self.processes = {node: Process(self.novu) for node in NODES}
-        self.stage = Stage(loop)
+        self.control = StepControl(loop)
         self.workflows: dict[str, Workflow] = {}
         self.waiting: list[Waiting] = []
         self.audit = Audit(self.ledger, self.novu)
         self.claims = 0
-        self.broken = False
+        self.failed = False
 
     # The owner
 
@@ -65,41 +65,41 @@ class History:
         self._owns(row_id, lambda: self.owner.delete(row_id))
 
     def _owns(self, row_id: int, act: Any) -> None:
-        with self._whole():
-            self.stage.do(act())
+        with self._note_failure():
+            self.control.run_now(act())
             self.ledger.now += 0.001
             self.audit.owner_wrote(row_id)
 
     def let_pass(self, seconds: float) -> None:
         """Let time pass."""
-        with self._whole():
-            self.stage.do(self.owner.let_pass(seconds))
+        with self._note_failure():
+            self.control.run_now(self.owner.let_pass(seconds))
 
     # The nodes
 
     def ours(self, action: Any, what: str, fences: dict[int, int] | None = None) -> Any:
         """Let one of our statements happen, and look at what it changed."""
-        with self._whole():
-            value = self.stage.do(action)
+        with self._note_failure():
+            value = self.control.run_now(action)
             self.ledger.now += 0.001
             self.audit.we_wrote(what, fences)
         return value
 
     @contextmanager
-    def _whole(self) -> Generator[None]:
+    def _note_failure(self) -> Generator[None]:
         """Remember that a step failed: what comes after it would only hide that."""
         try:
             yield
         except BaseException:
-            self.broken = True
+            self.failed = True
             raise
 
-    def wake(self, node: str, sizes: ClaimLimits = WHOLE) -> None:
+    def wake(self, node: str, sizes: ClaimLimits = LARGE_CLAIM) -> None:
         """Wake a node's door: it claims what is due."""
         if not self.processes[node].breaker.allows_calls:
             return
         self.claims += 1
-        claim = self.ours(self.desks[node].claim(f"c{self.claims}", POLICY.lease, sizes), "claim")
+        claim = self.ours(self.outboxes[node].claim(f"c{self.claims}", POLICY.lease, sizes), "claim")
         self.waiting += [Waiting(node, start, rescued=False) for start in claim.starts]
 
     def start(self, waiting: Waiting, fate: str = "started") -> None:
@@ -108,58 +108,60 @@ class History:
         if fate in ("started", "answer lost"):
             self.workflows.setdefault(waiting.start.workflow_id, started(waiting.start))
         if fate in ("failed", "answer lost") and not waiting.rescued:
-            self.ours(self.desks[waiting.node].release_unstarted(waiting.start), "release_unstarted")
+            self.ours(self.outboxes[waiting.node].release_unstarted(waiting.start), "release_unstarted")
 
     def sweep(self, node: str) -> None:
         """Adopt, and look after rows whose lease ran out."""
-        self.ours(self.desks[node].adopt_orphans(POLICY.lease, 100), "adopt_orphans")
-        self._look_after(node, self.ours(self.desks[node].find_expired(100), "find_expired"))
+        self.ours(self.outboxes[node].adopt_orphans(POLICY.lease, 100), "adopt_orphans")
+        self._look_after(node, self.ours(self.outboxes[node].find_expired(100), "find_expired"))
 
     def sweep_together(self) -> None:
         """Let both nodes see the same rows before one of them acts."""
-        late = self.ours(self.desks[NODES[0]].find_expired(100), "find_expired")
+        late = self.ours(self.outboxes[NODES[0]].find_expired(100), "find_expired")
         for node in NODES:
             self._look_after(node, late)
 
     def _look_after(self, node: str, found: list[ExpiredLease]) -> None:
-        desk = self.desks[node]
+        outbox = self.outboxes[node]
         for late in found:
             fences = dict(zip(late.ids, late.fences, strict=True))
             if late.workflow_id in self.workflows:
-                self.ours(desk.renew_leases(late.ids, late.fences, POLICY.lease), "renew_leases", fences)
-            elif start := self.ours(desk.rescue(late, POLICY.lease), "rescue", fences):
+                self.ours(outbox.renew_leases(late.ids, late.fences, POLICY.lease), "renew_leases", fences)
+            elif start := self.ours(outbox.rescue(late, POLICY.lease), "rescue", fences):
                 self.waiting.append(Waiting(node, start, rescued=True))
 
-    def leave(self, node: str) -> None:
+    def release_node(self, node: str) -> None:
         """Stop a node in an orderly way: its runs have ended, what nobody began is handed back."""
         self.waiting = [waiting for waiting in self.waiting if waiting.node != node]
-        self.ours(self.desks[node].release_node(), "release_node")
+        self.ours(self.outboxes[node].release_node(), "release_node")
 
     # The runs
 
     def begin(self, workflow: Workflow, node: str) -> None:
         """Let Temporal hand the workflow's next activity to a node."""
-        self.stage.begin(workflow, self.desks[node], self.processes[node], POLICY)
+        self.control.begin(workflow, self.outboxes[node], self.processes[node], POLICY)
         self._close()
 
     def play(self, step: Step, answer: Answer = Answer.ACCEPT, lose: str | None = None) -> None:
         """Let a run take one step."""
-        with self._whole():
+        with self._note_failure():
             if step.calls_novu:
-                self.stage.play(step, answer)
+                self.control.play(step, answer)
                 self.audit.novu_was_called()
             else:
-                fences = None if step.name == "acquire" else {row.id: row.fence for row in step.run.held}
-                self.stage.play(step, lose=lose)
+                fences = None if step.name == "acquire" else {row.id: row.fence for row in step.run.rows}
+                self.control.play(step, lose=lose)
                 self.audit.we_wrote(step.name, fences)
             self.ledger.now += 0.001
             self._close()
 
     def heartbeat(self, run: Run) -> None:
         """Let a run renew its leases."""
-        fences = {row.id: row.fence for row in run.held}
+        fences = {row.id: row.fence for row in run.rows}
         self.ours(
-            self.desks[run.node].renew_leases(list(fences), list(fences.values()), POLICY.lease), "renew_leases", fences
+            self.outboxes[run.node].renew_leases(list(fences), list(fences.values()), POLICY.lease),
+            "renew_leases",
+            fences,
         )
 
     def give_up_on(self, run: Run) -> None:
@@ -171,13 +173,13 @@ class History:
         """Let a process die."""
         self.waiting = [waiting for waiting in self.waiting if waiting.node != node]
         self.processes[node] = Process(self.novu)
-        for run in [run for run in self.stage.runs if run.node == node]:
-            self.stage.kill(run)
+        for run in [run for run in self.control.runs if run.node == node]:
+            self.control.kill(run)
             self.give_up_on(run)
 
     def _close(self) -> None:
         """Tell Temporal how runs ended."""
-        for run, error in self.stage.ended():
+        for run, error in self.control.ended():
             assert error is None or isinstance(error, (ApplicationError, OperationalError)), repr(error)
             if not run.current:
                 continue
@@ -199,7 +201,7 @@ class History:
         if kill:
             for node in NODES:
                 self.crash(node)
-        self.open_the_gates()
+        self.reset_breakers()
         for _ in range(POLICY.max_runs * 4 + 2):
             self.let_pass(STEP)
             self._do_all()
@@ -207,15 +209,15 @@ class History:
                 break
         self.audit.at_rest()
 
-    def open_the_gates(self) -> None:
+    def reset_breakers(self) -> None:
         """Let Novu take our key again."""
         for process in self.processes.values():
             process.breaker.allows_calls = True
 
     def end(self) -> None:
         """Let go of everything."""
-        for run in list(self.stage.runs):
-            self.stage.kill(run)
+        for run in list(self.control.runs):
+            self.control.kill(run)
 
     def _do_all(self) -> None:
         """Let each node do what there is to do; what only waits goes on when time has passed."""
@@ -228,10 +230,10 @@ class History:
             for workflow in list(self.workflows.values()):
                 if workflow.run is None:
                     self.begin(workflow, NODES[0])
-            if not self.stage.steps:
+            if not self.control.steps:
                 return
-            while self.stage.steps:
-                self.play(self.stage.steps[0])
+            while self.control.steps:
+                self.play(self.control.steps[0])
 
     def _at_rest(self) -> bool:
         pending = any(head.lease is not None or head.next_attempt is not None for head in self.ledger.heads.values())

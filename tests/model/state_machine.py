@@ -87,7 +87,7 @@ class Machine(RuleBasedStateMachine):
 
     def close_loop(self) -> None:
         """End the loop."""
-        self.history.stage.loop.close()
+        self.history.control.loop.close()
 
     @initialize(
         idempotency_on=st.sampled_from([True, True, True, False]),
@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
 
     def _move(self, place: int, answer: Answer) -> None:
         history = self.history
-        can_happen = [*history.stage.steps, *history.waiting, *self._idle()] or [NODES[place % 2]]
+        can_happen = [*history.control.steps, *history.waiting, *self._idle()] or [NODES[place % 2]]
         match can_happen[place % len(can_happen)]:
             case Step() as step:
                 history.play(step, answer)
@@ -158,6 +158,7 @@ class Machine(RuleBasedStateMachine):
 
     # Wake-ups, starts, sweeps, time
 
+    # Without a seed the histories are drawn from the arguments' names, too: a renamed argument plays other histories.
     @rule(node=st.sampled_from(NODES), times=st.integers(1, 2), limit=st.sampled_from([1000, 2]), solo=st.booleans())
     def wake(self, node: str, times: int, limit: int, *, solo: bool) -> None:
         for _ in range(times):
@@ -194,10 +195,10 @@ class Machine(RuleBasedStateMachine):
         self.history.play(one(self._statements(), which), lose=lose)
         self.go_on(moves)
 
-    @precondition(lambda self: self.history.stage.runs)
+    @precondition(lambda self: self.history.control.runs)
     @rule(which=WHICH, moves=MOVES)
     def leave_a_zombie(self, which: int, moves: list[tuple[int, Answer]]) -> None:
-        self.history.give_up_on(one(self.history.stage.runs, which))
+        self.history.give_up_on(one(self.history.control.runs, which))
         self.go_on(moves)
 
     @precondition(lambda self: self._statements())
@@ -205,10 +206,10 @@ class Machine(RuleBasedStateMachine):
     def overtake_a_run(self, which: int, moves: list[tuple[int, Answer]]) -> None:
         """Let another try take the rows of a run that is about to write, and then let the first one write."""
         step = one(self._statements(), which)
-        if step.run.current and step.run.held:
+        if step.run.current and step.run.rows:
             self.history.give_up_on(step.run)
             self.history.begin(step.run.workflow, NODES[which % 2])
-            self.history.play(self.history.stage.steps[-1])
+            self.history.play(self.history.control.steps[-1])
             self.history.play(step)
         self.go_on(moves)
 
@@ -218,20 +219,20 @@ class Machine(RuleBasedStateMachine):
         """Close a row's gates right before its run writes."""
         writes = [step for step in self._statements() if step.name == "record_calls"]
         step = one(writes or self._statements(), which)
-        for row in step.run.held[:1]:
+        for row in step.run.rows[:1]:
             if row.id in self.history.ledger.rows:
                 self.history.change(row.id, **close)
         self.history.play(step)
         self.go_on(moves)
 
-    @precondition(lambda self: self.history.stage.runs)
+    @precondition(lambda self: self.history.control.runs)
     @rule(which=WHICH)
     def heartbeat(self, which: int) -> None:
-        self.history.heartbeat(one(self.history.stage.runs, which))
+        self.history.heartbeat(one(self.history.control.runs, which))
 
     @rule(node=st.sampled_from(NODES), moves=MOVES, orderly=st.booleans())
     def end_a_process(self, node: str, moves: list[tuple[int, Answer]], *, orderly: bool) -> None:
-        self.history.leave(node) if orderly else self.history.crash(node)
+        self.history.release_node(node) if orderly else self.history.crash(node)
         self.go_on(moves)
 
     @precondition(lambda self: self.history.workflows)
@@ -243,12 +244,12 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not all(process.breaker.allows_calls for process in self.history.processes.values()))
     @rule()
     def open_the_gates(self) -> None:
-        self.history.open_the_gates()
+        self.history.reset_breakers()
 
     def teardown(self) -> None:
         if self.begun:
             try:
-                if not self.history.broken:
+                if not self.history.failed:
                     self.history.come_to_rest(kill=self.drawn.random() < 0.5)
             finally:
                 self.history.end()
@@ -258,4 +259,4 @@ class Machine(RuleBasedStateMachine):
         return [workflow for workflow in self.history.workflows.values() if workflow.run is None]
 
     def _statements(self) -> list[Step]:
-        return [step for step in self.history.stage.steps if not step.calls_novu]
+        return [step for step in self.history.control.steps if not step.calls_novu]

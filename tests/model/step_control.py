@@ -6,15 +6,13 @@ answer, or lets the process die there.
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, cast
 
 from psycopg import OperationalError
 from temporalio.testing import ActivityEnvironment
 
-from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.decisions.validation import AcquiredRow
 from dispatcher.delivery.activities import DeliveryActivities
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
@@ -23,10 +21,10 @@ from dispatcher.models.notification import Notification, RunLimits
 from dispatcher.models.workflow_contract import Batch
 from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.outbox import OutboxStore
-from tests.model.model_outbox import Desk
+from tests.model.model_outbox import ModelOutbox
 from tests.model.novu import Answer, Process
+from tests.model.store_methods import AsyncMethod
 
-Act = Callable[..., Awaitable[Any]]
 TRIES = 2
 """Temporal's are five; fewer make giving up more common in a short history."""
 
@@ -37,9 +35,9 @@ class Workflow:
 
     id: str
     ids: list[int]
-    solo: bool
+    single: bool
     tries: int = TRIES
-    hot: bool = True
+    eager: bool = True
     run: "Run | None" = None
 
 
@@ -50,7 +48,7 @@ class Run:
     node: str
     workflow: Workflow
     task: "asyncio.Task[Any] | None" = None
-    held: list[Notification] = field(default_factory=list[Notification])
+    rows: list[Notification] = field(default_factory=list[Notification])
 
     @property
     def current(self) -> bool:
@@ -64,7 +62,7 @@ class Step:
 
     run: Run
     name: str
-    act: Act
+    act: AsyncMethod
     since: float
     done: "asyncio.Future[Any]"
 
@@ -74,7 +72,7 @@ class Step:
         return self.name in ("trigger", "look_up")
 
 
-class Stage:
+class StepControl:
     """All runs of all processes, and what each is about to do."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -82,23 +80,23 @@ class Stage:
         self.steps: list[Step] = []
         self.runs: list[Run] = []
 
-    def do(self, action: Awaitable[Any]) -> Any:
+    def run_now(self, action: Awaitable[Any]) -> Any:
         """Let something happen at once."""
         return self.loop.run_until_complete(action)
 
-    async def turn(self, run: Run, name: str, act: Act, now: float = 0) -> Any:
+    async def wait_for_step(self, run: Run, name: str, act: AsyncMethod, now: float = 0) -> Any:
         """Wait until the history lets this happen."""
         step = Step(run, name, act, now, self.loop.create_future())
         self.steps.append(step)
         return await step.done
 
-    def begin(self, workflow: Workflow, desk: Desk, process: Process, policy: RunLimits) -> None:
+    def begin(self, workflow: Workflow, outbox: ModelOutbox, process: Process, policy: RunLimits) -> None:
         """Begin the workflow's next activity on a node."""
-        run = workflow.run = Run(desk.node, workflow)
-        outbox, novu = HeldOutbox(self, run, desk), HeldNovu(self, run, desk, process)
-        deliveries = DeliveryActivities(cast("OutboxStore", outbox), cast("NovuClient", novu), policy)
+        run = workflow.run = Run(outbox.node, workflow)
+        stepped, novu = SteppedOutbox(self, run, outbox), SteppedNovu(self, run, outbox, process)
+        deliveries = DeliveryActivities(cast("OutboxStore", stepped), cast("NovuClient", novu), policy)
         environment = ActivityEnvironment()
-        local, workflow.hot = workflow.solo and workflow.hot, False
+        local, workflow.eager = workflow.single and workflow.eager, False
         environment.info = dataclasses.replace(environment.info, workflow_id=workflow.id, is_local=local)
         activity = deliveries.deliver if workflow.tries else deliveries.give_up
 
@@ -112,7 +110,7 @@ class Stage:
     def play(self, step: Step, *arguments: Any, lose: str | None = None) -> None:
         """Let a step happen; `lose`: the connection breaks "before" or "after" it."""
         self.steps.remove(step)
-        value = None if lose == "before" else self.do(step.act(*arguments))
+        value = None if lose == "before" else self.run_now(step.act(*arguments))
         if lose:
             step.done.set_exception(OperationalError("the connection is lost"))
         else:
@@ -137,7 +135,7 @@ class Stage:
             for _ in range(8):
                 await asyncio.sleep(0)
 
-        self.do(breathe())
+        self.run_now(breathe())
 
     def ended(self) -> list[tuple[Run, BaseException | None]]:
         """Return the runs that ended, with what they raised."""
@@ -149,35 +147,35 @@ class Stage:
         return found
 
 
-class HeldOutbox:
-    """A node's outbox, as one run uses it."""
+class SteppedOutbox:
+    """A node's outbox, as one run uses it: the history decides when each statement runs."""
 
-    def __init__(self, stage: Stage, run: Run, desk: Desk) -> None:
-        self._stage, self._run, self._desk = stage, run, desk
+    def __init__(self, control: StepControl, run: Run, outbox: ModelOutbox) -> None:
+        self._control, self._run, self._outbox = control, run, outbox
 
-    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[AcquiredRow]:
-        taken = await self._stage.turn(self._run, "acquire", lambda: self._desk.acquire(ids, workflow_id, lease))
-        self._run.held = [item.notification for item in taken]
-        return taken
+    def __getattr__(self, name: str) -> AsyncMethod:
+        method = getattr(self._outbox, name)
 
-    async def record_calls(self, calls: list[Call]) -> set[tuple[int, str]]:
-        return await self._stage.turn(self._run, "record_calls", lambda: self._desk.record_calls(calls))
+        async def stepped(*args: Any) -> Any:
+            return await self._control.wait_for_step(self._run, name, lambda: method(*args))
 
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
-        return await self._stage.turn(self._run, "settle", lambda: self._desk.settle(members, rows))
+        return stepped
 
-    async def release(self, rows: Sequence[Notification]) -> None:
-        await self._stage.turn(self._run, "release", lambda: self._desk.release(rows))
+    async def acquire(self, *args: Any) -> list[AcquiredRow]:
+        """Remember the rows that the run works on."""
+        acquired = await self.__getattr__("acquire")(*args)
+        self._run.rows = [item.notification for item in acquired]
+        return acquired
 
-    async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
-        """Nothing: it is the history that renews, not the wall's clock."""
+    async def renew_leases(self, *_: Any) -> None:
+        """Do nothing: the history renews leases, not the real clock."""
 
 
-class HeldNovu:
+class SteppedNovu:
     """Novu as one run uses it; a call that waited longer than it may has ended without leaving."""
 
-    def __init__(self, stage: Stage, run: Run, desk: Desk, process: Process) -> None:
-        self._stage, self._run, self._desk, self._process = stage, run, desk, process
+    def __init__(self, control: StepControl, run: Run, outbox: ModelOutbox, process: Process) -> None:
+        self._control, self._run, self._outbox, self._process = control, run, outbox, process
         self.breaker, self.rate_limiter = process.breaker, process.rate_limiter
 
     @property
@@ -185,28 +183,28 @@ class HeldNovu:
         return self._process.idempotency_on
 
     async def trigger(self, events: Sequence[TriggerEvent], key: str, within: float) -> list[CallResult]:
-        begun = self._desk.ledger.now
+        begun = self._outbox.ledger.now
 
         async def act(answer: Answer) -> list[CallResult]:
-            now = self._desk.ledger.now
+            now = self._outbox.ledger.now
             if now - begun > within:
                 return [CallResult(AnswerClass.UNKNOWN, "timeout", "no answer")] * len(events)
             return self._process.novu.trigger(events, key, answer, now)
 
-        outcomes = await self._stage.turn(self._run, "trigger", act, begun)
+        outcomes = await self._control.wait_for_step(self._run, "trigger", act, begun)
         self._process.learn(outcomes)
         return outcomes
 
     async def look_up(self, event: TriggerEvent, within: float) -> CallResult:
-        begun = self._desk.ledger.now
+        begun = self._outbox.ledger.now
 
         async def act(answer: Answer) -> CallResult:
-            now = self._desk.ledger.now
+            now = self._outbox.ledger.now
             if now - begun > within:
                 answer = Answer.LOST_BEFORE
             return self._process.novu.look_up(event, answer, now)
 
-        return await self._stage.turn(self._run, "look_up", act, begun)
+        return await self._control.wait_for_step(self._run, "look_up", act, begun)
 
 
 def started(start: WorkflowStart) -> Workflow:

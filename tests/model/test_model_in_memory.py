@@ -10,6 +10,6 @@ from structlog.testing import capture_logs
 from tests.model.state_machine import Machine, how_many
 
 
-def test_no_history_breaks_a_promise():
+def test_model_in_memory_keeps_every_invariant():
     with capture_logs():
         run_state_machine_as_test(Machine, settings=how_many(300))

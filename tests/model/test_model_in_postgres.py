@@ -23,7 +23,7 @@ from tests.support.outbox_fixture import OutboxFixture, open_outbox_fixture
 
 
 @dataclass
-class Database:
+class ModelDatabase:
     """One database for all histories, emptied before each."""
 
     loop: asyncio.AbstractEventLoop
@@ -40,16 +40,16 @@ class Database:
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Iterator[Database]:
+def database(postgres_server: PostgresServer) -> Iterator[ModelDatabase]:
     """Open a database in a loop of its own: Hypothesis' tests are not coroutines."""
     loop, exits = asyncio.new_event_loop(), AsyncExitStack()
 
-    async def opened() -> Database:
+    async def opened() -> ModelDatabase:
         template = await make_outbox_template(postgres_server, "model_template")
         url = await exits.enter_async_context(cloned(postgres_server, template))
         outbox_fixture = await exits.enter_async_context(open_outbox_fixture(url))
         status = await check_installed(outbox_fixture.pool, "notify.ent_notification")
-        return Database(loop, outbox_fixture, status, await outbox_fixture.workflow())
+        return ModelDatabase(loop, outbox_fixture, status, await outbox_fixture.workflow())
 
     yield loop.run_until_complete(opened())
     loop.run_until_complete(exits.aclose())
@@ -58,7 +58,7 @@ def database(postgres_server: PostgresServer) -> Iterator[Database]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_no_history_breaks_a_promise_and_postgres_does_what_the_reference_does(database: Database):
+def test_postgres_keeps_every_invariant_and_agrees_with_the_model(database: ModelDatabase):
     class OnPostgres(Machine):
         def open_owner(self) -> Owner:
             return database.owner()

@@ -42,7 +42,7 @@ def ending(rows: Sequence[Row], wake_ups: Sequence[str], seed: int = 0) -> dict[
         history.come_to_rest(kill=False)
         history.end()
     loop.close()
-    return {row.id: told(history, row) for row in history.ledger.rows.values()}
+    return {row.id: ledger_of(history, row) for row in history.ledger.rows.values()}
 
 
 def work(history: History, node: str) -> None:
@@ -51,11 +51,11 @@ def work(history: History, node: str) -> None:
         history.start(waiting)
     for workflow in [workflow for workflow in history.workflows.values() if workflow.run is None][:1]:
         history.begin(workflow, node)
-    for step in history.stage.steps[:1]:
+    for step in history.control.steps[:1]:
         history.play(step, Answer.ACCEPT)
 
 
-def told(history: History, row: Row) -> Any:
+def ledger_of(history: History, row: Row) -> Any:
     """Return what the ledger says about a row in the end."""
     head = history.ledger.heads[row.id]
     entries = history.ledger.entries_of(head)
@@ -66,12 +66,12 @@ def told(history: History, row: Row) -> Any:
 
 def good(rows: list[list[str]]) -> list[Row]:
     """Return sendable rows."""
-    return [Row(row_id, f"birth-{id}", list(people)) for row_id, people in enumerate(rows, 1)]
+    return [Row(row_id, f"birth-{row_id}", list(people)) for row_id, people in enumerate(rows, 1)]
 
 
 @CALM
 @given(ROWS, WITHIN_A_LEASE, st.integers(0, 1000), st.randoms(use_true_random=False))
-def test_wake_ups_in_any_order_and_number_end_in_the_same_ledger(
+def test_wake_ups_in_any_order_and_number_give_the_same_ledger(
     rows: list[list[str]], wake_ups: list[str], seed: int, random: Any
 ):
     shuffled = wake_ups * 2
@@ -83,8 +83,8 @@ def test_wake_ups_in_any_order_and_number_end_in_the_same_ledger(
 
 
 @CALM
-@given(ROWS, st.lists(st.sampled_from(POISON), min_size=1, max_size=3), WAKE_UPS, st.integers(0, 1000))
-def test_a_poison_row_changes_no_other_rows_end(
+@given(ROWS, st.lists(st.sampled_from(POISON), min_size=1, max_size=3), WITHIN_A_LEASE, st.integers(0, 1000))
+def test_poison_row_does_not_change_other_rows_results(
     rows: list[list[str]], poison: list[dict[str, Any]], wake_ups: list[str], seed: int
 ):
     bad = [Row(100 + place, f"bad-{place}", list(PEOPLE)) for place in range(len(poison))]

@@ -29,7 +29,7 @@ MUTANTS = [
         "claim/rescuer.py",
         '        self._wake.notify("sweep")\n',
         "",
-        WAKE + "test_f14_silenced_triggers_cost_one_sweep",
+        WAKE + "test_f14_suppressed_triggers_delay_rows_by_one_sweep",
     ),
     Mutant(
         "a resend keeps its generation",
@@ -37,7 +37,7 @@ MUTANTS = [
         "postgres/queries/claim.sql",
         "generation = d.generation + case when {same_generation} then 0 else 1 end",
         "generation = d.generation",
-        POSTGRES + "test_outbox_claim.py::TestAgain::test_pending_after_an_outcome_is_a_new_generation",
+        POSTGRES + "test_outbox_claim.py::TestClaimedAgain::test_pending_after_an_outcome_is_a_new_generation",
     ),
     Mutant(
         "a new identity on every try",
@@ -45,7 +45,7 @@ MUTANTS = [
         "decisions/validation.py",
         'transaction_id(row["birth"], row["notification_id"], row["generation"], name)',
         'transaction_id(row["birth"], row["notification_id"], row["fence"], name)',
-        FAULTS + "test_novu_faults.py::test_f83_reset_before_and_after_the_effect",
+        FAULTS + "test_novu_faults.py::test_f83_reset_before_or_after_the_effect_has_one_effect",
     ),
     Mutant(
         "no birth token in the transactionId",
@@ -107,8 +107,8 @@ MUTANTS = [
         "a call is repeated while the last one may still be worked on",
         "I3",
         "decisions/unknown_outcomes.py",
-        "settling + CALL_TIMEOUT_SECONDS * may_be_in_flight(person)",
-        "settling",
+        "visibility + CALL_TIMEOUT_SECONDS * may_be_in_flight(each)",
+        "visibility",
         DECISIONS + "test_unknown_outcomes.py",
     ),
     Mutant(
@@ -125,7 +125,7 @@ MUTANTS = [
         "delivery/sender.py",
         "        calls = await self._record_calls(calls)\n",
         "",
-        PATH + "test_a_committed_row_is_sent",
+        PATH + "test_committed_row_is_sent",
     ),
     Mutant(
         "a repeated call is not counted",
@@ -133,7 +133,7 @@ MUTANTS = [
         "postgres/queries/record_calls.sql",
         "attempts = r.attempts + 1",
         "attempts = r.attempts",
-        POSTGRES + "test_outbox_sending.py::test_a_repetition_counts_and_remembers_the_first",
+        POSTGRES + "test_outbox_record_calls.py::test_repeated_call_counts_and_keeps_the_first_time",
     ),
     Mutant(
         "a settled recipient is sent to again",
@@ -141,7 +141,7 @@ MUTANTS = [
         "postgres/queries/record_calls.sql",
         "  where r.state not in ('accepted', 'refused', 'cancelled')\n",
         "",
-        POSTGRES + "test_outbox_sending.py::test_a_settled_recipient_never_goes_back_to_sending",
+        POSTGRES + "test_outbox_record_calls.py::test_settled_recipient_never_goes_back_to_sending",
     ),
     Mutant(
         "every call goes to the first recipient",
@@ -171,8 +171,8 @@ MUTANTS = [
         "SENT when one of many was accepted",
         "I6",
         "decisions/final_status.py",
-        '"SENT" if accepted == len(recipients) else',
-        '"SENT" if accepted else',
+        "Status.SENT if accepted == len(recipients) else",
+        "Status.SENT if accepted else",
         DECISIONS + "test_final_status.py",
     ),
     Mutant(
@@ -189,7 +189,7 @@ MUTANTS = [
         "postgres/queries/settle.sql",
         " and d.fence = v.fence",
         "",
-        POSTGRES + "test_outbox_settle.py::test_a_late_settle_changes_nothing",
+        POSTGRES + "test_outbox_settle.py::test_late_settle_changes_nothing",
     ),
     Mutant(
         "drop the fence before a call",
@@ -197,7 +197,7 @@ MUTANTS = [
         "postgres/queries/record_calls.sql",
         " and d.fence = v.fence",
         "",
-        POSTGRES + "test_outbox_sending.py",
+        POSTGRES + "test_outbox_record_calls.py",
     ),
     Mutant(
         "drop the fence at a rescue",
@@ -213,7 +213,7 @@ MUTANTS = [
         "postgres/queries/settle.sql",
         " and n.notification_status = 'PROCESSING'\nreturning",
         "\nreturning",
-        POSTGRES + "test_outbox_settle.py::test_only_processing_becomes_something_else",
+        POSTGRES + "test_outbox_settle.py::test_only_a_processing_row_gets_a_final_status",
     ),
     Mutant(
         "early by a day",
@@ -221,7 +221,7 @@ MUTANTS = [
         "postgres/statements.py",
         "n.scheduled_for <= clock_timestamp())",
         "n.scheduled_for <= clock_timestamp() + interval '1 day')",
-        POSTGRES + "test_outbox_sending.py",
+        POSTGRES + "test_outbox_record_calls.py",
     ),
     Mutant(
         "what is scheduled is claimed at once",
@@ -237,7 +237,7 @@ MUTANTS = [
         "postgres/queries/record_calls.sql",
         "n.notification_status = 'PROCESSING' and {eligible}",
         "{eligible}",
-        POSTGRES + "test_outbox_sending.py",
+        POSTGRES + "test_outbox_record_calls.py",
     ),
     Mutant(
         "drafts are sent",
@@ -245,7 +245,7 @@ MUTANTS = [
         "postgres/statements.py",
         "\"n.publish_status = 'PUBLISH' and not n.deactivated\"",
         '"true"',
-        POSTGRES + "test_outbox_sending.py",
+        POSTGRES + "test_outbox_record_calls.py",
     ),
     Mutant(
         "a settled row stays held",
@@ -261,7 +261,7 @@ MUTANTS = [
         "postgres/queries/settle.sql",
         "  error_details = v.error_details::jsonb",
         "  tags = '{{}}', error_details = v.error_details::jsonb",
-        PATH + "test_a_committed_row_is_sent",
+        PATH + "test_committed_row_is_sent",
     ),
     Mutant(
         "the listener sits in a transaction",
@@ -269,7 +269,7 @@ MUTANTS = [
         "wakeup/listener.py",
         "connection = await AsyncConnection.connect(self._conninfo, autocommit=True)",
         "connection = await AsyncConnection.connect(self._conninfo)",
-        PATH + "test_a_committed_row_is_sent",
+        PATH + "test_committed_row_is_sent",
     ),
     Mutant(
         "no look after LISTEN",
@@ -285,7 +285,7 @@ MUTANTS = [
         "wakeup/listener.py",
         'raise CanaryTimeout("a NOTIFY sent from another connection did not arrive") from None',
         "pass",
-        WAKE + "test_f04_a_session_that_lost_its_registrations",
+        WAKE + "test_f04_session_without_its_listen_is_detected",
     ),
     Mutant(
         "falling asleep without waiting for those who saw us awake",
@@ -293,7 +293,7 @@ MUTANTS = [
         "wakeup/adaptive_notify.py",
         "while not self._stopping and not await self._outbox.all_ended_before(newest):",
         "while False:",
-        WAKEUP + "test_adaptive_notify.py::test_no_wake_up_is_lost_while_falling_asleep",
+        WAKEUP + "test_adaptive_notify.py::test_wake_up_is_never_lost_while_falling_asleep",
     ),
     Mutant(
         "what once woke a node keeps it up",
@@ -301,7 +301,7 @@ MUTANTS = [
         "wakeup/adaptive_notify.py",
         "        self._wake.clear()  # only a NOTIFY from here on is a reason to stay awake, not an earlier one\n",
         "",
-        WAKEUP + "test_adaptive_notify.py::test_a_node_falls_asleep_although_it_was_rung_before",
+        WAKEUP + "test_adaptive_notify.py::test_node_falls_asleep_after_an_earlier_notify",
     ),
     Mutant(
         "a node cut off while it fell asleep leaves it at that",
@@ -317,7 +317,7 @@ MUTANTS = [
         "install/sql/040_functions.sql",
         "current_setting('transaction_isolation') = 'read committed'",
         "current_setting('transaction_isolation') <> ''",
-        WAKEUP + "test_adaptive_notify.py::test_no_wake_up_is_lost_while_falling_asleep",
+        WAKEUP + "test_adaptive_notify.py::test_wake_up_is_never_lost_while_falling_asleep",
     ),
     Mutant(
         "only ids beyond the last one are looked for",
@@ -326,7 +326,7 @@ MUTANTS = [
         'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")',
         'NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null'
         ' and n.id > (select coalesce(max(notification_id), 0) from dispatcher.delivery)")',
-        WAKE + "test_f18_a_producer_that_commits_after_all_others",
+        WAKE + "test_f18_late_commit_of_a_low_id_is_sent",
     ),
     Mutant(
         "the wake-up's words are read",
@@ -366,7 +366,7 @@ MUTANTS = [
         "novu/client.py",
         "follow_redirects=False",
         "follow_redirects=True",
-        NOVU + "test_client_strangers.py",
+        NOVU + "test_client_odd_answers.py",
     ),
     Mutant(
         "the body is rendered anew",
@@ -374,7 +374,7 @@ MUTANTS = [
         "novu/client.py",
         "lambda match: texts[int(match[1])]",
         'lambda match: __import__("json").dumps(__import__("json").loads(texts[int(match[1])]))',
-        NOVU + "test_client.py::TestBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
+        NOVU + "test_client.py::TestWireBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
     ),
     Mutant(
         "a call without a limit as a whole",
@@ -382,7 +382,7 @@ MUTANTS = [
         "novu/client.py",
         "asyncio.timeout(within):\n                if",
         "asyncio.timeout(None):\n                if",
-        NOVU + "test_client_strangers.py::test_an_answer_that_never_ends_is_unknown_in_time",
+        NOVU + "test_client_odd_answers.py::test_endless_answer_is_unknown_after_the_timeout",
     ),
     Mutant(
         "401 is the row's fault",
@@ -430,7 +430,7 @@ MUTANTS = [
         "postgres/queries/release.sql",
         "attempts = greatest(0, d.attempts - 1)",
         "attempts = d.attempts",
-        POSTGRES + "test_outbox_leases.py::TestHandBack",
+        POSTGRES + "test_outbox_leases.py::TestRelease",
     ),
     Mutant(
         "statements wait in a circle",
@@ -438,6 +438,6 @@ MUTANTS = [
         "postgres/statements.py",
         "order by id offset 0) v",
         "order by id desc offset 0) v",
-        POSTGRES + "test_outbox_crowded.py::test_statements_on_the_same_rows_never_wait_in_a_circle",
+        POSTGRES + "test_outbox_concurrency.py::test_statements_on_the_same_rows_never_deadlock",
     ),
 ]

@@ -9,7 +9,7 @@ from tests.support.repository import ROOT
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_planted_bug_has_its_place_and_its_tests(mutant: Mutant):
+def test_every_mutant_has_its_source_line_and_its_tests(mutant: Mutant):
     text = (ROOT / "dispatcher" / mutant.file).read_text()
     assert text.count(mutant.old) == 1, f"in {mutant.file}: {mutant.old}"
     for test in mutant.tests.split():
@@ -19,6 +19,6 @@ def test_a_planted_bug_has_its_place_and_its_tests(mutant: Mutant):
             scope = next(node for node in ast.iter_child_nodes(scope) if getattr(node, "name", None) == name)
 
 
-def test_there_are_enough():
+def test_at_least_50_mutants():
     assert len(MUTANTS) >= 25
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

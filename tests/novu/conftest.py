@@ -1,4 +1,4 @@
-"""The gateway, pointed at a stand-in of Novu that runs as its own process."""
+"""The client, pointed at a stand-in of Novu that runs as its own process."""
 
 from collections.abc import AsyncIterator
 
@@ -10,21 +10,21 @@ from dispatcher.novu.client import NovuClient
 
 
 @pytest.fixture(scope="session")
-async def gateway_standin() -> AsyncIterator[FakeNovu]:
-    async with run_fake_novu() as standin:
-        yield standin
+async def shared_novu() -> AsyncIterator[FakeNovu]:
+    async with run_fake_novu() as fake_novu:
+        yield fake_novu
 
 
 @pytest.fixture
-async def novu(gateway_standin: FakeNovu) -> FakeNovu:
+async def novu(shared_novu: FakeNovu) -> FakeNovu:
     """The stand-in, as good as new."""
-    await gateway_standin.reset()
-    await gateway_standin.configure(**Config().as_json())
-    return gateway_standin
+    await shared_novu.reset()
+    await shared_novu.configure(**Config().as_json())
+    return shared_novu
 
 
 @pytest.fixture
-async def gateway(novu: FakeNovu) -> AsyncIterator[NovuClient]:
-    gateway = NovuClient(novu.api_key, novu.url)
-    yield gateway
-    await gateway.aclose()
+async def client(novu: FakeNovu) -> AsyncIterator[NovuClient]:
+    client = NovuClient(novu.api_key, novu.url)
+    yield client
+    await client.aclose()

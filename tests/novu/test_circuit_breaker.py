@@ -1,4 +1,4 @@
-"""The gate before Novu: shut by what is nobody's fault, opened by a probe, told once."""
+"""The breaker before Novu: shut by what is nobody's fault, opened by a probe, told once."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ from dispatcher.telemetry import health
 ANA = TriggerEvent("default-in-app", "ana", "tx-ana", "{}", None)
 
 
-class Answers:
+class FakeProbe:
     """Lets probe number `welcome` and every later one through; counts them."""
 
     def __init__(self, welcome: int) -> None:
@@ -31,65 +31,65 @@ class Answers:
 
 
 @asynccontextmanager
-async def probing(gate: CircuitBreaker, wake: asyncio.Event) -> AsyncGenerator[None]:
-    """Run the gate's probes for the block."""
-    task = asyncio.create_task(gate.run(wake))
+async def probing(breaker: CircuitBreaker, wake: asyncio.Event) -> AsyncGenerator[None]:
+    """Run the breaker's probes for the block."""
+    task = asyncio.create_task(breaker.run(wake))
     yield
     task.cancel()
     await asyncio.wait([task])
 
 
-async def test_it_stays_shut_until_a_probe_is_welcome_and_then_wakes_the_door():
-    answers, wake = Answers(3), asyncio.Event()
-    gate = CircuitBreaker(answers, first=0, later=0)
-    async with probing(gate, wake):
-        gate.trip("HTTP 401")
-        assert not gate.allows_calls
+async def test_breaker_stays_tripped_until_a_probe_succeeds_and_then_wakes_the_claimer():
+    answers, wake = FakeProbe(3), asyncio.Event()
+    breaker = CircuitBreaker(answers, first=0, later=0)
+    async with probing(breaker, wake):
+        breaker.trip("HTTP 401")
+        assert not breaker.allows_calls
         await asyncio.wait_for(wake.wait(), 5)
-    assert gate.allows_calls
+    assert breaker.allows_calls
     assert answers.asked == 3
 
 
-async def test_an_open_gate_asks_nobody():
-    answers = Answers(1)
+async def test_breaker_that_is_not_tripped_sends_no_probe():
+    answers = FakeProbe(1)
     async with probing(CircuitBreaker(answers, first=0, later=0), asyncio.Event()):
         for _ in range(20):
             await asyncio.sleep(0)
     assert answers.asked == 0
 
 
-async def test_it_is_told_once_until_something_is_accepted():
+async def test_breaker_logs_a_trip_once_until_novu_accepts_a_trigger():
     wake = asyncio.Event()
-    gate = CircuitBreaker(Answers(1), first=0, later=0)
+    breaker = CircuitBreaker(FakeProbe(1), first=0, later=0)
     with capture_logs() as logs:
-        async with probing(gate, wake):
+        async with probing(breaker, wake):
             for _ in range(3):  # a spent quota welcomes the probe and refuses the next trigger
-                gate.trip("HTTP 402")
-                gate.trip("HTTP 402")
-                gate.record_success()  # the answer of a call that left before
+                breaker.trip("HTTP 402")
+                breaker.trip("HTTP 402")
+                breaker.record_success()  # the answer of a call that left before
                 await asyncio.wait_for(wake.wait(), 5)
                 wake.clear()
-        gate.record_success()
-        gate.trip("HTTP 401")
+        breaker.record_success()
+        breaker.trip("HTTP 401")
     told = [(line["log_level"], line["event"]) for line in logs if line["event"].startswith("novu")]
     assert told == [("error", "novu_gate_shut"), ("info", "novu_accepts_again"), ("error", "novu_gate_shut")]
-    assert not gate.allows_calls
+    assert not breaker.allows_calls
 
 
-async def test_only_the_first_probe_comes_soon():
-    answers, wake = Answers(1), asyncio.Event()
-    gate = CircuitBreaker(answers, first=0, later=3600)
-    async with probing(gate, wake):
-        gate.trip("HTTP 402")
+async def test_only_the_first_probe_comes_after_the_short_wait():
+    answers, wake = FakeProbe(1), asyncio.Event()
+    breaker = CircuitBreaker(answers, first=0, later=3600)
+    async with probing(breaker, wake):
+        breaker.trip("HTTP 402")
         await asyncio.wait_for(wake.wait(), 5)
-        gate.trip("HTTP 402")
+        breaker.trip("HTTP 402")
         for _ in range(20):
             await asyncio.sleep(0)
     assert answers.asked == 1
-    assert not gate.allows_calls
+    assert not breaker.allows_calls
 
 
-async def test_a_gate_that_shut_while_it_was_probed_is_not_told_as_whole(monkeypatch: pytest.MonkeyPatch):
+async def test_breaker_tripped_during_a_health_check_is_not_reported_ok(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "HEALTH_CHECK_SECONDS", 0)
     asked, answer = asyncio.Event(), asyncio.Event()
 
@@ -97,10 +97,10 @@ async def test_a_gate_that_shut_while_it_was_probed_is_not_told_as_whole(monkeyp
         asked.set()
         return await answer.wait()
 
-    gate = CircuitBreaker(welcomes, first=3600, later=3600)
-    async with probing(gate, asyncio.Event()):
+    breaker = CircuitBreaker(welcomes, first=3600, later=3600)
+    async with probing(breaker, asyncio.Event()):
         await asked.wait()
-        gate.trip("HTTP 402")
+        breaker.trip("HTTP 402")
         answer.set()
         for _ in range(20):
             await asyncio.sleep(0)
@@ -108,35 +108,37 @@ async def test_a_gate_that_shut_while_it_was_probed_is_not_told_as_whole(monkeyp
     health.report_ok("novu")
 
 
-class TestGateway:
+class TestNovuClient:
     @pytest.mark.parametrize(("key", "path"), [("wrong", ""), (None, "/v2/")])
-    async def test_a_wrong_key_or_address_shuts_it_and_is_not_welcome(self, novu: FakeNovu, key: str | None, path: str):
-        gateway = NovuClient(key or novu.api_key, novu.url + path)
-        assert gateway.breaker.allows_calls
-        [outcome] = await gateway.trigger([ANA], "key-1", 5)
+    async def test_wrong_key_or_address_trips_the_breaker_and_fails_the_probe(
+        self, novu: FakeNovu, key: str | None, path: str
+    ):
+        client = NovuClient(key or novu.api_key, novu.url + path)
+        assert client.breaker.allows_calls
+        [outcome] = await client.trigger([ANA], "key-1", 5)
         assert outcome.answer_class is AnswerClass.ACCOUNT_ERROR
-        assert not gateway.breaker.allows_calls
-        assert not await gateway.is_available()
-        await gateway.aclose()
+        assert not client.breaker.allows_calls
+        assert not await client.is_available()
+        await client.aclose()
 
-    async def test_a_look_up_shuts_it_too(self, novu: FakeNovu):
-        gateway = NovuClient("wrong", novu.url)
-        await gateway.look_up(ANA, 5)
-        await gateway.aclose()
-        assert not gateway.breaker.allows_calls
+    async def test_look_up_with_a_wrong_key_trips_the_breaker(self, novu: FakeNovu):
+        client = NovuClient("wrong", novu.url)
+        await client.look_up(ANA, 5)
+        await client.aclose()
+        assert not client.breaker.allows_calls
 
-    async def test_the_right_key_is_welcome(self, gateway: NovuClient):
-        assert await gateway.is_available()
+    async def test_probe_succeeds_with_the_right_key(self, client: NovuClient):
+        assert await client.is_available()
 
-    async def test_nobody_there_is_no_welcome(self):
-        gateway = NovuClient("key", f"http://127.0.0.1:{free_port()}")
-        assert not await gateway.is_available()
-        await gateway.aclose()
+    async def test_probe_without_a_server_fails(self):
+        client = NovuClient("key", f"http://127.0.0.1:{free_port()}")
+        assert not await client.is_available()
+        await client.aclose()
 
     @pytest.mark.parametrize("setting", ["idempotency_store_down", "unknown workflow"])
-    async def test_what_concerns_one_row_or_passes_leaves_it_open(
-        self, gateway: NovuClient, novu: FakeNovu, setting: str
+    async def test_error_of_one_row_or_a_passing_one_does_not_trip_the_breaker(
+        self, client: NovuClient, novu: FakeNovu, setting: str
     ):
         await novu.configure(idempotency_store_down=setting == "idempotency_store_down")
-        await gateway.trigger([TriggerEvent("no-such", "ana", "tx-ana", "{}", None)], "key-1", 5)
-        assert gateway.breaker.allows_calls
+        await client.trigger([TriggerEvent("no-such", "ana", "tx-ana", "{}", None)], "key-1", 5)
+        assert client.breaker.allows_calls

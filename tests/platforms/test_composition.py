@@ -33,18 +33,18 @@ def schema_says(file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*CHECK, str(file)], capture_output=True, text=True, check=False)
 
 
-def test_the_composition_fits_composes_own_schema():
+def test_compose_file_fits_composes_schema():
     done = schema_says(ROOT / "docker/compose.yaml")
     assert done.returncode == 0, done.stdout
 
 
-def test_a_misspelt_key_is_noticed(tmp_path: Path):
+def test_misspelt_compose_key_is_detected(tmp_path: Path):
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(text("docker/compose.yaml").replace("stop_grace_period", "stop_grace_perod"))
     assert schema_says(wrong).returncode == 1
 
 
-def test_the_dockerfile_satisfies_its_linter(tmp_path: Path):
+def test_dockerfile_satisfies_its_linter(tmp_path: Path):
     linter = Path(sys.executable).parent / "hadolint"
     done = subprocess.run([linter, ROOT / "docker/Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
@@ -52,7 +52,7 @@ def test_the_dockerfile_satisfies_its_linter(tmp_path: Path):
     assert subprocess.run([linter, tmp_path / "Dockerfile"], capture_output=True, check=False).returncode == 1
 
 
-def test_the_image_is_not_roots_and_has_a_health_check():
+def test_image_runs_without_root_and_has_a_health_check():
     found = dict(instructions())
     assert found["USER"] == "10001:10001"
     assert found["STOPSIGNAL"] == "SIGTERM"
@@ -63,13 +63,13 @@ def test_the_image_is_not_roots_and_has_a_health_check():
     assert len({stage.split()[0] for stage in stages}) == 1, "the environment is bound to the Python it was made with"
 
 
-def test_what_is_copied_is_there_and_is_all_that_gets_in():
+def test_image_copies_exactly_the_needed_files():
     assert set(copied()) == set(let_through())
     assert all((ROOT / name).exists() for name in copied())
     assert all("hashes" in " ".join(step) or "venv" in step or "--no-deps" in step for step in build_steps())
 
 
-def test_the_image_builds_with_the_uv_of_our_pins():
+def test_image_builds_with_the_pinned_uv():
     pinned = re.search(r"^uv==(\S+)", text("requirements-dev.txt"), re.MULTILINE)
     assert pinned
     assert f"FROM ghcr.io/astral-sh/uv:{pinned[1]} AS uv" in text("docker/Dockerfile")
@@ -83,24 +83,24 @@ def images() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("image", sorted(set(images())))
-def test_every_image_is_pinned_to_a_whole_version(image: str):
+def test_every_image_is_pinned_to_a_full_version(image: str):
     assert re.search(r":v?\d+\.\d+", image), image
 
 
-def test_no_variable_of_a_shell_gets_in():
+def test_compose_uses_no_shell_variable():
     assert "$" not in text("docker/compose.yaml")
     assert OURS["dispatcher"]["env_file"] == ["defaults.env", {"path": "own.env", "required": False}]
     assert "docker/own.env" in text(".gitignore").splitlines()
 
 
-def test_every_port_is_for_this_machine_alone():
+def test_every_port_is_published_on_loopback_only():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert len({port.rsplit(":", 1)[0] for port in ports}) == len(ports)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_waits_only_for_what_can_come_true(name: str):
+def test_services_wait_only_for_reachable_conditions(name: str):
     for other, wait in SERVICES[name].get("depends_on", {}).items():
         awaited = SERVICES[other]
         if wait["condition"] == "service_healthy":
@@ -126,7 +126,7 @@ def test_postgres_keeps_its_data_where_its_image_expects_the_volume():
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_run_what_there_is_and_cannot_do_much(name: str):
+def test_containers_run_existing_commands_with_few_rights(name: str):
     service = OURS[name]
     if service["command"][:2] == MODULE:
         assert (ROOT / (service["command"][2].replace(".", "/") + ".py")).exists() or (
@@ -141,7 +141,7 @@ def test_our_containers_run_what_there_is_and_cannot_do_much(name: str):
     assert service["stop_grace_period"] == "30s"
 
 
-def test_the_defaults_are_settings_and_name_services():
+def test_compose_defaults_are_settings_and_name_services():
     found = defaults()
     names = {name for field in Settings.model_fields for name in variable_names(field)}
     assert {name for name in found if not name.startswith("TEMPORAL_")} <= names
@@ -155,7 +155,7 @@ def test_the_defaults_are_settings_and_name_services():
     assert SERVICES["web"]["ports"] == [f"127.0.0.1:3001:{found['DISPATCHER_HTTP_PORT']}"]
 
 
-def test_the_pooler_is_in_transaction_mode_before_the_database_of_the_composition():
+def test_pooler_uses_transaction_mode_and_the_compose_database():
     found = configparser.ConfigParser(delimiters="=", comment_prefixes=";", interpolation=None)
     found.read_string(text("docker/pgbouncer/pgbouncer.ini"))
     mine, database = found["pgbouncer"], SERVICES["postgres"]["environment"]
@@ -168,12 +168,12 @@ def test_the_pooler_is_in_transaction_mode_before_the_database_of_the_compositio
     assert f":{mine['listen_port']}/" in text("docker/defaults.env")
 
 
-def test_novus_encryption_key_has_the_one_length_it_takes():
+def test_novus_encryption_key_has_the_required_length():
     assert len(SERVICES["novu-api"]["environment"]["STORE_ENCRYPTION_KEY"]) == 32
     assert SERVICES["novu-api"]["environment"]["IS_API_IDEMPOTENCY_ENABLED"] == "true"
 
 
-def test_grafana_is_given_the_dashboard_and_the_source_it_asks_for():
+def test_grafana_gets_its_dashboard_and_data_source():
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == "/var/lib/dashboards/dispatcher.json"
     assert "../ops/grafana:/var/lib/dashboards:ro" in SERVICES["grafana"]["volumes"]

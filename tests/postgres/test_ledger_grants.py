@@ -23,7 +23,7 @@ from tests.support.outbox_fixture import LEASE, OutboxFixture, late, open_outbox
 ODD = 'run "me" \'$$; {x} %s'
 
 
-class Noted(dict[str, bytes]):
+class RecordedQueries(dict[str, bytes]):
     """Our statements, and which of them were used."""
 
     def __init__(self, statements: dict[str, bytes]) -> None:
@@ -50,13 +50,13 @@ async def role(outbox_fixture: OutboxFixture) -> AsyncIterator[str]:
     await outbox_fixture.owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(ODD)))
 
 
-async def test_every_statement_of_ours_runs_under_the_grants(outbox_fixture: OutboxFixture, role: str):
+async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: OutboxFixture, role: str):
     async with open_outbox_fixture(as_role(outbox_fixture.url, role)) as limited:
         outbox = limited.outbox
-        vars(outbox)["_queries"] = noted = Noted(vars(outbox)["_queries"])
+        vars(outbox)["_queries"] = noted = RecordedQueries(vars(outbox)["_queries"])
         outbox_fixture.outbox = outbox
         await outbox.heartbeat(role="all", host="here", version="1", mode="EVENT")
-        sent, lost, back = [await outbox_fixture.held() for _ in range(3)]
+        sent, lost, back = [await outbox_fixture.acquired() for _ in range(3)]
         await outbox_fixture.settle(sent, RecipientState.ACCEPTED)
         assert await outbox_fixture.status(sent.id) == "SENT"
         await outbox_fixture.notify(notification_status="PROCESSING")
@@ -119,7 +119,7 @@ FORBIDDEN = {
 }
 
 
-async def test_what_a_dispatcher_never_does_is_refused(outbox_fixture: OutboxFixture, role: str):
+async def test_grants_refuse_what_a_dispatcher_never_does(outbox_fixture: OutboxFixture, role: str):
     await outbox_fixture.notify()
     async with await psycopg.AsyncConnection.connect(as_role(outbox_fixture.url, role), autocommit=True) as limited:
         allowed: list[str] = []
@@ -192,7 +192,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize(("damage", "said"), MISSING.items())
-async def test_f130_what_is_missing_at_the_start_is_named(outbox_fixture: OutboxFixture, damage: str, said: str):
+async def test_f130_missing_objects_are_named_at_the_start(outbox_fixture: OutboxFixture, damage: str, said: str):
     await outbox_fixture.rows(damage)
     url = SecretStr(outbox_fixture.url)
     with pytest.raises(ConfigurationError) as refusal:

@@ -28,9 +28,9 @@ NOT_DUE: dict[str, dict[str, Any]] = {
 }
 
 
-class TestDue:
+class TestDueRows:
     @pytest.mark.parametrize("kind", DUE)
-    async def test_a_due_row_is_taken_and_held(self, outbox_fixture: OutboxFixture, kind: str):
+    async def test_due_row_is_claimed_and_leased(self, outbox_fixture: OutboxFixture, kind: str):
         row = await outbox_fixture.notify(**DUE[kind])
         claim = await outbox_fixture.claim()
         assert ids_of(claim) == [row]
@@ -43,14 +43,14 @@ class TestDue:
         assert ids_of(await outbox_fixture.claim()) == []
 
     @pytest.mark.parametrize("kind", NOT_DUE)
-    async def test_a_row_that_is_not_due_is_left_alone(self, outbox_fixture: OutboxFixture, kind: str):
+    async def test_row_that_is_not_due_is_not_claimed(self, outbox_fixture: OutboxFixture, kind: str):
         await outbox_fixture.notify(**NOT_DUE[kind])
         before = await outbox_fixture.snapshot()
         claim = await outbox_fixture.claim()
         assert (claim.rows, claim.starts) == (0, [])
         assert await outbox_fixture.snapshot() == before
 
-    async def test_the_databases_clock_decides(self, outbox_fixture: OutboxFixture):
+    async def test_claim_uses_the_databases_clock(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.notify(
             scheduled_for=await outbox_fixture.value("select clock_timestamp() + interval '300 ms'")
         )
@@ -58,7 +58,7 @@ class TestDue:
         await outbox_fixture.rows("select pg_sleep_until(scheduled_for) from notify.ent_notification")
         assert len(ids_of(await outbox_fixture.claim())) == 1
 
-    async def test_only_the_allowed_enterprises_rows_are_taken(self, outbox_fixture: OutboxFixture):
+    async def test_only_rows_of_allowed_enterprises_are_claimed(self, outbox_fixture: OutboxFixture):
         ours, theirs = uuid4(), uuid4()
         mine = await outbox_fixture.notify(enterprise_id=ours)
         await outbox_fixture.notify(enterprise_id=theirs)
@@ -67,14 +67,14 @@ class TestDue:
         assert len(ids_of(await outbox_fixture.claim())) == 2
 
 
-class TestAgain:
+class TestClaimedAgain:
     async def failed(self, outbox_fixture: OutboxFixture, wait: timedelta | None = timedelta(minutes=1)) -> int:
         """Return a row whose first run failed."""
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.UNKNOWN, wait)
         return row.id
 
-    async def test_another_enterprises_rows_are_left_alone_scheduled_or_failed(self, outbox_fixture: OutboxFixture):
+    async def test_scheduled_and_failed_rows_of_other_enterprises_are_not_claimed(self, outbox_fixture: OutboxFixture):
         await self.failed(outbox_fixture)
         await self.come_due(outbox_fixture)
         await outbox_fixture.notify(
@@ -89,7 +89,7 @@ class TestAgain:
             "update dispatcher.delivery set next_attempt_at = now() where next_attempt_at is not null"
         )
 
-    async def test_a_failed_row_is_taken_again_when_due_in_the_same_generation(self, outbox_fixture: OutboxFixture):
+    async def test_failed_row_is_claimed_again_when_due_in_the_same_generation(self, outbox_fixture: OutboxFixture):
         row = await self.failed(outbox_fixture)
         assert ids_of(await outbox_fixture.claim()) == []
         before = await outbox_fixture.head(row)
@@ -101,10 +101,10 @@ class TestAgain:
         assert head["first_claimed_at"] == before["first_claimed_at"] < head["claimed_at"]
         assert head["last_error"] == before["last_error"]
         assert (head["next_attempt_at"], head["settled_at"], head["dead_lettered_at"]) == (None, None, None)
-        [notification] = await outbox_fixture.take(row)
+        [notification] = await outbox_fixture.acquire(row)
         assert [recipient.state for recipient in notification.recipients] == [RecipientState.UNKNOWN]
 
-    async def test_a_dead_letter_is_not_taken(self, outbox_fixture: OutboxFixture):
+    async def test_dead_letter_is_not_claimed(self, outbox_fixture: OutboxFixture):
         await self.failed(outbox_fixture, None)
         assert ids_of(await outbox_fixture.claim()) == []
 
@@ -119,7 +119,7 @@ class TestAgain:
         ],
         ids=str,
     )
-    async def test_a_failed_row_whose_gates_closed_is_not_taken(
+    async def test_failed_row_that_is_no_longer_eligible_is_not_claimed(
         self, outbox_fixture: OutboxFixture, change: dict[str, Any]
     ):
         row = await self.failed(outbox_fixture)
@@ -131,7 +131,7 @@ class TestAgain:
     async def test_pending_after_an_outcome_is_a_new_generation(
         self, outbox_fixture: OutboxFixture, state: RecipientState
     ):
-        first = await outbox_fixture.held()
+        first = await outbox_fixture.acquired()
         await outbox_fixture.settle(first, state)
         before = await outbox_fixture.head(first.id)
         await outbox_fixture.change(first.id, notification_status="PENDING")
@@ -141,38 +141,38 @@ class TestAgain:
         assert head["first_claimed_at"] > before["first_claimed_at"]
         assert (head["last_error"], head["settled_at"], head["dead_lettered_at"]) == (None, None, None)
         assert claim.starts[0].workflow_id.endswith("-2")
-        [second] = await outbox_fixture.take(first.id)
+        [second] = await outbox_fixture.acquire(first.id)
         assert second.recipients[0].state is RecipientState.PLANNED
         assert second.recipients[0].transaction_id != first.recipients[0].transaction_id
 
-    async def test_a_row_handed_back_goes_on_in_its_generation(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_released_row_continues_its_generation(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.outbox.release([row])
         assert ids_of(await outbox_fixture.claim()) == [row.id]
         head = await outbox_fixture.head(row.id)
         assert (head["generation"], head["attempts"]) == (1, 1)
 
-    async def test_a_row_that_was_only_handed_back_has_its_whole_time_before_it(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_released_row_has_its_full_retry_horizon(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.outbox.release([row])
         await outbox_fixture.rows("update dispatcher.delivery set first_claimed_at = now() - interval '3 days'")
         await outbox_fixture.claim()
-        [again] = await outbox_fixture.take(row.id)
+        [again] = await outbox_fixture.acquire(row.id)
         assert again.since_first_claim < timedelta(minutes=1)
 
-    async def test_the_fence_grows_with_every_taking(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_fence_grows_with_every_claim(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         fences = [row.fence]
         for _ in range(3):
             await outbox_fixture.outbox.release([row])
             await outbox_fixture.claim()
-            [row] = await outbox_fixture.take(row.id)
+            [row] = await outbox_fixture.acquire(row.id)
             fences.append(row.fence)
         assert fences == sorted(set(fences))
 
     @pytest.mark.parametrize("settled", [True, False])
-    async def test_an_id_that_comes_back_is_somebody_else(self, outbox_fixture: OutboxFixture, *, settled: bool):
-        first = await outbox_fixture.held(created_at="2020-01-01")
+    async def test_reused_id_is_another_notification(self, outbox_fixture: OutboxFixture, *, settled: bool):
+        first = await outbox_fixture.acquired(created_at="2020-01-01")
         if settled:
             await outbox_fixture.settle(first, RecipientState.ACCEPTED)
         before = await outbox_fixture.head(first.id)
@@ -183,13 +183,13 @@ class TestAgain:
         assert head["birth"] != before["birth"]
         assert (head["generation"], head["attempts"], head["fence"]) == (2, 1, before["fence"] + 1)
         assert claim.starts[0].workflow_id != before["workflow_id"]
-        [second] = await outbox_fixture.take(first.id)
+        [second] = await outbox_fixture.acquire(first.id)
         assert second.recipients[0].state is RecipientState.PLANNED
         assert second.recipients[0].transaction_id != first.recipients[0].transaction_id
         assert await outbox_fixture.outbox.record_calls([]) == set()
 
-    async def test_another_installation_has_other_births(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_births_differ_between_installations(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         before = (await outbox_fixture.head(row.id))["birth"]
         await outbox_fixture.rows("update dispatcher.installation set id = gen_random_uuid()")
         await outbox_fixture.outbox.release([row])
@@ -197,7 +197,7 @@ class TestAgain:
         assert (await outbox_fixture.head(row.id))["birth"] != before
 
 
-async def test_updated_at_tells_when_a_row_was_claimed(outbox_fixture: OutboxFixture):
+async def test_updated_at_is_the_time_of_the_claim(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.notify(updated_at="2020-01-01")
     await outbox_fixture.claim()
     touched: datetime = (await outbox_fixture.row(row))["updated_at"]

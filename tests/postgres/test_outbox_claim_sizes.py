@@ -21,8 +21,8 @@ POISON: dict[str, dict[str, Any]] = {
 }
 
 
-class TestRoom:
-    async def test_a_claim_takes_no_more_than_its_limit_and_says_so(self, outbox_fixture: OutboxFixture):
+class TestCapacity:
+    async def test_claim_stays_within_its_limit_and_reports_it(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(5)
         first = await outbox_fixture.claim(limit=3)
         assert (first.free_capacity, first.rows, ids_of(first)) == (3, 3, ids[:3])
@@ -30,23 +30,23 @@ class TestRoom:
         assert (second.free_capacity, ids_of(second)) == (3, ids[3:])
         assert (await outbox_fixture.claim(limit=3)).rows == 0
 
-    async def test_a_node_holds_no_more_than_its_capacity(self, outbox_fixture: OutboxFixture):
+    async def test_node_leases_at_most_its_capacity(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(7)
         first = await outbox_fixture.claim(capacity=5, batch_size=1)
         assert (first.free_capacity, first.rows) == (5, 5)
         full = await outbox_fixture.claim(capacity=5, batch_size=1)
         assert (full.free_capacity, full.rows, full.starts) == (0, 0, [])
-        [row] = await outbox_fixture.take(ids[0])
+        [row] = await outbox_fixture.acquire(ids[0])
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         assert (await outbox_fixture.claim(capacity=5, batch_size=1)).free_capacity == 1
 
-    async def test_less_room_than_a_batch_is_none(self, outbox_fixture: OutboxFixture):
+    async def test_free_capacity_below_a_batch_counts_as_none(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.many(10)
         assert (await outbox_fixture.claim(capacity=6, batch_size=4)).rows == 6
         assert (await outbox_fixture.claim(capacity=9, batch_size=4)).free_capacity == 0
         assert (await outbox_fixture.claim(capacity=10, batch_size=4)).free_capacity == 4
 
-    async def test_what_another_node_holds_takes_no_room_here(self, outbox_fixture: OutboxFixture):
+    async def test_leases_of_another_node_use_no_capacity_here(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.many(6)
         assert (await outbox_fixture.claim(capacity=4, batch_size=1)).rows == 4
         assert (await outbox_fixture.claim(await outbox_fixture.node("there"), capacity=4, batch_size=1)).rows == 2
@@ -54,7 +54,7 @@ class TestRoom:
     async def test_rows_from_every_source_share_the_limit_oldest_first(self, outbox_fixture: OutboxFixture):
         new = await outbox_fixture.notify(created_at="2020-01-03")
         scheduled = await outbox_fixture.notify(scheduled_for="2020-01-02")
-        failed = await outbox_fixture.held()
+        failed = await outbox_fixture.acquired()
         await outbox_fixture.rows(
             "update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id
         )
@@ -69,12 +69,12 @@ class TestRoom:
 class TestWorkflows:
     async def test_few_rows_get_a_workflow_each(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(10)
-        claim = await outbox_fixture.claim(solo_max=10)
+        claim = await outbox_fixture.claim(max_single=10)
         assert [start.notification_ids for start in claim.starts] == [[row] for row in ids]
         assert all(start.single for start in claim.starts)
         assert len({start.workflow_id for start in claim.starts}) == 10
 
-    async def test_many_rows_are_cut_into_batches_per_enterprise(self, outbox_fixture: OutboxFixture):
+    async def test_many_rows_are_split_into_batches_per_enterprise(self, outbox_fixture: OutboxFixture):
         one, two = uuid4(), uuid4()
         sets: dict[UUID | None, set[int]] = {one: set(), two: set(), None: set()}
         for _ in range(5):
@@ -89,41 +89,41 @@ class TestWorkflows:
         carried = await outbox_fixture.rows("select distinct workflow_id from dispatcher.delivery")
         assert {workflow_id for (workflow_id,) in carried} == {start.workflow_id for start in claim.starts}
 
-    async def test_a_row_is_counted_for_solo_over_all_enterprises(self, outbox_fixture: OutboxFixture):
+    async def test_single_workflow_limit_counts_rows_of_all_enterprises(self, outbox_fixture: OutboxFixture):
         for _ in range(11):
             await outbox_fixture.notify(enterprise_id=uuid4())
-        claim = await outbox_fixture.claim(solo_max=10)
+        claim = await outbox_fixture.claim(max_single=10)
         assert [start.single for start in claim.starts] == [False] * 11
 
-    async def test_two_claims_never_name_the_same_batch(self, outbox_fixture: OutboxFixture):
+    async def test_claims_never_share_a_batch_name(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.many(40)
         names = [
             start.workflow_id for _ in range(2) for start in (await outbox_fixture.claim(limit=20, batch_size=5)).starts
         ]
         assert len(set(names)) == len(names) == 8
 
-    async def test_a_batch_that_failed_stays_together(self, outbox_fixture: OutboxFixture):
+    async def test_failed_batch_stays_together(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(3)
-        [start] = (await outbox_fixture.claim(solo_max=1)).starts
+        [start] = (await outbox_fixture.claim(max_single=1)).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row in rows:
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.notify()
-        again = await outbox_fixture.claim(solo_max=10)
+        again = await outbox_fixture.claim(max_single=10)
         assert again.starts[0] == start
         assert [other.single for other in again.starts] == [False, True]
 
-    async def test_a_batch_that_failed_is_claimed_whole_or_not_at_all(self, outbox_fixture: OutboxFixture):
+    async def test_failed_batch_is_claimed_completely_or_not_at_all(self, outbox_fixture: OutboxFixture):
         """Its members may share a call with an unknown outcome, which can only be repeated as it was."""
         ids = await outbox_fixture.many(4)
-        [start] = (await outbox_fixture.claim(solo_max=1)).starts
+        [start] = (await outbox_fixture.claim(max_single=1)).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row in rows:
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         starts = (await outbox_fixture.claim(limit=3)).starts
         assert [again.notification_ids for again in starts] in ([], [ids])
 
-    async def test_a_row_claimed_alone_after_a_batch_has_its_own_workflow_again(self, outbox_fixture: OutboxFixture):
+    async def test_row_claimed_alone_after_a_batch_has_its_own_workflow(self, outbox_fixture: OutboxFixture):
         [row, *_] = await outbox_fixture.many(12)
         [start] = (await outbox_fixture.claim()).starts
         await outbox_fixture.outbox.release_unstarted(start)
@@ -131,8 +131,8 @@ class TestWorkflows:
         assert claim.starts[0].workflow_id == f"notification-{row}-{(await outbox_fixture.head(row))['birth']}-1"
 
 
-class TestSize:
-    async def test_a_thousand_rows_are_one_claim(self, outbox_fixture: OutboxFixture):
+class TestClaimSize:
+    async def test_claim_takes_a_thousand_rows(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.many(1200)
         started = time.monotonic()
         claim = await outbox_fixture.claim()
@@ -141,11 +141,11 @@ class TestSize:
         assert {len(start.notification_ids) for start in claim.starts} == {100}
         assert (await outbox_fixture.claim()).rows == 200
 
-    async def test_poison_rows_hurt_nobody(self, outbox_fixture: OutboxFixture):
+    async def test_poison_rows_do_not_affect_other_rows(self, outbox_fixture: OutboxFixture):
         good = await outbox_fixture.notify()
         bad = [await outbox_fixture.notify(**columns) for columns in POISON.values()]
         assert sorted(ids_of(await outbox_fixture.claim())) == sorted([good, *bad])
-        rows = await outbox_fixture.take(good, *bad)
+        rows = await outbox_fixture.acquire(good, *bad)
         assert [row.id for row in rows] == [good, *bad]
         refused = {name for name, row in zip(POISON, rows[1:], strict=True) if row.validation_error is not None}
         assert refused == set(POISON) - {"before Christ", "at the end of time", "at its beginning"}

@@ -8,12 +8,12 @@ import pytest
 
 from dispatcher.models.claims import WorkflowStart
 from dispatcher.models.notification import RecipientState
-from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, late, members_of, stale
+from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, fenced_out, ids_of, late, members_of
 
 
-class TestHandBack:
-    async def test_the_row_is_free_and_its_attempt_does_not_count(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+class TestRelease:
+    async def test_released_row_is_pending_and_its_attempt_does_not_count(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.outbox.release([row])
         assert await outbox_fixture.status(row.id) == "PENDING"
         head = await outbox_fixture.head(row.id)
@@ -24,28 +24,28 @@ class TestHandBack:
             None,
         )
 
-    async def test_who_was_shut_out_hands_nothing_back(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_fenced_out_run_releases_nothing(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         before = await outbox_fixture.snapshot()
-        await outbox_fixture.outbox.release([stale(row)])
+        await outbox_fixture.outbox.release([fenced_out(row)])
         assert await outbox_fixture.snapshot() == before
 
-    async def test_attempts_never_fall_below_none(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_release_never_makes_attempts_negative(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.rows("update dispatcher.delivery set attempts = 0")
         await outbox_fixture.outbox.release([row])
         assert (await outbox_fixture.head(row.id))["attempts"] == 0
 
     @pytest.mark.parametrize("status", ["RETRACTED", "SENT", "FAILED", "PENDING"])
-    async def test_the_owners_status_stands(self, outbox_fixture: OutboxFixture, status: str):
-        row = await outbox_fixture.held()
+    async def test_release_keeps_the_owners_status(self, outbox_fixture: OutboxFixture, status: str):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.change(row.id, notification_status=status)
         await outbox_fixture.outbox.release([row])
         assert await outbox_fixture.status(row.id) == status
         assert (await outbox_fixture.head(row.id))["lease_until"] is None
 
-    async def test_a_row_that_is_not_due_stays_pending_until_it_is(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_released_row_that_is_not_due_stays_pending_until_it_is(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.change(row.id, scheduled_for="2999-01-01")
         await outbox_fixture.outbox.release([row])
         assert await outbox_fixture.status(row.id) == "PENDING"
@@ -53,19 +53,19 @@ class TestHandBack:
         await outbox_fixture.change(row.id, scheduled_for=None)
         assert ids_of(await outbox_fixture.claim()) == [row.id]
 
-    async def test_what_was_sent_before_is_remembered(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+    async def test_release_keeps_earlier_sends(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
         await outbox_fixture.outbox.record_calls(calls_of(row))
         row.recipients[0].state, row.recipients[1].state = RecipientState.ACCEPTED, RecipientState.UNKNOWN
         await outbox_fixture.outbox.settle(members_of(row), [])
         await outbox_fixture.outbox.release([row])
         await outbox_fixture.claim()
-        [again] = await outbox_fixture.take(row.id)
+        [again] = await outbox_fixture.acquire(row.id)
         assert [recipient.state for recipient in again.recipients] == [RecipientState.ACCEPTED, RecipientState.UNKNOWN]
 
 
-class TestUnclaim:
-    async def test_rows_whose_workflow_did_not_start_are_free(self, outbox_fixture: OutboxFixture):
+class TestReleaseUnstarted:
+    async def test_rows_of_an_unstarted_workflow_are_pending(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(12)
         [start] = (await outbox_fixture.claim()).starts
         await outbox_fixture.outbox.release_unstarted(start)
@@ -75,23 +75,23 @@ class TestUnclaim:
         assert (await outbox_fixture.claim()).rows == 12
         assert (await outbox_fixture.head(ids[0]))["attempts"] == 1
 
-    async def test_rows_that_another_workflow_carries_meanwhile_are_not(self, outbox_fixture: OutboxFixture):
+    async def test_rows_of_another_workflow_are_not_released(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.notify()
         await outbox_fixture.claim()
         before = await outbox_fixture.snapshot()
         await outbox_fixture.outbox.release_unstarted(WorkflowStart("notifications-of-before", [row], single=False))
         assert await outbox_fixture.snapshot() == before
 
-    async def test_a_settled_row_stays_settled(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_settled_row_is_not_released(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         workflow_id = (await outbox_fixture.head(row.id))["workflow_id"]
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         before = await outbox_fixture.snapshot()
         await outbox_fixture.outbox.release_unstarted(WorkflowStart(workflow_id, [row.id], single=True))
         assert await outbox_fixture.snapshot() == before
 
-    async def test_a_run_that_began_all_the_same_is_shut_out(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_run_of_a_released_workflow_is_fenced_out(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         workflow_id = (await outbox_fixture.head(row.id))["workflow_id"]
         await outbox_fixture.outbox.release_unstarted(WorkflowStart(workflow_id, [row.id], single=True))
         assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
@@ -100,9 +100,7 @@ class TestUnclaim:
 
 
 class TestRescue:
-    async def test_a_lost_run_is_started_again_with_the_same_members_as_one_more_attempt(
-        self, outbox_fixture: OutboxFixture
-    ):
+    async def test_lost_run_is_rescued_with_the_same_rows_as_one_more_attempt(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(12)
         [batch] = (await outbox_fixture.claim()).starts
         await outbox_fixture.expire(*ids)
@@ -115,16 +113,16 @@ class TestRescue:
         taken = await outbox_fixture.outbox.acquire(ids, batch.workflow_id, LEASE)
         assert [item.notification.id for item in taken] == ids
 
-    async def test_a_row_that_was_taken_meanwhile_is_left_to_its_taker(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
-        [again] = await outbox_fixture.take(row.id)
+    async def test_row_acquired_meanwhile_is_not_rescued(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
+        [again] = await outbox_fixture.acquire(row.id)
         before = await outbox_fixture.snapshot()
         assert await outbox_fixture.outbox.rescue(late(row), LEASE) is None
         assert await outbox_fixture.snapshot() == before
         assert await outbox_fixture.outbox.record_calls(calls_of(again)) != set()
 
     async def test_two_sweeps_rescue_a_row_once(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         sweeps = (outbox_fixture.outbox.rescue(late(row), LEASE), outbox_fixture.outbox.rescue(late(row), LEASE))
         starts = await asyncio.gather(*sweeps)
         assert [start.notification_ids for start in starts if start] == [[row.id]]
@@ -132,30 +130,30 @@ class TestRescue:
         assert (head["fence"], head["attempts"]) == (row.fence + 1, 2)
 
     @pytest.mark.parametrize("status", ["RETRACTED", "SENT", "FAILED", "PENDING"])
-    async def test_a_row_no_longer_in_work_is_let_go_and_not_started(self, outbox_fixture: OutboxFixture, status: str):
-        row = await outbox_fixture.held()
+    async def test_row_no_longer_processing_is_released_and_not_rescued(
+        self, outbox_fixture: OutboxFixture, status: str
+    ):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.change(row.id, notification_status=status)
         assert await outbox_fixture.outbox.rescue(late(row), LEASE) is None
         assert await outbox_fixture.status(row.id) == status
         head = await outbox_fixture.head(row.id)
         assert (head["lease_until"], head["attempts"], head["fence"]) == (None, 1, row.fence + 1)
 
-    async def test_a_deleted_row_is_let_go(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_deleted_row_is_released(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.rows("delete from notify.ent_notification")
         assert await outbox_fixture.outbox.rescue(late(row), LEASE) is None
         assert (await outbox_fixture.head(row.id))["lease_until"] is None
 
-    async def test_of_a_batch_only_what_is_still_to_be_sent_is_started(self, outbox_fixture: OutboxFixture):
-        rows = [await outbox_fixture.held() for _ in range(3)]
+    async def test_rescue_starts_only_the_unsettled_rows_of_a_batch(self, outbox_fixture: OutboxFixture):
+        rows = [await outbox_fixture.acquired() for _ in range(3)]
         await outbox_fixture.change(rows[1].id, notification_status="RETRACTED")
-        start = await outbox_fixture.outbox.rescue(late(*rows, workflow_id="w", solo=False), LEASE)
+        start = await outbox_fixture.outbox.rescue(late(*rows, workflow_id="w", single=False), LEASE)
         assert start == WorkflowStart("w", [rows[0].id, rows[2].id], single=False)
 
-    async def test_processing_written_over_an_outcome_is_a_wish_for_another_sending(
-        self, outbox_fixture: OutboxFixture
-    ):
-        row = await outbox_fixture.held()
+    async def test_processing_written_over_a_final_status_is_a_new_generation(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         await outbox_fixture.change(row.id, notification_status="PROCESSING")
         assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 1
@@ -166,8 +164,8 @@ class TestRescue:
         await outbox_fixture.claim()
         assert (await outbox_fixture.head(row.id))["generation"] == 2
 
-    async def test_a_process_that_wakes_up_after_its_rescue_changes_nothing(self, outbox_fixture: OutboxFixture):
-        paused = await outbox_fixture.held()
+    async def test_paused_process_changes_nothing_after_its_rescue(self, outbox_fixture: OutboxFixture):
+        paused = await outbox_fixture.acquired()
         await outbox_fixture.outbox.record_calls(calls_of(paused))
         await outbox_fixture.outbox.rescue(late(paused), timedelta(0))
         await outbox_fixture.settle(paused, RecipientState.ACCEPTED)
@@ -180,27 +178,27 @@ class TestRescue:
 
 
 class TestRenewAndExpire:
-    async def test_the_holder_keeps_its_rows(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_renewal_extends_the_lease(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.expire(row.id)
         await outbox_fixture.outbox.renew_leases([row.id], [row.fence], LEASE)
         assert await outbox_fixture.outbox.find_expired(100) == []
 
-    async def test_who_was_shut_out_renews_nothing(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_fenced_out_run_renews_nothing(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.expire(row.id)
         await outbox_fixture.outbox.renew_leases([row.id], [row.fence - 1], LEASE)
         assert [found.ids for found in await outbox_fixture.outbox.find_expired(100)] == [[row.id]]
 
-    async def test_a_free_row_is_not_held_again(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_released_row_is_not_leased_by_a_renewal(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         fence = (await outbox_fixture.head(row.id))["fence"]
         await outbox_fixture.outbox.renew_leases([row.id], [fence], LEASE)
         assert (await outbox_fixture.head(row.id))["lease_until"] is None
 
-    async def test_a_lost_database_is_no_loss_to_a_renewal(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_renewal_ignores_a_lost_database(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         pids = await outbox_fixture.rows(
             "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
             " and datname = current_database() and backend_type = 'client backend'"
@@ -211,8 +209,8 @@ class TestRenewAndExpire:
     async def test_expired_rows_come_with_their_workflow_and_fences(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(12)
         [batch] = (await outbox_fixture.claim()).starts
-        alone = await outbox_fixture.held()
-        await outbox_fixture.held()  # its lease still runs
+        alone = await outbox_fixture.acquired()
+        await outbox_fixture.acquired()  # its lease still runs
         await outbox_fixture.expire(*ids, alone.id)
         found = {item.workflow_id: item for item in await outbox_fixture.outbox.find_expired(100)}
         assert set(found) == {batch.workflow_id, (await outbox_fixture.head(alone.id))["workflow_id"]}
@@ -222,20 +220,20 @@ class TestRenewAndExpire:
             item.workflow_id != batch.workflow_id for item in found.values()
         ]
 
-    async def test_a_lost_batch_is_found_whole(self, outbox_fixture: OutboxFixture):
+    async def test_expired_batch_is_found_completely(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(4)
-        await outbox_fixture.claim(solo_max=1)
+        await outbox_fixture.claim(max_single=1)
         await outbox_fixture.expire(*ids)
         [found] = await outbox_fixture.outbox.find_expired(3)
         assert sorted(found.ids) == ids
 
-    async def test_a_batch_of_which_somebody_still_holds_a_row_is_left_to_him(self, outbox_fixture: OutboxFixture):
+    async def test_batch_with_one_valid_lease_is_not_expired(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(4)
-        await outbox_fixture.claim(solo_max=1)
+        await outbox_fixture.claim(max_single=1)
         await outbox_fixture.expire(*ids[:-1])
         assert await outbox_fixture.outbox.find_expired(100) == []
 
-    async def test_one_sweep_looks_at_the_oldest_first(self, outbox_fixture: OutboxFixture):
+    async def test_oldest_expired_leases_come_first(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(6)
         await outbox_fixture.claim()
         for age, row in enumerate(ids):
@@ -247,8 +245,8 @@ class TestRenewAndExpire:
         assert sorted(row for item in await outbox_fixture.outbox.find_expired(2) for row in item.ids) == ids[-2:]
 
 
-class TestAdopt:
-    async def test_a_row_in_work_that_nobody_holds_is_rescued_after_a_lease(self, outbox_fixture: OutboxFixture):
+class TestAdoptOrphans:
+    async def test_processing_row_without_a_lease_is_rescued_after_one(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.notify(notification_status="PROCESSING")
         assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 1
         assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 0
@@ -258,29 +256,29 @@ class TestAdopt:
         head = await outbox_fixture.head(row)
         assert found.workflow_id == f"notification-{row}-{head['birth']}-1"
         assert await outbox_fixture.outbox.rescue(found, LEASE) == WorkflowStart(found.workflow_id, [row], single=True)
-        [taken] = await outbox_fixture.take(row)
+        [taken] = await outbox_fixture.acquire(row)
         assert (taken.generation, taken.attempts, taken.validation_error) == (1, 1, None)
 
-    async def test_a_row_set_to_processing_after_its_outcome_is_adopted_too(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_row_set_to_processing_after_its_outcome_is_adopted_too(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.REFUSED)
         await outbox_fixture.change(row.id, notification_status="PROCESSING")
         assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 1
         assert (await outbox_fixture.head(row.id))["lease_owner"] == "nobody"
 
-    async def test_a_row_somebody_holds_is_not_adopted(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_leased_row_is_not_adopted(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.expire(row.id)
         before = await outbox_fixture.snapshot()
         assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 0
         assert await outbox_fixture.snapshot() == before
 
     @pytest.mark.parametrize("status", ["PENDING", "SENT", "FAILED", "RETRACTED"])
-    async def test_only_rows_in_work_are_adopted(self, outbox_fixture: OutboxFixture, status: str):
+    async def test_only_processing_rows_are_adopted(self, outbox_fixture: OutboxFixture, status: str):
         await outbox_fixture.notify(notification_status=status)
         assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 0
 
-    async def test_bounds_and_enterprises_are_respected(self, outbox_fixture: OutboxFixture):
+    async def test_adoption_respects_its_limit_and_the_enterprises(self, outbox_fixture: OutboxFixture):
         ours = uuid4()
         for enterprise in (ours, ours, ours, uuid4(), None):
             await outbox_fixture.notify(notification_status="PROCESSING", enterprise_id=enterprise)

@@ -10,7 +10,7 @@ from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of,
 HELLO = {"role": "all", "host": "here.test", "version": "1"}
 
 
-async def test_a_node_is_one_row_however_often_it_tells(outbox_fixture: OutboxFixture):
+async def test_repeated_heartbeats_of_a_node_are_one_row(outbox_fixture: OutboxFixture):
     await outbox_fixture.outbox.heartbeat(**HELLO, mode="POLLING")
     [(started, seen)] = await outbox_fixture.rows("select started_at, seen_at from dispatcher.node")
     await outbox_fixture.outbox.heartbeat(**HELLO, mode="EVENT")
@@ -21,7 +21,7 @@ async def test_a_node_is_one_row_however_often_it_tells(outbox_fixture: OutboxFi
     assert seen_again > seen
 
 
-async def test_the_first_of_the_living_knows_it(outbox_fixture: OutboxFixture):
+async def test_heartbeat_tells_the_first_live_node(outbox_fixture: OutboxFixture):
     there = await outbox_fixture.node("there")
     assert await there.heartbeat(**HELLO, mode="EVENT")
     assert await outbox_fixture.outbox.heartbeat(**HELLO, mode="EVENT")
@@ -30,7 +30,7 @@ async def test_the_first_of_the_living_knows_it(outbox_fixture: OutboxFixture):
     assert await there.heartbeat(**HELLO, mode="EVENT")
 
 
-async def test_a_node_counts_only_what_it_holds_itself(outbox_fixture: OutboxFixture):
+async def test_node_counts_only_its_own_leases(outbox_fixture: OutboxFixture):
     await outbox_fixture.many(5)
     await outbox_fixture.claim(limit=3)
     there = await outbox_fixture.node("there")
@@ -38,7 +38,7 @@ async def test_a_node_counts_only_what_it_holds_itself(outbox_fixture: OutboxFix
     assert [await outbox_fixture.outbox.count_leased(), await there.count_leased()] == [3, 2]
 
 
-async def test_a_node_that_leaves_hands_back_what_it_holds(outbox_fixture: OutboxFixture):
+async def test_stopping_node_releases_its_rows(outbox_fixture: OutboxFixture):
     there = await outbox_fixture.node("there")
     for node in (outbox_fixture.outbox, there):
         await node.heartbeat(**HELLO, mode="EVENT")
@@ -54,10 +54,8 @@ async def test_a_node_that_leaves_hands_back_what_it_holds(outbox_fixture: Outbo
 
 
 @pytest.mark.parametrize("state", [RecipientState.SENDING, RecipientState.UNKNOWN])
-async def test_a_row_with_an_unknown_call_is_left_to_the_next_sweep(
-    outbox_fixture: OutboxFixture, state: RecipientState
-):
-    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+async def test_row_with_an_unknown_call_is_left_to_the_next_sweep(outbox_fixture: OutboxFixture, state: RecipientState):
+    row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state, row.recipients[1].state = RecipientState.ACCEPTED, state
     await outbox_fixture.outbox.settle(members_of(row), [])
@@ -71,8 +69,8 @@ async def test_a_row_with_an_unknown_call_is_left_to_the_next_sweep(
     assert start.notification_ids == [row.id]
 
 
-async def test_a_row_whose_calls_are_all_known_is_free_at_once(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+async def test_row_without_an_unknown_call_is_pending_at_once(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state, row.recipients[1].state = RecipientState.ACCEPTED, RecipientState.PLANNED
     await outbox_fixture.outbox.settle(members_of(row), [])
@@ -80,16 +78,16 @@ async def test_a_row_whose_calls_are_all_known_is_free_at_once(outbox_fixture: O
     assert await outbox_fixture.status(row.id) == "PENDING"
 
 
-async def test_a_retracted_row_stays_retracted_when_its_node_leaves(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_retracted_row_stays_retracted_when_its_node_stops(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.change(row.id, notification_status="RETRACTED")
     assert await outbox_fixture.outbox.release_node() == 0
     assert await outbox_fixture.status(row.id) == "RETRACTED"
     assert await outbox_fixture.outbox.count_leased() == 0
 
 
-async def test_what_a_node_still_does_after_leaving_changes_nothing(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_node_changes_nothing_after_its_release(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.outbox.release_node()
     assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
     await outbox_fixture.settle(row, RecipientState.ACCEPTED)

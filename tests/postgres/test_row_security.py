@@ -10,7 +10,7 @@ ROLE = "hidden_from"
 OUTBOX = "notify.ent_notification"
 
 
-async def test_rows_that_a_policy_hides_are_an_error(outbox_fixture: OutboxFixture):
+async def test_rows_hidden_by_a_policy_are_an_error(outbox_fixture: OutboxFixture):
     await outbox_fixture.rows(f"create role {ROLE} login")
     try:
         await outbox_fixture.rows(f"grant usage on schema notify to {ROLE}")

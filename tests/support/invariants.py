@@ -174,7 +174,7 @@ INVARIANTS = {
         where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())""",
 }
 
-Broken = dict[str, list[tuple[Any, ...]]]
+Violations = dict[str, list[tuple[Any, ...]]]
 
 
 async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: FakeNovu) -> None:
@@ -196,14 +196,14 @@ async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: FakeNovu) 
         await cursor.executemany("insert into oracle.effect values (%s, %s, %s, %s)", effects)
 
 
-async def broken(
+async def find_violations(
     connection: psycopg.AsyncConnection[Any], *, t_live: str = "0 s", uncalled: int | None = None
-) -> Broken:
+) -> Violations:
     """Return every invariant that does not hold, with rows that show it.
 
     `uncalled`: exactly so many calls were written down and never left; None where a fault may have kept any number.
     """
-    found: Broken = {}
+    found: Violations = {}
     for name, statement in INVARIANTS.items():
         cursor = await connection.execute(statement.encode(), {"t_live": t_live, "uncalled": uncalled})
         if rows := await cursor.fetchmany(5):

@@ -33,7 +33,7 @@ class Kent:
             payloads = [http.get(f"/event/{id_}").json()["payload"] for id_ in ids]
         return [payload["body"] for payload in payloads if payload["header"]["type"] == kind]
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def events_of(self, kind: str) -> list[dict[str, Any]]:
         """Return the alerts of one kind of ours."""
         return [event for event in self.items("event") if event["tags"]["kind"] == kind]
 

@@ -23,7 +23,7 @@ RELATIONS = TableNames(
     sql.Identifier("notify", "ent_notification"), sql.Identifier("notify", "ent_notification_workflow")
 )
 WORKFLOW = "default-in-app"
-CLOSED: dict[str, dict[str, Any]] = {
+INELIGIBLE: dict[str, dict[str, Any]] = {
     "unpublished": {"publish_status": "DRAFT"},
     "deactivated": {"deactivated": True},
     "rescheduled": {"scheduled_for": "2999-01-01"},
@@ -136,15 +136,15 @@ class OutboxFixture:
         *,
         limit: int = 1000,
         capacity: int = 100_000,
-        solo_max: int = 10,
+        max_single: int = 10,
         batch_size: int = 100,
     ) -> Claim:
         """Claim what is due."""
         self.claims += 1
-        sizes = ClaimLimits(limit, capacity, solo_max, batch_size)
+        sizes = ClaimLimits(limit, capacity, max_single, batch_size)
         return await (outbox or self.outbox).claim(f"c{self.claims}", LEASE, sizes)
 
-    async def take(self, *ids: int, outbox: OutboxStore | None = None) -> list[Notification]:
+    async def acquire(self, *ids: int, outbox: OutboxStore | None = None) -> list[Notification]:
         """Take claimed rows as the runs of their workflows do; closed ones are left out."""
         found: list[Notification] = []
         for notification_id in ids:
@@ -153,11 +153,11 @@ class OutboxFixture:
             found += [item.notification for item in taken if item.eligible]
         return found
 
-    async def held(self, **columns: Any) -> Notification:
+    async def acquired(self, **columns: Any) -> Notification:
         """Insert, claim and take one notification."""
         notification_id = await self.notify(**columns)
         assert notification_id in ids_of(await self.claim())
-        [notification] = await self.take(notification_id)
+        [notification] = await self.acquire(notification_id)
         return notification
 
     async def settle(self, row: Notification, state: RecipientState, wait: timedelta | None = None) -> None:
@@ -201,7 +201,7 @@ def calls_of(*rows: Notification) -> list[Call]:
     return [Call((member,)) for member in members_of(*rows)]
 
 
-def stale(row: Notification) -> Notification:
+def fenced_out(row: Notification) -> Notification:
     """Return the row as somebody sees it who was shut out meanwhile."""
     return Notification(
         row.id, row.generation, row.fence - 1, row.attempts, row.since_first_claim, row.workflow_key, row.payload,
@@ -209,9 +209,9 @@ def stale(row: Notification) -> Notification:
     )  # fmt: skip
 
 
-def late(*rows: Notification, workflow_id: str = "any", solo: bool = True) -> ExpiredLease:
+def late(*rows: Notification, workflow_id: str = "any", single: bool = True) -> ExpiredLease:
     """Return what a sweep knows about rows whose lease ran out."""
-    return ExpiredLease(workflow_id, solo, [row.id for row in rows], [row.fence for row in rows])
+    return ExpiredLease(workflow_id, single, [row.id for row in rows], [row.fence for row in rows])
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 CHUNK = 65536
 BOTH = ("up", "down")
-TURNS = 0.01
+ACCEPT_SECONDS = 0.01
 """Seconds in which the loop hands over what it has accepted, and closes what was aborted."""
 LINGER_ZERO = struct.pack("ii", 1, 0)
 
@@ -79,7 +79,9 @@ class FaultProxy:
         assert self._server is not None
         for listening in self._server.sockets:
             asyncio.get_running_loop().remove_reader(listening.fileno())
-        await asyncio.sleep(TURNS)  # what the loop has accepted, Python 3.11 drops unclosed when its server closes
+        await asyncio.sleep(
+            ACCEPT_SECONDS
+        )  # what the loop has accepted, Python 3.11 drops unclosed when its server closes
         self._server.close()
 
     def reset(self, *, hard: bool = True) -> None:
@@ -127,7 +129,7 @@ class FaultProxy:
             task.cancel()
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(TURNS)
+        await asyncio.sleep(ACCEPT_SECONDS)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.counts["accepted"] += 1

@@ -12,7 +12,7 @@ from tests.support.stack import Stack
 PASSWORD, TOKEN = "hunter2-hunter2", "sesame-sesame-sesame"
 
 
-class Told(NamedTuple):
+class DoctorResult(NamedTuple):
     """What doctor said: exit code, and each check's verdict, value and remedy."""
 
     code: int
@@ -45,7 +45,7 @@ def run(stack: Stack, *arguments: str, **settings: str) -> subprocess.CompletedP
     return done
 
 
-async def told(stack: Stack, **settings: str) -> Told:
+async def run_doctor(stack: Stack, **settings: str) -> DoctorResult:
     """Return what doctor finds; the test's own connections live meanwhile."""
     done = await asyncio.to_thread(run, stack, "--json", **settings)
     assert done.stderr == ""
@@ -53,4 +53,4 @@ async def told(stack: Stack, **settings: str) -> Told:
     assert list(checks) == ["configuration", *doctor.check_names()], "always all of them, in the same order"
     for check in checks.values():
         assert bool(check["remedy"]) is (check["verdict"] in {"warn", "fail"}) or check["verdict"] == "skipped"
-    return Told(done.returncode, checks)
+    return DoctorResult(done.returncode, checks)

@@ -50,11 +50,11 @@ class Process:
         async def ended() -> bool:
             return self.popen.poll() is not None
 
-        await eventually(ended, f"exit after SIGTERM; log:\n{self.words()[-3000:]}", within)
+        await eventually(ended, f"exit after SIGTERM; log:\n{self.read_log()[-3000:]}", within)
         assert self.popen.returncode is not None
         return self.popen.returncode
 
-    def words(self) -> str:
+    def read_log(self) -> str:
         """Return what it logged."""
         return self.log.read_text()
 
@@ -62,8 +62,8 @@ class Process:
         """Return a client of its health port, as soon as that is bound."""
 
         async def told() -> str | None:
-            assert self.popen.poll() is None, self.words()
-            found = re.search(r'"event": "http".*?"port": (\d+)', self.words())
+            assert self.popen.poll() is None, self.read_log()
+            found = re.search(r'"event": "http".*?"port": (\d+)', self.read_log())
             return found and found[1]
 
         port = await eventually(told, "a health port", 30)
@@ -149,7 +149,7 @@ class Stack:
             )
             return None if any(status in ("PENDING", "PROCESSING") for (status,) in rows) else [row[0] for row in rows]
 
-        return await eventually(done, f"final status of {ids}; {self.last_words()}", within)
+        return await eventually(done, f"final status of {ids}; {self.log_tails()}", within)
 
     async def counts(self) -> dict[str, int]:
         """Return how many rows have which status."""
@@ -163,7 +163,7 @@ class Stack:
         async def done() -> bool:
             return (await self.counts()).get("SENT", 0) >= count
 
-        await eventually(done, f"{count} rows SENT; {self.last_words()}", within)
+        await eventually(done, f"{count} rows SENT; {self.log_tails()}", within)
 
     async def details(self, notification_id: int) -> dict[str, Any]:
         """Return a row's error_details."""
@@ -180,7 +180,7 @@ class Stack:
                 " union all select from dispatcher.delivery where lease_until is not null"
             )
 
-        await eventually(idle, f"a quiet house; {await self.counts()} {self.last_words()}", 90)
+        await eventually(idle, f"a quiet house; {await self.counts()} {self.log_tails()}", 90)
 
     def start(self, program: Sequence[str] = RUN, *, under: Sequence[str] = (), **settings: str) -> Process:
         """Start `dispatcher run`, or what stands for it, logging to a file; `under` runs the command given to it."""
@@ -213,10 +213,10 @@ class Stack:
         process = self.start(program, **settings)
 
         async def ready() -> bool:
-            assert process.popen.poll() is None, process.words()
-            return '"listening"' in process.words() or await self.listening(f"%-{process.popen.pid}-%") == 1
+            assert process.popen.poll() is None, process.read_log()
+            return '"listening"' in process.read_log() or await self.listening(f"%-{process.popen.pid}-%") == 1
 
-        await eventually(ready, f"a proven listener; log:\n{process.words()}")
+        await eventually(ready, f"a proven listener; log:\n{process.read_log()}")
         return process
 
     async def asleep(self, within: float = 30) -> None:
@@ -249,9 +249,9 @@ class Stack:
         """Return how many nodes say that they hear."""
         return await self.value("select count(*) from dispatcher.node where mode = 'EVENT' and id like %s", node)
 
-    def last_words(self) -> str:
+    def log_tails(self) -> str:
         """Return the end of every log, for a failing test."""
-        return "\n".join(f"{process.log.name}:\n{process.words()[-2000:]}" for process in self.processes)
+        return "\n".join(f"{process.log.name}:\n{process.read_log()[-2000:]}" for process in self.processes)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from tests.support.stack import Stack
 from tests.support.waits import eventually
 
 
-async def nothing_to_take_back(stack: Stack) -> None:
+async def no_pending_cancels(stack: Stack) -> None:
     """Wait until what the retractions of a test ask for is done; where no dispatcher is left, nobody would do it."""
 
     async def none() -> bool:
@@ -18,7 +18,7 @@ async def nothing_to_take_back(stack: Stack) -> None:
         )
 
     if any(process.popen.poll() is None for process in stack.processes):
-        await eventually(none, f"every retraction done; {stack.last_words()}", 30)
+        await eventually(none, f"every retraction done; {stack.log_tails()}", 30)
 
 
 async def none_open(stack: Stack) -> None:
@@ -39,4 +39,4 @@ async def none_open(stack: Stack) -> None:
         for process in living:
             process.kill()
         await stack.running()
-        await eventually(none, f"no open workflow; {stack.last_words()}", 120)
+        await eventually(none, f"no open workflow; {stack.log_tails()}", 120)

@@ -13,7 +13,7 @@ from dispatcher.telemetry.health import COMPONENTS, ProcessHealth
 from dispatcher.temporal.starter import WorkflowStarter
 
 
-def whole() -> ProcessHealth:
+def healthy() -> ProcessHealth:
     """Return a condition in which every part has said that it works."""
     health = ProcessHealth()
     for part in COMPONENTS:
@@ -25,7 +25,7 @@ def gauge(part: str) -> float | None:
     return metrics.base_registry.get_sample_value("dispatcher_part_broken", {"part": part})
 
 
-def test_it_is_ready_once_every_part_has_said_that_it_works():
+def test_process_is_ready_once_every_component_reported_ok():
     health = ProcessHealth()
     for part in COMPONENTS:
         assert not health.ready
@@ -35,15 +35,15 @@ def test_it_is_ready_once_every_part_has_said_that_it_works():
     assert health.not_reported_yet == set()
 
 
-def test_it_starts_also_when_a_part_is_broken_from_the_first_word_on():
+def test_process_starts_with_a_component_that_failed_first():
     health = ProcessHealth()
     health.expect_components(["listener"])
     health.report_failure("listener", "a pooler")
     assert (health.started, health.ready, health.state("listener")) == (True, False, "unhealthy")
 
 
-def test_an_outage_is_told_once_however_often_it_is_said():
-    health = whole()
+def test_outage_is_logged_once_for_repeated_reports():
+    health = healthy()
     with capture_logs() as logs:
         for _ in range(3):
             health.report_failure("temporal", "no answer")
@@ -58,32 +58,32 @@ def test_an_outage_is_told_once_however_often_it_is_said():
     assert health.ready
 
 
-def test_one_part_does_not_heal_another():
-    health = whole()
+def test_component_does_not_end_another_ones_outage():
+    health = healthy()
     health.report_failure("novu", "401")
     health.report_ok("postgres")
     assert list(health.outages) == ["novu"]
 
 
-def test_a_process_that_stops_is_not_ready():
-    health = whole()
+def test_stopping_process_is_not_ready():
+    health = healthy()
     health.stopping = True
     assert not health.ready
 
 
-def test_a_reason_is_one_short_line_without_secrets():
-    health = whole()
+def test_outage_reason_is_one_short_line_without_secrets():
+    health = healthy()
     health.report_failure("postgres", "no\n  postgresql://app:hunter2@db " + "x" * 1000)
     reason = health.outages["postgres"].reason
     assert reason.startswith("no postgresql://app:***@db")
     assert len(reason) <= 300
 
 
-async def test_a_server_that_starts_some_and_refuses_others_is_one_outage(monkeypatch: pytest.MonkeyPatch):
+async def test_partly_refusing_temporal_is_one_outage(monkeypatch: pytest.MonkeyPatch):
     told = ProcessHealth()
     monkeypatch.setattr(health, "report_ok", told.report_ok)
     monkeypatch.setattr(health, "report_failure", told.report_failure)
-    starter = Mixed(cast("Any", None), "queue")
+    starter = MixedStarter(cast("Any", None), "queue")
     with capture_logs() as logs:
         for number in range(8):
             with contextlib.suppress(RPCError):
@@ -91,7 +91,7 @@ async def test_a_server_that_starts_some_and_refuses_others_is_one_outage(monkey
     assert [line["event"] for line in logs] == ["outage_began"]
 
 
-class Mixed(WorkflowStarter):
+class MixedStarter(WorkflowStarter):
     """Every second start is refused."""
 
     async def _start(self, start: WorkflowStart) -> str:

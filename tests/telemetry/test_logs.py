@@ -42,7 +42,7 @@ def only(stream: io.StringIO) -> dict[str, Any]:
     return json.loads(line)
 
 
-def test_a_line_has_xnovus_keys_and_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_has_xnovus_keys_and_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNO", "dispatcher.1")
     stream = lines()
     structlog.contextvars.bind_contextvars(node="n1")
@@ -59,19 +59,19 @@ def test_a_line_has_xnovus_keys_and_the_context(monkeypatch: pytest.MonkeyPatch)
     }
 
 
-def test_auto_is_json_when_nobody_watches() -> None:
+def test_auto_format_is_json_without_a_terminal() -> None:
     stream = lines("auto")
     logs.get_logger("x").info("hello")
     assert only(stream)["event"] == "hello"
 
 
-def test_logfmt_is_there_on_request() -> None:
+def test_logfmt_is_written_on_request() -> None:
     stream = lines("logfmt")
     logs.get_logger("x").info("claimed", rows=3, why="two words", **{"odd key": 1})
     assert 'level=info component=x event=claimed rows=3 why="two words" odd_key=1' in stream.getvalue()
 
 
-def test_a_logger_made_before_configure_obeys_it() -> None:
+def test_logger_made_before_configure_follows_it() -> None:
     log = logs.get_logger("early")
     stream = lines(level="warning")
     log.info("quiet")
@@ -79,7 +79,7 @@ def test_a_logger_made_before_configure_obeys_it() -> None:
     assert only(stream)["event"] == "loud"
 
 
-def test_libraries_go_through_the_same_pipeline() -> None:
+def test_library_lines_use_the_same_pipeline() -> None:
     stream = lines()
     logging.getLogger("temporalio.worker").warning("poll of %s failed", f"postgres://u:{SECRET}@h/x")
     event = only(stream)
@@ -88,7 +88,7 @@ def test_libraries_go_through_the_same_pipeline() -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
-def test_httpx_tells_no_requests(level: str) -> None:
+def test_httpx_logs_no_requests(level: str) -> None:
     stream = lines(level=level)
     logging.getLogger("httpx").info("HTTP Request: POST")
     logging.getLogger("httpcore.http11").debug("send_request_headers")
@@ -96,7 +96,7 @@ def test_httpx_tells_no_requests(level: str) -> None:
 
 
 @pytest.mark.parametrize("style", FORMATS)
-def test_an_exception_is_one_field_of_one_line(style: str) -> None:
+def test_exception_is_one_field_of_one_line(style: str) -> None:
     stream = lines(style)
     try:
         try:
@@ -112,7 +112,7 @@ def test_an_exception_is_one_field_of_one_line(style: str) -> None:
 
 
 @pytest.mark.parametrize("style", FORMATS)
-def test_a_row_that_postgres_quotes_is_hidden(style: str) -> None:
+def test_row_quoted_by_postgres_is_hidden(style: str) -> None:
     stream = lines(style)
     logs.get_logger("x").error("refused", error=f"null value\nDETAIL:  Failing row contains (1, {SECRET},\n{SECRET}).")
     assert SECRET not in stream.getvalue()
@@ -142,25 +142,25 @@ def test_any_text_makes_exactly_one_printable_line(style: str, text: str, key: s
     assert len(written.splitlines()) == 1
 
 
-def test_a_value_that_cannot_be_written_costs_only_its_line() -> None:
-    class Broken:
+def test_unwritable_value_loses_only_its_line() -> None:
+    class BrokenStream:
         def __str__(self) -> str:
             raise RuntimeError
 
     stream = lines()
-    logs.get_logger("x").info("broken", value=Broken())
+    logs.get_logger("x").info("broken", value=BrokenStream())
     logs.get_logger("x").info("after")
     assert only(stream)["event"] == "after"
 
 
-def test_a_closed_stream_does_not_raise() -> None:
+def test_closed_stream_does_not_raise() -> None:
     stream = lines()
     stream.close()
     logs.get_logger("x").info("nobody hears this")
     logging.getLogger("other").error("nor this")
 
 
-def test_the_program_outlives_its_reader() -> None:
+def test_program_survives_its_log_reader() -> None:
     program = (
         "import sys; from dispatcher.telemetry import logs; logs.configure('json', 'info', stream=sys.stdout)\n"
         "log = logs.get_logger('x')\n"
@@ -188,12 +188,12 @@ def test_keys_that_look_like_secrets_are_hidden(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["workflow_key", "idempotency_key", "notification_id", "event", "workflow_id"])
-def test_keys_that_only_sound_alike_stay(key: str) -> None:
+def test_similar_but_harmless_keys_stay(key: str) -> None:
     assert redact({key: "word"}) == {key: "word"}
 
 
 @given(st.text("abc123?#@:/&=.", min_size=1), st.sampled_from(["postgres", "postgresql+psycopg", "https", "redis"]))
-def test_a_password_in_any_url_is_hidden(password: str, scheme: str) -> None:
+def test_password_in_any_url_is_hidden(password: str, scheme: str) -> None:
     text = redact_text(f"cannot reach {scheme}://user:Q{password}Q@host/db now")
     assert "Q" not in text
     assert text == f"cannot reach {scheme}://user:***@host/db now"

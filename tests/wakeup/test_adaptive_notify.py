@@ -2,7 +2,7 @@
 
 Every step is a real statement on a real server. A schedule says who takes the next step; the node runs its real code,
 and waits for its turn before each statement. A row is lost when the node sleeps, the row is committed, and neither was
-it claimed nor did the bell ring.
+it claimed nor did the adaptive ring.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ SIZES = ClaimLimits(limit=100, capacity=10_000, max_single_workflows=10, batch_s
 SCHEDULES_PER_WRITER = 250
 
 
-class Turns:
+class StepLock:
     """Lets the node take one statement at a time."""
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ class Turns:
         self.waiting = asyncio.Event()
         self.free = False
 
-    async def turn(self) -> None:
+    async def wait(self) -> None:
         """Wait for the next turn."""
         if not self.free:
             self.waiting.set()
             await self._permits.acquire()
 
-    async def give(self, node: "asyncio.Task[Any]") -> None:
+    async def allow_step(self, node: "asyncio.Task[Any]") -> None:
         """Let the node take one step, and wait until it wants another or is asleep."""
         self.waiting.clear()
         self._permits.release()
@@ -67,7 +67,7 @@ class Turns:
         await asyncio.wait([node, wanting], return_when=asyncio.FIRST_COMPLETED)
         wanting.cancel()
 
-    def release(self) -> None:
+    def run_freely(self) -> None:
         """Let the node run on alone."""
         self.free = True
         self._permits.release()
@@ -76,21 +76,21 @@ class Turns:
 class SteppedOutbox:
     """The real outbox; before each statement it waits for its turn."""
 
-    def __init__(self, outbox: OutboxStore, turns: Turns) -> None:
+    def __init__(self, outbox: OutboxStore, lock: StepLock) -> None:
         self._outbox = outbox
-        self._turns = turns
+        self._turns = lock
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self._outbox, name)
 
         async def stepped(*args: Any) -> Any:
-            await self._turns.turn()
+            await self._turns.wait()
             return await method(*args)
 
         return stepped
 
 
-class Impatient(AdaptiveNotify):
+class AsleepTooEarly(AdaptiveNotify):
     """A planted bug: falls asleep without waiting for those who may have read "awake"."""
 
     async def mark_asleep_safely(self) -> bool:
@@ -100,41 +100,41 @@ class Impatient(AdaptiveNotify):
 
 
 @dataclass
-class Scene:
-    """One database with a node, a writer and a sleeper's ear."""
+class Scenario:
+    """One database with a node, a writer and a sleeper's listener."""
 
     outbox_fixture: OutboxFixture
     writer: psycopg.AsyncConnection[Any]
-    ear: psycopg.AsyncConnection[Any]
+    listener: psycopg.AsyncConnection[Any]
     counts: dict[str, int] = field(default_factory=dict[str, int])
 
-    async def play(self, kind: str, schedule: random.Random, bell_type: type[AdaptiveNotify]) -> bool:
+    async def play(self, kind: str, schedule: random.Random, notify_type: type[AdaptiveNotify]) -> bool:
         """Play one schedule; return whether a row was lost."""
         await self.outbox_fixture.rows("delete from notify.ent_notification")
         if kind == "short update":
             await self.outbox_fixture.notify(name="draft", publish_status="DRAFT", notification_workflow_id=None)
-        turns, outbox = Turns(), self.outbox_fixture.outbox
+        lock, outbox = StepLock(), self.outbox_fixture.outbox
         await outbox.mark_awake()
 
-        async def drain() -> ClaimResult:
-            await turns.turn()
+        async def claim_all_due() -> ClaimResult:
+            await lock.wait()
             claim = await outbox.claim(f"{schedule.random()}", LEASE, SIZES)
             return ClaimResult(claim.rows, backlog=bool(claim.starts), is_full=False)
 
-        bell = bell_type(SteppedOutbox(outbox, turns), asyncio.Event(), drain)  # pyright: ignore[reportArgumentType]
+        adaptive = notify_type(SteppedOutbox(outbox, lock), asyncio.Event(), claim_all_due)  # pyright: ignore[reportArgumentType]
         steps = list(WRITERS[kind])
-        node = asyncio.create_task(bell.mark_asleep_safely())
-        await turns.waiting.wait()
+        node = asyncio.create_task(adaptive.mark_asleep_safely())
+        await lock.waiting.wait()
         while steps and not node.done():
             if schedule.random() < 0.5:
                 await self.write(steps)
             else:
-                await turns.give(node)
+                await lock.allow_step(node)
         while steps:  # the node sleeps: what comes now has to ring, or to have been waited for
             await self.write(steps)
-        turns.release()
+        lock.run_freely()
         await node
-        return not await self.heard() and await self.left_behind()
+        return not await self.notify_arrived() and await self.left_behind()
 
     async def write(self, steps: list[str]) -> None:
         """Take the writer's next step."""
@@ -144,18 +144,18 @@ class Scene:
             await self.writer.execute("rollback")
             steps.clear()
 
-    async def heard(self) -> bool:
-        """Return whether the bell rang since the last time; a NOTIFY of ours marks the end."""
+    async def notify_arrived(self) -> bool:
+        """Return whether the adaptive arrived since the last time; a NOTIFY of ours marks the end."""
         await self.outbox_fixture.rows(f"notify {CHANNEL}, 'the end'")
-        rang = False
-        async for notify in self.ear.notifies(timeout=10):
+        arrived = False
+        async for notify in self.listener.notifies(timeout=10):
             if notify.payload == "the end":
                 break
-            rang = True
-        return rang
+            arrived = True
+        return arrived
 
     async def left_behind(self) -> bool:
-        """Return whether a due row waits that nobody was told of."""
+        """Return whether a due row waits that no_starter was told of."""
         return await self.outbox_fixture.value(
             "select exists (select from notify.ent_notification where notification_status"
             " = 'PENDING' and publish_status = 'PUBLISH')"
@@ -163,49 +163,51 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(outbox_fixture: OutboxFixture) -> AsyncGenerator[Scene]:
+async def open_scenario(outbox_fixture: OutboxFixture) -> AsyncGenerator[Scenario]:
     await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
     async with (
         await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as writer,
-        await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as ear,
+        await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as listener,
     ):
-        await ear.execute(f"listen {CHANNEL}".encode())
-        yield Scene(outbox_fixture, writer, ear)
+        await listener.execute(f"listen {CHANNEL}".encode())
+        yield Scenario(outbox_fixture, writer, listener)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
-async def test_no_wake_up_is_lost_while_falling_asleep(outbox_fixture: OutboxFixture, kind: str):
-    async with scene(outbox_fixture) as stage:
+async def test_wake_up_is_never_lost_while_falling_asleep(outbox_fixture: OutboxFixture, kind: str):
+    async with open_scenario(outbox_fixture) as scenario:
         lost = [
-            seed for seed in range(SCHEDULES_PER_WRITER) if await stage.play(kind, random.Random(seed), AdaptiveNotify)
+            seed
+            for seed in range(SCHEDULES_PER_WRITER)
+            if await scenario.play(kind, random.Random(seed), AdaptiveNotify)
         ]
     assert lost == [], "seeds of the schedules that lost a row"
 
 
-def test_there_are_enough_schedules():
+def test_at_least_2000_schedules_are_played():
     assert len(WRITERS) * SCHEDULES_PER_WRITER >= 2000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["long", "two-phase"])
-async def test_a_version_without_the_wait_is_caught(outbox_fixture: OutboxFixture, kind: str):
-    async with scene(outbox_fixture) as stage:
-        lost = [seed for seed in range(100) if await stage.play(kind, random.Random(seed), Impatient)]
+async def test_planted_missing_wait_is_detected(outbox_fixture: OutboxFixture, kind: str):
+    async with open_scenario(outbox_fixture) as scenario:
+        lost = [seed for seed in range(100) if await scenario.play(kind, random.Random(seed), AsleepTooEarly)]
     assert lost
 
 
-async def test_an_awake_node_is_not_rung_and_a_sleeping_one_is(outbox_fixture: OutboxFixture):
-    async with scene(outbox_fixture) as stage:
+async def test_asleep_node_gets_a_notify_and_an_awake_one_does_not(outbox_fixture: OutboxFixture):
+    async with open_scenario(outbox_fixture) as scenario:
         await outbox_fixture.outbox.mark_awake()
-        await stage.writer.execute(INSERT)
-        assert not await stage.heard()
+        await scenario.writer.execute(INSERT)
+        assert not await scenario.notify_arrived()
         await outbox_fixture.outbox.mark_asleep()
-        await stage.writer.execute(INSERT)
-        assert await stage.heard()
+        await scenario.writer.execute(INSERT)
+        assert await scenario.notify_arrived()
 
 
-class CutOffOnce:
+class OutboxCutOffOnce:
     """The real outbox; the first look at the newest transaction finds no server."""
 
     def __init__(self, outbox: OutboxStore) -> None:
@@ -222,80 +224,82 @@ class CutOffOnce:
         return await self._outbox.snapshot_xmax()
 
 
-def door_to(outbox: Any, wake: WakeUp) -> Claimer:
-    """Return a door that has nothing to start."""
+def claimer_for(outbox: Any, wake: WakeUp) -> Claimer:
+    """Return a claimer that has nothing to start."""
 
     async def welcome() -> bool:
         return True
 
-    nobody: Any = None
-    return Claimer(outbox, nobody, wake, CircuitBreaker(welcome), lease=LEASE, batch_size=100, adaptive=True)
+    no_starter: Any = None
+    return Claimer(outbox, no_starter, wake, CircuitBreaker(welcome), lease=LEASE, batch_size=100, adaptive=True)
 
 
-async def test_a_node_cut_off_while_it_fell_asleep_does_so_later_without_being_rung(outbox_fixture: OutboxFixture):
+async def test_node_disconnected_while_falling_asleep_falls_asleep_later_without_a_notify(
+    outbox_fixture: OutboxFixture,
+):
     await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(outbox_fixture.outbox), WakeUp()
+    outbox, wake = OutboxCutOffOnce(outbox_fixture.outbox), WakeUp()
     wake.set()  # rung while its claim ran
-    door = door_to(outbox, wake)
+    claimer = claimer_for(outbox, wake)
     with pytest.raises(psycopg.OperationalError):
-        await door.run_once()
+        await claimer.run_once()
     wake.clear()
     async with asyncio.timeout(10):
-        await door.run_once()
+        await claimer.run_once()
     assert outbox.cuts == 2, "whoever read that it was awake was waited for"
 
 
-async def test_a_node_falls_asleep_although_it_was_rung_before(outbox_fixture: OutboxFixture):
-    async with scene(outbox_fixture) as stage:
+async def test_node_falls_asleep_after_an_earlier_notify(outbox_fixture: OutboxFixture):
+    async with open_scenario(outbox_fixture) as scenario:
         wake = WakeUp()
         wake.set()
         async with asyncio.timeout(10):
-            await door_to(outbox_fixture.outbox, wake).run_once()
-        await stage.writer.execute(INSERT)
-        assert await stage.heard()
+            await claimer_for(outbox_fixture.outbox, wake).run_once()
+        await scenario.writer.execute(INSERT)
+        assert await scenario.notify_arrived()
 
 
-async def test_a_node_that_was_rung_once_does_not_muffle_the_bell(outbox_fixture: OutboxFixture):
+async def test_node_with_one_notify_does_not_suppress_notify(outbox_fixture: OutboxFixture):
     await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
-    outbox, wake = CutOffOnce(outbox_fixture.outbox), WakeUp()
-    door = door_to(outbox, wake)
-    await door.run_once()
+    outbox, wake = OutboxCutOffOnce(outbox_fixture.outbox), WakeUp()
+    claimer = claimer_for(outbox, wake)
+    await claimer.run_once()
     assert outbox.cuts == 0, "one ring, one look: it never said that it is up"
 
 
-async def test_the_word_of_a_dead_node_is_believed_for_two_seconds_only(outbox_fixture: OutboxFixture):
-    async with scene(outbox_fixture) as stage:
+async def test_dead_nodes_awake_mark_expires_after_two_seconds(outbox_fixture: OutboxFixture):
+    async with open_scenario(outbox_fixture) as scenario:
         await outbox_fixture.outbox.mark_awake()
         left = await outbox_fixture.value(
             "select awake_until - clock_timestamp() <= interval '2 s' from dispatcher.node"
         )
         await outbox_fixture.rows("update dispatcher.node set awake_until = clock_timestamp()")
-        await stage.writer.execute(INSERT)
+        await scenario.writer.execute(INSERT)
         assert left
-        assert await stage.heard()
+        assert await scenario.notify_arrived()
 
 
-async def test_a_producer_without_any_right_on_our_schema_is_served(outbox_fixture: OutboxFixture):
+async def test_producer_without_rights_on_our_schema_sends_a_notify(outbox_fixture: OutboxFixture):
     role = "producer_without_rights"
     await outbox_fixture.rows(
         f"do $$ begin if not exists (select from pg_roles where rolname = '{role}') then create role {role}; end if;"
         f" end $$; grant usage on schema notify, shared_types, func, auth to {role};"
         f" grant insert, select on notify.ent_notification to {role}"
     )
-    async with scene(outbox_fixture) as stage:
-        await stage.writer.execute(f"set role {role}".encode())
+    async with open_scenario(outbox_fixture) as scenario:
+        await scenario.writer.execute(f"set role {role}".encode())
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await stage.writer.execute("select from dispatcher.node")
-        await stage.writer.execute(INSERT)
-        assert await stage.heard()
+            await scenario.writer.execute("select from dispatcher.node")
+        await scenario.writer.execute(INSERT)
+        assert await scenario.notify_arrived()
         await outbox_fixture.outbox.mark_awake()
-        await stage.writer.execute(INSERT)
-        assert not await stage.heard()
+        await scenario.writer.execute(INSERT)
+        assert not await scenario.notify_arrived()
 
 
-async def test_a_broken_node_table_rings_instead_of_raising(outbox_fixture: OutboxFixture):
-    async with scene(outbox_fixture) as stage:
+async def test_trigger_sends_notify_without_the_node_table(outbox_fixture: OutboxFixture):
+    async with open_scenario(outbox_fixture) as scenario:
         await outbox_fixture.outbox.mark_awake()
         await outbox_fixture.rows("alter table dispatcher.node rename to elsewhere")
-        await stage.writer.execute(INSERT)
-        assert await stage.heard()
+        await scenario.writer.execute(INSERT)
+        assert await scenario.notify_arrived()

@@ -9,7 +9,7 @@ from dispatcher.wakeup.signal import WakeUp
 from tests.support.outbox_fixture import OutboxFixture
 
 
-async def test_it_wakes_the_door_before_it_relies_on_being_told(outbox_fixture: OutboxFixture):
+async def test_listener_wakes_the_claimer_before_it_reports_event_mode(outbox_fixture: OutboxFixture):
     wake = WakeUp()
     second = timedelta(seconds=1)
     listener = Listener(outbox_fixture.url, outbox_fixture.pool, wake, "ears", Backoff(second, second))

@@ -52,13 +52,15 @@ async def waited(http: httpx.AsyncClient, row: int) -> tuple[int, dict[str, Any]
     return answer.status_code, answer.json(), time.monotonic() - began
 
 
-async def test_waiting_has_an_end(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
+async def test_waiting_request_is_answered_after_the_maximum_wait(
+    outbox_fixture: OutboxFixture, http: httpx.AsyncClient
+):
     code, answer, seconds = await waited(http, await outbox_fixture.notify())
     assert (code, answer["success"], answer["status"]) == (202, False, "PENDING")
     assert 1 <= seconds < 10
 
 
-async def test_only_so_many_wait_and_the_others_are_answered_at_once(
+async def test_requests_above_the_waiting_limit_are_answered_at_once(
     outbox_fixture: OutboxFixture, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(api, "MAX_WAIT_SECONDS", 3600)
@@ -72,7 +74,7 @@ async def test_only_so_many_wait_and_the_others_are_answered_at_once(
     assert (code, answer["status"]) == (409, "RETRACTED"), "the places are free again"
 
 
-async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(outbox_fixture: OutboxFixture):
+async def test_silent_database_blocks_a_limited_number_of_requests(outbox_fixture: OutboxFixture):
     asked = Api(ProcessHealth(), ())
     asked.database.attach(outbox_fixture.pool, "notify.ent_notification")
     listening = bind("127.0.0.1", 0)
@@ -98,7 +100,7 @@ async def test_a_silent_database_holds_so_many_requests_and_the_port_stays_open(
             writer.close()
 
 
-async def test_a_silent_database_is_given_up_soon(
+async def test_request_to_a_silent_database_times_out_soon(
     outbox_fixture: OutboxFixture, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(database_handle, "DATABASE_TIMEOUT_SECONDS", 0.5)
@@ -109,7 +111,7 @@ async def test_a_silent_database_is_given_up_soon(
     assert seconds < 2.5, "before the server's own limit, which a silent one would not keep"
 
 
-async def test_nobody_waits_for_a_process_that_stops(
+async def test_stopping_process_answers_waiting_requests(
     outbox_fixture: OutboxFixture, http: httpx.AsyncClient, condition: ProcessHealth
 ):
     condition.stopping = True
@@ -118,8 +120,8 @@ async def test_nobody_waits_for_a_process_that_stops(
     assert seconds < 1
 
 
-async def test_a_locked_row_is_tried_again_and_then_named(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
-    row = await outbox_fixture.held()
+async def test_locked_row_is_retried_and_then_named(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.settle(row, RecipientState.REFUSED)
     async with outbox_fixture.owner.transaction():
         await outbox_fixture.owner.execute("select from notify.ent_notification where id = %s for update", [row.id])
@@ -132,17 +134,15 @@ async def test_a_locked_row_is_tried_again_and_then_named(outbox_fixture: Outbox
     assert await outbox_fixture.status(row.id) == "RETRACTED"
 
 
-async def test_two_who_ask_at_once_send_once(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
-    row = await outbox_fixture.held()
+async def test_concurrent_triggers_of_a_row_send_once(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.settle(row, RecipientState.REFUSED)
     answers = await asyncio.gather(*(http.post(ASK, json={"notificationId": row.id}) for _ in range(8)))
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "PENDING")}
     assert len(await outbox_fixture.rows("select id from dispatcher.action")) == 1
 
 
-async def test_a_row_that_is_claimed_meanwhile_is_retracted_all_the_same(
-    outbox_fixture: OutboxFixture, http: httpx.AsyncClient
-):
+async def test_row_claimed_during_a_cancel_is_retracted(outbox_fixture: OutboxFixture, http: httpx.AsyncClient):
     row = await outbox_fixture.notify()
     async with outbox_fixture.owner.transaction():
         await outbox_fixture.change(row, notification_status="PROCESSING")

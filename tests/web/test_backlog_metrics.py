@@ -13,7 +13,7 @@ from dispatcher.web.backlog_metrics import BacklogMetrics
 ANSWER = {"due": 3, "oldest_age": 1.5, "nodes": [], "rows": {"SENT": 2}, "dead_letters": 1}
 
 
-class Database:
+class FakeDatabase:
     """Stands for the outbox where only the pace of the questions is looked at."""
 
     def __init__(self) -> None:
@@ -30,18 +30,18 @@ class Database:
 
 
 @pytest.fixture
-def database() -> Database:
-    return Database()
+def database() -> FakeDatabase:
+    return FakeDatabase()
 
 
 @pytest.fixture
-def numbers(database: Database) -> BacklogMetrics:
+def numbers(database: FakeDatabase) -> BacklogMetrics:
     numbers = BacklogMetrics()
     numbers.outbox = database  # pyright: ignore[reportAttributeAccessIssue]
     return numbers
 
 
-async def test_a_hundred_readers_make_one_question(numbers: BacklogMetrics, database: Database):
+async def test_hundred_concurrent_readers_make_one_query(numbers: BacklogMetrics, database: FakeDatabase):
     told = await asyncio.gather(*(numbers.read() for _ in range(100)))
     assert database.asked == [False]  # the first answer does not wait for a count
     assert all(each["due"] == 3 for each in told)
@@ -61,15 +61,15 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hurry")
-async def test_it_asks_again_when_the_numbers_are_old(numbers: BacklogMetrics, database: Database):
+async def test_old_numbers_are_queried_again(numbers: BacklogMetrics, database: FakeDatabase):
     for _ in range(4):
         await numbers.read()
     assert database.asked == [False, True, False, False]  # and counts every row seldom
     assert numbers.known["rows"] == {"SENT": 2}
 
 
-async def test_what_takes_long_is_asked_seldom(
-    numbers: BacklogMetrics, database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_slow_query_runs_less_often(
+    numbers: BacklogMetrics, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "MIN_QUERY_SECONDS", 0)
     database.takes = 0.05
@@ -79,8 +79,8 @@ async def test_what_takes_long_is_asked_seldom(
     assert len(database.asked) == 1  # the next one is due after 20 times 0.05 s
 
 
-async def test_nobody_waits_for_a_silent_database(
-    numbers: BacklogMetrics, database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_readers_do_not_wait_for_a_silent_database(
+    numbers: BacklogMetrics, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "READ_TIMEOUT_SECONDS", 0.05)
     database.takes = 3600
@@ -93,7 +93,9 @@ async def test_nobody_waits_for_a_silent_database(
 
 
 @pytest.mark.usefixtures("hurry")
-async def test_a_lost_database_leaves_the_old_numbers_and_says_so(numbers: BacklogMetrics, database: Database):
+async def test_lost_database_keeps_the_old_numbers_and_marks_them_stale(
+    numbers: BacklogMetrics, database: FakeDatabase
+):
     await numbers.read()
     assert samples(numbers)["dispatcher_outbox_due_rows"] == 3
     database.error = OperationalError("gone")
@@ -106,7 +108,7 @@ async def test_a_lost_database_leaves_the_old_numbers_and_says_so(numbers: Backl
 
 
 @pytest.mark.usefixtures("hurry")
-async def test_a_count_that_takes_too_long_is_left_out_from_then_on(numbers: BacklogMetrics, database: Database):
+async def test_too_slow_count_is_left_out_afterwards(numbers: BacklogMetrics, database: FakeDatabase):
     await numbers.read()
     database.error = QueryCanceled("canceling statement due to statement timeout")
     await numbers.read()
@@ -116,8 +118,8 @@ async def test_a_count_that_takes_too_long_is_left_out_from_then_on(numbers: Bac
     assert numbers.error is None
 
 
-async def test_a_question_that_failed_is_asked_again_soon(
-    numbers: BacklogMetrics, database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_failed_query_is_repeated_soon(
+    numbers: BacklogMetrics, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "MIN_QUERY_SECONDS", 0.01)
     database.takes, database.error = 0.1, OperationalError("gone")

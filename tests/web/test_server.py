@@ -58,7 +58,7 @@ async def port() -> AsyncIterator[int]:
         yield number
 
 
-async def say(port: int, data: bytes) -> bytes:
+async def send_raw(port: int, data: bytes) -> bytes:
     """Send bytes; return everything that comes until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
@@ -76,7 +76,7 @@ async def get(port: int, path: str = "/livez") -> int:
         return (await http.get(path)).status_code
 
 
-async def test_f162_500_slow_clients_leave_room_for_a_probe(port: int):
+async def test_f162_probe_is_answered_beside_500_slow_clients(port: int):
     crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
     more = [asyncio.create_task(asyncio.open_connection("127.0.0.1", port)) for _ in range(440)]
     await asyncio.sleep(0.1)
@@ -94,7 +94,7 @@ async def test_f162_500_slow_clients_leave_room_for_a_probe(port: int):
         writer.close()
 
 
-async def test_who_still_sends_what_is_refused_hears_why(port: int):
+async def test_client_still_sending_a_refused_body_gets_the_status(port: int):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST /status HTTP/1.1\r\nhost: localhost\r\ncontent-length: 70000\r\n\r\n")
     for _ in range(7):
@@ -106,8 +106,8 @@ async def test_who_still_sends_what_is_refused_hears_why(port: int):
     writer.close()
 
 
-async def test_whoever_is_being_served_is_not_sent_away(port: int):
-    busy = asyncio.create_task(say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+async def test_connection_with_a_running_request_is_not_closed(port: int):
+    busy = asyncio.create_task(send_raw(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"))
     await asyncio.sleep(0.2)
     crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS + 10)]
     assert await get(port) == 200
@@ -117,7 +117,7 @@ async def test_whoever_is_being_served_is_not_sent_away(port: int):
         writer.close()
 
 
-async def test_a_head_has_to_arrive_in_time(port: int, monkeypatch: pytest.MonkeyPatch):
+async def test_request_head_has_a_deadline(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     ended = asyncio.create_task(reader.read())
@@ -132,25 +132,25 @@ async def test_a_head_has_to_arrive_in_time(port: int, monkeypatch: pytest.Monke
     writer.close()
 
 
-async def test_an_answer_that_never_comes_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch):
+async def test_response_has_a_deadline(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "RESPONSE_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 3600)
-    assert await say(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
+    assert await send_raw(port, b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
 
 
-async def test_an_answer_may_take_longer_than_its_question(port: int, monkeypatch: pytest.MonkeyPatch):
+async def test_response_may_take_longer_than_the_head_deadline(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
-    assert (await say(port, b"GET /later HTTP/1.1\r\nhost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    assert (await send_raw(port, b"GET /later HTTP/1.1\r\nhost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
-async def test_an_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch):
+async def test_idle_connection_is_closed(port: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 0.3)
-    assert (await say(port, REQUEST)).startswith(b"HTTP/1.1 200")  # returns only because the port hung up
+    assert (await send_raw(port, REQUEST)).startswith(b"HTTP/1.1 200")  # returns only because the port hung up
 
 
 async def test_pipelined_requests_are_answered_in_order(port: int):
     data = REQUEST * 5 + REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
-    assert (await say(port, data)).count(b"HTTP/1.1 200") == 6
+    assert (await send_raw(port, data)).count(b"HTTP/1.1 200") == 6
 
 
 @pytest.mark.parametrize(
@@ -166,14 +166,14 @@ async def test_pipelined_requests_are_answered_in_order(port: int):
     ],
     ids=["one long header", "many headers", "a header without end", "a large body", "chunks", "TLS", "length"],
 )
-async def test_f162_what_is_too_large_or_no_http_is_refused(port: int, data: bytes, status: bytes):
-    answer = await say(port, data)
+async def test_f162_too_large_or_malformed_request_is_refused(port: int, data: bytes, status: bytes):
+    answer = await send_raw(port, data)
     # What was not read when the port hung up can overtake the answer.
     assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.1 400")) or (answer == b"" and len(data) > 10_000)
     assert await get(port) == 200
 
 
-async def test_f162_noise_leaves_the_port_as_it_was(port: int, caplog: pytest.LogCaptureFixture):
+async def test_f162_random_bytes_do_not_affect_the_port(port: int, caplog: pytest.LogCaptureFixture):
     seed = random.randrange(2**32)
     noise = random.Random(seed)
     for _ in range(60):
@@ -193,7 +193,7 @@ async def test_f162_noise_leaves_the_port_as_it_was(port: int, caplog: pytest.Lo
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")], seed
 
 
-async def test_s16_the_token_is_needed_beside_the_bare_paths_and_compared_whole():
+async def test_s16_token_is_needed_except_for_bare_health_paths_and_compared_completely():
     token = "correct horse battery"
     listening = bind("127.0.0.1", 0)
     port = listening.getsockname()[1]
@@ -209,7 +209,7 @@ async def test_s16_the_token_is_needed_beside_the_bare_paths_and_compared_whole(
             assert (await http.get("/status", headers={"authorization": f"{scheme} {token}"})).status_code == 200
 
 
-async def test_s15_without_a_token_only_this_machine_sees_more_than_health():
+async def test_s15_other_machines_see_only_health_without_a_token():
     listening = bind("0.0.0.0", 0)
     assert not on_loopback(listening)
     port = listening.getsockname()[1]
@@ -235,23 +235,23 @@ async def test_s15_without_a_token_only_this_machine_sees_more_than_health():
         ("", 403),
     ],
 )
-async def test_s15_without_a_token_a_name_that_a_stranger_gave_to_loopback_opens_nothing(
-    port: int, host: str, status: int
-):
+async def test_s15_foreign_host_name_for_loopback_is_refused_without_a_token(port: int, host: str, status: int):
     head = f"host: {host}\r\nconnection: close\r\n\r\n".encode()
-    assert (await say(port, b"GET /status HTTP/1.1\r\n" + head)).startswith(f"HTTP/1.1 {status}".encode())
-    assert (await say(port, b"GET /livez HTTP/1.1\r\n" + head)).startswith(b"HTTP/1.1 200"), "probes ask by any name"
+    assert (await send_raw(port, b"GET /status HTTP/1.1\r\n" + head)).startswith(f"HTTP/1.1 {status}".encode())
+    assert (await send_raw(port, b"GET /livez HTTP/1.1\r\n" + head)).startswith(b"HTTP/1.1 200"), (
+        "probes ask by any name"
+    )
 
 
-async def test_with_a_token_the_port_goes_by_any_name():
+async def test_any_host_name_is_accepted_with_a_token():
     listening = bind("127.0.0.1", 0)
     async with serving(listening, app("correct horse battery")):
         head = b"host: example.org\r\nauthorization: Bearer correct horse battery\r\nconnection: close\r\n\r\n"
-        answer = await say(listening.getsockname()[1], b"GET /status HTTP/1.1\r\n" + head)
+        answer = await send_raw(listening.getsockname()[1], b"GET /status HTTP/1.1\r\n" + head)
         assert answer.startswith(b"HTTP/1.1 200")
 
 
-def test_what_is_being_answered_at_the_end_is_answered():
+def test_running_request_is_answered_during_shutdown():
     listening = bind("127.0.0.1", 0)
     address = listening.getsockname()
 
@@ -274,14 +274,14 @@ def test_what_is_being_answered_at_the_end_is_answered():
         assert asyncio.run(life(others)).result().text == "here", "although the loop has ended"
 
 
-async def test_the_end_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch):
+async def test_shutdown_waits_only_briefly_for_clients(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(server, "SHUTDOWN_SECONDS", 0.2)
     monkeypatch.setattr(server, "HEADER_TIMEOUT_SECONDS", 3600)
     listening = bind("127.0.0.1", 0)
     async with serving(listening, app()):
         idle, writer = await asyncio.open_connection(*listening.getsockname())
         slow = b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n"
-        asked = asyncio.create_task(say(listening.getsockname()[1], slow))
+        asked = asyncio.create_task(send_raw(listening.getsockname()[1], slow))
         await asyncio.sleep(0.3)
         began = asyncio.get_running_loop().time()
     assert 0.2 <= asyncio.get_running_loop().time() - began < 2
@@ -290,7 +290,7 @@ async def test_the_end_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch
     asked.cancel()
 
 
-async def test_whoever_leaves_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFixture):
+async def test_client_that_leaves_during_its_body_causes_no_error(caplog: pytest.LogCaptureFixture):
     listening = bind("127.0.0.1", 0)
     token = "correct horse battery"
     async with serving(listening, guarded(Api(ProcessHealth(), ()).routes, SecretStr(token), private=True)):
@@ -306,33 +306,33 @@ async def test_whoever_leaves_in_the_middle_of_a_body_is_no_error(caplog: pytest
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
-def test_loopback_is_told_by_the_address_that_was_bound(host: str):
+def test_loopback_is_decided_by_the_bound_address(host: str):
     listening = bind(host, 0)
     assert on_loopback(listening)
     listening.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid", "203.0.113.7"])
-def test_a_place_that_cannot_be_had_is_named(host: str):
+def test_address_in_use_is_named(host: str):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError) as caught:
         bind(host, taken.getsockname()[1])
     assert "DISPATCHER_HTTP_PORT" in str(caught.value)
     assert host in str(caught.value)
 
 
-async def test_turns_come_at_their_pace_after_a_burst():
-    turns = RateLimiter(100, burst=10)
+async def test_rate_limiter_limits_the_rate_after_a_burst():
+    limiter = RateLimiter(100, burst=10)
     loop = asyncio.get_running_loop()
     began = loop.time()
     for _ in range(10):
-        await turns.acquire()
+        await limiter.acquire()
     assert loop.time() - began < 0.1
     for _ in range(20):
-        await turns.acquire()
+        await limiter.acquire()
     assert loop.time() - began >= 0.18
 
 
-async def test_s19_requests_are_served_at_their_pace(port: int):
+async def test_s19_requests_are_rate_limited(port: int):
     began = asyncio.get_running_loop().time()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
         for _ in range(server.BURST + 60):

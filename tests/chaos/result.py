@@ -12,9 +12,9 @@ from typing import Any
 
 from temporalio.client import Client
 
-from tests.chaos.environment import World
+from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.load import EXPECTED
-from tests.support.invariants import Broken, broken, load_oracle
+from tests.support.invariants import Violations, find_violations, load_oracle
 from tests.support.waits import last_value
 
 T_LIVE = 120.0
@@ -26,8 +26,8 @@ select count(*) from notify.ent_notification
 where publish_status = 'PUBLISH' and not deactivated and notification_status in ('PENDING', 'PROCESSING')
   and (scheduled_for is null or scheduled_for <= clock_timestamp())
 """
-HELD = "select count(*) from dispatcher.delivery where lease_until is not null"
-# An automatic retry may be due in minutes; the verdict does not wait for the clock.
+LEASED = "select count(*) from dispatcher.delivery where lease_until is not null"
+# An automatic retry may be due in minutes; the result does not wait for the clock.
 HURRY = """
 update dispatcher.delivery set next_attempt_at = clock_timestamp() where next_attempt_at > clock_timestamp()
 returning notification_id
@@ -43,14 +43,14 @@ order by n.id
 
 
 @dataclass
-class Verdict:
+class RunResult:
     """What the run came to."""
 
     rows: int = 0
     lost: int = 0
     doubled: int = 0
     wrong: list[Any] = field(default_factory=list[Any])
-    broken: Broken = field(default_factory=Broken)
+    violations: Violations = field(default_factory=Violations)
     findings: list[str] = field(default_factory=list[str])
     quiet_seconds: float = 0.0
     hurried: int = 0
@@ -58,69 +58,69 @@ class Verdict:
     novu: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
-    def sound(self) -> bool:
+    def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.lost or self.doubled or self.wrong or self.broken or self.findings)
+        return not (self.lost or self.doubled or self.wrong or self.violations or self.findings)
 
 
-async def judge(world: World) -> Verdict:
-    """Wait for quiet and return the verdict."""
-    verdict = Verdict()
+async def check_result(environment: ChaosEnvironment) -> RunResult:
+    """Wait for quiet and return the result."""
+    result = RunResult()
     began = time.monotonic()
-    await quiet(world, verdict)
-    verdict.quiet_seconds = round(time.monotonic() - began, 1)
-    await retries(world, verdict)
-    if not await last_value(lambda: none_open(world), 60, every=0.05):
-        verdict.findings.append("workflows are still open in Temporal")
-    await world.stop()
-    await look(world, verdict)
-    verdict.findings += world.findings
-    return verdict
+    await quiet(environment, result)
+    result.quiet_seconds = round(time.monotonic() - began, 1)
+    await retries(environment, result)
+    if not await last_value(lambda: none_open(environment), 60, every=0.05):
+        result.findings.append("workflows are still open in Temporal")
+    await environment.stop()
+    await compare_rows(environment, result)
+    result.findings += environment.findings
+    return result
 
 
-async def quiet(world: World, verdict: Verdict) -> None:
+async def quiet(environment: ChaosEnvironment, result: RunResult) -> None:
     """Wait until every due row is final and nobody holds one."""
 
     async def idle() -> bool:
-        return not await world.value(UNFINISHED) and not await world.value(HELD)
+        return not await environment.value(UNFINISHED) and not await environment.value(LEASED)
 
     if not await last_value(idle, T_LIVE, every=0.05):
-        verdict.lost = await world.value(UNFINISHED)
-        verdict.findings.append(f"not quiet {T_LIVE:.0f} s after the last heal: {verdict.lost} rows without an outcome")
+        result.lost = await environment.value(UNFINISHED)
+        result.findings.append(f"not quiet {T_LIVE:.0f} s after the last heal: {result.lost} rows without an outcome")
 
 
-async def retries(world: World, verdict: Verdict) -> None:
+async def retries(environment: ChaosEnvironment, result: RunResult) -> None:
     """Bring the automatic retries forward until none is left."""
     hurried: set[int] = set()
     deadline = time.monotonic() + RETRIES_SECONDS
-    while await world.value(WAITING) or await world.value(UNFINISHED) or await world.value(HELD):
-        hurried |= {row[0] for row in await world.rows(HURRY)}
+    while await environment.value(WAITING) or await environment.value(UNFINISHED) or await environment.value(LEASED):
+        hurried |= {row[0] for row in await environment.rows(HURRY)}
         if time.monotonic() > deadline:
-            verdict.findings.append(f"retries went on for {RETRIES_SECONDS:.0f} s")
+            result.findings.append(f"retries went on for {RETRIES_SECONDS:.0f} s")
             break
         await asyncio.sleep(0.5)
-    verdict.hurried = len(hurried)
+    result.hurried = len(hurried)
 
 
-async def none_open(world: World) -> bool:
+async def none_open(environment: ChaosEnvironment) -> bool:
     """Whether Temporal has no open workflow of ours."""
-    client = await Client.connect(world.stack.temporal_address)
+    client = await Client.connect(environment.stack.temporal_address)
     return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 0
 
 
-async def look(world: World, verdict: Verdict) -> None:
+async def compare_rows(environment: ChaosEnvironment, result: RunResult) -> None:
     """Compare what is there with what should be."""
-    stack = world.stack
+    stack = environment.stack
     stack.connection = await stack.connection.connect(stack.url, autocommit=True)
     await stack.novu.wait_idle()
     await load_oracle(stack.connection, stack.novu)
-    verdict.broken = await broken(stack.connection)
-    verdict.wrong = (await world.rows(WRONG, json.dumps(EXPECTED)))[:20]
+    result.violations = await find_violations(stack.connection)
+    result.wrong = (await environment.rows(WRONG, json.dumps(EXPECTED)))[:20]
     summary = await stack.novu.summary()
-    verdict.doubled = summary.duplicate_pairs
-    verdict.novu = {"requests": summary.requests, "effects": summary.effects, "statuses": summary.statuses}
-    verdict.statuses = await stack.counts()
-    verdict.rows = sum(verdict.statuses.values())
+    result.doubled = summary.duplicate_pairs
+    result.novu = {"requests": summary.requests, "effects": summary.effects, "statuses": summary.statuses}
+    result.statuses = await stack.counts()
+    result.rows = sum(result.statuses.values())
 
 
 def kinds(log: list[dict[str, Any]]) -> dict[str, int]:

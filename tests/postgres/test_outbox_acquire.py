@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from dispatcher.models.notification import RecipientState
-from tests.support.outbox_fixture import CLOSED, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of
+from tests.support.outbox_fixture import INELIGIBLE, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of
 
 
-async def test_it_raises_the_fence_and_renews_the_lease(outbox_fixture: OutboxFixture):
+async def test_acquire_raises_the_fence_and_renews_the_lease(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.notify()
     [start] = (await outbox_fixture.claim()).starts
     await outbox_fixture.expire(row)
@@ -20,16 +20,16 @@ async def test_it_raises_the_fence_and_renews_the_lease(outbox_fixture: OutboxFi
     assert (taken.notification.generation, taken.notification.attempts) == (1, 1)
 
 
-async def test_it_reads_what_is_stored_unchanged(outbox_fixture: OutboxFixture):
+async def test_acquire_reads_stored_values_unchanged(outbox_fixture: OutboxFixture):
     payload = '{"exact": 0.10000000000000000055511151231257827, "big": 12345678901234567890123, "ü": "\\u001f"}'
-    row = await outbox_fixture.held(payload=payload, overrides='{"fcm": {"n": 1.10}}')
+    row = await outbox_fixture.acquired(payload=payload, overrides='{"fcm": {"n": 1.10}}')
     stored = await outbox_fixture.rows("select payload::text, overrides::text from notify.ent_notification")
     assert [(row.payload, row.overrides)] == stored
     assert row.workflow_key == WORKFLOW
     assert "1.10" in (row.overrides or "")
 
 
-async def test_it_takes_only_what_its_own_workflow_carries(outbox_fixture: OutboxFixture):
+async def test_acquire_takes_only_rows_of_its_workflow(outbox_fixture: OutboxFixture):
     mine, other = await outbox_fixture.many(2)
     await outbox_fixture.claim()
     workflow_id = (await outbox_fixture.head(mine))["workflow_id"]
@@ -39,45 +39,45 @@ async def test_it_takes_only_what_its_own_workflow_carries(outbox_fixture: Outbo
     assert (await outbox_fixture.head(other))["fence"] == 1
 
 
-async def test_it_takes_nothing_that_is_settled(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_acquire_skips_settled_rows(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(minutes=1))
     await outbox_fixture.rows("update notify.ent_notification set notification_status = 'PROCESSING'")
-    assert await outbox_fixture.take(row.id) == []
+    assert await outbox_fixture.acquire(row.id) == []
 
 
 @pytest.mark.parametrize("kind", NOT_OURS)
-async def test_it_leaves_out_a_row_that_is_no_longer_in_work(outbox_fixture: OutboxFixture, kind: str):
-    row = await outbox_fixture.held()
+async def test_acquire_skips_a_row_no_longer_processing(outbox_fixture: OutboxFixture, kind: str):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.change(row.id, **NOT_OURS[kind])
     before = await outbox_fixture.snapshot()
-    assert await outbox_fixture.take(row.id) == []
+    assert await outbox_fixture.acquire(row.id) == []
     assert await outbox_fixture.snapshot() == before
 
 
-async def test_it_leaves_out_a_row_that_was_deleted(outbox_fixture: OutboxFixture):
+async def test_acquire_skips_a_deleted_row(outbox_fixture: OutboxFixture):
     gone, here = await outbox_fixture.many(2)
-    [start] = (await outbox_fixture.claim(solo_max=1)).starts
+    [start] = (await outbox_fixture.claim(max_single=1)).starts
     await outbox_fixture.rows("delete from notify.ent_notification where id = %s", gone)
     taken = await outbox_fixture.outbox.acquire([gone, here], start.workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [here]
 
 
-@pytest.mark.parametrize("kind", CLOSED)
-async def test_a_row_whose_gates_closed_is_taken_as_closed(outbox_fixture: OutboxFixture, kind: str):
+@pytest.mark.parametrize("kind", INELIGIBLE)
+async def test_row_that_became_ineligible_is_acquired_as_ineligible(outbox_fixture: OutboxFixture, kind: str):
     row = await outbox_fixture.notify()
     [start] = (await outbox_fixture.claim()).starts
-    await outbox_fixture.change(row, **CLOSED[kind])
+    await outbox_fixture.change(row, **INELIGIBLE[kind])
     [taken] = await outbox_fixture.outbox.acquire([row], start.workflow_id, LEASE)
     assert not taken.eligible
 
 
-async def test_a_batch_comes_in_order_with_poison_beside_good_rows(outbox_fixture: OutboxFixture):
+async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixture: OutboxFixture):
     first = await outbox_fixture.notify()
     large = await outbox_fixture.notify(payload='{"x": "' + "x" * 600 * 1024 + '"}')
     nobody = await outbox_fixture.notify(recipients=[])
     last = await outbox_fixture.notify()
-    [start] = (await outbox_fixture.claim(solo_max=1)).starts
+    [start] = (await outbox_fixture.claim(max_single=1)).starts
     taken = await outbox_fixture.outbox.acquire([last, nobody, large, first], start.workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [first, large, nobody, last]
     refusals = [item.notification.validation_error for item in taken]
@@ -85,23 +85,23 @@ async def test_a_batch_comes_in_order_with_poison_beside_good_rows(outbox_fixtur
     assert "Novu takes at most" in (refusals[1] or "")
 
 
-async def test_whoever_worked_on_a_row_before_is_shut_out(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
-    [again] = await outbox_fixture.take(row.id)
+async def test_acquire_fences_out_the_earlier_run(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
+    [again] = await outbox_fixture.acquire(row.id)
     assert again.fence == row.fence + 1
     assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
     assert await outbox_fixture.outbox.record_calls(calls_of(again)) == {(row.id, row.recipients[0].id)}
 
 
-async def test_it_says_what_the_last_call_carried_and_how_long_ago_it_left(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_acquire_returns_the_last_calls_content_and_age(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     assert (row.recipients[0].call_hash, row.recipients[0].call_age) == (None, 0)
     await outbox_fixture.outbox.record_calls(calls_of(row))
     await outbox_fixture.rows(
         "update dispatcher.recipient set last_called_at = clock_timestamp() - interval '20 s',"
         " first_called_at = clock_timestamp() - interval '23 h'"
     )
-    [again] = await outbox_fixture.take(row.id)
+    [again] = await outbox_fixture.acquire(row.id)
     [person] = again.recipients
     assert (person.state, person.call_key, person.call_hash) == (
         RecipientState.SENDING,

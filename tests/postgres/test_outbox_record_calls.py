@@ -6,12 +6,12 @@ import pytest
 
 from dispatcher.decisions.call_planning import Call
 from dispatcher.models.notification import RecipientState
-from tests.support.outbox_fixture import CLOSED, NOT_OURS, OutboxFixture, calls_of, members_of, stale
+from tests.support.outbox_fixture import INELIGIBLE, NOT_OURS, OutboxFixture, calls_of, fenced_out, members_of
 
 
-async def test_it_writes_each_call_down_and_permits_it(outbox_fixture: OutboxFixture):
+async def test_each_call_is_recorded_and_allowed(outbox_fixture: OutboxFixture):
     names = [str(uuid4()) for _ in range(3)]
-    row = await outbox_fixture.held(recipients=names)
+    row = await outbox_fixture.acquired(recipients=names)
     single, bulk = Call(tuple(members_of(row)[:1])), Call(tuple(members_of(row)[1:]))
     assert await outbox_fixture.outbox.record_calls([single, bulk]) == {(row.id, name) for name in names}
     entries = await outbox_fixture.entries(row.id)
@@ -25,8 +25,8 @@ async def test_it_writes_each_call_down_and_permits_it(outbox_fixture: OutboxFix
         assert entry["first_called_at"] <= entry["last_called_at"]
 
 
-async def test_a_repetition_counts_and_remembers_the_first(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_repeated_call_counts_and_keeps_the_first_time(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.outbox.record_calls(calls_of(row))
     [first] = await outbox_fixture.entries(row.id)
     row.recipients[0].epoch = 1
@@ -36,30 +36,30 @@ async def test_a_repetition_counts_and_remembers_the_first(outbox_fixture: Outbo
     assert again["first_called_at"] == first["first_called_at"] < again["last_called_at"]
 
 
-async def test_it_refuses_who_was_shut_out(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_call_of_a_fenced_out_run_is_refused(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     before = await outbox_fixture.snapshot()
-    assert await outbox_fixture.outbox.record_calls(calls_of(stale(row))) == set()
+    assert await outbox_fixture.outbox.record_calls(calls_of(fenced_out(row))) == set()
     assert await outbox_fixture.snapshot() == before
 
 
-@pytest.mark.parametrize("kind", {**CLOSED, **NOT_OURS})
-async def test_it_refuses_a_row_that_was_closed_at_the_last_moment(outbox_fixture: OutboxFixture, kind: str):
-    row, other = await outbox_fixture.held(), await outbox_fixture.held()
-    await outbox_fixture.change(row.id, **{**CLOSED, **NOT_OURS}[kind])
+@pytest.mark.parametrize("kind", {**INELIGIBLE, **NOT_OURS})
+async def test_call_for_a_row_that_became_ineligible_is_refused(outbox_fixture: OutboxFixture, kind: str):
+    row, other = await outbox_fixture.acquired(), await outbox_fixture.acquired()
+    await outbox_fixture.change(row.id, **{**INELIGIBLE, **NOT_OURS}[kind])
     assert await outbox_fixture.outbox.record_calls(calls_of(row, other)) == {(other.id, other.recipients[0].id)}
     assert await outbox_fixture.entries(row.id) == []
 
 
-async def test_it_refuses_a_row_that_was_handed_back(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_call_for_a_released_row_is_refused(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     await outbox_fixture.outbox.release([row])
     assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
 
 
 @pytest.mark.parametrize("state", [RecipientState.ACCEPTED, RecipientState.REFUSED, RecipientState.CANCELLED])
-async def test_a_settled_recipient_never_goes_back_to_sending(outbox_fixture: OutboxFixture, state: RecipientState):
-    row = await outbox_fixture.held(recipients=[uuid4(), uuid4()])
+async def test_settled_recipient_never_goes_back_to_sending(outbox_fixture: OutboxFixture, state: RecipientState):
+    row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state, row.recipients[1].state = state, RecipientState.UNKNOWN
     await outbox_fixture.outbox.settle(members_of(row), [])
@@ -67,9 +67,9 @@ async def test_a_settled_recipient_never_goes_back_to_sending(outbox_fixture: Ou
     assert [entry["state"] for entry in await outbox_fixture.entries(row.id)] == [state, "sending"]
 
 
-async def test_a_crowd_is_written_down_at_once(outbox_fixture: OutboxFixture):
+async def test_many_calls_are_recorded_in_one_statement(outbox_fixture: OutboxFixture):
     names = [str(uuid4()) for _ in range(3000)]
-    row = await outbox_fixture.held(recipients=names)
+    row = await outbox_fixture.acquired(recipients=names)
     assert len(await outbox_fixture.outbox.record_calls(calls_of(row))) == 3000
     await outbox_fixture.settle(row, RecipientState.ACCEPTED)
     assert await outbox_fixture.status(row.id) == "SENT"
@@ -77,5 +77,5 @@ async def test_a_crowd_is_written_down_at_once(outbox_fixture: OutboxFixture):
     assert (details["successCount"], details["totalRecipients"], len(details["results"])) == (3000, 3000, 1000)
 
 
-async def test_nothing_to_send_is_nothing(outbox_fixture: OutboxFixture):
+async def test_no_calls_record_nothing(outbox_fixture: OutboxFixture):
     assert await outbox_fixture.outbox.record_calls([]) == set()

@@ -28,33 +28,33 @@ class TestNextDue:
         ],
         ids=str,
     )
-    async def test_a_row_that_will_not_come_due_by_itself_is_not_waited_for(
+    async def test_row_that_never_becomes_due_by_itself_is_ignored(
         self, outbox_fixture: OutboxFixture, columns: dict[str, Any]
     ):
         await outbox_fixture.notify(**columns)
         assert await outbox_fixture.outbox.seconds_until_due() is None
 
-    async def test_the_nearest_of_all_is_waited_for(self, outbox_fixture: OutboxFixture):
+    async def test_nearest_due_time_is_returned(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.notify(scheduled_for=await self.in_seconds(outbox_fixture, 600))
         assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(600, abs=5)
-        row = await outbox_fixture.held()
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(seconds=300))
         assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(300, abs=5)
         await outbox_fixture.notify(scheduled_for=await self.in_seconds(outbox_fixture, 60))
         assert await outbox_fixture.outbox.seconds_until_due() == pytest.approx(60, abs=5)
 
-    async def test_a_retry_that_is_due_already_is_not_waited_for(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_retry_that_is_due_already_is_ignored(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         assert (await outbox_fixture.outbox.seconds_until_due() or 0) <= 0  # the next claim takes it
 
-    async def test_other_enterprises_rows_are_not_waited_for(self, outbox_fixture: OutboxFixture):
+    async def test_rows_of_other_enterprises_are_ignored(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.notify(scheduled_for="2999-01-01", enterprise_id=uuid4())
         assert await (await outbox_fixture.node("picky", uuid4())).seconds_until_due() is None
 
 
-class TestBell:
-    async def rings(self, outbox_fixture: OutboxFixture, listener: psycopg.AsyncConnection[Any]) -> int:
+class TestNotify:
+    async def count_notifies(self, outbox_fixture: OutboxFixture, listener: psycopg.AsyncConnection[Any]) -> int:
         """Count what was heard until now; a last NOTIFY of ours tells that nothing more can come."""
         await outbox_fixture.rows("select pg_notify('dispatcher', 'the end')")
         heard = 0
@@ -64,14 +64,14 @@ class TestBell:
             heard += 1
         raise AssertionError("the listener heard nothing at all")
 
-    async def test_our_own_writes_ring_no_bell_and_the_owners_do(self, outbox_fixture: OutboxFixture):
+    async def test_owners_writes_send_a_notify_and_ours_do_not(self, outbox_fixture: OutboxFixture):
         async with await psycopg.AsyncConnection.connect(outbox_fixture.url, autocommit=True) as listener:
             await listener.execute("listen dispatcher")
             ids = await outbox_fixture.many(4)
             await outbox_fixture.notify(notification_status="PROCESSING")
-            assert await self.rings(outbox_fixture, listener) == 1
+            assert await self.count_notifies(outbox_fixture, listener) == 1
             await outbox_fixture.claim()
-            rows = await outbox_fixture.take(*ids)
+            rows = await outbox_fixture.acquire(*ids)
             await outbox_fixture.settle(rows[0], RecipientState.ACCEPTED)
             await outbox_fixture.settle(rows[1], RecipientState.UNKNOWN, timedelta(0))
             await outbox_fixture.outbox.release([rows[2]])
@@ -80,6 +80,6 @@ class TestBell:
             [start, *_] = (await outbox_fixture.claim()).starts
             await outbox_fixture.outbox.release_unstarted(start)
             await outbox_fixture.outbox.release_node()
-            assert await self.rings(outbox_fixture, listener) == 0
+            assert await self.count_notifies(outbox_fixture, listener) == 0
             await outbox_fixture.change(ids[0], notification_status="PENDING")
-            assert await self.rings(outbox_fixture, listener) == 1
+            assert await self.count_notifies(outbox_fixture, listener) == 1

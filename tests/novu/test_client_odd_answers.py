@@ -1,4 +1,4 @@
-"""The gateway and answers no Novu should give: each ends as an outcome, none as an exception, none as acceptance."""
+"""The client and answers no Novu should give: each ends as an outcome, none as an exception, none as acceptance."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ PROCESSED = b'{"data": {"acknowledged": true, "status": "processed", "transactio
 
 ODD = {
     "html": reply("200 OK", b"<html><h1>processed</h1></html>", kind="text/html"),
-    "html 502": reply("502 Bad Gateway", b"<html>bad gateway</html>", kind="text/html"),
+    "html 502": reply("502 Bad Gateway", b"<html>bad client</html>", kind="text/html"),
     "empty": reply("201 Created"),
     "no content": b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n",
     "half an answer": reply("201 Created", PROCESSED)[:-10],
@@ -45,11 +45,11 @@ ODD = {
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", ODD)
-async def test_an_odd_answer_is_an_outcome_without_acceptance(name: str, count: int):
+async def test_odd_answer_is_never_acceptance(name: str, count: int):
     async with answering(ODD[name]) as server:
-        gateway = NovuClient("secret", server.url)
-        outcomes = await gateway.trigger(EVENTS[:count], "key-1", 5)
-        await gateway.aclose()
+        client = NovuClient("secret", server.url)
+        outcomes = await client.trigger(EVENTS[:count], "key-1", 5)
+        await client.aclose()
     assert len(outcomes) == count
     for outcome in outcomes:
         assert outcome.answer_class in (
@@ -63,7 +63,7 @@ async def test_an_odd_answer_is_an_outcome_without_acceptance(name: str, count: 
     assert len(server.requests) == 1  # the SDK repeats nothing
 
 
-async def test_an_answer_in_another_wrapping_is_still_read():
+async def test_answer_in_another_envelope_is_read():
     packed = gzip.compress(PROCESSED)
     for raw in (
         reply("200 OK", PROCESSED),
@@ -72,35 +72,35 @@ async def test_an_answer_in_another_wrapping_is_still_read():
         reply("201 Created", json.dumps({"data": {"status": "processed"}, "more": 1}).encode()),
     ):
         async with answering(raw) as server:
-            gateway = NovuClient("secret", server.url)
-            [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 5)
-            await gateway.aclose()
+            client = NovuClient("secret", server.url)
+            [outcome] = await client.trigger(EVENTS[:1], "key-1", 5)
+            await client.aclose()
         assert outcome.answer_class is AnswerClass.ACCEPTED
 
 
 @pytest.mark.parametrize("trickle", [b"", b"HTTP/1.1 201 Created\r\n", reply("201 Created", PROCESSED)[:-5]])
-async def test_an_answer_that_never_ends_is_unknown_in_time(trickle: bytes):
+async def test_endless_answer_is_unknown_after_the_timeout(trickle: bytes):
     async with answering(trickle, hang=True) as server:
-        gateway = NovuClient("secret", server.url)
-        [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 0.3)
-        await gateway.aclose()
+        client = NovuClient("secret", server.url)
+        [outcome] = await client.trigger(EVENTS[:1], "key-1", 0.3)
+        await client.aclose()
     assert (outcome.answer_class, outcome.code) == (AnswerClass.UNKNOWN, "timeout")
 
 
-async def test_a_redirect_is_not_followed_with_our_key():
+async def test_trigger_does_not_follow_a_redirect_with_our_key():
     async with answering(reply("201 Created", PROCESSED)) as thief:
         redirect = reply("307 Temporary Redirect", b"", f"location: {thief.url}/v1/events/trigger")
         async with answering(redirect) as server:
-            gateway = NovuClient("secret", server.url)
-            [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 5)
+            client = NovuClient("secret", server.url)
+            [outcome] = await client.trigger(EVENTS[:1], "key-1", 5)
             with pytest.raises(Unreachable, match="HTTP 307"):
-                await gateway.check_reachable()
-            await gateway.aclose()
+                await client.check_reachable()
+            await client.aclose()
     assert outcome.answer_class is AnswerClass.UNKNOWN
     assert thief.requests == []
 
 
-async def test_the_environments_proxy_and_credentials_are_not_used(
+async def test_proxy_and_credentials_of_the_environment_are_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ):
     netrc = tmp_path_factory.mktemp("home") / "netrc"
@@ -112,20 +112,20 @@ async def test_the_environments_proxy_and_credentials_are_not_used(
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.setenv("NETRC", str(netrc))
-        gateway = NovuClient("secret", server.url)
-        [outcome] = await gateway.trigger(EVENTS[:1], "key-1", 5)
-        await gateway.aclose()
+        client = NovuClient("secret", server.url)
+        [outcome] = await client.trigger(EVENTS[:1], "key-1", 5)
+        await client.aclose()
     assert outcome.answer_class is AnswerClass.ACCEPTED
     assert proxy.requests == []
     [request] = server.requests
     assert "authorization: apikey secret" in request.lower()
 
 
-async def test_a_lost_connection_is_told_from_one_that_never_was():
+async def test_lost_connection_differs_from_a_refused_one():
     async with answering(b"") as server:
-        gateway = NovuClient("secret", server.url)
-        [lost] = await gateway.trigger(EVENTS[:1], "key-1", 5)
-    [refused] = await gateway.trigger(EVENTS[:1], "key-1", 5)
-    await gateway.aclose()
+        client = NovuClient("secret", server.url)
+        [lost] = await client.trigger(EVENTS[:1], "key-1", 5)
+    [refused] = await client.trigger(EVENTS[:1], "key-1", 5)
+    await client.aclose()
     assert (lost.answer_class, lost.code) == (AnswerClass.UNKNOWN, "connection_lost")
     assert (refused.answer_class, refused.code) == (AnswerClass.RETRY, "not_sent")

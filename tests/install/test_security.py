@@ -40,7 +40,7 @@ async def as_role(database: Database, role: str) -> psycopg.AsyncConnection[tupl
     return await psycopg.AsyncConnection.connect(database.url.replace("postgres@", f"{role}@"), autocommit=True)
 
 
-async def test_s01_s02_our_functions_have_a_fixed_path_and_no_dynamic_sql(installed: Database) -> None:
+async def test_s01_s02_functions_have_a_fixed_search_path_and_no_dynamic_sql(installed: Database) -> None:
     functions = await installed.run(FUNCTIONS)
     assert [row[0] for row in functions] == ["ring_v1"]
     for _, definer, settings, text, _ in functions:
@@ -70,7 +70,7 @@ REFUSED = {
 }
 
 
-async def test_s30_a_producer_that_may_only_insert_can_do_nothing_else(roles: Database) -> None:
+async def test_s30_producer_with_insert_right_alone_can_do_nothing_else(roles: Database) -> None:
     async with await as_role(roles, PRODUCER) as producer:
         await producer.execute(DUE)
         allowed: list[str] = []
@@ -81,7 +81,7 @@ async def test_s30_a_producer_that_may_only_insert_can_do_nothing_else(roles: Da
                 continue
             allowed.append(name)
         assert allowed == []
-    assert await roles.rings(f"set role {PRODUCER}", DUE.replace("'due'", "'again'"), "reset role") == 1
+    assert await roles.count_notifies(f"set role {PRODUCER}", DUE.replace("'due'", "'again'"), "reset role") == 1
 
 
 async def test_f136_hostile_objects_are_not_called_by_our_sessions(roles: Database) -> None:

@@ -20,7 +20,7 @@ from tests.support.commands import run_dispatcher
 TOKEN = "0123456789abcdef"
 
 
-class Port(ThreadingHTTPServer):
+class FakePort(ThreadingHTTPServer):
     """Somebody at the health port: says `answer`, and notes who showed which token where."""
 
     answer = b"{}"
@@ -31,7 +31,7 @@ class Port(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Port  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: FakePort  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_GET(self) -> None:
         self.server.shown[self.path] = self.headers["authorization"]
@@ -44,8 +44,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def port() -> Iterator[Port]:
-    with Port() as server:
+def port() -> Iterator[FakePort]:
+    with FakePort() as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -53,44 +53,44 @@ def port() -> Iterator[Port]:
         thread.join()
 
 
-def asked(tmp_path: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run_worker(tmp_path: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return run_dispatcher("worker", *words, cwd=tmp_path, environment={"XDG_STATE_HOME": str(tmp_path), **settings})
 
 
-def test_the_token_comes_from_the_file_that_was_named_and_is_shown_where_it_is_needed(tmp_path: Path, port: Port):
+def test_token_is_read_from_the_env_file_and_sent_where_needed(tmp_path: Path, port: FakePort):
     file = tmp_path / "worker.env"
     file.write_text(f"DISPATCHER_HTTP_TOKEN={TOKEN}\nDISPATCHER_HTTP_PORT={port.server_port}\n")
-    done = asked(tmp_path, "health", "--json", "--env-file", str(file))
+    done = run_worker(tmp_path, "health", "--json", "--env-file", str(file))
     assert (done.returncode, json.loads(done.stdout)["/readyz"]) == (0, {}), done.stderr
     right = f"Bearer {TOKEN}"
     assert port.shown == {"/health": None, "/readyz": None, "/health/subscriptions": right, "/health/detailed": right}
-    assert asked(tmp_path, "status", "--env-file", str(file)).returncode == 0
+    assert run_worker(tmp_path, "status", "--env-file", str(file)).returncode == 0
     assert port.shown["/health"] is None
 
 
 @pytest.mark.parametrize("answer", [b"<html>", b"[]", b'"well"', b""])
 @pytest.mark.parametrize("words", [("status",), ("status", "--json"), ("health",), ("health", "--json")])
-def test_an_answer_of_somebody_else_is_one_line_and_exit_1(
-    tmp_path: Path, port: Port, answer: bytes, words: tuple[str, ...]
+def test_answer_of_another_program_is_one_line_and_exit_1(
+    tmp_path: Path, port: FakePort, answer: bytes, words: tuple[str, ...]
 ):
     port.answer = answer
-    done = asked(tmp_path, *words, DISPATCHER_HTTP_PORT=str(port.server_port))
+    done = run_worker(tmp_path, *words, DISPATCHER_HTTP_PORT=str(port.server_port))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "is no answer of a dispatcher" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["status", "health"])
-def test_a_file_that_is_missing_is_usage(tmp_path: Path, word: str):
-    done = asked(tmp_path, word, "--env-file", "missing.env")
+def test_missing_env_file_is_wrong_usage(tmp_path: Path, word: str):
+    done = run_worker(tmp_path, word, "--env-file", "missing.env")
     assert (done.returncode, "missing.env does not exist" in done.stderr) == (2, True)
 
 
-def test_status_still_says_1_when_nobody_answers(tmp_path: Path):
-    done = asked(tmp_path, "status", "--json", DISPATCHER_HTTP_PORT=str(free_port()))
+def test_status_exits_1_without_an_answer(tmp_path: Path):
+    done = run_worker(tmp_path, "status", "--json", DISPATCHER_HTTP_PORT=str(free_port()))
     assert (done.returncode, json.loads(done.stdout)["health"]) == (1, None)
 
 
-def test_a_process_of_somebody_else_cannot_be_stopped_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_process_of_another_user_is_not_stopped_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def kill(pid: int, number: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -100,7 +100,7 @@ def test_a_process_of_somebody_else_cannot_be_stopped_and_that_is_said(tmp_path:
 
 
 @pytest.mark.parametrize(("words", "quoted"), [("pass", ""), ("print('a new word')", "a new word")])
-def test_only_what_this_start_logged_is_quoted(tmp_path: Path, words: str, quoted: str):
+def test_error_quotes_only_the_log_of_this_start(tmp_path: Path, words: str, quoted: str):
     log = tmp_path / "worker.log"
     log.write_text("a word of an earlier start\n")
     size = worker_process.log_size(log)

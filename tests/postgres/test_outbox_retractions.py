@@ -16,7 +16,7 @@ QUERIES: tuple[Literal["detect_retracted", "acquire_cancels"], ...] = ("detect_r
 
 async def sent(outbox_fixture: OutboxFixture, **columns: Any) -> Notification:
     """Send a notification."""
-    row = await outbox_fixture.held(**columns)
+    row = await outbox_fixture.acquired(**columns)
     await outbox_fixture.settle(row, RecipientState.ACCEPTED)
     return row
 
@@ -39,8 +39,8 @@ def over(cancel: PendingCancel) -> PendingCancel:
     return cancel
 
 
-class TestNoticing:
-    async def test_a_row_never_claimed_is_noticed_once(self, outbox_fixture: OutboxFixture):
+class TestDetectRetracted:
+    async def test_retraction_of_an_unclaimed_row_is_detected_once(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.notify(**RETRACT)
         assert await outbox_fixture.outbox.detect_retracted(10) == {row: 0}
         assert await outbox_fixture.outbox.detect_retracted(10) == {}
@@ -49,8 +49,8 @@ class TestNoticing:
             "select retracted_at is not null from notify.ent_notification where id = %s", row
         )
 
-    async def test_accepted_and_unknown_recipients_are_to_be_taken_back(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(4)])
+    async def test_accepted_and_unknown_recipients_are_to_be_cancelled(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired(recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(4)])
         states = (RecipientState.ACCEPTED, RecipientState.UNKNOWN, RecipientState.REFUSED, RecipientState.SENDING)
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         for recipient, state in zip(row.recipients, states, strict=True):
@@ -66,7 +66,7 @@ class TestNoticing:
             True,
         ]
 
-    async def test_what_the_owner_wrote_stays(self, outbox_fixture: OutboxFixture):
+    async def test_details_written_by_the_owner_stay(self, outbox_fixture: OutboxFixture):
         row = await sent(outbox_fixture)
         before = await details(outbox_fixture, row.id)
         await outbox_fixture.rows(
@@ -89,8 +89,8 @@ class TestNoticing:
         assert await outbox_fixture.outbox.detect_retracted(10) == {row: 0}
         assert list(await details(outbox_fixture, row)) == ["retraction"]
 
-    async def test_a_row_in_work_waits_until_its_run_let_go(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_retraction_of_a_leased_row_waits_for_its_release(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.outbox.record_calls(calls_of(row))
         await outbox_fixture.change(row.id, **RETRACT)
         assert await outbox_fixture.outbox.detect_retracted(10) == {}
@@ -101,23 +101,21 @@ class TestNoticing:
         assert (head["settled_at"] is not None, head["next_attempt_at"]) == (True, None)
         assert head["fence"] > row.fence
 
-    async def test_a_failure_that_waited_is_not_tried_again(self, outbox_fixture: OutboxFixture):
-        row = await outbox_fixture.held()
+    async def test_retracted_failure_is_not_retried(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.REFUSED, timedelta(0))
         await outbox_fixture.change(row.id, **RETRACT)
         assert await outbox_fixture.outbox.detect_retracted(10) == {row.id: 0}
         assert (await outbox_fixture.head(row.id))["next_attempt_at"] is None
         assert ids_of(await outbox_fixture.claim()) == []
 
-    async def test_published_again_it_is_a_new_generation_and_can_be_retracted_again(
-        self, outbox_fixture: OutboxFixture
-    ):
+    async def test_row_published_again_is_a_new_generation_and_can_be_retracted(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture)
         first = await outbox_fixture.value("select retracted_at from notify.ent_notification where id = %s", row.id)
         await outbox_fixture.change(row.id, notification_status="PENDING")
         assert ids_of(await outbox_fixture.claim()) == [row.id]
         assert "retraction" not in await details(outbox_fixture, row.id)
-        [again] = await outbox_fixture.take(row.id)
+        [again] = await outbox_fixture.acquire(row.id)
         assert again.generation == 2
         await outbox_fixture.outbox.record_calls(calls_of(again))
         await outbox_fixture.change(row.id, **RETRACT)
@@ -127,26 +125,26 @@ class TestNoticing:
             await outbox_fixture.value("select retracted_at from notify.ent_notification where id = %s", row.id) > first
         )
 
-    async def test_earlier_generations_of_the_same_row_are_taken_back_too(self, outbox_fixture: OutboxFixture):
+    async def test_earlier_generations_of_the_row_are_cancelled_too(self, outbox_fixture: OutboxFixture):
         row = await sent(outbox_fixture)
         await outbox_fixture.change(row.id, notification_status="PENDING")
         await outbox_fixture.claim()
-        [again] = await outbox_fixture.take(row.id)
+        [again] = await outbox_fixture.acquire(row.id)
         await outbox_fixture.settle(again, RecipientState.ACCEPTED)
         await outbox_fixture.change(row.id, **RETRACT)
         assert await outbox_fixture.outbox.detect_retracted(10) == {row.id: 2}
 
-    async def test_f128_another_row_that_had_the_id_before_is_left_alone(self, outbox_fixture: OutboxFixture):
+    async def test_f128_earlier_row_with_the_same_id_is_not_cancelled(self, outbox_fixture: OutboxFixture):
         row = await sent(outbox_fixture)
         await outbox_fixture.rows("truncate notify.ent_notification restart identity cascade")
-        again = await outbox_fixture.held(id=row.id)
+        again = await outbox_fixture.acquired(id=row.id)
         await outbox_fixture.settle(again, RecipientState.ACCEPTED)
         await outbox_fixture.change(row.id, **RETRACT)
         assert again.generation == 2
         assert await outbox_fixture.outbox.detect_retracted(10) == {row.id: 1}
         assert [entry["cancel_at"] is not None for entry in await outbox_fixture.entries(row.id)] == [False, True]
 
-    async def test_processing_written_over_a_retraction_is_a_new_sending(self, outbox_fixture: OutboxFixture):
+    async def test_processing_written_over_a_retraction_is_a_new_generation(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture)
         await outbox_fixture.change(row.id, notification_status="PROCESSING")
         assert await outbox_fixture.outbox.adopt_orphans(timedelta(0), 10) == 1
@@ -156,7 +154,7 @@ class TestNoticing:
         await outbox_fixture.claim()
         assert (await outbox_fixture.head(row.id))["generation"] == 2
 
-    async def test_bounds_and_enterprises_are_respected(self, outbox_fixture: OutboxFixture):
+    async def test_detection_respects_its_limit_and_the_enterprises(self, outbox_fixture: OutboxFixture):
         ours = "00000000-0000-0000-0000-000000000001"
         for enterprise in (ours, ours, None):
             await outbox_fixture.notify(**RETRACT, enterprise_id=enterprise)
@@ -168,8 +166,8 @@ class TestNoticing:
         assert len(await outbox_fixture.outbox.detect_retracted(10)) == 1
 
 
-class TestTakingBack:
-    async def test_a_recipient_is_one_callers_alone(self, outbox_fixture: OutboxFixture):
+class TestCancels:
+    async def test_cancel_is_acquired_by_one_caller(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture)
         [cancel] = await outbox_fixture.outbox.acquire_cancels(10, LEASE)
         assert (cancel.notification_id, cancel.state, cancel.attempts) == (row.id, "accepted", 0)
@@ -177,7 +175,7 @@ class TestTakingBack:
         assert cancel.call_age < timedelta(seconds=30)
         assert await outbox_fixture.outbox.acquire_cancels(10, LEASE) == []
 
-    async def test_what_another_caller_is_about_to_take_is_left_to_it(self, outbox_fixture: OutboxFixture):
+    async def test_cancel_locked_by_another_caller_is_skipped(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture, recipients=[f"00000000-0000-0000-0000-{n:012}" for n in range(3)])
         async with outbox_fixture.owner.transaction():
             taken = "select from dispatcher.recipient where recipient = %s for no key update"
@@ -186,7 +184,7 @@ class TestTakingBack:
                 cancels = await outbox_fixture.outbox.acquire_cancels(10, LEASE)
         assert {cancel.recipient for cancel in cancels} == {recipient.id for recipient in row.recipients[1:]}
 
-    async def test_what_is_over_is_over(self, outbox_fixture: OutboxFixture):
+    async def test_completed_cancel_is_final(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture)
         await outbox_fixture.outbox.record_cancels(
             [over(cancel) for cancel in await outbox_fixture.outbox.acquire_cancels(10, LEASE)]
@@ -194,7 +192,7 @@ class TestTakingBack:
         [entry] = await outbox_fixture.entries(row.id)
         assert (entry["state"], entry["outcome"], entry["cancel_at"]) == ("cancelled", STOPPED, None)
 
-    async def test_what_is_not_comes_back_in_time(self, outbox_fixture: OutboxFixture):
+    async def test_failed_cancel_is_acquired_again_later(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture)
         [cancel] = await outbox_fixture.outbox.acquire_cancels(10, LEASE)
         cancel.attempts, cancel.retry_in, cancel.outcome, cancel.error = 1, timedelta(0), "http_503", "later"
@@ -202,7 +200,7 @@ class TestTakingBack:
         [again] = await outbox_fixture.outbox.acquire_cancels(10, LEASE)
         assert (again.notification_id, again.attempts) == (row.id, 1)
 
-    async def test_what_is_given_up_says_so(self, outbox_fixture: OutboxFixture):
+    async def test_given_up_cancel_is_recorded(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture)
         [cancel] = await outbox_fixture.outbox.acquire_cancels(10, LEASE)
         cancel.outcome, cancel.error = GIVEN_UP, "HTTP 500: no"
@@ -211,7 +209,7 @@ class TestTakingBack:
         assert (entry["state"], entry["outcome"], entry["error"]) == ("accepted", GIVEN_UP, "HTTP 500: no")
         assert await outbox_fixture.outbox.acquire_cancels(10, LEASE) == []
 
-    async def test_what_a_dead_process_had_is_the_next_ones(self, outbox_fixture: OutboxFixture):
+    async def test_cancel_of_a_dead_process_passes_to_another(self, outbox_fixture: OutboxFixture):
         row = await retracted(outbox_fixture)
         [late] = await outbox_fixture.outbox.acquire_cancels(10, timedelta(0))
         [cancel] = await outbox_fixture.outbox.acquire_cancels(10, LEASE)
@@ -221,7 +219,7 @@ class TestTakingBack:
             "who was too late writes nothing"
         )
 
-    async def test_it_goes_on_when_the_row_is_published_again_or_gone(self, outbox_fixture: OutboxFixture):
+    async def test_cancel_continues_when_the_row_is_republished_or_deleted(self, outbox_fixture: OutboxFixture):
         again, gone = await retracted(outbox_fixture), await retracted(outbox_fixture)
         await outbox_fixture.change(again.id, notification_status="PENDING")
         await outbox_fixture.claim()
@@ -231,7 +229,7 @@ class TestTakingBack:
             gone.id,
         }
 
-    async def test_other_enterprises_recipients_are_left_to_others(self, outbox_fixture: OutboxFixture):
+    async def test_recipients_of_other_enterprises_are_not_cancelled(self, outbox_fixture: OutboxFixture):
         await retracted(outbox_fixture)
         node = await outbox_fixture.node(
             "there", *[row[0] for row in await outbox_fixture.rows("select gen_random_uuid()")]
@@ -240,7 +238,7 @@ class TestTakingBack:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-async def test_looking_costs_nothing_in_a_large_ledger(
+async def test_search_for_cancels_is_cheap_in_a_large_ledger(
     outbox_fixture: OutboxFixture, name: Literal["detect_retracted", "acquire_cancels"]
 ):
     await outbox_fixture.rows(

@@ -30,7 +30,7 @@ async def owners(outbox_fixture: OutboxFixture, claim: Claim) -> Counter[UUID | 
     return Counter(owner for (owner,) in rows)
 
 
-async def drained(outbox_fixture: OutboxFixture, *, limit: int, batch_size: int = 100) -> list[Counter[UUID | None]]:
+async def claim_all(outbox_fixture: OutboxFixture, *, limit: int, batch_size: int = 100) -> list[Counter[UUID | None]]:
     """Claim as the door does, until a claim has room left; return what each took. What is taken is let go of."""
     taken: list[Counter[UUID | None]] = []
     while True:
@@ -54,19 +54,19 @@ async def forget(outbox_fixture: OutboxFixture) -> None:
 class TestShares:
     @given(backlog=st.dictionaries(st.sampled_from(OWNERS), st.integers(1, 40), min_size=1), limit=st.integers(6, 60))
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    async def test_everybody_gets_a_share_or_all_there_is(
+    async def test_each_enterprise_gets_its_share_or_all_its_rows(
         self, outbox_fixture: OutboxFixture, backlog: dict[UUID | None, int], limit: int
     ):
         await outbox_fixture.rows("truncate notify.ent_notification, dispatcher.delivery")
         for owner, rows in backlog.items():
             await outbox_fixture.many(rows, enterprise=owner)
         await crowd(outbox_fixture)
-        [first, *others] = await drained(outbox_fixture, limit=limit, batch_size=5)
+        [first, *others] = await claim_all(outbox_fixture, limit=limit, batch_size=5)
         share = limit // len(backlog)
         assert first == {owner: min(share, rows) for owner, rows in backlog.items()}
         assert sum(others, first) == backlog  # the door's loop comes to all of them
 
-    async def test_f152_ten_rows_behind_fifty_thousand_go_with_the_next_claim(self, outbox_fixture: OutboxFixture):
+    async def test_f152_ten_rows_behind_fifty_thousand_are_in_the_next_claim(self, outbox_fixture: OutboxFixture):
         crowding, small = uuid4(), uuid4()
         await outbox_fixture.many(50_000, enterprise=crowding)
         assert (await outbox_fixture.claim()).rows == 1000
@@ -75,14 +75,14 @@ class TestShares:
         await forget(outbox_fixture)
         assert (await owners(outbox_fixture, await outbox_fixture.claim())) == {crowding: 1000}
 
-    async def test_a_claim_says_that_more_is_due_until_it_is_not(self, outbox_fixture: OutboxFixture):
+    async def test_claim_reports_a_backlog_until_none_is_left(self, outbox_fixture: OutboxFixture):
         for owner, rows in (("a", 30), ("b", 3)):
             await outbox_fixture.many(rows, enterprise=UUID(int=ord(owner)))
         await crowd(outbox_fixture)
         claims = [await outbox_fixture.claim(limit=20, batch_size=5) for _ in range(3)]
         assert [(claim.free_capacity, claim.rows) for claim in claims] == [(13, 13), (20, 20), (20, 0)]
 
-    async def test_many_enterprises_have_their_turn_in_several_claims(self, outbox_fixture: OutboxFixture):
+    async def test_many_enterprises_are_served_in_several_claims(self, outbox_fixture: OutboxFixture):
         everybody = [UUID(int=number) for number in range(TENANTS_PER_CLAIM * 2 + 5)]
         for owner in everybody:
             await outbox_fixture.many(3, enterprise=owner)
@@ -92,21 +92,21 @@ class TestShares:
         assert set().union(*rounds) == set(everybody)
         await forget(outbox_fixture)
         assert (
-            sum((await drained(outbox_fixture, limit=TENANTS_PER_CLAIM)), Counter[UUID | None]()).total()
+            sum((await claim_all(outbox_fixture, limit=TENANTS_PER_CLAIM)), Counter[UUID | None]()).total()
             == TENANTS_PER_CLAIM * 4
         )
 
-    async def test_a_pile_of_retries_does_not_stand_before_new_rows(self, outbox_fixture: OutboxFixture):
+    async def test_many_retries_do_not_delay_new_rows(self, outbox_fixture: OutboxFixture):
         failing, other = uuid4(), uuid4()
         ids = await outbox_fixture.many(60, enterprise=failing)
-        await outbox_fixture.claim(solo_max=1000)
-        for row in await outbox_fixture.take(*ids):
+        await outbox_fixture.claim(max_single=1000)
+        for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.many(5, enterprise=other)
         await crowd(outbox_fixture)
         assert (await owners(outbox_fixture, await outbox_fixture.claim(limit=20, batch_size=5)))[other] == 5
 
-    async def test_a_pile_of_scheduled_rows_does_not_stand_before_new_rows(self, outbox_fixture: OutboxFixture):
+    async def test_many_scheduled_rows_do_not_delay_new_rows(self, outbox_fixture: OutboxFixture):
         planned, other = uuid4(), uuid4()
         await outbox_fixture.many(60, enterprise=planned)
         await outbox_fixture.rows("update notify.ent_notification set scheduled_for = '2020-01-01'")
@@ -115,8 +115,8 @@ class TestShares:
         assert (await owners(outbox_fixture, await outbox_fixture.claim(limit=20, batch_size=5)))[other] == 5
 
 
-class TestRoom:
-    async def test_a_full_node_has_room_for_who_holds_nothing(self, outbox_fixture: OutboxFixture):
+class TestCapacity:
+    async def test_full_node_claims_for_tenant_without_rows(self, outbox_fixture: OutboxFixture):
         slow, other, third = uuid4(), uuid4(), uuid4()
         await outbox_fixture.many(100, enterprise=slow)
         assert (await outbox_fixture.claim(capacity=40, batch_size=5)).rows == 40
@@ -126,14 +126,14 @@ class TestRoom:
         await outbox_fixture.many(50, enterprise=third)
         assert (await owners(outbox_fixture, await outbox_fixture.claim(capacity=40, batch_size=5))) == {third: 10}
 
-    async def test_a_node_never_holds_more_than_twice_its_capacity(self, outbox_fixture: OutboxFixture):
+    async def test_node_never_leases_more_than_twice_its_capacity(self, outbox_fixture: OutboxFixture):
         for _ in range(12):
             await outbox_fixture.many(40, enterprise=uuid4())
             await outbox_fixture.claim(capacity=40, batch_size=1)
         held = await outbox_fixture.value("select count(*) from dispatcher.delivery where lease_until is not null")
         assert 60 < held <= 80
 
-    async def test_room_counts_scheduled_rows_and_retries_too(self, outbox_fixture: OutboxFixture):
+    async def test_capacity_counts_scheduled_rows_and_retries(self, outbox_fixture: OutboxFixture):
         owner = uuid4()
         await outbox_fixture.many(30, enterprise=owner)
         await outbox_fixture.rows("update notify.ent_notification set scheduled_for = '2020-01-01'")
@@ -144,7 +144,7 @@ class TestRoom:
 
 
 class TestAllowList:
-    async def test_only_those_listed_have_a_turn(self, outbox_fixture: OutboxFixture):
+    async def test_only_listed_enterprises_are_claimed(self, outbox_fixture: OutboxFixture):
         one, two, foreign = uuid4(), uuid4(), uuid4()
         await outbox_fixture.many(50, enterprise=foreign)
         await outbox_fixture.many(50, enterprise=one)
@@ -154,18 +154,18 @@ class TestAllowList:
         assert await owners(outbox_fixture, await outbox_fixture.claim(listed, limit=20)) == {one: 10, two: 5}
         assert await owners(outbox_fixture, await outbox_fixture.claim(listed, limit=20)) == {one: 20}
 
-    async def test_scheduled_rows_and_retries_of_others_are_left_alone(self, outbox_fixture: OutboxFixture):
+    async def test_scheduled_rows_and_retries_of_others_are_not_claimed(self, outbox_fixture: OutboxFixture):
         ours, foreign = uuid4(), uuid4()
         mine = await outbox_fixture.notify(enterprise_id=ours, scheduled_for="2020-01-02")
         await outbox_fixture.notify(enterprise_id=foreign, scheduled_for="2020-01-01")
-        failed = await outbox_fixture.held(enterprise_id=foreign)
+        failed = await outbox_fixture.acquired(enterprise_id=foreign)
         await outbox_fixture.settle(failed, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.rows(
             "update notify.ent_notification set notification_status = 'PENDING' where id <> %s", failed.id
         )
         assert ids_of(await outbox_fixture.claim(await outbox_fixture.node("listed", ours))) == [mine]
 
-    async def test_a_batch_holds_one_enterprise_whatever_they_are(self, outbox_fixture: OutboxFixture):
+    async def test_batch_has_rows_of_one_enterprise(self, outbox_fixture: OutboxFixture):
         for owner in (None, uuid4(), uuid4()):
             await outbox_fixture.many(15, enterprise=owner)
         await crowd(outbox_fixture)
@@ -188,7 +188,7 @@ async def quickest(outbox_fixture: OutboxFixture, claims: int = 8) -> float:
     return min(seconds)
 
 
-async def test_f150_a_large_backlog_costs_a_claim_nothing(outbox_fixture: OutboxFixture):
+async def test_f150_large_backlog_does_not_slow_a_claim(outbox_fixture: OutboxFixture):
     """The first claim of all, made for an empty table, and those that follow."""
     for statement in ("constraint uq_ent_notification_name_enterprise", "column repr"):
         await outbox_fixture.rows(f"alter table notify.ent_notification drop {statement}")  # only to load faster
@@ -199,7 +199,7 @@ async def test_f150_a_large_backlog_costs_a_claim_nothing(outbox_fixture: Outbox
     assert large < 3 * small, (small, large)
 
 
-async def test_without_the_indexes_everybody_still_has_a_turn(outbox_fixture: OutboxFixture):
+async def test_fair_share_works_without_the_indexes(outbox_fixture: OutboxFixture):
     await outbox_fixture.rows(
         "drop index notify.ent_notification_dispatcher_immediate, notify.ent_notification_dispatcher_scheduled"
     )
@@ -210,7 +210,7 @@ async def test_without_the_indexes_everybody_still_has_a_turn(outbox_fixture: Ou
     assert await owners(outbox_fixture, await outbox_fixture.claim(limit=20)) == {one: 10, two: 5}
 
 
-async def test_what_becomes_due_between_a_claim_and_the_question_is_not_forgotten(outbox_fixture: OutboxFixture):
+async def test_row_due_after_the_claim_is_reported_as_due(outbox_fixture: OutboxFixture):
     row = await outbox_fixture.notify(
         scheduled_for=await outbox_fixture.value("select clock_timestamp() + interval '100 ms'")
     )

@@ -39,30 +39,30 @@ def loaded(program: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_workflows_and_the_decision_core_bring_nothing_heavy():
+def test_workflows_and_decisions_import_nothing_heavy():
     modules = loaded("import " + ", ".join(f"dispatcher.{name}" for name in CORE))
     assert modules.isdisjoint((*HEAVY, *OURS, "structlog", "dispatcher.telemetry.logs"))
 
 
-def test_activities_bring_neither_database_nor_novu():
+def test_activities_import_neither_psycopg_nor_novu():
     assert loaded("import dispatcher.delivery.activities").isdisjoint((*HEAVY, *OURS))
 
 
-def test_nothing_brings_sentry_before_it_is_asked_for():
+def test_no_module_imports_sentry_before_it_is_configured():
     assert "sentry_sdk" not in loaded("import dispatcher.app.run, dispatcher.app.web")
 
 
-def test_the_package_itself_imports_nothing():
+def test_package_itself_imports_nothing():
     assert loaded("import dispatcher") == {"dispatcher"}
 
 
-async def test_the_sandbox_accepts_the_workflow():
+async def test_sandbox_accepts_the_workflow():
     definition = workflow._Definition.must_from_class(NotificationDelivery)  # pyright: ignore[reportPrivateUsage]
     assert definition.name == WORKFLOW
     SandboxedWorkflowRunner().prepare_workflow(definition)
 
 
-def test_the_lane_stands_beside_the_queue_and_has_no_lane_of_its_own():
+def test_batch_queue_is_named_after_the_queue_and_has_no_batch_queue():
     assert batch_queue("mail") == "mail" + BATCH_QUEUE_SUFFIX
     assert batch_queue(batch_queue("mail")) == batch_queue("mail")
 
@@ -98,5 +98,5 @@ TIMED_OUT = exceptions.TimeoutError("slow", type=TimeoutType.START_TO_CLOSE, las
     ],
     ids=["bare", "inside", "time-out", "without a cause", "without a wish", "at once"],
 )
-def test_the_lane_waits_as_long_as_novu_asked(failure: FailureError, wait: timedelta):
+def test_workflow_waits_as_long_as_novu_asked(failure: FailureError, wait: timedelta):
     assert retry_delay(failure) == wait

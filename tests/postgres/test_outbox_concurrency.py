@@ -15,7 +15,7 @@ from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, late, members_of
 
 
-async def test_claims_at_the_same_moment_never_share_a_row(outbox_fixture: OutboxFixture):
+async def test_concurrent_claims_never_share_a_row(outbox_fixture: OutboxFixture):
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
     for _ in range(40):
         await outbox_fixture.rows("truncate dispatcher.delivery")
@@ -31,9 +31,9 @@ async def test_claims_at_the_same_moment_never_share_a_row(outbox_fixture: Outbo
         } == ({"here": 0} | owners)
 
 
-async def test_claims_of_retries_at_the_same_moment_never_share_a_row(outbox_fixture: OutboxFixture):
+async def test_concurrent_claims_of_retries_never_share_a_row(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(30)
-    await outbox_fixture.claim(solo_max=0)
+    await outbox_fixture.claim(max_single=0)
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
     for attempts in range(2, 30):
         await outbox_fixture.rows("update notify.ent_notification set notification_status = 'FAILED'")
@@ -66,8 +66,8 @@ GUARDED: dict[str, Callable[[OutboxFixture, Notification], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("name", GUARDED)
-async def test_a_statement_that_waited_for_its_row_looks_at_the_fence_again(outbox_fixture: OutboxFixture, name: str):
-    row = await outbox_fixture.held()
+async def test_statement_that_waited_for_a_lock_checks_the_fence_again(outbox_fixture: OutboxFixture, name: str):
+    row = await outbox_fixture.acquired()
     async with await psycopg.AsyncConnection.connect(outbox_fixture.url) as taker:
         await taker.execute("update dispatcher.delivery set fence = fence + 1")
         [[writer]] = await (await taker.execute("select pg_current_xact_id()::text")).fetchall()
@@ -81,17 +81,17 @@ async def test_a_statement_that_waited_for_its_row_looks_at_the_fence_again(outb
     assert after == before
 
 
-async def test_a_take_that_waited_for_its_row_sees_that_it_is_settled(outbox_fixture: OutboxFixture):
-    row = await outbox_fixture.held()
+async def test_acquire_that_waited_for_a_lock_skips_a_settled_row(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
     async with await psycopg.AsyncConnection.connect(outbox_fixture.url) as settler:
         await settler.execute("update dispatcher.delivery set settled_at = now()")
-        take = asyncio.create_task(outbox_fixture.take(row.id))
+        take = asyncio.create_task(outbox_fixture.acquire(row.id))
         await waiting(outbox_fixture)
         await settler.commit()
         assert await take == []
 
 
-async def test_statements_on_the_same_rows_never_wait_in_a_circle(outbox_fixture: OutboxFixture):
+async def test_statements_on_the_same_rows_never_deadlock(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(40)
     [start] = (await outbox_fixture.claim()).starts
     rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
@@ -123,11 +123,11 @@ async def test_statements_on_the_same_rows_never_wait_in_a_circle(outbox_fixture
     assert heads == [(40, 202, 202)]
 
 
-async def test_an_owner_who_sets_a_row_back_while_it_is_settled_makes_nobody_wait_in_a_circle(
+async def test_owners_reset_during_a_settle_never_deadlocks(
     outbox_fixture: OutboxFixture,
 ):
     """The settle has looked at the row and waits for its head; meanwhile it becomes PENDING and a claim takes it."""
-    row = await outbox_fixture.held()
+    row = await outbox_fixture.acquired()
     await outbox_fixture.outbox.record_calls(calls_of(row))
     row.recipients[0].state = RecipientState.ACCEPTED
     row.final_status = decide_status(row, None)
@@ -147,7 +147,7 @@ async def test_an_owner_who_sets_a_row_back_while_it_is_settled_makes_nobody_wai
         await asyncio.gather(settle, other)
 
 
-async def test_whole_runs_beside_each_other_lose_nothing_and_send_each_row_once(outbox_fixture: OutboxFixture):
+async def test_concurrent_runs_lose_no_row_and_send_each_once(outbox_fixture: OutboxFixture):
     """Four nodes claim, take, send and settle or let go at random until all is done."""
     ids = await outbox_fixture.many(150)
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
