@@ -23,7 +23,12 @@ class Status(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether a run has ended with this status: SENT, PARTIAL or FAILED."""
-        return self in (Status.SENT, Status.PARTIAL, Status.FAILED)
+        return self is Status.SENT or self in UNSUCCESSFUL
+
+
+UNSUCCESSFUL = (Status.FAILED, Status.PARTIAL)
+"""The final statuses of rows that are retried, or are dead letters: Novu did not accept every recipient."""
+FINAL_STATUSES = tuple(status for status in Status if status.is_final)
 
 
 class RecipientState(StrEnum):

@@ -6,6 +6,7 @@ from typing import LiteralString, cast
 
 from psycopg import sql
 
+from dispatcher.models.notification import UNSUCCESSFUL
 from dispatcher.postgres.pool import StatusColumn
 from dispatcher.postgres.session import MISSING_TABLES
 
@@ -34,6 +35,8 @@ TENANTS_IN_ALLOW_LIST = sql.SQL(
 
 TENANT_HAS_QUOTA = sql.SQL("not exists (select from tenant_quota where tenant = {tenant} and rows = 0)")
 
+UNSUCCESSFUL_STATUSES = sql.SQL("({})").format(sql.SQL(", ").join(sql.Literal(status.value) for status in UNSUCCESSFUL))
+
 RETRY_ROWS = sql.SQL(
     """
   -- Reads the few rows that wait for a retry first, and looks up each in the outbox. The outbox is never scanned.
@@ -47,7 +50,7 @@ RETRY_ROWS = sql.SQL(
   cross join lateral (
     select n.id, {tenant} as tenant, n.created_at from {outbox} n
     where n.id = d.notification_id
-      and n.notification_status::text in ('FAILED', 'PARTIAL') and {eligible} and {tenant_condition}
+      and n.notification_status::text in {unsuccessful} and {eligible} and {tenant_condition}
     offset 0
     for no key update of n skip locked
   ) n
@@ -148,6 +151,7 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
         "tenant": TENANT,
         "birth": BIRTH,
         "leased_rows": LEASED_ROWS,
+        "unsuccessful": UNSUCCESSFUL_STATUSES,
         "same_generation": SAME_GENERATION,
         "missing_tables": MISSING_TABLES,
     }
