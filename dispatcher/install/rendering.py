@@ -36,7 +36,7 @@ set client_min_messages = warning;
 
 
 class Action(StrEnum):
-    """What to render."""
+    """The SQL to render."""
 
     INSTALL = "install"
     UPGRADE = "upgrade"

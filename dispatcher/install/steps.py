@@ -28,7 +28,7 @@ $$;
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What has to be done: the parts to run again, and the parts whose files are recorded again as applied."""
+    """The work to do: the parts to run again, and the parts whose files are recorded again as applied."""
 
     ledger: bool
     triggers: bool

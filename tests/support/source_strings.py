@@ -10,7 +10,7 @@ from tests.support.repository import ROOT
 
 PLACE = "\0"
 """Stands where a string has a value filled in."""
-LOG_CALL = re.compile(r"(log|words)\.(debug|info|warning|error|exception|critical)|tell|report_error|log_once")
+LOG_CALL = re.compile(r"(log|logger|words)\.(info|warning|error|exception|critical)|tell")
 
 
 @cache
@@ -56,7 +56,7 @@ def strings_in(tree: ast.AST) -> Iterator[str]:
 
 @cache
 def log_events() -> frozenset[str]:
-    """Return every event that the package logs by a literal name."""
+    """Return every event that the package logs by a literal name at level info or above."""
     found: set[str] = set()
     for tree in trees().values():
         for node in ast.walk(tree):
