@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from dispatcher.decisions.backoff import RETRY_BACKOFF
 from dispatcher.models.notification import RunLimits
-from tests.model.ledger import SETTLED, Entry, Head, Ledger, Row
+from tests.model.ledger import SETTLED, Ledger
+from tests.model.ledger_rows import Entry, Head, Row
 from tests.model.novu import Novu
 
 POLICY = RunLimits(lease=timedelta(seconds=50), max_runs=3, retry_horizon=timedelta(seconds=870))

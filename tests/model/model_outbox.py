@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from dispatcher.models.claims import Claim, ClaimLimits, WorkflowStart
-from tests.model.ledger import Ledger, Row
+from tests.model.ledger import Ledger
+from tests.model.ledger_rows import Row
 from tests.model.store_methods import AsyncMethod, answered_by, require_store_method
 
 

@@ -13,7 +13,8 @@ from dispatcher.decisions.validation import AcquiredRow
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import StatusColumn
-from tests.model.ledger import Ledger, Row
+from tests.model.ledger import Ledger
+from tests.model.ledger_rows import Row
 from tests.model.model_outbox import ModelOutbox, Owner
 from tests.model.store_methods import AsyncMethod, require_store_method
 from tests.support.outbox_fixture import RELATIONS, OutboxFixture

@@ -14,7 +14,8 @@ from dispatcher.decisions.backoff import RETRY_BACKOFF
 from dispatcher.models.claims import ClaimLimits, ExpiredLease, WorkflowStart
 from dispatcher.models.workflow_contract import THROTTLED
 from tests.model.invariants import POLICY, Audit
-from tests.model.ledger import Ledger, Row
+from tests.model.ledger import Ledger
+from tests.model.ledger_rows import Row
 from tests.model.model_outbox import Owner
 from tests.model.novu import Answer, Novu, Process
 from tests.model.step_control import Run, Step, StepControl, Workflow, started

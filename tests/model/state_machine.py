@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from dispatcher.models.claims import ClaimLimits
-from tests.model.ledger import Ledger, Row
+from tests.model.ledger import Ledger
+from tests.model.ledger_rows import Row
 from tests.model.model_outbox import Owner
 from tests.model.novu import Answer
 from tests.model.simulation import NODES, STEP, History, Waiting

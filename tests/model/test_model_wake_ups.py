@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.model.ledger import Ledger, Row
+from tests.model.ledger import Ledger
+from tests.model.ledger_rows import Row
 from tests.model.model_outbox import Owner
 from tests.model.novu import Answer
 from tests.model.simulation import NODES, STEP, History

@@ -3,8 +3,6 @@
 import asyncio
 import gc
 import random
-import socket
-from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
@@ -15,65 +13,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from dispatcher.models.errors import ConfigurationError
 from dispatcher.telemetry.health import ProcessHealth
 from dispatcher.web import server
 from dispatcher.web.api import Api
-from dispatcher.web.guard import Guard
-from dispatcher.web.server import MAX_CONNECTIONS, BoundedConnection, RateLimiter, bind, on_loopback, serving
+from dispatcher.web.server import MAX_CONNECTIONS, BoundedConnection, bind, serving
 from dispatcher.web.server_app import guarded
+from tests.web.raw_http import app, get, send_raw
 
 REQUEST = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
-
-
-async def page(_: Request) -> Response:
-    return PlainTextResponse("here")
-
-
-async def slow(_: Request) -> Response:
-    await asyncio.sleep(3600)
-    return PlainTextResponse("late")
-
-
-async def later(_: Request) -> Response:
-    await asyncio.sleep(1)
-    return PlainTextResponse("here")
-
-
-def app(token: str | None = None, *, private: bool = True) -> Guard:
-    routes = [
-        Route("/livez", page),
-        Route("/status", page, methods=["GET", "POST"]),
-        Route("/slow", slow),
-        Route("/later", later),
-    ]
-    return Guard(Starlette(routes=routes), SecretStr(token) if token else None, private=private)
-
-
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
-    listening = bind("127.0.0.1", 0)
-    number = listening.getsockname()[1]
-    async with serving(listening, app()):
-        yield number
-
-
-async def send_raw(port: int, data: bytes) -> bytes:
-    """Send bytes; return everything that comes until the connection ends."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(data)
-    try:
-        async with asyncio.timeout(20):
-            return await reader.read()
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
-
-
-async def get(port: int, path: str = "/livez") -> int:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
-        return (await http.get(path)).status_code
 
 
 async def test_f162_probe_is_answered_beside_500_slow_clients(port: int):
@@ -193,64 +140,6 @@ async def test_f162_random_bytes_do_not_affect_the_port(port: int, caplog: pytes
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")], seed
 
 
-async def test_s16_token_is_needed_except_for_bare_health_paths_and_compared_completely():
-    token = "correct horse battery"
-    listening = bind("127.0.0.1", 0)
-    port = listening.getsockname()[1]
-    async with (
-        serving(listening, app(token)),
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
-    ):
-        assert (await http.get("/livez")).status_code == 200
-        for given in ("", "Bearer", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Basic {token}", "Bearer \xff"):
-            headers = [(b"authorization", given.encode("latin-1"))]
-            assert (await http.get("/status", headers=headers)).status_code == 401
-        for scheme in ("Bearer", "bearer", "BEARER"):
-            assert (await http.get("/status", headers={"authorization": f"{scheme} {token}"})).status_code == 200
-
-
-async def test_s15_other_machines_see_only_health_without_a_token():
-    listening = bind("0.0.0.0", 0)
-    assert not on_loopback(listening)
-    port = listening.getsockname()[1]
-    async with serving(listening, app(private=False)):
-        assert await get(port) == 200
-        assert await get(port, "/status") == 403
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("localhost", 200),
-        ("LOCALHOST:3001", 200),
-        ("127.0.0.1:3001", 200),
-        ("127.8.8.8", 200),
-        ("[::1]", 200),
-        ("[::1]:3001", 200),
-        ("evil.example:3001", 403),
-        ("127.0.0.1.evil.example", 403),
-        ("localhost.evil.example", 403),
-        ("203.0.113.7", 403),
-        ("[", 403),
-        ("", 403),
-    ],
-)
-async def test_s15_foreign_host_name_for_loopback_is_refused_without_a_token(port: int, host: str, status: int):
-    head = f"host: {host}\r\nconnection: close\r\n\r\n".encode()
-    assert (await send_raw(port, b"GET /status HTTP/1.1\r\n" + head)).startswith(f"HTTP/1.1 {status}".encode())
-    assert (await send_raw(port, b"GET /livez HTTP/1.1\r\n" + head)).startswith(b"HTTP/1.1 200"), (
-        "probes ask by any name"
-    )
-
-
-async def test_any_host_name_is_accepted_with_a_token():
-    listening = bind("127.0.0.1", 0)
-    async with serving(listening, app("correct horse battery")):
-        head = b"host: example.org\r\nauthorization: Bearer correct horse battery\r\nconnection: close\r\n\r\n"
-        answer = await send_raw(listening.getsockname()[1], b"GET /status HTTP/1.1\r\n" + head)
-        assert answer.startswith(b"HTTP/1.1 200")
-
-
 def test_running_request_is_answered_during_shutdown():
     listening = bind("127.0.0.1", 0)
     address = listening.getsockname()
@@ -303,38 +192,3 @@ async def test_client_that_leaves_during_its_body_causes_no_error(caplog: pytest
         await writer.wait_closed()
         await asyncio.sleep(0.3)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
-def test_loopback_is_decided_by_the_bound_address(host: str):
-    listening = bind(host, 0)
-    assert on_loopback(listening)
-    listening.close()
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid", "203.0.113.7"])
-def test_address_in_use_is_named(host: str):
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError) as caught:
-        bind(host, taken.getsockname()[1])
-    assert "DISPATCHER_HTTP_PORT" in str(caught.value)
-    assert host in str(caught.value)
-
-
-async def test_rate_limiter_limits_the_rate_after_a_burst():
-    limiter = RateLimiter(100, burst=10)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    for _ in range(10):
-        await limiter.acquire()
-    assert loop.time() - began < 0.1
-    for _ in range(20):
-        await limiter.acquire()
-    assert loop.time() - began >= 0.18
-
-
-async def test_s19_requests_are_rate_limited(port: int):
-    began = asyncio.get_running_loop().time()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as http:
-        for _ in range(server.BURST + 60):
-            assert (await http.get("/livez")).status_code == 200
-    assert asyncio.get_running_loop().time() - began > 50 / server.CONNECTIONS_PER_SECOND
