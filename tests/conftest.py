@@ -16,7 +16,7 @@ from tests.support.outbox_fixture import OutboxFixture, open_outbox_fixture
 from tests.support.stack import Stack, open_stack
 from tests.support.stack_cleanup import no_pending_cancels, none_open
 
-# A shell that starts us in the background has SIGINT ignored, and whom we start would inherit that.
+# A shell that starts us in the background has SIGINT ignored, and our child processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Properties are tried on a machine that others use too: how long one example takes says nothing.

@@ -1,1 +1,1 @@
-"""Alerts, told to a Sentry that is a server."""
+"""Alerts, sent to a fake Sentry that is a server."""

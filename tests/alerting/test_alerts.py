@@ -1,4 +1,4 @@
-"""Alerts, told in this process to a Sentry that is a server: how many, of what, and with what in them."""
+"""Alerts of this process, sent to a fake Sentry server: their number, their grouping and their content."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ def kent(server: Kent) -> Kent:
 
 @pytest.fixture
 def quiet(tmp_path: Path) -> Iterator[None]:
-    """Logs as `run` has them, of which next to nothing is written; everything as it was afterwards."""
+    """Configure logs like `run`, with almost no output, and restore everything afterwards."""
     root, config = logging.getLogger(), structlog.get_config()
     before = root.handlers[:], root.level
     with (tmp_path / "log").open("w") as stream:
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def fails(values: dict[str, str]) -> None:
-    """Raise with all that must not be told: in the message, in the cause's, and in a variable of the stack."""
+    """Raise with text that must not leave: in the message, in the cause's message and in a variable of the stack."""
     local = values["title"]
     try:
         int(local.join("xx"))

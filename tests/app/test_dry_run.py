@@ -1,4 +1,4 @@
-"""How `run --dry-run` looks: by the claim's indexes, and not more often than is good for the database."""
+"""`run --dry-run` reads by the claim's indexes, and limits its share of the database's time."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ def dry_run_of(outbox_fixture: OutboxFixture, kind: type[DryRun] = DryRun) -> An
 
 
 async def plan_of(outbox_fixture: OutboxFixture) -> str:
-    """Return how PostgreSQL looks for due rows."""
+    """Return PostgreSQL's plan of the search for due rows."""
     dry_run = dry_run_of(outbox_fixture)
     lines = await dry_run._read(b"explain " + dry_run._due, **dry_run._limits)
     return "\n".join(line["QUERY PLAN"] for line in lines)
@@ -69,7 +69,7 @@ async def test_dry_run_returns_the_servers_time(outbox_fixture: OutboxFixture):
 
 
 class SlowDryRun(DryRun):
-    """Takes its time, or ends with an error, and notes when."""
+    """A dry run that is slow or raises, and records the times of its reads."""
 
     error: Exception | None = None
 

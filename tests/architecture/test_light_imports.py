@@ -1,4 +1,4 @@
-"""What Temporal's sandbox loads stays light: no database, no Novu, no settings, no alerts come with it."""
+"""Temporal's sandbox loads only light modules: no database, no Novu, no settings, no alerts."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The benchmark still runs, and everybody it measures really does the work. Its numbers are not looked at."""
+"""The benchmark runs, and each contestant really does the work. Its numbers are not checked."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ CONTESTANTS = {"floor", "dispatcher", "pgqueuer", "procrastinate"}
 def record() -> dict[str, Any]:
     command = [sys.executable, "-m", "bench", "--quick", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    # A block ends with an error unless the stand-in's ledger has each of its rows exactly once.
+    # A block ends with an error unless the fake Novu accepted each of its rows exactly once.
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

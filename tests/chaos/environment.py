@@ -1,4 +1,4 @@
-"""What a chaos run works with: servers of its own, dispatchers behind proxies, and the supervisor that starts them."""
+"""The environment of a chaos run: its own servers, dispatchers behind proxies, and the supervisor that starts them."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ class ControlledServer:
 
 @dataclass
 class Slot:
-    """One place for a dispatcher, with a proxy of its own on each proxy."""
+    """One place for a dispatcher, with its own proxy to each server."""
 
     number: int
     proxies: dict[str, FaultProxy]
@@ -72,10 +72,10 @@ class ChaosEnvironment:
     temporal: ControlledServer
     slots: list[Slot] = field(default_factory=list[Slot])
     findings: list[str] = field(default_factory=list[str])
-    """What is wrong whatever the invariants say, such as a process that ended by itself."""
+    """Errors beside the invariants, such as a process that ended by itself."""
     starts: int = 0
     rules: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a rule is added to Novu's stand-in and looked up."""
+    """Locked while a rule is added to the fake Novu and looked up."""
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after the last fault."""
     stopping: bool = False

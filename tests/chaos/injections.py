@@ -1,4 +1,4 @@
-"""The kinds of faults by name. Each proves by a fact that it struck, and takes back what it did before it returns."""
+"""The kinds of faults by name. Each proves by a fact that it had an effect, and undoes it before it returns."""
 
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -10,11 +10,11 @@ KINDS: dict[str, Injection] = {}
 
 
 class MissedError(Exception):
-    """The fault met nothing: it does not count."""
+    """The fault had no effect: it does not count."""
 
 
 def injection(name: str) -> Callable[[Injection], Injection]:
-    """Register a kind; its function returns in words what it did, or raises `MissedError`."""
+    """Register a kind; its function returns a description of what it did, or raises `MissedError`."""
 
     def register(function: Injection) -> Injection:
         KINDS[name] = function
@@ -24,7 +24,7 @@ def injection(name: str) -> Callable[[Injection], Injection]:
 
 
 def met(fact: object, what: str) -> None:
-    """Raise `MissedError` unless the fact shows that the fault struck."""
+    """Raise `MissedError` unless the fact shows that the fault had an effect."""
     if not fact:
         raise MissedError(what)
 

@@ -1,6 +1,6 @@
-"""What the producers of a chaos run do: rows in trickles and bursts, and second thoughts about some of them.
+"""The producers of a chaos run: they insert rows singly and in bursts, and change some of them later.
 
-Each row's `description` says what it must come to, changed in the same statement as whatever changes that.
+Each row's `description` names its expected end. A statement that changes the expectation changes it too.
 """
 
 import asyncio

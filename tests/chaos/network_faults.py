@@ -24,7 +24,7 @@ NAMED = {
 
 
 def chosen(environment: ChaosEnvironment, dice: Random) -> tuple[str, list[FaultProxy]]:
-    """Return a road in words, and the proxies on it."""
+    """Return a server with a description of the affected proxies, and these proxies."""
     road, slots = dice.choice(ROADS), some_slots(environment, dice)
     return f"{road} of slots {[slot.number for slot in slots]}", [slot.proxies[road] for slot in slots]
 
@@ -102,7 +102,7 @@ async def delay(environment: ChaosEnvironment, dice: Random) -> str:
 
 
 async def refused(port: int) -> bool:
-    """Return whether nobody accepts a connection there."""
+    """Return whether connections to this address are refused."""
     with suppress(OSError):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.close()
@@ -119,7 +119,7 @@ async def refuse(environment: ChaosEnvironment, dice: Random) -> str:
 
 @injection("Novu down and up")
 async def novu_away(environment: ChaosEnvironment, dice: Random) -> str:
-    """Nobody reaches Novu."""
+    """No dispatcher reaches Novu."""
     return (
         f"for everybody, {await shut([slot.proxies['novu'] for slot in environment.slots], dice.uniform(2, 6)):.1f} s"
     )
@@ -174,7 +174,7 @@ async def half_open(environment: ChaosEnvironment, dice: Random) -> str:
 
 @injection("answer held back and lost")
 async def trap(environment: ChaosEnvironment, dice: Random) -> str:
-    """The server does what it was asked, and nobody hears of it."""
+    """The server executes a request, and its answer is lost."""
     road, slot = dice.choice(sorted(NAMED)), dice.choice(environment.slots)
     proxy, pattern = slot.proxies[road], dice.choice(NAMED[road])
     caught = proxy.counts["caught"]
@@ -195,7 +195,7 @@ async def trap(environment: ChaosEnvironment, dice: Random) -> str:
 
 @injection("LISTEN lost")
 async def unlisten(environment: ChaosEnvironment, dice: Random) -> str:
-    """The listening session forgets what it listens to, and nobody is told."""
+    """The listening session loses its LISTEN without an error."""
     slot = dice.choice(environment.slots)
     words = b"unlisten *\0"
     slot.proxies["listen"].inject(b"Q" + struct.pack("!i", 4 + len(words)) + words)

@@ -53,7 +53,7 @@ async def slow(environment: ChaosEnvironment, dice: Random) -> str:
 
 @injection("Novu paused")
 async def paused(environment: ChaosEnvironment, dice: Random) -> str:
-    """Novu's process stands still."""
+    """Novu's process is paused."""
     pid, seconds = environment.stack.novu.pid, dice.uniform(1, 4)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -65,7 +65,7 @@ async def paused(environment: ChaosEnvironment, dice: Random) -> str:
 
 
 def scripted(name: str, rule: dict[str, Any]) -> None:
-    """Make a kind of a rule of the stand-in: it strikes a few calls, and tells how many."""
+    """Register a kind that adds a rule to the fake Novu and returns how many calls it matched."""
 
     @injection(name)
     async def strike(environment: ChaosEnvironment, dice: Random) -> str:

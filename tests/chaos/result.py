@@ -1,4 +1,4 @@
-"""The end of a chaos run: wait until all is quiet, then say what was broken.
+"""The end of a chaos run: wait until no work is left, then report what was violated.
 
 Safety has no tolerance; liveness has `T_LIVE`, from the last heal on.
 """
@@ -44,7 +44,7 @@ order by n.id
 
 @dataclass
 class RunResult:
-    """What the run came to."""
+    """The result of the run."""
 
     rows: int = 0
     lost: int = 0
@@ -79,7 +79,7 @@ async def check_result(environment: ChaosEnvironment) -> RunResult:
 
 
 async def quiet(environment: ChaosEnvironment, result: RunResult) -> None:
-    """Wait until every due row is final and nobody holds one."""
+    """Wait until every due row is final and no row is leased."""
 
     async def idle() -> bool:
         return not await environment.value(UNFINISHED) and not await environment.value(LEASED)
@@ -124,5 +124,5 @@ async def compare_rows(environment: ChaosEnvironment, result: RunResult) -> None
 
 
 def kinds(log: list[dict[str, Any]]) -> dict[str, int]:
-    """Return how often each kind struck."""
+    """Return how often each kind had an effect."""
     return dict(sorted(Counter(entry["kind"] for entry in log if entry["struck"]).items()))

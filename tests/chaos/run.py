@@ -22,7 +22,7 @@ LOAD_SHARE = 0.95
 
 @dataclass
 class Plan:
-    """What a run does; the same plan with the same seed does the same again."""
+    """The plan of a run; the same plan with the same seed repeats it."""
 
     seed: str
     rows: int
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def struck(self) -> int:
-        """Return how many faults struck."""
+        """Return how many faults had an effect."""
         return sum(entry["struck"] for entry in self.log)
 
 
@@ -72,7 +72,7 @@ async def execute(plan: Plan, folder: Path) -> RunResult:
 
 
 async def ready(environment: ChaosEnvironment) -> None:
-    """Wait until every dispatcher hears; the run's clock begins then."""
+    """Wait until every dispatcher listens; the clock of the run starts then."""
 
     async def hear() -> bool:
         return await environment.stack.listening() == len(environment.slots)
@@ -83,7 +83,7 @@ async def ready(environment: ChaosEnvironment) -> None:
 
 
 async def inject(environment: ChaosEnvironment, plan: Plan) -> None:
-    """Let faults strike until enough have; each kind comes once before any comes twice."""
+    """Inject faults until enough had an effect; each kind comes once before any comes twice."""
     dice = Random(plan.seed)
     waiting: list[str] = []
     number = 0
@@ -98,7 +98,7 @@ async def inject(environment: ChaosEnvironment, plan: Plan) -> None:
 
 
 async def strike(environment: ChaosEnvironment, plan: Plan, number: int, kind: str) -> None:
-    """Let one fault strike and write down what it did."""
+    """Inject one fault and record what it did."""
     at, struck = environment.seconds(), True
     try:
         words = await KINDS[kind](environment, Random(f"{plan.seed}/{number}"))

@@ -75,7 +75,7 @@ async def terminated(environment: ChaosEnvironment, whose: str, seconds: float) 
 
 @injection("sessions paused")
 async def paused(environment: ChaosEnvironment, dice: Random) -> str:
-    """Every backend of ours stands still for a moment."""
+    """All our backends are paused for a moment."""
     seconds = dice.uniform(1, 4)
     pids = [pid for (pid,) in await environment.rows(f"select pid from pg_stat_activity where {OURS}")]
     met(pids, "there was none")
@@ -101,7 +101,7 @@ def signalled(pid: int, number: signal.Signals) -> None:
 
 @injection("triggers disabled")
 async def silenced(environment: ChaosEnvironment, dice: Random) -> str:
-    """No row rings."""
+    """No row sends a NOTIFY."""
     seconds = dice.uniform(2, 6)
     names = ("dispatcher_insert", "dispatcher_update")
     try:
@@ -132,7 +132,7 @@ LOCKS = (
 
 @injection("locks of others")
 async def locked(environment: ChaosEnvironment, dice: Random) -> str:
-    """Somebody else locks what we need."""
+    """Another session locks rows that we need."""
     statement, seconds = dice.choice(LOCKS), dice.uniform(1, 4)
     try:
         async with await psycopg.AsyncConnection.connect(environment.stack.url) as other:
@@ -149,7 +149,7 @@ async def locked(environment: ChaosEnvironment, dice: Random) -> str:
 
 @injection("forged wake-ups")
 async def forged(environment: ChaosEnvironment, dice: Random) -> str:
-    """Words on our channel that nobody of us said."""
+    """Payloads on our channel that another session sent."""
     words = dice.choice(("-1", "'; drop table x; --", "\x1b[31m", "y" * 6500))
     count = dice.randint(50, 500)
     sent = await environment.value(

@@ -1,4 +1,4 @@
-"""What a worker says of itself in the table of nodes, and what `dispatch` makes of it."""
+"""A worker's heartbeat in the table of nodes, and how `dispatch` reacts to it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine

@@ -25,13 +25,13 @@ def usual(outbox_fixture: OutboxFixture) -> dict[str, str]:
 
 
 def run(outbox_fixture: OutboxFixture, *arguments: str, **environment: str) -> Done:
-    """Run a command with nobody at a terminal."""
+    """Run a command without a terminal."""
     settings = usual(outbox_fixture) | environment
     return run_dispatcher(*arguments, cwd=Path("/"), timeout=60, environment=settings)
 
 
 def at_terminal(outbox_fixture: OutboxFixture, *arguments: str, types: str = "") -> tuple[int, str]:
-    """Run a command on a terminal where somebody types an answer once asked; return its exit code and the screen."""
+    """Run a command on a terminal and type the answer to its question; return its exit code and the screen."""
     program, environment = command(outbox_fixture, *arguments)
     pid, terminal = pty.fork()
     if pid == 0:

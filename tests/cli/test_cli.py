@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes, their two streams and their exit codes."""
+"""The command line as real processes: stdout, stderr and exit codes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Shell completion, as the shells ask for it: Typer's own, which has to get through our way of leaving."""
+"""Shell completion by Typer, which has to work with the way in which our process exits."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""retry and retract as a person meets them: confirmation, dry run, refusals, exit codes."""
+"""retry and retract as real processes: confirmation, dry run, refusals, exit codes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The operator's commands as a person meets them: real processes, their two streams, a terminal, their exit codes."""
+"""The operator's commands as real processes: stdout, stderr, a terminal and exit codes."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def lines(done: Done) -> list[Any]:
 
 
 async def hostile(outbox_fixture: OutboxFixture) -> int:
-    """Write a row that tries everything on whoever lists it."""
+    """Write a row full of control characters and markup."""
     await outbox_fixture.rows(
         "insert into notify.ent_notification_workflow (name, workflow_key, workflow_type, publish_status)"
         " values ('x', %s, 'STATIC', 'PUBLISH')",

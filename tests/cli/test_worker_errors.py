@@ -1,4 +1,4 @@
-"""What `dispatcher worker` makes of what it is answered, and to whom it shows the token."""
+"""How `dispatcher worker` handles answers of the port, and to which paths it sends the token."""
 
 import json
 import os
@@ -21,7 +21,7 @@ TOKEN = "0123456789abcdef"
 
 
 class FakePort(ThreadingHTTPServer):
-    """Somebody at the health port: says `answer`, and notes who showed which token where."""
+    """A server at the health port: it answers `answer`, and records the token of each path."""
 
     answer = b"{}"
 
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.answer)
 
     def log_message(self, *_: object) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_process_of_another_user_is_not_stopped_and_named(tmp_path: Path, monkey
     def kill(pid: int, number: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "kill", kill)  # whoever runs the tests may be allowed to end everything
+    monkeypatch.setattr(os, "kill", kill)  # the user who runs the tests may be allowed to end every process
     with pytest.raises(CheckFailed, match="process 4711 belongs to another user"):
         worker_process.stop_process(PidFile(tmp_path / "worker.pid"), 4711, force=False)
 

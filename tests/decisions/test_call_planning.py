@@ -1,4 +1,4 @@
-"""Which calls are made: nobody twice, nobody who is settled, nothing larger than Novu takes, and an unknown call again
+"""Which calls are planned: no recipient twice, no settled recipient, no call above Novu's limits, and an unknown call
 exactly as it was.
 """
 
@@ -23,7 +23,7 @@ from tests.decisions.sample_rows import SETTLED, histories, notification, recipi
 
 
 def fresh(count: int, *, payload: str = "{}") -> Notification:
-    """Return a notification with `count` recipients that nobody called yet."""
+    """Return a notification with `count` recipients that were not called yet."""
     return notification(*(recipient(str(place), ordinal=place) for place in range(count)), payload=payload)
 
 

@@ -1,4 +1,4 @@
-"""What Novu's answers to taking a trigger back mean, and how long it is tried."""
+"""The meaning of Novu's answers to a cancel, and how long it is retried."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,5 @@
-"""What each of Novu's answers means. The bodies are those the real server was seen to send, not those of its
-specification. Whatever comes, nothing but `processed` is acceptance, and nothing raises.
+"""The meaning of each of Novu's answers. The bodies are those that the real server sent, not those of its
+specification. Only `processed` is acceptance, and no answer raises.
 """
 
 import json

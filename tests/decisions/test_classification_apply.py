@@ -1,4 +1,4 @@
-"""What a recipient becomes by an outcome: an earlier call that may have had its effect is never forgotten."""
+"""The state of a recipient after a result: an earlier call that may have had an effect is never forgotten."""
 
 import pytest
 from hypothesis import given

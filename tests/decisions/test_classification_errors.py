@@ -1,4 +1,4 @@
-"""What Novu's error answers mean, and that their words can be stored and logged whatever they are."""
+"""The meaning of Novu's error answers; any error text can be stored and logged."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What Novu's list of runs says about one recipient: only a run is acceptance, only an empty list is none."""
+"""The meaning of Novu's list of runs for one recipient: only a run is acceptance, only an empty list means none."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What recipients add up to. Dashboards of XNovu read `error_details`, so its five keys keep their names and shapes."""
+"""The final status of a row. Dashboards of XNovu read `error_details`, so its five keys keep names and shapes."""
 
 import json
 from datetime import timedelta

@@ -79,7 +79,7 @@ def test_lone_surrogate_can_be_hashed():
 
 @given(st.lists(st.tuples(PARTS, st.integers(0, 50)), min_size=2, max_size=8, unique=True))
 def test_calls_never_share_a_key(calls: list[tuple[tuple[str, int, int, str], int]]):
-    """Whatever differs, installation and creation (`birth`), row, generation, recipient or epoch: the key does too."""
+    """The key differs if installation and creation (`birth`), row, generation, recipient or epoch differ."""
     keys = {single_call_key(transaction_id(*parts), epoch) for parts, epoch in calls}
     assert len(keys) == len(calls)
 

@@ -1,4 +1,4 @@
-"""A row as it came from the outbox: what can be sent goes on unchanged, what cannot says why in words."""
+"""Rows as they come from the outbox: a valid row is passed on unchanged, an invalid one has a reason."""
 
 from datetime import timedelta
 from typing import Any

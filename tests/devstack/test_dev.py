@@ -1,4 +1,4 @@
-"""`dispatcher dev` as a person runs it: what it prints connects, it is alone in its folder, and it ends cleanly."""
+"""`dispatcher dev` as a person runs it: its printed settings connect, one runs in a folder, and it ends cleanly."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class DevProcess:
         return [int(postgres), *stale_processes.recorded_pids(self.data).values()]
 
     def end(self, number: signal.Signals) -> tuple[int, str]:
-        """Send a signal; return the exit code and the last words."""
+        """Send a signal; return the exit code and the rest of the output."""
         self.process.send_signal(number)
         _, words = self.process.communicate(timeout=25)
         return self.process.returncode, words

@@ -43,19 +43,19 @@ TYPED = sorted({command for page in PAGES for command in commands(page)} - ELSEW
 
 @pytest.fixture
 def folder(stack_folder: Path) -> Path:
-    """Where a person stands: PostgreSQL's user can pass."""
+    """The folder in which a person works; PostgreSQL's user can enter it."""
     made = Path(tempfile.mkdtemp(dir=stack_folder))
     made.chmod(0o755)
     return made
 
 
 def sign_of_life(command: str) -> str | None:
-    """Return the sign of life of a command that ends only when it is told to."""
+    """Return the line by which a command shows that it runs, if it ends only on a signal."""
     return SIGN_OF_LIFE.get(command) or SIGN_OF_LIFE.get(" ".join(command.split()[:2]))
 
 
 def environment(stack: Stack) -> dict[str, str]:
-    """What a person at a terminal has set: the owner's URL, the servers, and our command on the path."""
+    """The environment of a person at a terminal: the owner's URL, the servers, and our command on the path."""
     return {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "DATABASE_URL": stack.url,
@@ -69,7 +69,7 @@ def environment(stack: Stack) -> dict[str, str]:
 
 
 async def typed(line: str, folder: Path, variables: dict[str, str]) -> tuple[int, str]:
-    """Run a line in a shell, with nobody to answer questions; return its exit code and all it said."""
+    """Run a line in a shell without input; return its exit code and its output."""
     done = await anyio.run_process(
         ["bash", "-c", line], cwd=folder, env=variables, check=False, stderr=subprocess.STDOUT, input=b""
     )

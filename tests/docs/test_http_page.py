@@ -1,4 +1,4 @@
-"""Every command of docs/http.md is run against a real `dispatcher run`, and every path that is served stands in it."""
+"""Every command of docs/http.md is run against a real `dispatcher run`, and the page has every path that is served."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""What tests of the HTTP port wait for."""
+"""Facts of the HTTP port that tests wait for."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`dispatcher run` and a Sentry that listens, hangs or is gone: each thing is told once, and nothing waits."""
+"""`dispatcher run` with a Sentry that answers, hangs or is stopped: each event is reported once, and nothing waits."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ async def logged(process: Process, word: str) -> None:
 
 
 async def tried_again(process: Process) -> None:
-    """Wait until the outage has another reason than at first: it was said again, and not told again."""
+    """Wait until the outage has another reason than at first: it was reported again, but made no second alert."""
     async with await process.http() as http:
 
         async def so() -> bool:
@@ -214,7 +214,7 @@ async def test_f160_missing_sentry_affects_nothing(stack: Stack, dsn: str):
 
 
 async def unaffected(stack: Stack, dsn: str) -> Process:
-    """Have a process with much to tell deliver and stop as if nobody had to be told."""
+    """Let a process with many alerts deliver and stop as fast as without alerts."""
     process = await stack.running(SENTRY_DSN=dsn, **SOON)
     dead = [await stack.notify(recipients=[]) for _ in range(5)]
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Bad rows end FAILED with a reason in words; their neighbours are untouched and the process lives."""
+"""Bad rows end as FAILED with a reason; other rows are not affected and the process continues."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""A wrong key is nobody's fault: rows wait as PENDING and spend nothing, and go out when it is put right."""
+"""With a wrong key rows wait as PENDING and spend no attempt, and are sent when the key is corrected."""
 
 import pytest
 
@@ -27,7 +27,7 @@ async def test_rows_wait_without_spending_attempts_while_the_breaker_is_open(sta
     assert await stack.final(*rows, within=45) == ["SENT"] * 21
     await stack.all_sent(121)
     refused = [request for request in await stack.novu.requests() if request.method == "POST" and request.status == 401]
-    assert len(refused) == 3, "only what was on its way when the gate shut"
+    assert len(refused) == 3, "only calls that had left before the breaker tripped"
     summary = await stack.novu.summary()
     assert (summary.effects, summary.duplicate_pairs) == (123, 0)
     assert await stack.value("select max(attempts) from dispatcher.delivery") == 1

@@ -1,4 +1,4 @@
-"""What survives: SIGKILL in a burst, two dispatchers, lost runs, a stop in mid-work, lost servers."""
+"""Rows survive SIGKILL in a burst, two dispatchers, lost runs, a stop during work and lost servers."""
 
 import pytest
 
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 async def accepted(stack: Stack, least: int) -> None:
-    """Wait until the stand-in accepted so many."""
+    """Wait until the fake Novu accepted this many."""
 
     async def enough() -> bool:
         return (await stack.novu.summary()).effects >= least

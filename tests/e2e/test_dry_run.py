@@ -1,4 +1,4 @@
-"""`dispatcher run --dry-run`: tells what a run would send, and leaves no trace."""
+"""`dispatcher run --dry-run` logs what a run would send, and changes nothing."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -31,10 +31,10 @@ async def dump(stack: Stack) -> dict[str, list[Any]]:
 
 
 def reported_rows(process: Process, event: str) -> dict[int, dict[str, Any]]:
-    """Return what was told of which row."""
+    """Return the log line of each row."""
     lines = [json.loads(line) for line in process.read_log().splitlines() if f'"event": "{event}"' in line]
     rows = {line["notification_id"]: line for line in lines}
-    assert len(rows) == len(lines), "a row was told of twice"
+    assert len(rows) == len(lines), "a row was logged twice"
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The health port of real processes over real HTTP: what it says when all is well, and when something is not."""
+"""The health port of real processes over real HTTP: its answers in health and during outages."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ SOON = {"DISPATCHER_SWEEP_INTERVAL": "1s"}
 
 
 async def send_until_notified(stack: Stack, http: httpx.AsyncClient) -> int:
-    """Send notifications until one was rung for and not found by a poll; return how many."""
+    """Send notifications until one was announced by a NOTIFY and not found by a poll; return how many were sent."""
     for sent in range(1, 30):
         await stack.final(await stack.notify())
         seen = metrics_of((await http.get("/metrics")).text)
@@ -43,7 +43,7 @@ async def test_healthy_process_is_healthy_on_every_path(stack: Stack):
             assert (await http.get(path)).json()["status"] == status
         assert set((await http.get("/health")).json()) == {"status", "uptime", "timestamp", "version"}
         sent = await send_until_notified(stack, http)
-        # A dispatcher writes at its next sweep that it hears.
+        # A dispatcher writes at its next sweep that it listens.
         heard_one = {"total": 1, "active": 1, "failed": 0, "reconnecting": 0}
         await eventually(lambda: subscribed(http, heard_one), f"{heard_one} in /status")
         status = await answers(http, "/status", 200, status="healthy")

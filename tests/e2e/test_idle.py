@@ -1,4 +1,4 @@
-"""A dispatcher with nothing to do sleeps: it does not poll, and commits ring."""
+"""An idle dispatcher sleeps: it does not poll, and commits send NOTIFY."""
 
 from tests.support.stack import Stack
 

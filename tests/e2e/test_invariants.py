@@ -147,7 +147,9 @@ async def test_full_notify_queue_is_found(stack_folder: Path):
         ):
             await deaf.execute("listen somewhere")
             await deaf.commit()
-            await deaf.execute("select 1")  # in a transaction nobody is told anything, and the queue has to wait
+            await deaf.execute(
+                "select 1"
+            )  # a NOTIFY in an open transaction is not delivered, and the queue cannot shrink
             for number in range(10):
                 await connection.execute("select pg_notify('somewhere', repeat('x', 7000) || %s)", [str(number)])
             rows = await (await connection.execute(statement.encode(), {})).fetchall()

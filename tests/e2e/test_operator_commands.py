@@ -1,4 +1,4 @@
-"""The operator's commands beside a running dispatcher: the same rows, the same Temporal, the same Novu."""
+"""The operator's commands beside a running dispatcher, with the same rows, Temporal and Novu."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ def run(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def run_command(stack: Stack, *arguments: str) -> tuple[int, Any, str]:
-    """Return a command's exit code, its JSON, and its words; the test's own connections live meanwhile."""
+    """Return a command's exit code, its JSON and its stderr; the test's own connections stay open meanwhile."""
     done = await asyncio.to_thread(run, stack, *arguments, "--json")
     return done.returncode, json.loads(done.stdout), done.stderr
 
@@ -39,7 +39,7 @@ async def test_send_test_follows_its_row_to_novu_and_removes_it(stack: Stack):
     assert body["row"] == "deleted"
     assert await stack.rows("select from notify.ent_notification") == []
     state = "select state from dispatcher.recipient where notification_id = %s"
-    assert await stack.value(state, body["id"]) == "accepted", "the ledger keeps what was sent to whom"
+    assert await stack.value(state, body["id"]) == "accepted", "the ledger keeps the recipients that were sent to"
 
 
 async def test_send_test_names_where_it_stopped(stack: Stack):

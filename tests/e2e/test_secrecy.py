@@ -1,4 +1,4 @@
-"""What a notification says, and what we log in with, shows nowhere: no log, no history, no ledger, no process list.
+"""Content of notifications and credentials appear in no log, no history, no ledger and no process list.
 
 Markers are seeded and everything goes wrong that repeats values: refusals that echo them, retries, poison rows, errors
 of the database with DETAIL. Then all of it is searched.
@@ -33,7 +33,7 @@ async def wait_for_log(process: Process, word: str, times: int = 1) -> None:
 
 
 async def histories(stack: Stack) -> bytes:
-    """Return every event of every workflow of the house, as bytes and as text."""
+    """Return every event of every workflow of the stack, as bytes and as text."""
     client = await Client.connect(stack.temporal_address)
     query = f"TaskQueue = '{stack.queue}' or TaskQueue = '{stack.queue}-lane'"
     count = await stack.value("select count(*) from dispatcher.delivery")
@@ -51,7 +51,7 @@ async def histories(stack: Stack) -> bytes:
 
 
 def process_list(process: Process) -> str:
-    """Return the command lines of the process and whatever it started, as `ps` shows them to everybody."""
+    """Return the command lines of the process and its children, as `ps` shows them to every user."""
     found = ""
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""What a person sees when `dispatcher run` cannot start: one line that names the variable and the remedy."""
+"""If `dispatcher run` cannot start, it prints one line that names the variable and the remedy."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Calls whose outcome nobody knows and that cannot be repeated as they were: looked up, then sent again or not."""
+"""Calls with an unknown outcome that cannot be repeated unchanged: they are looked up, then sent again or not."""
 
 import pytest
 

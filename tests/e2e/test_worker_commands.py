@@ -1,4 +1,4 @@
-"""`dispatcher worker` and `daemon`: a real process in the background, and nobody else's."""
+"""`dispatcher worker` and `daemon`: a real process in the background, and no foreign process."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Command = Callable[..., Any]
 
 @pytest.fixture
 async def worker(stack: Stack) -> AsyncIterator[Command]:
-    """Run `dispatcher worker …` beside the house; what is left in the background at the end is ended by its pid."""
+    """Run `dispatcher worker …` beside the stack; a process left in the background is ended by its pid."""
     environment = {
         "PATH": os.environ["PATH"],
         "XDG_STATE_HOME": str(stack.folder),
@@ -156,7 +156,7 @@ def state(pid: int) -> str | None:
 
 
 async def gone(pid: int) -> int:
-    """Wait until the process has ended; whoever adopts it may take a moment to bury it."""
+    """Wait until the process has ended; its parent may take a moment to reap it."""
 
     async def ended() -> bool:
         return state(pid) in (None, "Z")

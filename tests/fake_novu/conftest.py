@@ -1,4 +1,4 @@
-"""One stand-in process for the session, as good as new for each test, and the real novu-py client pointed at it."""
+"""One fake Novu process for the session, reset for each test, and the real novu-py client pointed at it."""
 
 from collections.abc import AsyncIterator
 
@@ -34,7 +34,7 @@ async def api(fake_novu: FakeNovu) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def novu(fake_novu: FakeNovu) -> AsyncIterator[Novu]:
-    """novu-py with its retries off, as the gateway uses it."""
+    """novu-py without retries, as our client uses it."""
     once = RetryConfig("none", BackoffStrategy(1, 1, 1, 1), retry_connection_errors=False)
     with httpx.Client(trust_env=False) as unused:
         async with httpx.AsyncClient(trust_env=False) as client:

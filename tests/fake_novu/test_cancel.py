@@ -1,4 +1,4 @@
-"""The effect log also tells what was taken back: a waiting run cancelled, messages removed."""
+"""The effect log also has cancels: a delayed run stopped, messages removed."""
 
 import httpx
 from novu_py import Novu
@@ -9,7 +9,7 @@ NEVER = 3600
 
 
 async def cancels(fake_novu: FakeNovu) -> list[tuple[int, int]]:
-    """Return how often each pair was accepted and taken back."""
+    """Return how often each pair was accepted and cancelled."""
     return [(effect.accepted, effect.taken_back) for effect in await fake_novu.effects()]
 
 

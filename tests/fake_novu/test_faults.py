@@ -1,4 +1,4 @@
-"""Scripted faults: whom a rule strikes, what the client sees, and what a repeat under the same key finds."""
+"""Scripted faults: which requests a rule matches, what the client sees, and what a repeat with the same key gets."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The rate limiter: off until told, a bucket per environment, told in headers, in front of idempotency."""
+"""The rate limiter: off by default, one bucket per environment, in the headers, checked before idempotency."""
 
 import httpx
 

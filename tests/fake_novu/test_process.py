@@ -1,4 +1,4 @@
-"""The process and its books: starting, ending, restarting, and what the ledger keeps."""
+"""The process and its request log: starting, ending, restarting, and which requests it keeps."""
 
 import hashlib
 import os

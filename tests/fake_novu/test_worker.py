@@ -1,4 +1,4 @@
-"""What happens behind `processed`: the late and racy transactionId check, cancels, and recipients lost in silence."""
+"""Novu's worker after `processed`: the late and racy transactionId check, cancels, and recipients lost silently."""
 
 from typing import Any
 

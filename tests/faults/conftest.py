@@ -38,7 +38,7 @@ async def to_novu(stack: Stack) -> AsyncIterator[FaultProxy]:
 
 @pytest.fixture
 def proxied_url(url: str, to_postgres: FaultProxy) -> str:
-    """The house's database, through the proxy."""
+    """The stack's database, through the proxy."""
     return urlsplit(url)._replace(netloc=f"{RUN_ROLE}@127.0.0.1:{to_postgres.port}").geturl()
 
 

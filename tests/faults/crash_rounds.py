@@ -40,7 +40,7 @@ ROOMS = 12  # most of a round is waiting: for a lease, for a call that may still
 
 @dataclass(frozen=True)
 class Round:
-    """What a round showed."""
+    """The result of a round."""
 
     point: str
     seed: int
@@ -56,7 +56,7 @@ class Round:
 
 
 async def play(stack: Stack, point: str, seed: int) -> Round:
-    """Play one round in a fresh house."""
+    """Play one round in a fresh stack."""
     dice = random.Random(f"{point} {seed}")
     nth = dice.randint(1, MOST.get(point, 6))
     proof = stack.folder / "proof"
@@ -81,7 +81,7 @@ async def play(stack: Stack, point: str, seed: int) -> Round:
 
 
 async def verdicts(stack: Stack) -> list[str]:
-    """Return what does not hold in a quiet house."""
+    """Return the violations once no work is left."""
     wrong: list[str] = []
     counts = await stack.counts()
     if set(counts) != {"SENT"}:
@@ -95,7 +95,7 @@ async def verdicts(stack: Stack) -> list[str]:
 
 
 async def calls_after_acceptance(novu: FakeNovu) -> set[str]:
-    """Return the transactions that Novu was told again after it had answered 201 to one call for them."""
+    """Return the transactions that were sent again after Novu had answered 201 to a call for them."""
     accepted: set[str] = set()
     again: set[str] = set()
     for request in await novu.requests():
@@ -173,7 +173,7 @@ def open_folder() -> Generator[Path]:
 async def play_all(
     database: postgres.PostgresServer, server: temporal.TemporalServer, wanted: Iterable[tuple[str, int]], folder: Path
 ) -> AsyncGenerator[Round]:
-    """Play the rounds, `ROOMS` at a time, each room with a stand-in of its own; yield each as it ends."""
+    """Play the rounds, `ROOMS` at a time, each with its own fake Novu; yield each round as it ends."""
     waiting = iter(wanted)
     done: asyncio.Queue[Round | None] = asyncio.Queue()
 
@@ -203,7 +203,7 @@ async def play_all(
 
 
 async def main(wanted: list[tuple[str, int]]) -> int:
-    """Play, tell each round, and write the table; return 1 when something did not hold."""
+    """Play, print each round, and write the table; return 1 if an invariant was violated."""
     rounds: list[Round] = []
     begun = time.monotonic()
     with open_folder() as folder:
@@ -236,7 +236,7 @@ def table(rounds: list[Round]) -> str:
 
 
 def print_line(line: str) -> None:
-    """Tell the person who waits."""
+    """Print a line at once."""
     print(line, flush=True)  # noqa: T201
 
 

@@ -86,7 +86,7 @@ class OwnServer:
 
     @property
     def runs(self) -> bool:
-        """Whether the server's first process lives."""
+        """Whether the server's first process runs."""
         return self._process is not None and self._process.poll() is None
 
 
@@ -96,7 +96,7 @@ def children(pid: int) -> list[int]:
 
 
 async def reconnect(stack: Stack, url: str) -> None:
-    """Let the house stand on another server, or on one started anew: its connection went with the old one."""
+    """Point the stack at another or a restarted server: its connection ended with the old one."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     stack.exits.push_async_callback(connection.close)
     stack.connection = connection

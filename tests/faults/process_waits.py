@@ -1,4 +1,4 @@
-"""What tests of process faults wait for and read of a process."""
+"""The end of a process, which tests of process faults wait for."""
 
 from tests.support.stack import Process
 from tests.support.waits import eventually

@@ -74,7 +74,7 @@ def after(owner: Any, name: str, passed: Passed, counts: Callable[..., object] =
 
 
 def hint_read(passed: Passed) -> None:
-    """A NOTIFY of the triggers is read; nobody was woken by it yet."""
+    """A NOTIFY of the triggers was read; the claim loop is not woken yet."""
     hear: Function = getattr(Listener, "_receive")  # noqa: B009  (private: reached by name)
 
     class Overheard:
@@ -126,7 +126,7 @@ def activity_completed(passed: Passed) -> None:
 
 
 def final_status(passed: Passed) -> None:
-    """Every row of the run is final; Temporal was not told."""
+    """Every row of the run is final; Temporal does not know it yet."""
     tallied: Callable[..., Any] = activities.count_results
 
     def wrapped(rows: Any) -> Any:

@@ -24,7 +24,7 @@ from tests.support.replace_attribute import replace_attribute
 
 @workflow.defn(name="Renamed")
 class Renamed:
-    """What a build would hold that lost the workflow its neighbours start."""
+    """The workflow of a build that does not know ours."""
 
     @workflow.run
     async def run(self, _: Batch) -> None:
@@ -33,17 +33,17 @@ class Renamed:
 
 @asynccontextmanager
 async def no_workers(*_: Any, **__: Any) -> AsyncGenerator[None]:
-    """Stand for the workers without polling."""
+    """Replace the workers with nothing: no queue is polled."""
     yield
 
 
 async def never_ends(*_: Any, **__: Any) -> None:
-    """Stand for a shutdown that hangs."""
+    """Replace a shutdown with one that hangs."""
     await asyncio.Event().wait()
 
 
 def without_worker(_: float) -> None:
-    """Start workflows that nobody here works on."""
+    """Start workflows without a worker in this process."""
     replace_attribute(worker, "run_workers", no_workers)
 
 

@@ -84,7 +84,7 @@ async def test_f28_old_open_transaction_delays_nothing(stack: Stack):
     await proven(process, 1)
     async with await psycopg.AsyncConnection.connect(stack.url) as old:
         await old.execute("create temporary table holds_an_id ()")
-        # Dead rows nobody can clean. In the order of ids, as our statements lock them: any other can end in a deadlock.
+        # Dead rows that no vacuum can remove. The order is by id, like our locks: another order can deadlock.
         rewrite = (
             "update notify.ent_notification n set name = n.name from"
             " (select id from notify.ent_notification order by id for no key update) locked where n.id = locked.id"
@@ -105,7 +105,7 @@ async def test_f28_old_open_transaction_delays_nothing(stack: Stack):
 @pytest.mark.slow
 async def test_f31_lost_answer_to_a_claim_has_one_effect(stack: Stack, to_postgres: FaultProxy, proxied_url: str):
     process = await stack.running(DATABASE_URL=proxied_url, DISPATCHER_LISTEN_DATABASE_URL=stack.url, **QUICK)
-    # The claim stops in its middle until we let go: then its answer has nowhere to go.
+    # The claim waits for our lock; when it ends, its connection is gone and the answer is lost.
     await stack.rows(
         "create function oracle.stop() returns trigger language plpgsql security definer"
         " set search_path = pg_catalog, pg_temp as"

@@ -17,7 +17,7 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s", "SUBSCRIPT
 
 @pytest.fixture
 def url(own: OwnServer) -> str:
-    """The house stands on the test's own server."""
+    """The stack uses the test's own server."""
     return own.url()
 
 
@@ -48,7 +48,7 @@ async def test_f29_exhausted_connections_are_waited_for(stack: Stack, own: OwnSe
 
 
 async def hogged(url: str, hogs: AsyncExitStack) -> bool:
-    """Take one more connection, for as long as the stack lives; return whether there was one."""
+    """Open one more connection until the stack ends; return whether it was accepted."""
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     except psycopg.OperationalError:
@@ -95,7 +95,7 @@ async def test_f11_full_notify_queue_is_logged_with_its_session(stack: Stack, ow
                 await stack.notify()
             except psycopg.errors.ProgramLimitExceeded:
                 return True
-            return False  # nobody had to ring: the dispatcher was awake
+            return False  # no NOTIFY was needed: the dispatcher was awake
 
         await eventually(refused, "a producer that cannot commit, what the warning is about")
         await idler.execute("rollback")

@@ -20,7 +20,7 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s", "SUBSCRIPT
 
 @pytest.fixture
 def url(own: OwnServer) -> str:
-    """The house stands on the test's own server."""
+    """The stack uses the test's own server."""
     return own.url()
 
 
@@ -49,7 +49,7 @@ def standby(own: OwnServer, stack_folder: Path) -> Iterator[OwnServer]:
 
 
 async def at(server: OwnServer, statement: bytes) -> Any:
-    """Run a statement at another server than the house's; return its only value, if any."""
+    """Run a statement at another server than the stack's; return its only value, if any."""
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection:
         cursor = await connection.execute(statement)
         return (await cursor.fetchone() or [None])[0] if cursor.description else None

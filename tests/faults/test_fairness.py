@@ -1,4 +1,4 @@
-"""What one enterprise, one Novu workflow, one huge or one poisoned row does to the others: nothing, or little."""
+"""One enterprise, one Novu workflow, one huge or one poison row affects other rows little or not at all."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -60,7 +60,7 @@ async def one_by_one(stack: Stack, count: int, **columns: Any) -> list[float]:
 
 
 async def pending(stack: Stack, enterprise: UUID) -> int:
-    """Return how many rows of an enterprise nobody has taken yet."""
+    """Return how many rows of an enterprise are not claimed yet."""
     return await stack.value(
         "select count(*) from notify.ent_notification where enterprise_id = %s and notification_status = 'PENDING'",
         enterprise,
@@ -98,7 +98,7 @@ async def test_f96_slow_workflow_slows_only_its_own_rows(stack: Stack):
 
 
 async def test_f152_ten_rows_overtake_thousands_of_another_enterprise(stack: Stack):
-    """What a node had already taken goes before them, what waits does not."""
+    """Rows that a node had already claimed are sent before them; waiting rows are not."""
     await stack.running()
     crowding, small = uuid4(), uuid4()
     crowd = await many(stack, 5_000, enterprise=crowding)

@@ -41,7 +41,7 @@ def own(cluster: Path, stack_folder: Path) -> Iterator[OwnServer]:
 
 @pytest.fixture
 def url(own: OwnServer) -> str:
-    """The house stands on the test's own server."""
+    """The stack uses the test's own server."""
     return own.url()
 
 

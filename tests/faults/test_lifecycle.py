@@ -1,4 +1,4 @@
-"""What owners do to rows at every stage: edit, delete, reschedule, unpublish, set a status by hand."""
+"""Owners change rows at every stage: they edit, delete, reschedule, unpublish and set a status by hand."""
 
 import asyncio
 import json
@@ -227,7 +227,7 @@ async def test_f126_two_upserts_of_one_row_have_one_effect(stack: Stack):
 
 
 async def test_f127_status_written_by_hand_is_rescued_or_kept(stack: Stack):
-    """PROCESSING that nobody holds is rescued, SENT is respected, before the claim and over a call on the wire."""
+    """A PROCESSING row without a lease is rescued; SENT is kept, before the claim and during a call."""
     await stack.running(**QUICK)
     done = await stack.notify(notification_status="SENT")
     lost = await stack.notify(notification_status="PROCESSING")

@@ -1,4 +1,4 @@
-"""Faults of the network below TCP, and of names: packets that vanish, a narrow pipe, addresses nobody answers at."""
+"""Faults of the network below TCP, and of names: dropped packets, little bandwidth, addresses without a server."""
 
 import shlex
 import shutil

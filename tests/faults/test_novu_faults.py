@@ -25,7 +25,7 @@ REFUSALS = {
 
 
 async def one_each(stack: Stack, rules: list[dict[str, Any]], within: float = 40) -> None:
-    """Let each rule strike one row of its own, once; every row is SENT, with one effect and one identity."""
+    """Apply each rule to its own row, once; every row is SENT, with one effect and one transactionId."""
     await stack.running(DISPATCHER_BATCH_SIZE="1")
     rows: list[int] = []
     for rule in rules:

@@ -20,7 +20,7 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s", "SUBSCRIPT
 
 @pytest.fixture
 def url(own: OwnServer) -> str:
-    """The house stands on the test's own server."""
+    """The stack uses the test's own server."""
     return own.url()
 
 

@@ -1,4 +1,4 @@
-"""Rows no one would write on purpose: refused in words or sent byte for byte, and their neighbours untouched."""
+"""Unusual rows are refused with a reason or sent byte for byte, and other rows are not affected."""
 
 from typing import Any
 from uuid import uuid4

@@ -94,7 +94,7 @@ async def others(url: str) -> AsyncGenerator[None]:
 
 
 def command(stack: Stack, url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command through the pooler, with nobody at a terminal."""
+    """Run a command through the pooler, without a terminal."""
     return run_dispatcher(*arguments, cwd=stack.folder, environment={"DATABASE_URL": url, **settings})
 
 
@@ -154,7 +154,7 @@ async def test_f05_direct_listen_connection_beside_a_pooler_means_event_mode(sta
     await stack.burst(100)
     await stack.all_sent(100)
     workflow = await stack.workflow()
-    # Producers share the pooler's sessions with us, and ring all the same.
+    # Producers share the pooler's sessions with us, and send NOTIFY all the same.
     async with await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None) as producer:
         for count in range(101, 107):
             await producer.execute(

@@ -1,4 +1,4 @@
-"""Retractions at every stage: what is not yet sent never is, and what Novu accepted is taken back there."""
+"""Retractions at every stage: unsent recipients are never sent to, and accepted ones are cancelled at Novu."""
 
 import time
 from typing import Any
@@ -24,7 +24,7 @@ async def retract(stack: Stack, *ids: int) -> None:
 
 
 async def over(stack: Stack, *ids: int, within: float = 40) -> None:
-    """Wait until the retractions were noticed, and nothing is left to take back."""
+    """Wait until the retractions were detected and no cancel is left."""
 
     async def done() -> bool:
         return await stack.value(
@@ -140,7 +140,9 @@ async def test_f122_refused_cancel_is_retried(stack: Stack):
     assert await stack.novu.fault_counts() == [1, 1, 1]
     assert "novu_gate_shut" in process.read_log()
     assert await recipients(stack, row) == [("cancelled", "removed")]
-    assert await stack.value("select cancel_tries from dispatcher.recipient") == 2, "a shut gate is not a try"
+    assert await stack.value("select cancel_tries from dispatcher.recipient") == 2, (
+        "a tripped breaker spends no attempt"
+    )
     assert await stack.final(await stack.notify()) == ["SENT"]
 
 
@@ -207,4 +209,4 @@ async def test_f122_many_retractions_under_load_by_two_nodes(stack: Stack):
     await over(stack, *rows)
     await stack.all_sent(100)
     assert sorted(effect.taken_back for effect in await stack.novu.effects()) == [0] * 100 + [1] * 20
-    assert await calls(stack, "DELETE") == 40, "each taken back once, by one of the nodes"
+    assert await calls(stack, "DELETE") == 40, "each was cancelled once, by one of the nodes"

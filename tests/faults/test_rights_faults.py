@@ -21,7 +21,7 @@ async def refused(stack: Stack) -> str:
 
 
 async def named(process: Process, *words: str) -> None:
-    """Wait until one line of the log has all of the words."""
+    """Wait until one line of the log has all of these texts."""
 
     async def said() -> bool:
         return any(all(word in line for word in words) for line in process.read_log().splitlines())
@@ -70,7 +70,7 @@ async def test_f134_right_revoked_while_running_is_named_and_waited_for(stack: S
 
 @pytest.fixture
 async def policy(stack: Stack) -> AsyncIterator[None]:
-    """Row-level security on the outbox, with a policy that lets everybody see published rows."""
+    """Row-level security on the outbox, with a policy that shows published rows to every role."""
     await stack.rows(
         "create policy published on notify.ent_notification using (publish_status = 'PUBLISH') with check (true)"
     )

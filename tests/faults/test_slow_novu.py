@@ -112,7 +112,7 @@ async def test_f89_stored_error_is_not_requested_again(stack: Stack):
 async def test_f80_rate_limit_is_followed(stack: Stack):
     await stack.novu.configure(rate_limit=60)
     await stack.running()
-    await stack.final(await stack.notify())  # its answer names the limit: what is called before nobody can pace
+    await stack.final(await stack.notify())  # its answer names the limit; calls before it cannot be limited
     await stack.burst(700)
     for _ in range(9):
         await stack.notify()
@@ -169,5 +169,5 @@ async def test_f95_flapping_novu_makes_progress_while_it_is_up(stack: Stack, to_
 
 
 async def failed_to_connect(stack: Stack) -> bool:
-    """Whether a recipient waits whose call found nobody."""
+    """Whether a recipient waits whose call reached no server."""
     return await stack.value("select count(*) from dispatcher.recipient where outcome = 'not_sent'") > 0

@@ -1,4 +1,4 @@
-"""Wake-ups in masses, large rows and two-phase commits: what producers and strangers can do to the bell."""
+"""Very many wake-ups, large rows and two-phase commits do not disturb NOTIFY."""
 
 import time
 from pathlib import Path

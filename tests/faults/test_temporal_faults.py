@@ -1,4 +1,4 @@
-"""Faults of Temporal: the server dies, forgets, throttles or stands still; workflows are ended, reset, not served."""
+"""Faults of Temporal: the server is killed, loses data, throttles or is paused; workflows are ended or reset."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Rows and workflows that want what is not theirs: another enterprise's workflow, a redirected call, somebody's row."""
+"""Rows and workflows cannot reach foreign data: another enterprise's workflow, a redirected call, another row."""
 
 import json
 from collections.abc import Sequence

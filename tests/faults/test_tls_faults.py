@@ -1,4 +1,4 @@
-"""Faults of TLS: whoever cannot prove who it is gets nothing from us, no key and no notification."""
+"""Faults of TLS: a server without a valid certificate gets no key and no notification from us."""
 
 import asyncio
 import ssl
@@ -115,7 +115,7 @@ async def test_f93_certificate_that_expires_while_running_is_waited_for(stack: S
             )
 
         await eventually(written_down, f"a call that did not leave; log:\n{process.read_log()[-2000:]}")
-        assert server.served == served, "nobody got through with the old certificate"
+        assert server.served == served, "no call completed with the old certificate"
         await effects_are_exactly(stack, 1)
         server.show(trusted.certify(NAME))
         assert await stack.final(row) == ["SENT"]

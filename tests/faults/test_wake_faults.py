@@ -1,4 +1,4 @@
-"""Faults of the wake-up path: whatever becomes of the NOTIFY, rows arrive, and event mode comes back."""
+"""Faults of the wake-up path: rows are sent without NOTIFY too, and event mode returns."""
 
 import struct
 from collections.abc import AsyncGenerator
@@ -93,7 +93,7 @@ async def open_listener(stack: Stack) -> AsyncGenerator[psycopg.AsyncConnection]
 
 
 async def received(connection: psycopg.AsyncConnection) -> list[str]:
-    """Return the payloads heard so far; one of our own marks the end."""
+    """Return the payloads received so far; a NOTIFY of our own marks the end."""
     await connection.execute("notify dispatcher, 'the end'")
     payloads = [notify.payload async for notify in connection.notifies(timeout=0)]
     assert payloads.pop() == "the end"
@@ -129,7 +129,7 @@ async def test_f10_forged_wake_ups_are_only_wake_ups(stack: Stack):
 async def test_f13_folded_and_rolled_back_wake_ups_have_no_extra_effect(stack: Stack):
     workflow = await stack.workflow()
     rolled_back = 0
-    async with open_listener(stack) as hearing:  # nobody is awake, so every ring is heard
+    async with open_listener(stack) as hearing:  # no node is awake, so every NOTIFY is sent
         async with stack.connection.transaction(force_rollback=True):
             rolled_back = await stack.notify(workflow=workflow)
         assert await received(hearing) == []

@@ -31,7 +31,7 @@ def openssl(*arguments: str | Path) -> None:
 
 @dataclass(frozen=True)
 class Authority:
-    """Somebody who certifies, in a folder."""
+    """A certificate authority in a folder."""
 
     folder: Path
 

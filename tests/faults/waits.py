@@ -40,7 +40,7 @@ async def proven(process: Process, times: int, within: float = 20) -> None:
 
 
 async def noticed(process: Process, within: float = 15) -> None:
-    """Wait until the listener says that it hears nothing."""
+    """Wait until the listener reports that it receives nothing."""
 
     async def told() -> bool:
         return '"not_listening"' in process.read_log()

@@ -8,7 +8,7 @@ import psycopg
 
 @dataclass
 class Database:
-    """One test's database: run SQL in it, and count the rings it makes."""
+    """One test's database: run SQL in it, and count its NOTIFYs."""
 
     url: str
 
@@ -28,7 +28,7 @@ class Database:
             return await cursor.fetchall() if cursor.description else []
 
     async def count_notifies(self, *statements: str) -> int:
-        """Count what a listener hears of the statements. A last NOTIFY of ours tells that nothing more can come."""
+        """Count the NOTIFYs of the statements. A last NOTIFY of ours marks the end."""
         async with await self.connect() as listener, await self.connect() as producer:
             await listener.execute("listen dispatcher")
             for statement in statements:
@@ -67,7 +67,7 @@ class Database:
         )
 
     async def definitions(self) -> list[tuple[Any, ...]]:
-        """Return what is installed in the server's words, whoever installed it and when."""
+        """Return the installed objects as the server describes them, independent of installer and time."""
         return await self.run(
             """
             select pg_get_functiondef(p.oid) from pg_proc p join pg_namespace n on n.oid = pronamespace

@@ -1,4 +1,4 @@
-"""`dispatcher db`: data on stdout, words on stderr, exit codes."""
+"""`dispatcher db`: data on stdout, messages on stderr, exit codes."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Command = Callable[..., Result]
 @pytest.fixture
 def command(empty_database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Run `dispatcher db …` against the test's database; an error of ours has the exit code that `__main__` gives."""
-    monkeypatch.chdir(tmp_path)  # a .env file of whoever runs the tests is none of ours
+    monkeypatch.chdir(tmp_path)  # a .env file of the user who runs the tests must not be read
     monkeypatch.setenv("DATABASE_URL", empty_database.url)
     for other in ("DISPATCHER_OUTBOX", "DISPATCHER_LISTEN_DATABASE_URL"):
         monkeypatch.delenv(other, raising=False)

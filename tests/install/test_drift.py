@@ -5,7 +5,7 @@ import pytest
 from dispatcher.install import Options, inspect, install
 from tests.install.live_database import Database
 
-# What somebody does to the database, and what is said about it.
+# A change to the database, and the difference that is reported for it.
 DRIFTS = [
     ("drop trigger dispatcher_insert on notify.ent_notification", ["trigger dispatcher_insert: missing"]),
     (

@@ -1,4 +1,4 @@
-"""Installing again, at once with others, cut short, and against writers that do not let go."""
+"""Installing again, several at once, interrupted, and beside writers that do not commit."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""Odd names: quoted everywhere, bounded, and heard."""
+"""Odd names: quoted everywhere, of limited length, and usable for NOTIFY."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What can never work is refused in one sentence with its remedy, before anything is touched."""
+"""An impossible installation is refused in one sentence with its remedy, before anything changes."""
 
 import re
 
@@ -73,7 +73,7 @@ async def test_compatible_column_types_are_accepted(database: Database, type_: s
     assert not (await install(database.url)).remaining
 
 
-# What the role of the installer is given, and what it is told to get.
+# The rights that the installer's role has, and the rights that the error asks for.
 RIGHTS = [
     (
         "grant usage on schema notify to {role}",

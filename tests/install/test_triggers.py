@@ -1,4 +1,4 @@
-"""When the doorbell rings, and when it must not."""
+"""Which statements send a NOTIFY, and which must not."""
 
 from datetime import timedelta
 

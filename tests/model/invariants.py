@@ -1,4 +1,4 @@
-"""What must hold at every moment of a history (P1, P4, P5, P6, promises 2 to 4), and once it is at rest (P3)."""
+"""The invariants of every step of a history (P1, P4, P5, P6, promises 2 to 4), and of its end (P3)."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -73,7 +73,7 @@ class Audit:
             assert entry.state != "accepted" or self._novu.effects[entry.transaction], f"{entry} has no effect"
 
     def at_rest(self) -> None:
-        """Everything that is due has its outcome, nobody holds anything, and what was accepted there is so here."""
+        """Every due row has a final status, no row is leased, and acceptance by Novu is in the ledger."""
         assert not self._ledger.units()
         for row in self._ledger.rows.values():
             assert not row.eligible(self._ledger.now) or row.status not in ("PENDING", "PROCESSING"), row

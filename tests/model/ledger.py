@@ -1,6 +1,6 @@
 """The statements of dispatcher/postgres/queries/ in plain Python: an outbox and a ledger with a clock of their own.
 
-Not a stand-in for PostgreSQL: it exists to be compared with it, statement by statement
+It does not replace PostgreSQL: it is compared with it, statement by statement
 (tests/model/model_vs_postgres.py), and to try many more histories of the decision core than a database could.
 """
 
@@ -154,14 +154,14 @@ class Ledger:
         return written
 
     def release(self, notifications: Sequence[Notification]) -> None:
-        """Let go of rows a run holds."""
+        """Release rows that a run acquired."""
         for notification in notifications:
             head = self._fenced_head(notification.id, notification.fence)
             if head is not None:
                 self._free(head)
 
     def release_unstarted(self, start: WorkflowStart) -> None:
-        """Let go of rows whose workflow did not start."""
+        """Release rows whose workflow did not start."""
         for row_id in start.notification_ids:
             head = self.heads.get(row_id)
             if head is not None and not head.settled and head.workflow_id == start.workflow_id:
@@ -209,7 +209,7 @@ class Ledger:
         ]
 
     def adopt_orphans(self, lease: timedelta) -> int:
-        """Give PROCESSING rows that nobody holds a lease."""
+        """Give a lease to PROCESSING rows that have none."""
         adopted = 0
         for row in self.rows.values():
             head = self.heads.get(row.id)
@@ -222,7 +222,7 @@ class Ledger:
         return adopted
 
     def release_node(self, node: str) -> int:
-        """Let go of what a node holds; what may have had its effect is left to a sweep."""
+        """Release the rows of a node; a row with a call of unknown outcome is left to a sweep."""
         freed = 0
         for head in self.heads.values():
             if head.owner != node or head.lease is None:

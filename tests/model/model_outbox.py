@@ -52,7 +52,7 @@ class ModelOutbox:
         return self.ledger.rows[row_id].status != "PENDING"
 
     def _named(self, start: WorkflowStart) -> WorkflowStart:
-        """Give a solo row's workflow the name that its head will have."""
+        """Give a single row's workflow the name that its head will have."""
         if not start.single:
             return start
         [row_id] = start.notification_ids

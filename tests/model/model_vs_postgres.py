@@ -1,7 +1,7 @@
-"""The same history on a real PostgreSQL: every statement runs there and in the reference ledger, and both are compared.
+"""The same history on a real PostgreSQL: every statement runs there and in the model's ledger, and both are compared.
 
-A database's clock cannot be moved, so time passes by moving every stored time back. What a claim takes of the due rows,
-and in what batches, is PostgreSQL's choice: it is checked to be a lawful one, and the reference follows it.
+A database's clock cannot be moved, so time passes by moving every stored time back. PostgreSQL chooses
+which due rows a claim takes, and in which batches: the choice is checked, and the model follows it.
 """
 
 import random
@@ -51,7 +51,7 @@ Facts = dict[tuple[str, int, int, str], list[Any]]
 
 
 class TwinOwner(Owner):
-    """Writes into both."""
+    """Writes into PostgreSQL and the model."""
 
     def __init__(self, ledger: Ledger, outbox_fixture: OutboxFixture, status: StatusColumn, workflow: int) -> None:
         super().__init__(ledger)
@@ -113,7 +113,7 @@ class TwinOwner(Owner):
         await self.compare()
 
     async def keep_time(self) -> None:
-        """A slow machine is no step of time: take back what has really passed."""
+        """On a slow machine real time passes too: subtract it."""
         if time.monotonic() - self._moved_at > DRIFT:
             await self.let_pass(0)
 

@@ -21,7 +21,7 @@ VISIBLE = 15.0
 
 
 class Answer(StrEnum):
-    """What happens to a call."""
+    """The answer to a call."""
 
     ACCEPT = "accept"
     REFUSE = "refuse the first event"
@@ -39,7 +39,7 @@ class Answer(StrEnum):
 
 @dataclass
 class Stored:
-    """What Novu remembers under a key."""
+    """The answer that Novu stores under a key."""
 
     at: float
     body: Sequence[TriggerEvent]
@@ -112,7 +112,7 @@ class Novu:
 
 @dataclass
 class Process:
-    """What one process knows about Novu: the gate, and whether keys are honoured."""
+    """The state of one process towards Novu: the circuit breaker, and whether keys are honoured."""
 
     novu: Novu
     breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(probe_succeeds))
@@ -120,7 +120,7 @@ class Process:
     rate_limiter: RateLimiter = field(default_factory=RateLimiter)
 
     def learn(self, outcomes: Sequence[CallResult]) -> None:
-        """Draw the gateway's conclusions."""
+        """Learn from results as the real client does."""
         if any(outcome.answer_class is AnswerClass.ACCOUNT_ERROR for outcome in outcomes):
             self.breaker.allows_calls = False
         if any(outcome.answer_class is AnswerClass.ACCEPTED and outcome.code == "processed" for outcome in outcomes):

@@ -96,7 +96,7 @@ class History:
             raise
 
     def wake(self, node: str, sizes: ClaimLimits = LARGE_CLAIM) -> None:
-        """Wake a node's door: it claims what is due."""
+        """Wake a node's claimer: it claims due rows."""
         if not self.processes[node].breaker.allows_calls:
             return
         self.claims += 1
@@ -132,7 +132,7 @@ class History:
                 self.waiting.append(Waiting(node, start, rescued=True))
 
     def release_node(self, node: str) -> None:
-        """Stop a node in an orderly way: its runs have ended, what nobody began is handed back."""
+        """Stop a node in an orderly way: its runs have ended, rows of workflows that did not begin are released."""
         self.waiting = [waiting for waiting in self.waiting if waiting.node != node]
         self.ours(self.outboxes[node].release_node(), "release_node")
 
@@ -216,7 +216,7 @@ class History:
             process.breaker.allows_calls = True
 
     def end(self) -> None:
-        """Let go of everything."""
+        """Stop every run."""
         for run in list(self.control.runs):
             self.control.kill(run)
 

@@ -217,7 +217,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._statements())
     @rule(which=WHICH, close=st.sampled_from(CLOSING), moves=MOVES)
     def close_a_row_in_mid_run(self, which: int, close: dict[str, Any], moves: list[tuple[int, Answer]]) -> None:
-        """Close a row's gates right before its run writes."""
+        """Make a row ineligible right before its run writes."""
         writes = [step for step in self._statements() if step.name == "record_calls"]
         step = one(writes or self._statements(), which)
         for row in step.run.rows[:1]:

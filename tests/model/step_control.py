@@ -1,4 +1,4 @@
-"""The real activities, held before each thing they do to the world, so that a history decides what happens next.
+"""The real activities, stopped before each statement and each call, so that a history decides what happens next.
 
 A run waits before every statement and every call. The history lets one step happen, lets it happen and loses the
 answer, or lets the process die there.
@@ -31,7 +31,7 @@ TRIES = 2
 
 @dataclass
 class Workflow:
-    """What Temporal knows about one workflow."""
+    """Temporal's state of one workflow."""
 
     id: str
     ids: list[int]
@@ -118,11 +118,11 @@ class StepControl:
         self.settle_down()
 
     def kill(self, run: Run) -> None:
-        """Let a run's process die where it stands."""
+        """Let a run's process die at its current step."""
         assert run.task is not None
         for step in [step for step in self.steps if step.run is run]:
             self.steps.remove(step)
-            step.done.cancel()  # what a run left behind to hear an answer ends with its process, too
+            step.done.cancel()  # a background task that waits for an answer ends with its process, too
         run.task.cancel()
         self.settle_down()
         if run in self.runs:

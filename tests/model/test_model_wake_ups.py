@@ -1,4 +1,4 @@
-"""Wake-ups say nothing but "look" (P2), and a row that cannot be sent is nobody else's trouble (P7)."""
+"""Wake-ups only cause a search (P2), and a row that cannot be sent does not affect other rows (P7)."""
 
 import asyncio
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ def copied(folder: Path) -> Path:
 
 
 def run(python: Path, folder: Path, tests: list[str], seconds: float) -> tuple[int, str]:
-    """Run tests until the first one fails; return pytest's code and words. What hangs is ended with its children."""
+    """Run tests until one fails; return pytest's exit code and output. A hanging run is ended with its children."""
     command = [str(python), "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:randomly", "-p", "no:cacheprovider"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the Temporal server is beside our Python
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The client, pointed at a stand-in of Novu that runs as its own process."""
+"""The client, pointed at a fake Novu that runs as its own process."""
 
 from collections.abc import AsyncIterator
 
@@ -17,7 +17,7 @@ async def shared_novu() -> AsyncIterator[FakeNovu]:
 
 @pytest.fixture
 async def novu(shared_novu: FakeNovu) -> FakeNovu:
-    """The stand-in, as good as new."""
+    """The fake Novu, reset."""
     await shared_novu.reset()
     await shared_novu.configure(**Config().as_json())
     return shared_novu

@@ -1,4 +1,4 @@
-"""The breaker before Novu: shut by what is nobody's fault, opened by a probe, told once."""
+"""The circuit breaker: an account error trips it, a probe resets it, and both are logged once."""
 
 import asyncio
 from collections.abc import AsyncGenerator

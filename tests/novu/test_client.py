@@ -1,4 +1,4 @@
-"""The client against a Novu that keeps books: what it was sent, what it accepted, and how often."""
+"""The client against the fake Novu, which logs requests, acceptances and repeats."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ REPLAYED = CallResult(AnswerClass.ACCEPTED, "processed", replayed=True)
 
 
 def event(recipient: str = "ana", **fields: Any) -> TriggerEvent:
-    """Return one event for a workflow that the stand-in knows."""
+    """Return one event for a workflow that the fake Novu knows."""
     known: dict[str, Any] = {"recipient": recipient, "transaction_id": f"tx-{recipient}"}
     known |= {"workflow_key": "default-in-app", "payload": "{}", "overrides": None}
     return TriggerEvent(**(known | fields))
@@ -104,7 +104,7 @@ class TestWireBytes:
         assert b"overrides" not in await body_of(novu, await only_request(novu))
 
     async def test_payload_with_our_placeholder_is_sent_unchanged(self, client: NovuClient, novu: FakeNovu):
-        mark = client._wire._mark  # pyright: ignore[reportPrivateUsage]  (nobody outside can know it)
+        mark = client._wire._mark  # pyright: ignore[reportPrivateUsage]  (it is private on purpose)
         payload = f'{{"x": {{"layoutIdentifier":"{mark}-1"}}}}'
         await client.trigger([event(payload=payload, overrides='{"a": 1}')], "key-1", 5)
         body = await body_of(novu, await only_request(novu))

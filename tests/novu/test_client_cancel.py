@@ -1,4 +1,4 @@
-"""Taking a trigger back: two DELETEs of novu-py with our key and without its retries, each answer read by ourselves."""
+"""Cancelling a trigger: two DELETEs of novu-py with our key and without its retries; our code reads each answer."""
 
 import pytest
 

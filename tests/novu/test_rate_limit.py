@@ -1,4 +1,4 @@
-"""Novu's rate limit as our own bucket sees it: nobody waits untold, nobody goes without tokens, and they come back."""
+"""Our bucket for Novu's rate limit: calls wait only for a known limit, need tokens, and tokens refill."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ POLICY = '150;w=5;burst=165;comment="token bucket";category="trigger";cost="sing
 
 
 class Clock:
-    """A clock that moves when told."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""The metrics that the code declares: its own, and what it tells of the database."""
+"""The metrics that the code declares: those of the process and those of the database."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ def of_the_process() -> Iterator[Declared]:
     for metric in vars(metrics).values():
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
-            labels = getattr(metric, "_labelnames")  # noqa: B009  (it has no other door)
+            labels = getattr(metric, "_labelnames")  # noqa: B009  (there is no public function)
             yield Declared(family.name, family.type, tuple(labels), family.documentation)
 
 

@@ -1,4 +1,4 @@
-"""What files around the process say: their commands, read as our command line would read them."""
+"""The files of the platforms: their commands, parsed as our command line parses them."""
 
 import shlex
 from pathlib import Path
@@ -20,7 +20,7 @@ def documents(path: str) -> list[dict[str, Any]]:
 
 
 def known(command: str | list[str]) -> bool:
-    """Return whether our command line takes this, options and all; what it refuses raises with its own words."""
+    """Return whether our command line accepts this; a refused command raises with the error of the command line."""
     program, *words = shlex.split(command) if isinstance(command, str) else command
     assert Path(program).name == "dispatcher", command
     at: Any = get_command(app)

@@ -44,13 +44,13 @@ def copied() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Image:
-    """What the build stage made, and how containers of it run."""
+    """The result of the build stage, and how containers of it run."""
 
     root: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """What ENV of the last stage and a container without a home amount to."""
+        """The environment by ENV of the last stage, in a container without a home."""
         path = f"{self.root}/bin:/usr/bin:/bin"
         return {"PATH": path, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
@@ -91,7 +91,7 @@ class Image:
 
 
 def python_for_everybody() -> Path:
-    """Return a Python of our version that the image's user can reach: root's own may lie behind a closed door."""
+    """Return a Python of our version that the image's user can reach: that of root may be in a private folder."""
     ours = Path(sys.executable).resolve()
     for candidate in (ours, Path("/usr/bin") / ours.name, Path("/usr/local/bin") / ours.name):
         folders = candidate.resolve().parents

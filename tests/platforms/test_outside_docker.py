@@ -1,4 +1,4 @@
-"""What the containers of ours would run, run: from what the Dockerfile builds, as nobody, nowhere to write.
+"""The processes of our containers, run from the result of the Dockerfile, as an unprivileged user without write access.
 
 Commands and settings are those of compose.yaml and defaults.env; only addresses are others.
 """
@@ -45,7 +45,7 @@ class ComposeFile:
     folder: Path
 
     def here(self, words: str) -> str:
-        """Return words of the composition with its addresses replaced."""
+        """Return arguments of compose.yaml with its addresses replaced."""
         for address, port in self.ports.items():
             number = address.partition(":")[2]
             words = words.replace(address, f"127.0.0.1:{port}")
@@ -60,7 +60,7 @@ class ComposeFile:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What defaults.env says; every process here has the port to itself that each container has."""
+        """The settings of defaults.env; each process has its own port here, as each container has."""
         return {name: self.here(value) for name, value in defaults().items()} | {PORT: str(free_port())}
 
     def log(self, service: str) -> Path:
@@ -87,13 +87,13 @@ def files(image: Image) -> dict[Path, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def as_built(image: Image) -> dict[Path, tuple[int, int]]:
-    """What lies in the image before any of its commands has run."""
+    """The files of the image before any of its commands has run."""
     return files(image)
 
 
 @pytest.fixture(scope="module")
 def composition(image: Image, as_built: object, folder: Path, postgres_server: PostgresServer) -> Iterator[ComposeFile]:
-    """Temporal and the stand-in as compose.yaml starts them, an empty database, and `release` run twice."""
+    """Temporal and the fake Novu as compose.yaml starts them, an empty database, and `release` run twice."""
     ports = {"postgres:5432": postgres_server.port, "temporal:7233": free_port(), "novu-standin:3999": free_port()}
     made = ComposeFile(image, ports, folder)
     with psycopg.connect(postgres_server.url(), autocommit=True) as admin, ExitStack() as running:

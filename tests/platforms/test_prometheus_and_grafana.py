@@ -46,7 +46,7 @@ def series() -> dict[str, set[str]]:
 
 
 def values() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return what the labels of every series can say, where that is a fixed set of words."""
+    """Return the possible values of the labels of every series, where they are a fixed set."""
     said = metrics.LABEL_VALUES | OF_THE_DATABASE
     return {
         metric.name + suffix: said.get(metric.name, {}) for metric in declared() for suffix in SUFFIXES[metric.kind]
@@ -54,7 +54,7 @@ def values() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def never_said(selector: Any) -> set[str]:
-    """Return the words that a selector asks a label for and that nobody says."""
+    """Return the label values of a selector that no series has."""
     said = values().get(selector.name, {})
     asked = [(each.value.split("|"), said[each.name]) for each in selector.matchers.matchers if each.name in said]
     return {word for words, known in asked for word in words if word not in known}
@@ -118,7 +118,7 @@ def test_expression_parser_finds_every_metric_name():
 
 
 def test_database_gauges_are_never_summed():
-    """Every process tells it, so a sum would count it once for each process."""
+    """Every process exports it, so a sum would count it once for each process."""
     for expression in [*expressions(), *drawn()]:
         assert not re.search(r"sum[^(]*\((?:rate\()?dispatcher_(outbox|dead|nodes|pg_)", expression), expression
 

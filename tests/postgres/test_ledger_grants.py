@@ -41,7 +41,7 @@ def as_role(url: str, role: str) -> str:
 
 @pytest.fixture
 async def role(outbox_fixture: OutboxFixture) -> AsyncIterator[str]:
-    """A role with an odd name, the grants, and not even what everybody has."""
+    """A role with an odd name, the grants, and without the rights of PUBLIC."""
     await outbox_fixture.owner.execute(sql.SQL("create role {} login").format(sql.Identifier(ODD)))
     database = sql.Identifier(outbox_fixture.owner.info.dbname)
     await outbox_fixture.owner.execute(sql.SQL("revoke all on database {} from public").format(database))

@@ -1,4 +1,4 @@
-"""What an operator changes: the update of an application, a row in dispatcher.action, and nothing else."""
+"""Changes by an operator: the update of an application, a row in dispatcher.action, and nothing else."""
 
 from datetime import timedelta
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""What an operator reads and changes: the update an application would write, its entry in the books, nothing else."""
+"""The reads of an operator: lists, single rows, counts and health."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -232,7 +232,7 @@ async def test_role_of_run_may_read_and_change_nothing(outbox_fixture: OutboxFix
         assert await queries.count_by_status()
         with pytest.raises(InsufficientPrivilege):
             await queries.resend(await queries.preview(RowFilter()))
-        assert await outbox_fixture.status(row.id) == "FAILED", "no change without its entry in the books"
+        assert await outbox_fixture.status(row.id) == "FAILED", "no change without its row in dispatcher.action"
 
 
 @pytest.mark.parametrize(("damage", "said"), [

@@ -1,4 +1,4 @@
-"""What tail reports of changed rows."""
+"""tail reports changed rows."""
 
 import pytest
 

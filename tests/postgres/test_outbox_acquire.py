@@ -1,4 +1,4 @@
-"""A run takes its rows: under a new fence, with what a call to Novu needs, and never what is somebody else's."""
+"""A run acquires its rows: under a new fence, with all that a call to Novu needs, and no row of another run."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What /status and /metrics are told of the outbox: counted as the claim sees it, and of whom this process serves."""
+"""The numbers of /status and /metrics: counted as the claim sees the rows, for the enterprises of this process."""
 
 from datetime import timedelta
 from uuid import uuid4

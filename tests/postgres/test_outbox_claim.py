@@ -1,4 +1,4 @@
-"""What a claim takes and what it leaves; when a row goes on, and when it starts anew."""
+"""Which rows a claim takes; when a row continues its generation, and when it gets a new one."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""How much a claim takes and which workflows it asks for; rows that cannot be read hurt nobody."""
+"""How many rows a claim takes and which workflows it starts; unreadable rows do not affect other rows."""
 
 import time
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Many at once on the same rows: nobody shares a row, nobody waits in a circle, and nothing is lost."""
+"""Many sessions on the same rows: no two share a row, no deadlock occurs, and no row is lost."""
 
 import asyncio
 import random
@@ -77,7 +77,7 @@ async def test_statement_that_waited_for_a_lock_checks_the_fence_again(outbox_fi
         await taker.commit()
         await statement
     [head, *after] = await outbox_fixture.snapshot()
-    assert head[2:] == (writer, str(row.fence + 1))  # nobody wrote the head after its taker
+    assert head[2:] == (writer, str(row.fence + 1))  # no statement wrote the head after the run that acquired it
     assert after == before
 
 
@@ -101,7 +101,7 @@ async def test_statements_on_the_same_rows_never_deadlock(outbox_fixture: Outbox
         return luck.sample(rows, len(rows))
 
     async def take() -> None:
-        """Raise every fence; whoever comes later in this round is shut out."""
+        """Raise every fence; later statements of this round are fenced out."""
         for item in await outbox_fixture.outbox.acquire(luck.sample(ids, len(ids)), start.workflow_id, LEASE):
             next(row for row in rows if row.id == item.notification.id).fence = item.notification.fence
 
@@ -148,7 +148,7 @@ async def test_owners_reset_during_a_settle_never_deadlocks(
 
 
 async def test_concurrent_runs_lose_no_row_and_send_each_once(outbox_fixture: OutboxFixture):
-    """Four nodes claim, take, send and settle or let go at random until all is done."""
+    """Four nodes claim, acquire, send and settle or release at random until all rows are final."""
     ids = await outbox_fixture.many(150)
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
     permitted: Counter[int] = Counter()
@@ -177,4 +177,4 @@ async def test_concurrent_runs_lose_no_row_and_send_each_once(outbox_fixture: Ou
         await asyncio.gather(*(work(node, random.Random(seed)) for seed, node in enumerate(nodes)))
     assert permitted == Counter(dict.fromkeys(ids, 1))
     heads = await outbox_fixture.rows("select distinct generation, attempts, lease_until from dispatcher.delivery")
-    assert heads == [(1, 1, None)]  # rows let go did not spend an attempt
+    assert heads == [(1, 1, None)]  # released rows did not spend an attempt

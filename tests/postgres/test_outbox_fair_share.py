@@ -23,7 +23,7 @@ async def crowd(outbox_fixture: OutboxFixture, outbox: OutboxStore | None = None
 
 
 async def owners(outbox_fixture: OutboxFixture, claim: Claim) -> Counter[UUID | None]:
-    """Return how many rows of whom a claim took."""
+    """Return how many rows of each enterprise a claim took."""
     rows = await outbox_fixture.rows(
         "select enterprise_id from notify.ent_notification where id = any(%s)", ids_of(claim)
     )
@@ -31,7 +31,7 @@ async def owners(outbox_fixture: OutboxFixture, claim: Claim) -> Counter[UUID | 
 
 
 async def claim_all(outbox_fixture: OutboxFixture, *, limit: int, batch_size: int = 100) -> list[Counter[UUID | None]]:
-    """Claim as the door does, until a claim has room left; return what each took. What is taken is let go of."""
+    """Claim like the claimer until a claim has free capacity; return the rows of each claim. They are released."""
     taken: list[Counter[UUID | None]] = []
     while True:
         claim = await outbox_fixture.claim(limit=limit, batch_size=batch_size)
@@ -64,7 +64,7 @@ class TestShares:
         [first, *others] = await claim_all(outbox_fixture, limit=limit, batch_size=5)
         share = limit // len(backlog)
         assert first == {owner: min(share, rows) for owner, rows in backlog.items()}
-        assert sum(others, first) == backlog  # the door's loop comes to all of them
+        assert sum(others, first) == backlog  # repeated claims reach all of them
 
     async def test_f152_ten_rows_behind_fifty_thousand_are_in_the_next_claim(self, outbox_fixture: OutboxFixture):
         crowding, small = uuid4(), uuid4()

@@ -1,4 +1,4 @@
-"""How rows come back: handed back, unclaimed, rescued, adopted."""
+"""Releasing, rescuing, renewing and adopting rows."""
 
 import asyncio
 from datetime import timedelta

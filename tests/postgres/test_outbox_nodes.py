@@ -1,4 +1,4 @@
-"""What a process tells about itself, and how it leaves: what it holds is somebody else's at once."""
+"""The heartbeat of a node, and its release: its rows are PENDING at once."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""Retractions in the ledger: noticed by the status alone, once nobody works on the row; taken back by one at a time."""
+"""Retractions in the ledger: detected by the status alone, once no run works on the row; cancelled by one caller."""
 
 import asyncio
 from datetime import timedelta

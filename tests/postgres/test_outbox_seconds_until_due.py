@@ -1,4 +1,4 @@
-"""When the next row comes due by itself, and whose writes ring the bell."""
+"""When the next row becomes due by itself, and whose writes send a NOTIFY."""
 
 from datetime import timedelta
 from typing import Any
@@ -55,7 +55,7 @@ class TestNextDue:
 
 class TestNotify:
     async def count_notifies(self, outbox_fixture: OutboxFixture, listener: psycopg.AsyncConnection[Any]) -> int:
-        """Count what was heard until now; a last NOTIFY of ours tells that nothing more can come."""
+        """Count the NOTIFYs received so far; a last NOTIFY of ours marks the end."""
         await outbox_fixture.rows("select pg_notify('dispatcher', 'the end')")
         heard = 0
         async for notify in listener.notifies(timeout=20):

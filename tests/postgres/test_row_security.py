@@ -1,4 +1,4 @@
-"""Where row-level security would hide rows from us, we hear of it instead of seeing an empty outbox."""
+"""Row-level security that hides rows is an error, not an empty outbox."""
 
 import psycopg
 import pytest

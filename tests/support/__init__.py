@@ -1,1 +1,1 @@
-"""What tests of several folders share: databases, a whole stack, waiting, running commands."""
+"""Helpers of several folders: databases, a whole stack, waiting, running commands."""

@@ -1,4 +1,4 @@
-"""Run a command of ours as a person does: a process of its own, with nobody at a terminal."""
+"""Run a command of ours as a separate process without a terminal."""
 
 import os
 import subprocess

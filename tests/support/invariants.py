@@ -1,6 +1,6 @@
 """The invariants that hold after every end-to-end test, as SQL that returns the rows which break them.
 
-`oracle` is what the stand-in of Novu saw (its own log), `audit` what a test trigger saw of every status change. Both
+`oracle` has what the fake Novu saw (its own log), `audit` what a test trigger saw of every status change. Both
 stand outside the program under test. Run when the system is quiet: all faults healed, all due rows final.
 """
 
@@ -154,7 +154,7 @@ INVARIANTS = {
     "I13 what the owner wrote is untouched": """
         select n.id, 'not as its owner left it' from notify.ent_notification n join oracle.kept k using (id)
         where oracle.hash_of(to_jsonb(n)) <> k.hash""",
-    # A crash, or a connection refused, lies between the word and the call; so there are at most as many calls as words.
+    # A crash can come between the record and the call, so there are at most as many calls as records.
     "I14 accounting: no more calls than were written down; whom Novu answered was called": """
         select r.transaction_id, r.attempts, count(c.seq)
         from dispatcher.recipient r left join oracle.call c using (transaction_id)
@@ -178,7 +178,7 @@ Violations = dict[str, list[tuple[Any, ...]]]
 
 
 async def load_oracle(connection: psycopg.AsyncConnection[Any], novu: FakeNovu) -> None:
-    """Bring what the stand-in saw into the database, beside what we wrote."""
+    """Load what the fake Novu saw into the database, beside what we wrote."""
     calls: list[Sequence[Any]] = []
     for request in await novu.requests():
         if request.method == "POST":

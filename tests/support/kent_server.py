@@ -15,7 +15,7 @@ from dispatcher.devstack.processes import run_server as running_process
 
 @dataclass
 class Kent:
-    """What Sentry received: the newest hundred items, and `received`, every byte of all of them."""
+    """The items that Sentry received: the newest hundred, and `received`, every byte of all of them."""
 
     port: int
     log: Path
@@ -54,7 +54,7 @@ class Kent:
 
 
 def counted(events: list[dict[str, Any]]) -> int:
-    """Return for how many alerts these stand."""
+    """Return how many alerts these count."""
     return sum(1 + event["contexts"]["dispatcher"]["withheld"] for event in events)
 
 

@@ -39,7 +39,7 @@ NOT_OURS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class OutboxFixture:
-    """What a test works with."""
+    """The tools of one test."""
 
     url: str
     owner: psycopg.AsyncConnection[Any]
@@ -202,7 +202,7 @@ def calls_of(*rows: Notification) -> list[Call]:
 
 
 def fenced_out(row: Notification) -> Notification:
-    """Return the row as somebody sees it who was shut out meanwhile."""
+    """Return the row as a run sees it that was fenced out meanwhile."""
     return Notification(
         row.id, row.generation, row.fence - 1, row.attempts, row.since_first_claim, row.workflow_key, row.payload,
         recipients=list(row.recipients),

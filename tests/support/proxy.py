@@ -110,7 +110,7 @@ class FaultProxy:
             self._flowing.notify_all()
 
     def trap(self, pattern: bytes) -> None:
-        """Once a client has sent `pattern`, let nothing down any more: the server did it, nobody hears of it."""
+        """Once a client has sent `pattern`, pass no answer any more: the server executed it, its answer is lost."""
         self.caught.clear()
         self._trap = pattern
 

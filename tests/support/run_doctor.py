@@ -13,7 +13,7 @@ PASSWORD, TOKEN = "hunter2-hunter2", "sesame-sesame-sesame"
 
 
 class DoctorResult(NamedTuple):
-    """What doctor said: exit code, and each check's verdict, value and remedy."""
+    """The output of doctor: exit code, and each check's verdict, value and remedy."""
 
     code: int
     checks: dict[str, dict[str, Any]]
@@ -28,7 +28,7 @@ class DoctorResult(NamedTuple):
 
 
 def run(stack: Stack, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run doctor as the tables' owner; whatever it says, no secret may be in it."""
+    """Run doctor as the tables' owner; its output must have no secret."""
     environment = {
         "DATABASE_URL": stack.url,
         "TEMPORAL_ADDRESS": stack.temporal_address,
@@ -46,7 +46,7 @@ def run(stack: Stack, *arguments: str, **settings: str) -> subprocess.CompletedP
 
 
 async def run_doctor(stack: Stack, **settings: str) -> DoctorResult:
-    """Return what doctor finds; the test's own connections live meanwhile."""
+    """Return what doctor finds; the test's own connections stay open meanwhile."""
     done = await asyncio.to_thread(run, stack, "--json", **settings)
     assert done.stderr == ""
     checks = {check.pop("check"): check for check in json.loads(done.stdout)}

@@ -1,4 +1,4 @@
-"""A whole house for one test: a database, Temporal, a stand-in of Novu, and dispatcher processes to start and kill."""
+"""A whole stack for one test: a database, Temporal, a fake Novu, and dispatcher processes to start and kill."""
 
 import os
 import re
@@ -72,7 +72,7 @@ class Process:
 
 @dataclass
 class Stack:
-    """What a test works with."""
+    """The tools of one test."""
 
     url: str
     connection: psycopg.AsyncConnection[Any]
@@ -170,7 +170,7 @@ class Stack:
         return await self.value("select error_details from notify.ent_notification where id = %s", notification_id)
 
     async def quiet(self) -> None:
-        """Wait until every due row is final and nobody holds one."""
+        """Wait until every due row is final and no row is leased."""
 
         async def idle() -> bool:
             return not await self.rows(
@@ -183,7 +183,7 @@ class Stack:
         await eventually(idle, f"a quiet house; {await self.counts()} {self.log_tails()}", 90)
 
     def start(self, program: Sequence[str] = RUN, *, under: Sequence[str] = (), **settings: str) -> Process:
-        """Start `dispatcher run`, or what stands for it, logging to a file; `under` runs the command given to it."""
+        """Start `dispatcher run`, or another program, logging to a file; `under` is a command that runs it."""
         log = self.folder / f"dispatcher-{len(self.processes)}.log"
         environment = {
             "PATH": os.environ["PATH"],
@@ -220,7 +220,7 @@ class Stack:
         return process
 
     async def asleep(self, within: float = 30) -> None:
-        """Wait until every dispatcher sleeps: from then on only a ring or a sweep lets it look."""
+        """Wait until every dispatcher sleeps: from then on only a NOTIFY or a sweep starts a search."""
 
         async def so() -> bool:
             return await self.value("select bool_and(awake_until is null) from dispatcher.node")
@@ -246,7 +246,7 @@ class Stack:
         return int(self.novu.url.rsplit(":", 1)[1])
 
     async def listening(self, node: str = "%") -> int:
-        """Return how many nodes say that they hear."""
+        """Return how many nodes are in event mode."""
         return await self.value("select count(*) from dispatcher.node where mode = 'EVENT' and id like %s", node)
 
     def log_tails(self) -> str:
@@ -256,7 +256,7 @@ class Stack:
 
 @asynccontextmanager
 async def open_stack(url: str, temporal_address: str, novu: FakeNovu, folder: Path) -> AsyncGenerator[Stack]:
-    """Hand out a house; what still runs at the end is killed by its pid."""
+    """Open a stack; processes that still run at the end are killed by their pid."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     stack = Stack(url, connection, temporal_address, novu, folder)
     try:

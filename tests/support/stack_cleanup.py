@@ -8,7 +8,7 @@ from tests.support.waits import eventually
 
 
 async def no_pending_cancels(stack: Stack) -> None:
-    """Wait until what the retractions of a test ask for is done; where no dispatcher is left, nobody would do it."""
+    """Wait until the cancels of a test's retractions are done, if a dispatcher is left to do them."""
 
     async def none() -> bool:
         return not await stack.rows(
@@ -22,7 +22,7 @@ async def no_pending_cancels(stack: Stack) -> None:
 
 
 async def none_open(stack: Stack) -> None:
-    """Wait until no workflow of the house is open; where no dispatcher is left, nobody could end them."""
+    """Wait until no workflow of the stack is open, if a dispatcher is left to end them."""
     living = [process for process in stack.processes if process.popen.poll() is None]
     if not living:
         return

@@ -1,4 +1,4 @@
-"""What is broken, since when, and what a change of it makes known."""
+"""Outages of components: since when, and what is logged when one begins or ends."""
 
 import contextlib
 from typing import Any, cast

@@ -1,8 +1,8 @@
 """No wake-up is lost: writers of every kind beside a node that falls asleep, in thousands of interleavings.
 
-Every step is a real statement on a real server. A schedule says who takes the next step; the node runs its real code,
-and waits for its turn before each statement. A row is lost when the node sleeps, the row is committed, and neither was
-it claimed nor did the adaptive ring.
+Every step is a real statement on a real server. A schedule decides who takes the next step. The node runs its real
+code, and waits for permission before each statement. A row is lost if the node sleeps, the row is committed, and
+neither was it claimed nor did a NOTIFY arrive.
 """
 
 import asyncio
@@ -101,7 +101,7 @@ class AsleepTooEarly(AdaptiveNotify):
 
 @dataclass
 class Scenario:
-    """One database with a node, a writer and a sleeper's listener."""
+    """One database with a node, a writer and a listening session."""
 
     outbox_fixture: OutboxFixture
     writer: psycopg.AsyncConnection[Any]
@@ -130,7 +130,7 @@ class Scenario:
                 await self.write(steps)
             else:
                 await lock.allow_step(node)
-        while steps:  # the node sleeps: what comes now has to ring, or to have been waited for
+        while steps:  # the node sleeps: a later commit has to send a NOTIFY, or the node waited for it
             await self.write(steps)
         lock.run_freely()
         await node
@@ -145,7 +145,7 @@ class Scenario:
             steps.clear()
 
     async def notify_arrived(self) -> bool:
-        """Return whether the adaptive arrived since the last time; a NOTIFY of ours marks the end."""
+        """Return whether a NOTIFY arrived since the last call; a NOTIFY of ours marks the end."""
         await self.outbox_fixture.rows(f"notify {CHANNEL}, 'the end'")
         arrived = False
         async for notify in self.listener.notifies(timeout=10):
@@ -155,7 +155,7 @@ class Scenario:
         return arrived
 
     async def left_behind(self) -> bool:
-        """Return whether a due row waits that no_starter was told of."""
+        """Return whether a due row waits without a NOTIFY."""
         return await self.outbox_fixture.value(
             "select exists (select from notify.ent_notification where notification_status"
             " = 'PENDING' and publish_status = 'PUBLISH')"
@@ -239,14 +239,14 @@ async def test_node_disconnected_while_falling_asleep_falls_asleep_later_without
 ):
     await outbox_fixture.outbox.heartbeat(role="all", host="here", version="0", mode="EVENT")
     outbox, wake = OutboxCutOffOnce(outbox_fixture.outbox), WakeUp()
-    wake.set()  # rung while its claim ran
+    wake.set()  # a NOTIFY arrived while its claim ran
     claimer = claimer_for(outbox, wake)
     with pytest.raises(psycopg.OperationalError):
         await claimer.run_once()
     wake.clear()
     async with asyncio.timeout(10):
         await claimer.run_once()
-    assert outbox.cuts == 2, "whoever read that it was awake was waited for"
+    assert outbox.cuts == 2, "the node waited for transactions that had read 'awake'"
 
 
 async def test_node_falls_asleep_after_an_earlier_notify(outbox_fixture: OutboxFixture):
@@ -264,7 +264,7 @@ async def test_node_with_one_notify_does_not_suppress_notify(outbox_fixture: Out
     outbox, wake = OutboxCutOffOnce(outbox_fixture.outbox), WakeUp()
     claimer = claimer_for(outbox, wake)
     await claimer.run_once()
-    assert outbox.cuts == 0, "one ring, one look: it never said that it is up"
+    assert outbox.cuts == 0, "one NOTIFY, one search: it never marked itself awake"
 
 
 async def test_dead_nodes_awake_mark_expires_after_two_seconds(outbox_fixture: OutboxFixture):

@@ -1,4 +1,4 @@
-"""The listener looks once when it hears again: what was committed while nobody listened rang for nobody."""
+"""The listener wakes the claimer once after each LISTEN: a NOTIFY that was sent before it is lost."""
 
 import asyncio
 from datetime import timedelta

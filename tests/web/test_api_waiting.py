@@ -1,4 +1,4 @@
-"""Whoever waits for the end of a sending waits for so long, and in such numbers; locked rows are asked for again."""
+"""Requests that wait for a delivery are limited in time and number; locked rows are retried."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ async def condition() -> ProcessHealth:
 async def http(
     outbox_fixture: OutboxFixture, condition: ProcessHealth, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the API on a database without dispatchers: whatever is due stays so."""
+    """A client of the API on a database without dispatchers: due rows stay due."""
     monkeypatch.setattr(api, "MAX_WAIT_SECONDS", 1.0)
     monkeypatch.setattr(api, "RESULT_POLL_SECONDS", 0.05)
     for module in (api, lock_retry):

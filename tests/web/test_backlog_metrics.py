@@ -14,7 +14,7 @@ ANSWER = {"due": 3, "oldest_age": 1.5, "nodes": [], "rows": {"SENT": 2}, "dead_l
 
 
 class FakeDatabase:
-    """Stands for the outbox where only the pace of the questions is looked at."""
+    """Replaces the outbox where a test checks only how often it is queried."""
 
     def __init__(self) -> None:
         self.asked: list[bool] = []

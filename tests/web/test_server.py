@@ -1,4 +1,4 @@
-"""The port over raw sockets: what strangers do to it, and that others are served all the same."""
+"""The port over raw sockets: odd and hostile clients, and proper ones that are served all the same."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ async def test_f162_probe_is_answered_beside_500_slow_clients(port: int):
     assert await get(port) == 200
     others = await asyncio.gather(*more)
     assert await get(port) == 200
-    # Counted on our side: what waits in the kernel's queue looks open to whoever sent it.
+    # Counted on our side: a connection in the kernel's queue looks open to its client.
     inside = [
         each for each in gc.get_objects() if isinstance(each, BoundedConnection) and not each.transport.is_closing()
     ]
@@ -69,7 +69,7 @@ async def test_request_head_has_a_deadline(port: int, monkeypatch: pytest.Monkey
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     ended = asyncio.create_task(reader.read())
     async with asyncio.timeout(20):
-        for byte in REQUEST:  # a byte now and then keeps no door open
+        for byte in REQUEST:  # a byte now and then does not keep a connection open
             if ended.done():
                 break
             writer.write(bytes([byte]))
@@ -174,7 +174,7 @@ async def test_shutdown_waits_only_briefly_for_clients(monkeypatch: pytest.Monke
         await asyncio.sleep(0.3)
         began = asyncio.get_running_loop().time()
     assert 0.2 <= asyncio.get_running_loop().time() - began < 2
-    assert await idle.read() == b"", "whoever asks nothing is sent away"
+    assert await idle.read() == b"", "a connection without a request is closed"
     writer.close()
     asked.cancel()
 

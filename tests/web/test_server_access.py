@@ -1,4 +1,4 @@
-"""Who may read what from the HTTP port, and the rate at which it answers."""
+"""Access to the paths of the HTTP port, and the rate at which it answers."""
 
 import asyncio
 import socket
