@@ -99,6 +99,10 @@ ALERT_RULES = {
     "sweep_failed": unexpected_error("a sweep", "The next one tries again"),
     "activity_failed": unexpected_error("a delivery", "Temporal retries it"),
     "retraction_failed": unexpected_error("the search for retractions", "The next one tries again"),
+    "heartbeat_failed": unexpected_error("a worker's heartbeat", "The next one tries again"),
+    "worker_check_failed": unexpected_error("the search for live workers", "The next one tries again"),
+    "outbox_check_failed": unexpected_error("the check of the outbox", "The next one tries again"),
+    "database_poll_failed": unexpected_error("the database poll of web", "The next one tries again"),
     "numbers_failed": unexpected_error("the count for /status and /metrics", "The older numbers stay"),
     "library": AlertRule(
         "error",

@@ -1,1 +1,1 @@
-"""What each process starts: `run`, `run --dry-run` and `web`."""
+"""Composes each process: `run`, `run --dry-run`, `web`, and one sweep by hand."""

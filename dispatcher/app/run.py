@@ -50,11 +50,7 @@ from dispatcher.web.server_app import serve_port
 
 Role = Literal["all", "dispatch", "worker"]
 """dispatch: claims rows and starts workflows. worker: sends. all: both. Split roles meet in the table `node`."""
-COMPONENTS_OF: dict[Role, tuple[Component, ...]] = {
-    "all": COMPONENTS,
-    "dispatch": COMPONENTS,  # it learns of Novu from the heartbeats of the workers
-    "worker": ("postgres", "outbox", "temporal", "novu"),
-}
+WORKER_COMPONENTS: tuple[Component, ...] = ("postgres", "outbox", "temporal", "novu")
 DRAIN_TIMEOUT_SECONDS = 6.0
 """Runs that need longer still get the grace period of the Temporal workers."""
 
@@ -78,17 +74,16 @@ class RunContext:
 async def run(settings: Settings, role: Role = "all") -> None:
     """Run until SIGTERM or SIGINT. Raises a `DispatcherError` if a server does not answer at the start."""
     stop = stop_signal()
-    health.process_health.expect_components(COMPONENTS_OF[role])
+    health.process_health.expect_components(WORKER_COMPONENTS if role == "worker" else COMPONENTS)
     name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
     async with AsyncExitStack() as exits:
         await exits.enter_async_context(alerts.alerting(settings, name))
         port = await exits.enter_async_context(serve_port(settings, metrics.registry))
         pool = await exits.enter_async_context(open_database(settings))
         novu = None if role == "dispatch" else await exits.enter_async_context(open_novu(settings))
+        create, metrics_at = settings.create_namespace, settings.temporal_metrics
         client = await connect_to_namespace(
-            settings.temporal_environment,
-            create_namespace=settings.create_namespace,
-            metrics_at=settings.temporal_metrics,
+            settings.temporal_environment, create_namespace=create, metrics_at=metrics_at
         )
         outbox = await open_outbox(pool, settings, name)
         port.attach_database(pool, outbox)
@@ -100,8 +95,7 @@ async def run(settings: Settings, role: Role = "all") -> None:
 
 async def run_parts(context: RunContext, client: Client, stop: asyncio.Event) -> None:
     """Start the parts of the process's role, wait for `stop`, and stop them in order."""
-    settings, outbox = context.settings, context.outbox
-    listener = None
+    settings, outbox, listener = context.settings, context.outbox, None
     if context.role != "worker":
         listener = await open_listener(settings, context.pool, context.wake, context.name)
     async with temporal_workers(client, context), anyio.create_task_group() as tasks:
@@ -109,10 +103,8 @@ async def run_parts(context: RunContext, client: Client, stop: asyncio.Event) ->
         start_sending(context, tasks)
         claimer = start_claiming(context, listener, tasks) if listener else None
         freeze_gc()
-        queue = settings.task_queue
-        log.info(
-            "started", node=context.name, role=context.role, version=__version__, outbox=settings.outbox, queue=queue
-        )
+        node = {"node": context.name, "role": context.role, "version": __version__}
+        log.info("started", **node, outbox=settings.outbox, queue=settings.task_queue)
         await stop.wait()
         log.info("stopping", node=context.name)
         health.process_health.stopping = True
@@ -139,9 +131,9 @@ async def temporal_workers(client: Client, context: RunContext) -> AsyncGenerato
 
 def start_checks(context: RunContext, tasks: TaskGroup, *, triggers: bool) -> None:
     """Start the checks of Temporal and of the outbox. `triggers`: whether the triggers' NOTIFY is needed."""
-    outbox = parse_outbox_name(context.settings.outbox)
+    table = parse_outbox_name(context.settings.outbox)
     tasks.start_soon(context.starter.poll_health)
-    tasks.start_soon(partial(run_checks, context.pool, outbox, triggers=triggers))
+    tasks.start_soon(partial(run_checks, context.pool, table, triggers=triggers))
 
 
 def start_sending(context: RunContext, tasks: TaskGroup) -> None:

@@ -103,6 +103,7 @@ class Claimer:
         if self._adaptive_notify is not None and (self._may_miss_notify or (woken_meanwhile and healthy)):
             await self._adaptive_notify.poll_until_idle()
             return 0
+        # A brief wait: started workflows get the processor first, and a wake-up saves the query for the next due row.
         if healthy and await self._woken_within(BRIEF_WAIT_SECONDS):
             return 0
         if self._failures:
@@ -195,8 +196,8 @@ class Claimer:
             return False
         return True
 
-    async def _woken_within(self, seconds: float) -> bool:
-        """Wait briefly: started workflows get the processor first. A wake-up saves the query for the next due row."""
+    async def _woken_within(self, seconds: float | None) -> bool:
+        """Wait for a wake-up, at most so many seconds, None for ever. Return whether it came."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._wake.wait()
@@ -206,9 +207,6 @@ class Claimer:
     async def _sleep(self, seconds: float | None) -> None:
         """Wait for a wake-up, at most so many seconds. After a failure a wake-up does not shorten the wait."""
         if self._failures:
-            return await asyncio.sleep(seconds or 0)
-        try:
-            async with asyncio.timeout(None if seconds is None else max(seconds, 0.001)):
-                await self._wake.wait()
-        except TimeoutError:
-            return None
+            await asyncio.sleep(seconds or 0)
+        else:
+            await self._woken_within(None if seconds is None else max(seconds, 0.001))

@@ -23,7 +23,7 @@ from dispatcher.cli.filter_options import (
     filters_from,
 )
 from dispatcher.cli.options import Outbox, Url, ask_confirmation
-from dispatcher.models.notification import Status
+from dispatcher.models.notification import UNSUCCESSFUL, Status
 
 if TYPE_CHECKING:
     from dispatcher.postgres.operator_queries import OperatorQueries
@@ -36,7 +36,7 @@ Reason = Annotated[str | None, typer.Option("--reason", help="The reason, for th
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
 
 DEFAULT_STATUSES: dict[Action, tuple[Status, ...]] = {
-    "retry": (Status.FAILED, Status.PARTIAL),
+    "retry": UNSUCCESSFUL,
     "retract": (Status.PENDING, Status.PROCESSING),
 }
 """The statuses that filters mean if `--status` is not given: none in which every recipient has the notification."""

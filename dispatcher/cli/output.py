@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dispatcher.models.notification import Status
+from dispatcher.models.notification import UNSUCCESSFUL, Status
 
 if TYPE_CHECKING:
     from dispatcher.postgres.operator_rows import ListedRow, RowSummary
@@ -89,7 +89,7 @@ def next_event(row: "RowSummary", scheduled_for: str | None = None) -> str | Non
     """Return the next event of a row in two words, or None if the row alone does not tell."""
     if row["status"] == Status.PENDING and scheduled_for:
         return f"at {time_text(scheduled_for)}"
-    if row["status"] in (Status.FAILED, Status.PARTIAL):
+    if row["status"] in UNSUCCESSFUL:
         if row["next_attempt_at"]:
             return f"again {time_text(row['next_attempt_at'])}"
         return "dead letter" if row["dead_lettered_at"] else None

@@ -1,1 +1,1 @@
-"""Pure decisions: no I/O and no clock. They get facts as arguments and return what to do."""
+"""Pure decisions: no I/O and no clock. Each function gets facts as arguments and returns the action to take."""

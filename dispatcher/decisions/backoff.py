@@ -1,4 +1,4 @@
-"""How long to wait before the next try: arithmetic only, nothing here sleeps or reads a clock."""
+"""The waits between tries. Arithmetic only: nothing here sleeps or reads a clock."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,25 +17,25 @@ class Backoff:
         return min(self.first * 2**doublings, self.cap)
 
     def jittered(self, failures: int, fraction: float) -> timedelta:
-        """Return half to all of the delay; `fraction` in [0, 1) is the caller's random number."""
+        """Return between half of the delay and all of it; `fraction`, in [0, 1), is the caller's random number."""
         return self.delay(failures) * (0.5 + fraction / 2)
 
     def total_wait(self, failures: int) -> timedelta:
-        """Return how long the waits after so many failures took together."""
+        """Return the sum of the waits after the first `failures` failures."""
         return sum((self.delay(number) for number in range(1, failures + 1)), timedelta())
 
 
 MAX_RECONNECT_DELAY = timedelta(seconds=5)
-"""The cap of the listener's pauses (1 2 4 5 5 … s by default): it must be heard again within 15 s."""
+"""Cap of the listener's pauses between reconnects (1 2 4 5 5 … s by default): it has to listen again within 15 s."""
 
 TEMPORAL_BACKOFF = Backoff(timedelta(milliseconds=500), timedelta(seconds=10))
-"""0.5 1 2 4 8 10 10 … s between looks at a Temporal that does not answer."""
+"""0.5 1 2 4 8 10 10 … s between checks of a Temporal server that does not answer."""
 
 RETRY_BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=1))
-"""1 2 4 8 16 32 60 60 … min between runs of a row that failed."""
+"""1 2 4 8 16 32 60 60 … min between the runs of a failed row."""
 
 CANCEL_BACKOFF = Backoff(timedelta(seconds=1), timedelta(minutes=10))
-"""1 2 4 … 512 600 600 … s between tries to take a retracted notification back at Novu."""
+"""1 2 4 … 512 600 600 … s between tries to cancel a retracted notification at Novu."""
 
 
 def next_run_delay(
@@ -43,7 +43,8 @@ def next_run_delay(
 ) -> timedelta | None:
     """Return the wait until the next automatic run, or None when the row becomes a dead letter.
 
-    `attempts` is how many runs the generation had, `age` how long ago its first one was claimed.
+    `attempts`: runs of this generation so far. `since_first_claim`: time since the first of them was claimed. No retry
+    is planned after `max_runs` runs, nor later than `horizon` after the first claim.
     """
     wait = RETRY_BACKOFF.delay(attempts)
     if attempts >= max_runs or since_first_claim + wait > horizon:

@@ -1,6 +1,6 @@
-"""Which calls to make: groups a run's recipients into requests Novu accepts. Pure.
+"""Plans a run's calls: groups its recipients into requests that Novu accepts. Pure: no I/O, no clock.
 
-A call whose outcome is unknown is repeated as it was: same members, same order, and so the same key and bytes.
+A call whose outcome is unknown is repeated unchanged: the same members in the same order give the same key and bytes.
 """
 
 import sys
@@ -13,26 +13,26 @@ from dispatcher.models.call_result import TriggerEvent
 from dispatcher.models.notification import Notification, Recipient, RecipientState
 
 MAX_PARALLEL_CALLS = 10
-"""So many leave together, written down in one statement."""
+"""At most this many calls are in flight at once for a run. One statement records them all before they are made."""
 MAX_SINGLE_CALLS = 10
-"""Up to so many recipients each get a call of their own."""
+"""A group of at most this many recipients is sent as single calls; a larger one as a bulk call."""
 MAX_BULK_EVENTS = 100
 MAX_BULK_BYTES = 5_000_000
-"""Novu takes 100 events and about 20 MB a call."""
+"""Limits of one bulk call, in events and bytes. Novu accepts 100 events and about 20 MB."""
 BULK_COST = 100
-"""What a bulk call costs where Novu limits us, however few events it has; a single one costs 1."""
+"""Tokens of Novu's rate limit that a bulk call costs, however few events it has. A single call costs 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One recipient's place in a call."""
+    """One recipient in a call, with its notification."""
 
     notification: Notification
     recipient: Recipient
 
     @property
     def event(self) -> TriggerEvent:
-        """Return what goes on the wire."""
+        """The trigger that the call carries for this recipient."""
         row = self.notification
         return TriggerEvent(
             row.workflow_key, self.recipient.id, self.recipient.transaction_id, row.payload, row.overrides
@@ -40,12 +40,12 @@ class Member:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether an earlier call may have had its effect."""
+        """Whether Novu may have accepted an earlier call for this recipient."""
         return self.recipient.state is not RecipientState.PLANNED and self.recipient.call_key is not None
 
     @property
     def size_bytes(self) -> int:
-        """Return about how many bytes the event takes."""
+        """The approximate size of the event in a request, in bytes."""
         row = self.notification
         return len(row.payload.encode()) + len((row.overrides or "").encode()) + 300
 
@@ -58,7 +58,7 @@ class Call:
 
     @cached_property
     def key(self) -> str:
-        """Return the Idempotency-Key, made from the members alone as they were when the call was planned."""
+        """The Idempotency-Key. It is computed once, because members' epochs may grow while the call is made."""
         if len(self.members) == 1:
             recipient = self.members[0].recipient
             return single_call_key(recipient.transaction_id, recipient.epoch)
@@ -66,51 +66,59 @@ class Call:
 
     @property
     def cost(self) -> int:
-        """Return what the call costs where Novu limits us."""
+        """The tokens of Novu's rate limit that the call costs."""
         return BULK_COST if len(self.members) > 1 else 1
 
 
 def plan_calls(notifications: Iterable[Notification], max_cost: int | None = None) -> list[Call]:
-    """Return the calls for every recipient that is not settled: repetitions first, each as it was.
+    """Return the calls for every sendable recipient: first the repetitions, unchanged, then the new calls.
 
-    `most_tokens` is what Novu's limit allows at once, None where there is none: a bulk call has to be worth its tokens.
+    `max_cost`: the tokens that Novu's rate limit allows at once; None: no limit is known. A bulk call is planned only
+    for a group that justifies its cost.
     """
-    unsettled = list(sendable(notifications))
-    fresh = [member for member in unsettled if not member.is_unknown]
-    groups = split(fresh, max_single_calls(max_cost))
+    members = list(sendable(notifications))
+    not_called = [member for member in members if not member.is_unknown]
+    groups = split(not_called, max_single_calls(max_cost))
     return [
-        *repeat_as_before(member for member in unsettled if member.is_unknown),
+        *repeat_as_before(member for member in members if member.is_unknown),
         *(Call(tuple(group)) for group in groups),
     ]
 
 
 def max_single_calls(max_cost: int | None) -> int:
-    """Return how many recipients at most get a call each instead of sharing one."""
+    """Return the size up to which a group is sent as single calls.
+
+    Under a rate limit that is the size at which a bulk call becomes cheaper. If the limit allows no bulk call at all,
+    every group is sent as single calls.
+    """
     if max_cost is None:
         return MAX_SINGLE_CALLS
     return BULK_COST - 1 if max_cost >= BULK_COST else sys.maxsize
 
 
 def parallel_groups(calls: Iterable[Call], max_cost: int | None) -> Iterator[list[Call]]:
-    """Yield calls that go out together: not too many, and no more than Novu's limit allows at once."""
-    chunk: list[Call] = []
+    """Yield groups of calls to make at once: at most `MAX_PARALLEL_CALLS`, which cost at most `max_cost` together.
+
+    A call that alone costs more than `max_cost` forms a group of its own.
+    """
+    group: list[Call] = []
     for call in calls:
-        too_dear = max_cost is not None and sum(each.cost for each in (*chunk, call)) > max_cost
-        if chunk and (len(chunk) == MAX_PARALLEL_CALLS or too_dear):
-            yield chunk
-            chunk = []
-        chunk.append(call)
-    if chunk:
-        yield chunk
+        too_expensive = max_cost is not None and sum(each.cost for each in (*group, call)) > max_cost
+        if group and (len(group) == MAX_PARALLEL_CALLS or too_expensive):
+            yield group
+            group = []
+        group.append(call)
+    if group:
+        yield group
 
 
 def unknown_calls(notifications: Iterable[Notification]) -> list[Call]:
-    """Return the calls whose outcome is unknown, as a repetition would make them now."""
+    """Return the repetitions, as planned now, of the calls whose outcome is unknown."""
     return repeat_as_before(member for member in sendable(notifications) if member.is_unknown)
 
 
 def sendable(notifications: Iterable[Notification]) -> Iterator[Member]:
-    """Yield every recipient that is not settled and has not to wait."""
+    """Yield every recipient that is not final and does not have to wait."""
     for notification in notifications:
         for recipient in notification.recipients:
             if not recipient.is_final and not recipient.retry_after:
@@ -118,7 +126,7 @@ def sendable(notifications: Iterable[Notification]) -> Iterator[Member]:
 
 
 def repeat_as_before(members: Iterable[Member]) -> list[Call]:
-    """Return calls as they were."""
+    """Return calls with the members and the order of these members' last calls."""
     groups: dict[str | None, list[Member]] = {}
     for member in members:
         groups.setdefault(member.recipient.call_key, []).append(member)
@@ -128,7 +136,7 @@ def repeat_as_before(members: Iterable[Member]) -> list[Call]:
 
 
 def split(members: list[Member], max_singles: int) -> Iterator[list[Member]]:
-    """Yield groups that fit into one request each; what is too few to share one is sent one by one."""
+    """Yield the members of each request: a bulk group, or one member if its group has at most `max_singles`."""
     for group in fill_batches(members):
         if len(group) <= max_singles:
             yield from ([member] for member in group)
@@ -137,7 +145,7 @@ def split(members: list[Member], max_singles: int) -> Iterator[list[Member]]:
 
 
 def fill_batches(members: list[Member]) -> Iterator[list[Member]]:
-    """Yield groups as large as a bulk call takes them."""
+    """Yield groups that each fill one bulk call up to its limits in events and bytes."""
     group: list[Member] = []
     size = 0
     for member in members:

@@ -1,7 +1,8 @@
-"""What Novu's answers to taking a trigger back mean, and what comes next. Pure: no I/O, no clock.
+"""The meaning of Novu's answers to a cancel, and the next try. Pure: no I/O, no clock.
 
-Novu stops only what waits in a delay, and forgets a stop that came before the run: "nothing there" is conclusive only
-some time after the call. A 404 is no error here: there is nothing to take back.
+A cancel is two requests: one stops the steps of a run that wait in a delay, one deletes the messages already shown.
+Novu does not remember a cancel that arrives before its run exists, so "nothing there" is final only some time after the
+call. A 404 is no error here: there is nothing to cancel.
 """
 
 from collections.abc import Mapping
@@ -17,12 +18,17 @@ REMOVED = "removed"
 NOTHING_THERE = "nothing_there"
 GIVEN_UP = "cancel_given_up"
 MIN_CALL_AGE = timedelta(seconds=60)
-"""Longer than a call of ours lives (40 s) and Novu's queue usually lags (15 s)."""
+"""Before this time since the call, "nothing there" is not final: a call of ours may be in flight for 40 s, and its run
+usually appears within 15 s."""
 BREAKER_WAIT = timedelta(seconds=5)
+"""Time until the next try while the circuit breaker refuses calls."""
 
 
 def classify_cancel(status: int, headers: Mapping[str, str], body: bytes) -> CallResult:
-    """Return what the answer to either DELETE says; ACCEPTED: Novu did it, or had nothing to do."""
+    """Return the meaning of the answer to one of the two DELETE requests; ACCEPTED: Novu did it or had nothing to do.
+
+    `headers` has lower-case names.
+    """
     if status == 404:
         return CallResult(AnswerClass.ACCEPTED, NOTHING_THERE)
     if status == 204:
@@ -37,10 +43,10 @@ def classify_cancel(status: int, headers: Mapping[str, str], body: bytes) -> Cal
 
 
 def apply_cancel_result(cancel: PendingCancel, outcome: CallResult, horizon: timedelta) -> None:
-    """Change a cancel by what its try taught us; `horizon` is how long to go on."""
+    """Change a cancel by the result of its try. No try is planned once the waits between tries add up to `horizon`."""
     cancel.outcome, cancel.error, cancel.retry_in = outcome.code, outcome.detail or None, None
     too_early = outcome.code == NOTHING_THERE and cancel.call_age < MIN_CALL_AGE
-    if outcome.answer_class is AnswerClass.ACCOUNT_ERROR:  # not a try: the gate is shut
+    if outcome.answer_class is AnswerClass.ACCOUNT_ERROR:  # the circuit breaker refuses calls, so this was no try
         cancel.retry_in = BREAKER_WAIT
     elif outcome.answer_class is AnswerClass.ACCEPTED and not too_early:
         cancel.state = RecipientState.CANCELLED

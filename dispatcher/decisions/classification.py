@@ -1,6 +1,7 @@
-"""What Novu's answers mean. Pure: no I/O, no clock.
+"""The meaning of Novu's answers. Pure: no I/O, no clock.
 
-Only the HTTP status and the body count, never an exception's class: the SDK cannot parse Novu's usual 400 and 422.
+Decided from the HTTP status, headers and body, never from an exception's class: novu-py cannot parse the bodies that
+Novu usually sends with 400 and 422.
 """
 
 import json
@@ -16,16 +17,17 @@ REFUSED_STATUSES = {
     "no_workflow_active_steps_defined": "the Novu workflow has no active steps",
     "no_tenant_found": "Novu does not know the tenant",
     "invalid_recipients": "Novu refused the recipient",
-    "subscriber_id_missing": "Novu saw no subscriber id",
+    "subscriber_id_missing": "Novu found no subscriber id",
 }
-# A bulk item's `error` with such a text fails the same way every time.
+"""Statuses of a 2xx answer that mean a refusal, each with our text for it."""
 PERMANENT_ERROR_PHRASES = ("workflow_not_found", " should ", " must ", "not found")
+"""A bulk item whose `error` contains one of these fails the same way at every try."""
 MAX_DETAIL_CHARS = 500
 MAX_RETRY_AFTER_SECONDS = 600.0
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, events: int, *, bulk: bool) -> list[CallResult]:
-    """Return one outcome per event of a call that was answered; `headers` has lower-case names."""
+    """Return one result for each event of an answered call, in order; `headers` has lower-case names."""
     replayed = headers.get("idempotency-replay", "").lower() == "true"
     parsed = parse_json(body)
     if 200 <= status < 300:
@@ -34,7 +36,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, events: int, 
 
 
 def classify_success(parsed: Any, events: int, *, bulk: bool, replayed: bool) -> list[CallResult]:
-    """Return the outcomes of a 2xx answer: only `processed` is acceptance."""
+    """Return one result for each event of a 2xx answer. Only the status `processed` means acceptance."""
     data = parsed.get("data") if isinstance(parsed, dict) else None
     items = data if bulk else [data]
     if not isinstance(items, list) or len(items) != events:
@@ -43,7 +45,7 @@ def classify_success(parsed: Any, events: int, *, bulk: bool, replayed: bool) ->
 
 
 def classify_item(item: Any, *, replayed: bool) -> CallResult:
-    """Return what one event's {acknowledged, status, error?} says."""
+    """Return the meaning of one event's answer {acknowledged, status, error?}."""
     status = item.get("status") if isinstance(item, dict) else None
     if status == "processed":
         return CallResult(AnswerClass.ACCEPTED, "processed", replayed=replayed)
@@ -51,20 +53,23 @@ def classify_item(item: Any, *, replayed: bool) -> CallResult:
         return CallResult(AnswerClass.REFUSED, status, REFUSED_STATUSES[status], replayed=replayed)
     if status == "error":
         detail = message_text(item.get("error"))
-        permanent = any(word in f" {detail} " for word in PERMANENT_ERROR_PHRASES)
-        verdict = AnswerClass.REFUSED if permanent else AnswerClass.RETRY
-        return CallResult(verdict, "error", detail or "Novu refused the event", new_epoch=True, replayed=replayed)
+        permanent = any(phrase in f" {detail} " for phrase in PERMANENT_ERROR_PHRASES)
+        answer_class = AnswerClass.REFUSED if permanent else AnswerClass.RETRY
+        return CallResult(answer_class, "error", detail or "Novu refused the event", new_epoch=True, replayed=replayed)
     return CallResult(AnswerClass.UNKNOWN, "unknown_status", f"Novu answered with the unknown status {status!r:.80}")
 
 
 def classify_lookup(status: int, headers: Mapping[str, str], body: bytes, recipient: str) -> CallResult:
-    """Return what the list of a transactionId's runs says about its recipient. RETRY: there is none."""
+    """Return the meaning of Novu's list of runs for one transactionId. ACCEPTED: the recipient has a run; RETRY: none.
+
+    UNKNOWN: the list could not be read. `headers` has lower-case names.
+    """
     parsed = parse_json(body)
     if status != 200:
-        outcome = classify_failure(status, headers, parsed, body, replayed=False)
-        if outcome.answer_class is AnswerClass.ACCOUNT_ERROR:
-            return outcome
-        return CallResult(AnswerClass.UNKNOWN, "look_up_failed", outcome.detail, outcome.retry_after)
+        failure = classify_failure(status, headers, parsed, body, replayed=False)
+        if failure.answer_class is AnswerClass.ACCOUNT_ERROR:
+            return failure
+        return CallResult(AnswerClass.UNKNOWN, "look_up_failed", failure.detail, failure.retry_after)
     runs = parsed.get("data") if isinstance(parsed, dict) else None
     if not isinstance(runs, list):
         return CallResult(AnswerClass.UNKNOWN, "look_up_failed", "Novu's list of runs could not be read")
@@ -74,7 +79,10 @@ def classify_lookup(status: int, headers: Mapping[str, str], body: bytes, recipi
 
 
 def is_for(run: Any, recipient: str) -> bool:
-    """Whether a run is the recipient's; one that names nobody is, for a transactionId has one recipient."""
+    """Whether a run of the looked-up transactionId is the recipient's.
+
+    A run without a subscriber counts, because each of our transactionIds has one recipient.
+    """
     subscriber = run.get("subscriber") if isinstance(run, dict) else None
     return not isinstance(subscriber, dict) or subscriber.get("subscriberId") in (None, recipient)
 
@@ -82,28 +90,32 @@ def is_for(run: Any, recipient: str) -> bool:
 def classify_failure(
     status: int, headers: Mapping[str, str], parsed: Any, body: bytes, *, replayed: bool
 ) -> CallResult:
-    """Return what an error answer means for every event of its call."""
+    """Return the meaning of an error answer, which is the same for every event of its call.
+
+    Novu stores an error under its idempotency key for 24 h, so a repetition with that key would only return the error
+    again. `new_epoch` is set where Novu has stored it.
+    """
     message = parsed.get("message") if isinstance(parsed, dict) else None
     detail = f"HTTP {status}: " + (message_text(message) or sanitized(body[:MAX_DETAIL_CHARS].decode(errors="replace")))
     code = f"http_{status}"
     if status in (401, 402, 403):
         return CallResult(AnswerClass.ACCOUNT_ERROR, code, f"{detail} (check NOVU_SECRET_KEY)")
-    if status == 404:  # a missing Novu workflow is a 422; this address has no trigger endpoint at all
+    if status == 404:  # there is no trigger endpoint at this address; a missing Novu workflow is a 422
         return CallResult(AnswerClass.ACCOUNT_ERROR, code, f"{detail} (check NOVU_API_URL)")
     if status == 422 and "different body" in detail:
         return CallResult(AnswerClass.UNKNOWN, "key_reused", detail)
     if status in (409, 429, 503):
-        verdict = AnswerClass.RETRY if status == 503 else AnswerClass.THROTTLED
-        return CallResult(verdict, code, detail, retry_after=retry_after(headers), new_epoch=replayed)
+        answer_class = AnswerClass.RETRY if status == 503 else AnswerClass.THROTTLED
+        return CallResult(answer_class, code, detail, retry_after=retry_after(headers), new_epoch=replayed)
     if status == 408 or status >= 500 or status < 400:
-        # An answer that echoes the key is stored under it: repeating the key would repeat the error for 24 hours.
+        # A 500 that echoes the key came from the request's handler and was stored; one without came from before it.
         stored = status == 500 and "idempotency-key" in headers
         return CallResult(AnswerClass.UNKNOWN, code, detail, retry_after(headers), new_epoch=stored or replayed)
     return CallResult(AnswerClass.REFUSED, code, detail, new_epoch=True, replayed=replayed)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return Retry-After in seconds, bounded, or None."""
+    """Return the Retry-After header in seconds, at most `MAX_RETRY_AFTER_SECONDS`; None if missing or unreadable."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
@@ -112,7 +124,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the JSON value of an answer, or None for anything that is not readable JSON."""
+    """Return the JSON value of an answer's body, or None if the body is not readable JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -120,7 +132,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def message_text(message: Any) -> str:
-    """Return Novu's message, which is a sentence, a list of them or an object, as one line."""
+    """Return Novu's message, which is a string, a list of strings or an object, as one line."""
     if message is None:
         return ""
     if isinstance(message, list):
@@ -129,15 +141,16 @@ def message_text(message: Any) -> str:
 
 
 def sanitized(text: str) -> str:
-    """Return `text` as one bounded line that PostgreSQL and a log can hold."""
+    """Return `text` as one line of at most `MAX_DETAIL_CHARS` characters that PostgreSQL and a log can store."""
     line = "".join(character if character.isprintable() else " " for character in text[:MAX_DETAIL_CHARS])
     return line.encode("utf-8", "replace").decode().strip()
 
 
 def apply_result(recipient: Recipient, result: CallResult) -> None:
-    """Change a recipient by what its call taught us.
+    """Change a recipient by the result of its call.
 
-    A call without effect leaves an earlier unknown one unknown: that one may still have had its effect.
+    If this call had no effect but an earlier call's outcome is unknown, the recipient stays UNKNOWN: Novu may have
+    accepted the earlier call.
     """
     if result.answer_class is AnswerClass.ACCEPTED:
         recipient.state = RecipientState.ACCEPTED

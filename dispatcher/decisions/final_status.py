@@ -1,21 +1,21 @@
-"""What a notification's recipients add up to: its status and its `error_details`. Pure: no I/O, no clock."""
+"""A notification's final status and its `error_details`, decided from its recipients. Pure: no I/O, no clock."""
 
 import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from dispatcher.models.notification import FinalStatus, Notification, Recipient, RecipientState
+from dispatcher.models.notification import FinalStatus, Notification, Recipient, RecipientState, Status
 
 MAX_RESULTS = 1000
-"""`error_details` lists so many recipients one by one; the ledger has them all."""
+"""`error_details` lists at most this many recipients; the ledger has all."""
 
 
 def decide_status(row: Notification, retry_in: timedelta | None) -> FinalStatus:
-    """Return how this run ends for `row`; `wait` is the time until its next automatic run, None when there is none."""
+    """Return how this run ends for `row`. `retry_in`: time until its next automatic run; None: there is none."""
     status = status_of(row.recipients)
     accepted = [recipient.transaction_id for recipient in row.recipients if recipient.state is RecipientState.ACCEPTED]
-    reason = None if status == "SENT" else row.validation_error or failure_text(row.recipients)
+    reason = None if status is Status.SENT else row.validation_error or failure_text(row.recipients)
     details = {
         "novu_transaction_ids": accepted[:MAX_RESULTS],
         "results": [result_entry(recipient) for recipient in row.recipients[:MAX_RESULTS]],
@@ -30,16 +30,16 @@ def decide_status(row: Notification, retry_in: timedelta | None) -> FinalStatus:
     return FinalStatus(status, json.dumps(details), accepted[0] if accepted else None, retry_in, reason)
 
 
-def status_of(recipients: Sequence[Recipient]) -> str:
-    """Return the status that these recipients add up to: SENT only when every one was accepted."""
+def status_of(recipients: Sequence[Recipient]) -> Status:
+    """Return SENT if Novu accepted every recipient, PARTIAL if it accepted some, FAILED if none."""
     accepted = sum(recipient.state is RecipientState.ACCEPTED for recipient in recipients)
     if accepted == 0:
-        return "FAILED"
-    return "SENT" if accepted == len(recipients) else "PARTIAL"
+        return Status.FAILED
+    return Status.SENT if accepted == len(recipients) else Status.PARTIAL
 
 
 def failure_text(recipients: Sequence[Recipient]) -> str:
-    """Return in words why not every recipient was accepted: the first error, and how many there are."""
+    """Return why not every recipient was accepted: the first error, and the number of recipients not accepted."""
     failed = [recipient for recipient in recipients if recipient.state is not RecipientState.ACCEPTED]
     errors = [recipient.error for recipient in failed if recipient.error]
     first = errors[0] if errors else "the run ended without an answer from Novu"
@@ -47,17 +47,20 @@ def failure_text(recipients: Sequence[Recipient]) -> str:
 
 
 def failure_code(row: Notification) -> str:
-    """Return why not every recipient was accepted, in our own words: what Novu says can repeat a payload."""
+    """Return a short text for logs on why not every recipient was accepted.
+
+    It never quotes Novu, because Novu's messages can repeat values of a payload.
+    """
     failed = [recipient.outcome for recipient in row.recipients if recipient.state is not RecipientState.ACCEPTED]
     return row.validation_error or next((outcome for outcome in failed if outcome), "no answer")
 
 
 def result_entry(recipient: Recipient) -> dict[str, Any]:
-    """Return one recipient's entry in `error_details.results`, in XNovu's shape."""
+    """Return one recipient's entry in `error_details.results`, in the shape that XNovu writes."""
     if recipient.state is RecipientState.ACCEPTED:
         return {"recipientId": recipient.id, "success": True, "transactionId": recipient.transaction_id}
     error = recipient.error or "not sent"
     entry = {"recipientId": recipient.id, "success": False, "error": error}
     if recipient.state in (RecipientState.UNKNOWN, RecipientState.SENDING):
-        entry["outcome"] = "unknown"  # Novu may have taken it; it does not count as sent
+        entry["outcome"] = "unknown"  # Novu may have accepted it; it does not count as sent
     return entry

@@ -1,7 +1,7 @@
-"""Who is who towards Novu: the same row, generation and recipient always give the same identity. Pure.
+"""Ids and idempotency keys for Novu: the same row, generation and recipient always give the same ones. Pure.
 
-`birth` is the ledger's hash of installation and creation time, so an id that comes back after TRUNCATE or a restore
-elsewhere is somebody else.
+`birth` is the ledger's hash of installation and creation time. It keeps apart rows that share an id after a TRUNCATE
+or a restore into another database.
 """
 
 import hashlib
@@ -14,22 +14,25 @@ def transaction_id(birth: str, notification_id: int, generation: int, recipient:
 
 
 def single_call_key(transaction: str, epoch: int) -> str:
-    """Return the Idempotency-Key of a call with one recipient."""
+    """Return the Idempotency-Key of a call with one recipient; a new `epoch` gives a new key."""
     return f"{transaction}:{epoch}"
 
 
 def bulk_call_key(members: Iterable[tuple[str, int]]) -> str:
-    """Return the Idempotency-Key of a bulk call; it changes with its members' ids and epochs and their order."""
+    """Return the Idempotency-Key of a bulk call with these (transactionId, epoch) members.
+
+    It depends on their order too: Novu refuses a key that it sees again with other bytes.
+    """
     return "b1-" + digest(*(single_call_key(transaction, epoch) for transaction, epoch in members))
 
 
 def body_hash(workflow_key: str, payload: str, overrides: str | None) -> str:
-    """Return a hash of what a recipient of a notification is sent."""
+    """Return a hash of the content that each recipient of a notification gets."""
     return digest(workflow_key, payload, overrides or "")
 
 
 def digest(*parts: str) -> str:
-    """Return 32 hex digits; parts are length-prefixed, so ("ab", "c") and ("a", "bc") differ."""
+    """Return a hash of `parts`, 32 hex digits. Each part is length-prefixed, so ("ab", "c") and ("a", "bc") differ."""
     text = "".join(f"{len(part)}:{part}" for part in parts)
-    # A lone surrogate cannot come from PostgreSQL; were one to come, it must not stop a batch.
+    # PostgreSQL never returns a lone surrogate. If one came all the same, it must not fail a whole batch.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

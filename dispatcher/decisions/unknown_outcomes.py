@@ -1,8 +1,8 @@
-"""What to do about a call that may have had its effect. Pure: no I/O, no clock.
+"""The next step for a call whose outcome is unknown. Pure: no I/O, no clock.
 
-Repeating it as it was is safe while Novu remembers its key. Where that cannot be, Novu is asked whether a run came of
-it, once the run had time to appear: a run means accepted, none means that it may be sent again. Nothing is repeated
-while the last call may still be worked on: never are two in flight.
+While Novu remembers the call's key, we repeat the call unchanged: Novu accepts it at most once. Otherwise we ask Novu,
+after the run had time to become visible, whether a run exists. A run means accepted; no run means that the recipient is
+sent again. While Novu may still be working on the last call we do neither, so that two calls are never in flight.
 """
 
 from collections.abc import Iterable
@@ -14,16 +14,17 @@ from dispatcher.models.call_result import AnswerClass, CallResult
 from dispatcher.models.notification import Notification, Recipient, RecipientState
 
 NOVU_VISIBILITY_SECONDS = 15.0
-"""Longer than Novu's queue usually lags: before that, no run proves nothing."""
+"""Longer than a run usually takes to become visible at Novu. Before that, a missing run proves nothing."""
 CALL_TIMEOUT_SECONDS = 40.0
-"""Novu may take 30 s for an answer; so long we wait for one, and so long an unanswered call may be worked on."""
+"""We wait this long for an answer, because Novu may need 30 s. Novu may work on an unanswered call as long."""
 KEY_TTL_SECONDS = 22 * 3600.0
-"""Novu forgets a key after 24 h, give or take 5 %."""
+"""Novu forgets a key after 24 h, plus or minus 5 %; we rely on it for less than that."""
 LOOKUP_RETRY_SECONDS = 5.0
+"""At least this long until the next look-up after one that found no answer."""
 
 
 class NextStep(StrEnum):
-    """What comes next for a call whose outcome is unknown."""
+    """The next step for a call whose outcome is unknown."""
 
     REPEAT = "repeat"
     LOOK_UP = "look up"
@@ -31,42 +32,48 @@ class NextStep(StrEnum):
 
 
 def calls_needing_lookup(rows: Iterable[Notification], *, idempotency_on: bool) -> list[Call]:
-    """Return the calls with an unknown outcome that cannot simply be repeated; `honoured`: Novu minds our keys."""
+    """Return the calls with an unknown outcome that cannot be repeated now.
+
+    `idempotency_on`: whether Novu honours idempotency keys.
+    """
     return [
         call for call in unknown_calls(rows) if next_step(call, idempotency_on=idempotency_on) is not NextStep.REPEAT
     ]
 
 
 def next_step(call: Call, *, idempotency_on: bool) -> NextStep:
-    """Return what to do about a call of which `call` is what a repetition would be now."""
+    """Return the next step for a call with an unknown outcome; `call` is its repetition as planned now."""
     if seconds_until_safe(call, idempotency_on=idempotency_on) > 0:
         return NextStep.WAIT
     return NextStep.REPEAT if can_repeat(call, idempotency_on=idempotency_on) else NextStep.LOOK_UP
 
 
 def can_repeat(call: Call, *, idempotency_on: bool) -> bool:
-    """Whether Novu would take the repetition for the same call."""
+    """Whether Novu would recognise the repetition as the same call."""
     return idempotency_on and all(
         call.key == member.recipient.call_key and not key_unusable(member) for member in call.members
     )
 
 
 def seconds_until_safe(call: Call, *, idempotency_on: bool) -> float:
-    """Return the seconds until the last call is surely over, and until a missing run means something where we look."""
-    settling = 0.0 if can_repeat(call, idempotency_on=idempotency_on) else NOVU_VISIBILITY_SECONDS
-    people = [member.recipient for member in call.members]
+    """Return the seconds to wait until Novu cannot be working on the last call; 0 if it cannot be now.
+
+    If the call has to be looked up, 15 s are added for its run to become visible.
+    """
+    visibility = 0.0 if can_repeat(call, idempotency_on=idempotency_on) else NOVU_VISIBILITY_SECONDS
+    recipients = [member.recipient for member in call.members]
     return max(
-        0.0, *(settling + CALL_TIMEOUT_SECONDS * may_be_in_flight(person) - person.call_age for person in people)
+        0.0, *(visibility + CALL_TIMEOUT_SECONDS * may_be_in_flight(each) - each.call_age for each in recipients)
     )
 
 
 def may_be_in_flight(recipient: Recipient) -> bool:
-    """Whether Novu may still be at work on the last call."""
+    """Whether Novu may still be working on the last call: the call got no answer, or none was recorded."""
     return recipient.state is RecipientState.SENDING or recipient.outcome == "timeout"
 
 
 def key_unusable(member: Member) -> bool:
-    """Whether the key of the last call can no longer carry this recipient: too old, or used for other bytes."""
+    """Whether the last call's key cannot be used again for this recipient: too old, or used with another body."""
     recipient = member.recipient
     return (
         recipient.first_call_age >= KEY_TTL_SECONDS
@@ -76,9 +83,12 @@ def key_unusable(member: Member) -> bool:
 
 
 def apply_lookup(member: Member, answer: CallResult) -> None:
-    """Change a recipient by what the look-up of its run told us."""
+    """Change a recipient by the result of looking up its run.
+
+    RETRY (no run exists) makes it PLANNED again, with a new epoch if the old key cannot be used again.
+    """
     recipient = member.recipient
-    if answer.answer_class is AnswerClass.RETRY:  # surely without effect
+    if answer.answer_class is AnswerClass.RETRY:
         recipient.state = RecipientState.PLANNED
         recipient.epoch += key_unusable(member)
         return

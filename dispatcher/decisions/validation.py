@@ -1,31 +1,74 @@
-"""A row as it came from the outbox, turned into what can be sent, or into the reason in words why it cannot.
+"""Turns an acquired outbox row into a notification, and says why a row can never be sent.
 
-Payload and overrides stay JSON text: they are parsed once to see that every JSON reader can take them, and travel
-unchanged.
+Payload and overrides stay JSON text and are sent unchanged. They are parsed once here, only to check that every JSON
+parser can read them.
 """
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple, TypedDict, cast
 
 from dispatcher.decisions.identity import body_hash, transaction_id
 from dispatcher.models.notification import Notification, Recipient, RecipientState
 
 MAX_BYTES = 512 * 1024
-"""Novu refuses a trigger whose payload is larger."""
+"""Limit for payload and overrides of one row together. Novu's cloud refuses larger payloads; others may accept them."""
 MAX_RECIPIENTS = 100_000
+
+
+class OutboxRow(TypedDict):
+    """The columns of one row as queries/acquire.sql returns them."""
+
+    notification_id: int
+    birth: str
+    generation: int
+    fence: int
+    attempts: int
+    since_first_claim: timedelta
+    age_seconds: float
+    eligible: bool
+    has_workflow: bool
+    workflow_key: str | None
+    workflow_shared: bool
+    workflow_usable: bool
+    payload: str | None
+    payload_bytes: int
+    overrides: str | None
+    overrides_bytes: int
+    recipients: list[str | None] | None
+    ledger: list[list[Any]] | None
+
+
+class LedgerEntry(NamedTuple):
+    """One recipient in the column `ledger`, a JSON array with these values."""
+
+    recipient: str
+    state: str
+    epoch: int
+    last_call: tuple[str | None, int | None, str | None]
+    """Key, position in the call and body hash of the last call."""
+    call_ages: tuple[float | None, float | None]
+    """Seconds since the last call and since the first call."""
+    outcome: str | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class AcquiredRow:
-    """A row this run holds. `open`: its gates are open now, so it may be sent."""
+    """A row that this run has acquired."""
 
     notification: Notification
     eligible: bool
+    """Whether the row may be sent now; otherwise the run releases it."""
 
 
-def parse_row(row: dict[str, Any]) -> AcquiredRow:
-    """Return the row of queries/take.sql as a notification."""
+def parse_row(columns: dict[str, Any], acquired_at: float = 0.0) -> AcquiredRow:
+    """Return a row of queries/acquire.sql as a notification.
+
+    `columns` are those of `OutboxRow`. `acquired_at` is the reading of `time.monotonic()` when the row was acquired.
+    """
+    row = cast("OutboxRow", columns)
     notification = Notification(
         id=row["notification_id"],
         generation=row["generation"],
@@ -33,58 +76,57 @@ def parse_row(row: dict[str, Any]) -> AcquiredRow:
         attempts=row["attempts"],
         since_first_claim=row["since_first_claim"],
         age_seconds=row["age_seconds"],
+        acquired_at=acquired_at,
         first_attempt=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
         validation_error=validation_error(row),
     )
     if notification.validation_error is None:
-        notification.workflow_key = row["workflow_key"]
-        notification.payload = row["payload"]
+        notification.workflow_key = row["workflow_key"] or ""
+        notification.payload = row["payload"] or ""
         notification.overrides = overrides_text(row)
-        notification.body_hash = body_hash(row["workflow_key"], row["payload"], notification.overrides)
+        notification.body_hash = body_hash(notification.workflow_key, notification.payload, notification.overrides)
     if notification.validation_error is None or row["ledger"]:
         notification.recipients = parse_recipients(row)
     return AcquiredRow(notification, row["eligible"])
 
 
-def parse_recipients(row: dict[str, Any]) -> list[Recipient]:
-    """Return the distinct recipients in the row's order, each with what the ledger knows about it.
+def parse_recipients(row: OutboxRow) -> list[Recipient]:
+    """Return the distinct recipients in the row's order, each with its state in the ledger.
 
-    A recipient the ledger knows but the row no longer names belongs to this generation all the same.
+    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too.
     """
-    known = {entry[0]: entry for entry in row["ledger"] or []}
+    known = {entry.recipient: entry for entry in (LedgerEntry(*values) for values in row["ledger"] or [])}
     named = [recipient for recipient in row["recipients"] or [] if recipient is not None]
     result: list[Recipient] = []
     for ordinal, name in enumerate(dict.fromkeys((*named, *known))):
         transaction = transaction_id(row["birth"], row["notification_id"], row["generation"], name)
         recipient = Recipient(name, ordinal, transaction)
         if name in known:
-            restore_state(recipient, *known[name][1:])
+            restore_state(recipient, known[name])
         result.append(recipient)
     return result
 
 
-def restore_state(
-    recipient: Recipient, state: str, epoch: int, last: list[Any], ages: list[float], *outcome: Any
-) -> None:
-    """Put what the ledger knows into a recipient."""
-    recipient.state, recipient.epoch = RecipientState(state), epoch
-    recipient.call_key, recipient.call_ordinal, recipient.call_hash = last
-    recipient.call_age, recipient.first_call_age = (age or 0 for age in ages)
-    recipient.outcome, recipient.error = outcome
+def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
+    """Set a recipient's state to that of its ledger entry."""
+    recipient.state, recipient.epoch = RecipientState(entry.state), entry.epoch
+    recipient.call_key, recipient.call_ordinal, recipient.call_hash = entry.last_call
+    recipient.call_age, recipient.first_call_age = (age or 0 for age in entry.call_ages)
+    recipient.outcome, recipient.error = entry.outcome, entry.error
 
 
-def validation_error(row: dict[str, Any]) -> str | None:
+def validation_error(row: OutboxRow) -> str | None:
     """Return why this row can never be sent as it is, or None."""
     return workflow_error(row) or recipients_error(row["recipients"]) or json_errors(row)
 
 
-def workflow_error(row: dict[str, Any]) -> str | None:
-    """Return what is wrong with the row's Novu workflow."""
+def workflow_error(row: OutboxRow) -> str | None:
+    """Return why the row's Novu workflow cannot be triggered, or None."""
     if not row["has_workflow"]:
         return "notification_workflow_id is not set"
     if row["workflow_key"] is None:
         return "notification_workflow_id names no workflow"
-    if not row["workflow_shared"]:  # said without its name: it is somebody else's
+    if not row["workflow_shared"]:  # without its name, which belongs to another enterprise
         return "notification_workflow_id names a workflow of another enterprise"
     if not row["workflow_usable"]:
         return f"workflow {row['workflow_key']!r:.200} is not published or is deactivated"
@@ -92,7 +134,7 @@ def workflow_error(row: dict[str, Any]) -> str | None:
 
 
 def recipients_error(names: list[str | None] | None) -> str | None:
-    """Return what is wrong with the row's recipients."""
+    """Return why the row's recipients cannot be used, or None."""
     if not names:
         return "recipients are empty"
     if any(name is None for name in names):
@@ -102,29 +144,32 @@ def recipients_error(names: list[str | None] | None) -> str | None:
     return None
 
 
-def json_errors(row: dict[str, Any]) -> str | None:
-    """Return what is wrong with payload or overrides."""
+def json_errors(row: OutboxRow) -> str | None:
+    """Return why payload or overrides cannot be sent, or None."""
     size = row["payload_bytes"] + row["overrides_bytes"]
     if size > MAX_BYTES:
         return f"payload and overrides take {size} bytes; Novu takes at most {MAX_BYTES}"
-    wrong = json_error("payload", row["payload"])
-    if wrong is None and overrides_text(row) is not None:
-        wrong = json_error("overrides", row["overrides"])
-    return wrong
+    error = json_error("payload", row["payload"] or "")
+    overrides = overrides_text(row)
+    if error is None and overrides is not None:
+        error = json_error("overrides", overrides)
+    return error
 
 
-def overrides_text(row: dict[str, Any]) -> str | None:
-    """Return the overrides' JSON text; SQL's NULL and JSON's null are both none."""
+def overrides_text(row: OutboxRow) -> str | None:
+    """Return the overrides' JSON text; None for SQL's NULL and for JSON's null."""
     return None if row["overrides"] == "null" else row["overrides"]
 
 
 def json_error(column: str, text: str) -> str | None:
-    """Return why `text` is no JSON object that every reader can take."""
+    """Return why `text` is not a JSON object that every parser can read, or None."""
     try:
         value = json.loads(text)
     except RecursionError:
         return f"{column} is nested too deeply"
-    except ValueError as error:  # PostgreSQL lets only valid JSON in: what is left are numbers past Python's limit
+    except (
+        ValueError
+    ) as error:  # PostgreSQL stores only valid JSON; Python refuses just numbers past its limit of digits
         return f"{column} cannot be read: {error}"[:200]
     if not isinstance(value, dict):
         return f"{column} is not a JSON object"

@@ -1,2 +1,2 @@
-"""Delivers claimed rows: the workflow, its activities, the sender of calls to Novu, and the cancellation of retracted
+"""Delivers claimed rows: the workflow, its activities, the sender of calls to Novu, and the canceller for retracted
 rows."""

@@ -1,7 +1,7 @@
-"""What a run does for its notifications: take them, have them sent, settle.
+"""The activities of a run: acquire its rows, send them, settle them.
 
-A run that is repeated goes on where the last one stopped: what is settled is never sent again, and a call whose outcome
-is unknown is repeated as it was. Raises only for what another try can change.
+A repeated activity continues where the last one stopped: a settled recipient is never sent again, and a call whose
+outcome is unknown is repeated unchanged or looked up. An activity raises only if another try can help.
 """
 
 import asyncio
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from dispatcher.postgres.outbox import OutboxStore
 
 LEASE_RENEWAL_SECONDS = 5.0
+"""Longest time between two renewals of a run's lease; a shorter lease is renewed four times within its duration."""
 
 
 class DeliveryActivities:
-    """The activities, with what they need."""
+    """The activities, with the clients that they use."""
 
     def __init__(self, outbox: "OutboxStore", novu: "NovuClient", limits: RunLimits) -> None:
         self._outbox = outbox
@@ -39,43 +40,46 @@ class DeliveryActivities:
 
     @activity.defn(name=DELIVER)
     async def deliver(self, batch: Batch) -> ResultCounts:
-        """Send what is unsettled; raise when another try can settle more."""
-        tally, waiting = ResultCounts(), list[Recipient]()
+        """Send and settle the batch's unsettled recipients; return how its notifications ended.
+
+        Raises ApplicationError of type `UNSETTLED` or `THROTTLED` if another try can settle more.
+        """
+        counts, waiting = ResultCounts(), list[Recipient]()
         rest = batch.notification_ids
-        while rest:  # a batch of large rows is sent in parts
+        while rest:  # a batch of large rows is read and sent in parts
             rows, rest = await self._acquire(rest)
             for row in rows:
                 metrics.observe_first_run(row)
             with metrics.DELIVER.time():
                 async with self._keep_lease(rows):
                     await self._deliver(rows)
-            tally += count_results(rows)
+            counts += count_results(rows)
             waiting += [recipient for row in unfinished(rows) for recipient in row.recipients if not recipient.is_final]
         if waiting:
             raise retry_error(waiting)
-        return tally
+        return counts
 
     async def _deliver(self, rows: Sequence[Notification]) -> None:
-        """Send what can be sent of these rows, and settle it."""
+        """Send and settle these rows as far as that is possible now."""
         await self._settle_finished(
             [row for row in rows if row.validation_error is not None or not row.has_unsettled_recipients]
         )
         rows = unfinished(rows)
         await self._sender.resolve_unknown(rows)
         await self._sender.send(rows)
-        if not self._novu.breaker.allows_calls:  # not their fault: they wait as PENDING, and this run does not count
+        if not self._novu.breaker.allows_calls:  # they wait as PENDING, and this attempt does not count
             await self._sender.release(unfinished(rows))
 
     @activity.defn(name=GIVE_UP)
     async def give_up(self, batch: Batch) -> ResultCounts:
-        """End the run for what is still unsettled: FAILED or PARTIAL, tried again later or a dead letter."""
-        tally = ResultCounts()
+        """End the run of the rows that are still unsettled: FAILED or PARTIAL, retried later or a dead letter."""
+        counts = ResultCounts()
         rest = batch.notification_ids
         while rest:
             rows, rest = await self._acquire(rest)
             await self._give_up(rows)
-            tally += count_results(rows)
-        return tally
+            counts += count_results(rows)
+        return counts
 
     async def _give_up(self, rows: Sequence[Notification]) -> None:
         members: list[Member] = []
@@ -89,7 +93,7 @@ class DeliveryActivities:
             await self._sender.settle(members, rows)
 
     def _next_run_delay(self, row: Notification) -> timedelta | None:
-        """Return the wait until the row's next automatic run; None when nothing is left to try."""
+        """Return the wait until the row's next automatic run, or None if there is none."""
         if row.validation_error is not None or not row.has_unsettled_recipients:
             return None
         return next_run_delay(
@@ -97,21 +101,24 @@ class DeliveryActivities:
         )
 
     async def _acquire(self, ids: list[int]) -> tuple[list[Notification], list[int]]:
-        """Take as many of the rows as are read at once, and return the ids of the others; hand back what is closed."""
+        """Acquire as many of the rows as are read at once. Return those that may be sent, and the ids not read yet.
+
+        Rows that may not be sent now are released. A row that had too many runs gets a validation error.
+        """
         workflow_id = activity.info().workflow_id or ""
-        taken = await self._outbox.acquire(ids, workflow_id, self._limits.lease)
-        rest = [notification_id for notification_id in ids if taken and notification_id > taken[-1].notification.id]
-        closed = [item.notification for item in taken if not item.eligible]
-        if closed:
-            await self._outbox.release(closed)
-        rows = [item.notification for item in taken if item.eligible]
+        acquired = await self._outbox.acquire(ids, workflow_id, self._limits.lease)
+        rest = [each for each in ids if acquired and each > acquired[-1].notification.id]
+        ineligible = [item.notification for item in acquired if not item.eligible]
+        if ineligible:
+            await self._outbox.release(ineligible)
+        rows = [item.notification for item in acquired if item.eligible]
         for row in rows:
-            if row.attempts > self._limits.max_runs:  # each earlier run ended without giving up: crash after crash
+            if row.attempts > self._limits.max_runs:  # its last runs crashed before they could give up
                 row.validation_error = row.validation_error or f"{row.attempts - 1} runs ended without an outcome"
         return rows, rest
 
     async def _settle_finished(self, rows: Sequence[Notification]) -> None:
-        """End rows for which no call is left to make."""
+        """Settle rows for which no call is left to make."""
         for row in rows:
             row.final_status = decide_status(row, None)
         if rows:
@@ -119,15 +126,18 @@ class DeliveryActivities:
 
     @asynccontextmanager
     async def _keep_lease(self, rows: Sequence[Notification]) -> AsyncGenerator[None]:
-        """Keep the lease and tell Temporal that we live, while the block runs on the lane."""
+        """Renew the rows' lease and send Temporal heartbeats while the block runs.
+
+        Only for a regular activity: a local one is shorter than a lease, and has no heartbeats.
+        """
         if activity.info().is_local or not rows:
             yield
             return
-        beat = asyncio.create_task(self._renew_repeatedly(rows))
+        renewal = asyncio.create_task(self._renew_repeatedly(rows))
         try:
             yield
         finally:
-            beat.cancel()
+            renewal.cancel()
 
     async def _renew_repeatedly(self, rows: Sequence[Notification]) -> None:
         ids, fences = [row.id for row in rows], [row.fence for row in rows]
@@ -138,12 +148,15 @@ class DeliveryActivities:
 
 
 def unfinished(rows: Sequence[Notification]) -> list[Notification]:
-    """Return the rows that we hold and that have no outcome yet."""
+    """Return the rows that have no final status and were not released."""
     return [row for row in rows if row.final_status is None and not row.released]
 
 
 def retry_error(waiting: Sequence[Recipient]) -> ApplicationError:
-    """Return what tells Temporal to try again, after the wait Novu asked for. Carries codes only, no row's data."""
+    """Return the error that makes Temporal try again, after the longest wait of these recipients.
+
+    Its text holds outcome codes only: Temporal keeps it in the history, where no data of a row may be.
+    """
     codes = sorted({recipient.outcome or "not sent" for recipient in waiting})
     wait = max(recipient.retry_after for recipient in waiting)
     return ApplicationError(

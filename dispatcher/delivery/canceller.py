@@ -1,7 +1,7 @@
-"""Retractions: notices rows that became RETRACTED, whoever wrote it, and takes back at Novu what it accepted for them.
+"""Cancels retracted notifications: finds rows whose status became RETRACTED and cancels their triggers at Novu.
 
-Looks at the outbox instead of being told: a retraction needs nothing but the status. All of it is in the ledger, so
-what a process that dies leaves undone is done by the next one, and doing it twice changes nothing.
+It polls the outbox, because any client may write the status. Its whole state is in the ledger: after a crash the next
+process continues, and a repeated cancel changes nothing.
 """
 
 import asyncio
@@ -20,10 +20,11 @@ from dispatcher.telemetry.logs import get_logger
 
 RETRACTION_POLL_SECONDS = 2.0
 DETECT_LIMIT = 1000
+"""At most this many newly retracted rows are recorded in one search."""
 CANCELS_PER_BATCH = 8
-"""At once, so that they are done within a lease even when every answer is as slow as it may be."""
+"""Cancels of one lease: few enough to end within it even if every request takes as long as it may."""
 MAX_PARALLEL_CANCELS = 4
-"""Few beside the calls that send, which matter more."""
+"""Few, because the connections are shared with the calls that send."""
 CANCEL_TIMEOUT_SECONDS = 10.0
 MAX_LOGGED_ROWS = 20
 
@@ -31,7 +32,10 @@ log = get_logger("canceller")
 
 
 class Canceller:
-    """Takes back, for one node."""
+    """Detects retractions and cancels triggers for one node.
+
+    `lease`: how long a cancel belongs to this process. `horizon`: how long a failing cancel is tried again.
+    """
 
     def __init__(self, outbox: OutboxStore, novu: NovuClient, *, lease: timedelta, horizon: timedelta) -> None:
         self._outbox = outbox
@@ -40,13 +44,13 @@ class Canceller:
         self._horizon = horizon
 
     async def run(self) -> None:
-        """Search for retracted rows about every two seconds."""
+        """Run `run_once` about every two seconds."""
         await run_every(RETRACTION_POLL_SECONDS, self.run_once, component=None, failure_event="retraction_failed")
 
     async def run_once(self) -> int:
-        """Notice what was retracted and take back all that is due; return how many recipients that were."""
-        if noticed := await self._outbox.detect_retracted(DETECT_LIMIT):
-            log.info("retracted", rows=len(noticed), to_cancel=sum(noticed.values()))
+        """Record new retractions and try every due cancel; return the number of recipients tried."""
+        if retracted := await self._outbox.detect_retracted(DETECT_LIMIT):
+            log.info("retracted", rows=len(retracted), to_cancel=sum(retracted.values()))
         done = 0
         while self._novu.breaker.allows_calls and (
             cancels := await self._outbox.acquire_cancels(CANCELS_PER_BATCH, self._lease)
@@ -66,7 +70,7 @@ class Canceller:
 
 
 def log_cancels(cancels: Sequence[PendingCancel]) -> None:
-    """Log what was taken back, and by name what was given up."""
+    """Log and count the cancels that succeeded, and those that were given up, each of these with its id."""
     if cancelled := sum(cancel.state == RecipientState.CANCELLED for cancel in cancels):
         log.info("cancelled", recipients=cancelled)
         metrics.CANCELS.labels("cancelled").inc(cancelled)

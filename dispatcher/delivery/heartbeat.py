@@ -1,4 +1,4 @@
-"""A worker's heartbeat in the table of nodes: `dispatch` claims only while a worker lives that Novu lets in."""
+"""A worker's heartbeat in the table of nodes. `dispatch` claims only while a worker with a heartbeat exists."""
 
 import socket
 
@@ -13,7 +13,10 @@ HEARTBEAT_SECONDS = 2.0
 
 
 class WorkerHeartbeat:
-    """What a worker says of itself: it lives, and Novu lets it in."""
+    """Writes the heartbeat while Novu accepts this worker's calls.
+
+    A worker that Novu refuses deletes its heartbeat, so that `dispatch` stops claiming.
+    """
 
     def __init__(self, outbox: OutboxStore, breaker: CircuitBreaker) -> None:
         self._outbox = outbox
@@ -38,5 +41,5 @@ class WorkerHeartbeat:
             await self._outbox.withdraw_heartbeat()
 
     async def _wait_tripped(self) -> None:
-        """Return when the circuit breaker trips; never while the heartbeat is deleted already."""
+        """Return when the circuit breaker trips; never if the heartbeat is already deleted."""
         await (self._breaker.wait_tripped() if self._written else anyio.sleep_forever())

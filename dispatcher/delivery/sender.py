@@ -1,18 +1,18 @@
-"""Makes a run's calls: looks doubtful ones up, keeps Novu's pace, writes each call down before it leaves, settles.
+"""Makes a run's calls to Novu: looks up unknown outcomes, keeps to Novu's rate limit, then record -> call -> apply ->
+settle.
 
-An answer that takes longer than a run may wait is not given up: the call goes on, and what becomes of it is written
-down when it is known, as long as nobody else has taken the row meanwhile.
+Each call is recorded in the ledger before it is made. An answer that takes longer than the run may wait is settled
+later by `LateAnswers`.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from temporalio import activity
 
 from dispatcher.decisions.call_planning import MAX_PARALLEL_CALLS, Call, Member, parallel_groups, plan_calls
-from dispatcher.decisions.classification import apply_result
 from dispatcher.decisions.final_status import decide_status, failure_code
 from dispatcher.decisions.unknown_outcomes import (
     CALL_TIMEOUT_SECONDS,
@@ -22,8 +22,9 @@ from dispatcher.decisions.unknown_outcomes import (
     next_step,
     seconds_until_safe,
 )
+from dispatcher.delivery.late_answers import Answer, LateAnswers, apply_results
 from dispatcher.models.call_result import AnswerClass, CallResult
-from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.models.notification import Notification, RecipientState, Status
 from dispatcher.models.workflow_contract import ResultCounts
 from dispatcher.telemetry.logs import get_logger
 
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
     from dispatcher.postgres.outbox import OutboxStore
 
 ANSWER_TIMEOUT_SECONDS = 5.0
-"""How long a run on the hot queue waits for an answer: below the local activity's own limit."""
+"""A run on the first-try queue waits this long for an answer, less than its local activity may take."""
 EAGER_RATE_WAIT_SECONDS, BATCH_RATE_WAIT_SECONDS = 1.0, 30.0
-"""How many seconds a run waits for its turn where Novu limits us."""
+"""A run on the first-try queue or the batch queue waits at most this long for Novu's rate limit."""
 THROTTLED_SECONDS = 1.0
+"""Least wait of a recipient that is not sent because of the rate limit, or because its last call may be in flight."""
 MAX_LOGGED_ROWS = 20
-"""A batch names so many of its rows that are tried again; the ledger has them all. Dead letters are all named."""
+"""At most this many rows of a batch are logged as `will_retry`; the ledger has all. Every dead letter is logged."""
 LOOKUP_TIMEOUT_SECONDS = 10.0
 ANSWER_TIMED_OUT = CallResult(
     AnswerClass.UNKNOWN,
@@ -45,172 +47,170 @@ ANSWER_TIMED_OUT = CallResult(
     f"no answer within {ANSWER_TIMEOUT_SECONDS:g} s",
     retry_after=CALL_TIMEOUT_SECONDS - ANSWER_TIMEOUT_SECONDS + 1,
 )
-"""The next try comes when the call can no longer be worked on, so that two are never in flight."""
+"""The result of a call without an answer in time. The next try comes when Novu cannot be working on the call any more,
+so that two calls are never in flight."""
 
 log = get_logger("sender")
 
 
 class Sender:
-    """Makes the calls of this process's runs."""
+    """Makes the calls of this process's runs. Its methods are called within an activity."""
 
     def __init__(self, outbox: "OutboxStore", novu: "NovuClient") -> None:
         self._outbox = outbox
         self._novu = novu
-        self._late_answers: set[asyncio.Task[None]] = set()
+        self._late_answers = LateAnswers(self._settle_outcomes)
 
     async def send(self, rows: Sequence[Notification]) -> None:
-        """Make every call that can be made now."""
-        most = self._novu.rate_limiter.burst
-        for calls in parallel_groups(plan_calls(rows, most), most):
+        """Make every call that can be made now, and settle the answers.
+
+        Stops early when the circuit breaker trips, the rate limit allows no more calls, or an answer is late.
+        """
+        max_cost = self._novu.rate_limiter.burst
+        for calls in parallel_groups(plan_calls(rows, max_cost), max_cost):
             if not self._novu.breaker.allows_calls:
                 return
-            patience = EAGER_RATE_WAIT_SECONDS if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
-            if not await self._novu.rate_limiter.acquire(sum(call.cost for call in calls), patience):
+            max_wait = EAGER_RATE_WAIT_SECONDS if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
+            if not await self._novu.rate_limiter.acquire(sum(call.cost for call in calls), max_wait):
                 mark_throttled(rows)
                 return
             if not await self._send(calls):
                 return
 
     async def resolve_unknown(self, rows: Sequence[Notification]) -> None:
-        """Learn from Novu what became of calls that cannot be repeated as they were; let the youngest of them wait."""
-        honoured = self._novu.idempotency_on is not False
-        ripe: list[Member] = []
-        for call in calls_needing_lookup(rows, idempotency_on=honoured):
-            # Many questions do not fit into a local activity: they are the lane's.
-            if activity.info().is_local or next_step(call, idempotency_on=honoured) is NextStep.WAIT:
+        """Look up the calls that cannot be repeated unchanged; make those wait that may still be in flight."""
+        idempotency_on = self._novu.idempotency_on is not False
+        ready: list[Member] = []
+        for call in calls_needing_lookup(rows, idempotency_on=idempotency_on):
+            # A local activity has no time for many look-ups: it leaves them to the batch queue.
+            if activity.info().is_local or next_step(call, idempotency_on=idempotency_on) is NextStep.WAIT:
+                wait = max(seconds_until_safe(call, idempotency_on=idempotency_on), THROTTLED_SECONDS)
                 for member in call.members:
-                    member.recipient.retry_after = max(
-                        seconds_until_safe(call, idempotency_on=honoured), THROTTLED_SECONDS
-                    )
-                    member.recipient.throttled = True
+                    member.recipient.retry_after, member.recipient.throttled = wait, True
             else:
-                ripe += call.members
-        await self.look_up(ripe)
+                ready += call.members
+        await self._look_up(ready)
 
-    async def look_up(self, members: Sequence[Member]) -> None:
-        """Ask Novu what became of the members' last calls."""
-        for first in range(0, len(members), MAX_PARALLEL_CALLS):
-            if not self._novu.breaker.allows_calls:
-                return
-            some = members[first : first + MAX_PARALLEL_CALLS]
-            answers = await asyncio.gather(
-                *(self._novu.look_up(member.event, LOOKUP_TIMEOUT_SECONDS) for member in some)
-            )
-            for member, answer in zip(some, answers, strict=True):
-                apply_lookup(member, answer)
-            await self._settle([member for member in some if member.recipient.state is not RecipientState.PLANNED])
+    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
+        """Write the outcomes of `members` and the final statuses of `rows`. Log the rows that were still ours."""
+        log_results(await self._outbox.settle(members, rows))
 
     async def release(self, rows: Sequence[Notification]) -> None:
-        """Give up rows that may not be sent now."""
+        """Give up rows that may not be sent now; their attempt does not count."""
         for row in rows:
             row.released = True
         if rows:
             await self._outbox.release(rows)
 
+    async def _look_up(self, members: Sequence[Member]) -> None:
+        """Ask Novu for the outcomes of the members' last calls, a few at a time, and settle them."""
+        for first in range(0, len(members), MAX_PARALLEL_CALLS):
+            if not self._novu.breaker.allows_calls:
+                return
+            group = members[first : first + MAX_PARALLEL_CALLS]
+            answers = await asyncio.gather(
+                *(self._novu.look_up(member.event, LOOKUP_TIMEOUT_SECONDS) for member in group)
+            )
+            for member, answer in zip(group, answers, strict=True):
+                apply_lookup(member, answer)
+            # A PLANNED recipient is not settled: `send` records its next call.
+            await self._settle_outcomes(
+                [member for member in group if member.recipient.state is not RecipientState.PLANNED]
+            )
+
     async def _send(self, calls: list[Call]) -> bool:
-        """Make the calls at once and write down what became of them; return whether all were answered in time."""
+        """Record, make and settle calls in parallel; return whether all were answered in time."""
         calls = await self._record_calls(calls)
         if not calls:
             return True
         answers = {asyncio.create_task(self._call(call)): call for call in calls}
-        unheard = dict(answers)
+        unsettled = dict(answers)
         try:
-            _, late = await asyncio.wait(answers, timeout=ANSWER_TIMEOUT_SECONDS if activity.info().is_local else None)
-            for answer, call in answers.items():
-                outcomes = [ANSWER_TIMED_OUT] * len(call.members) if answer in late else answer.result()
-                for member, outcome in zip(call.members, outcomes, strict=True):
-                    apply_result(member.recipient, outcome)
-            await self._settle([member for call in calls for member in call.members])
-            unheard = {answer: answers[answer] for answer in late}
-        finally:  # also when the run was ended while it waited
-            for answer, call in unheard.items():
-                self.settle_late(call, answer)
+            late = await wait_for_answers(answers)
+            apply_answers(answers, late)
+            await self._settle_outcomes([member for call in calls for member in call.members])
+            unsettled = {answer: answers[answer] for answer in late}
+        finally:  # also when the activity is cancelled or settling fails
+            for answer, call in unsettled.items():
+                self._late_answers.expect(call, answer)
         return not late
 
+    async def _record_calls(self, calls: list[Call]) -> list[Call]:
+        """Record the calls in the ledger. Return them without the rows that this run may no longer send."""
+        while calls:
+            allowed = await self._outbox.record_calls(calls)
+            members = [member for call in calls for member in call.members]
+            rejected = {
+                m.notification.id: m.notification for m in members if (m.notification.id, m.recipient.id) not in allowed
+            }
+            if not rejected:
+                return calls
+            await self.release(list(rejected.values()))
+            # A call with fewer members is another call with another key, so it has to be recorded again.
+            kept = [tuple(m for m in call.members if m.notification.id not in rejected) for call in calls]
+            calls = [Call(members) for members in kept if members]
+        return calls
+
     async def _call(self, call: Call) -> list[CallResult]:
-        """Make one call."""
         return await self._novu.trigger([member.event for member in call.members], call.key, CALL_TIMEOUT_SECONDS)
 
-    def settle_late(self, call: Call, answer: asyncio.Task[list[CallResult]]) -> None:
-        """Write down what becomes of a call that nobody waits for any more."""
-        task = asyncio.create_task(self._settle_answer(call, answer))
-        self._late_answers.add(task)
-        task.add_done_callback(self._log_late_error)
-
-    def _log_late_error(self, task: asyncio.Task[None]) -> None:
-        self._late_answers.discard(task)
-        if not task.cancelled() and (error := task.exception()):  # the next try finds out
-            log.warning("late_answer_lost", error=type(error).__name__)
-
-    async def _settle_answer(self, call: Call, answer: asyncio.Task[list[CallResult]]) -> None:
-        for member, outcome in zip(call.members, await answer, strict=True):
-            apply_result(member.recipient, outcome)
-        await self._settle(call.members)
-
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
-        """Write the outcomes of `members` and the conclusions of `rows`, and tell of those that were ours to write."""
-        log_results(await self._outbox.settle(members, rows))
-
-    async def _settle(self, members: Sequence[Member]) -> None:
-        """Write down what became of the members' rows, and conclude those that are finished by it."""
+    async def _settle_outcomes(self, members: Sequence[Member]) -> None:
+        """Write the outcomes of the members' rows. Finish each row whose recipients are all final."""
         rows = list({member.notification.id: member.notification for member in members}.values())
         finished = [row for row in rows if not row.has_unsettled_recipients]
         for row in finished:
             row.final_status = decide_status(row, None)
-        # All that was heard, other calls' too: a conclusion never stands without what it rests on.
-        heard = [Member(row, recipient) for row in rows for recipient in row.recipients if recipient.unsaved]
-        if heard:
-            await self.settle(heard, finished)
-        for member in heard:
+        # Include unsaved outcomes of the rows' other calls: a final status is never stored without all its outcomes.
+        unsaved = [Member(row, recipient) for row in rows for recipient in row.recipients if recipient.unsaved]
+        if unsaved:
+            await self.settle(unsaved, finished)
+        for member in unsaved:
             member.recipient.unsaved = False
 
-    async def _record_calls(self, calls: list[Call]) -> list[Call]:
-        """Write the calls down and return them, without the rows that were closed or taken from us meanwhile."""
-        while calls:
-            allowed = await self._outbox.record_calls(calls)
-            members = [member for call in calls for member in call.members]
-            lost = {
-                m.notification.id: m.notification for m in members if (m.notification.id, m.recipient.id) not in allowed
-            }
-            if not lost:
-                return calls
-            await self.release(list(lost.values()))
-            # A call with fewer members is another call, under another key: write it down again.
-            kept = [tuple(m for m in call.members if m.notification.id not in lost) for call in calls]
-            calls = [Call(members) for members in kept if members]
-        return calls
+
+async def wait_for_answers(answers: Mapping[Answer, Call]) -> set[Answer]:
+    """Wait for the answers and return the late ones. Only a local activity stops waiting."""
+    _, late = await asyncio.wait(answers, timeout=ANSWER_TIMEOUT_SECONDS if activity.info().is_local else None)
+    return late
+
+
+def apply_answers(answers: Mapping[Answer, Call], late: set[Answer]) -> None:
+    """Change the calls' recipients by the answers; a late answer counts as an unknown outcome for now."""
+    for answer, call in answers.items():
+        apply_results(call, [ANSWER_TIMED_OUT] * len(call.members) if answer in late else answer.result())
 
 
 def mark_throttled(rows: Sequence[Notification]) -> None:
-    """Let what was not sent yet wait without spending a try."""
+    """Make all recipients that were not sent yet wait, without counting a try."""
     for row in rows:
         for recipient in row.recipients:
             if not recipient.is_final and not recipient.retry_after:
                 recipient.throttled, recipient.retry_after = True, THROTTLED_SECONDS
 
 
-def log_results(ended: Sequence[Notification]) -> None:
-    """Log how rows ended."""
-    words = log.bind(workflow_id=activity.info().workflow_id)
-    ends = [(row, row.final_status) for row in ended if row.final_status is not None]
-    failed = [(row, conclusion) for row, conclusion in ends if conclusion.status != "SENT"]
-    dead = [(row, conclusion) for row, conclusion in failed if conclusion.retry_in is None]
-    for row, conclusion in dead + [each for each in failed if each[1].retry_in is not None][:MAX_LOGGED_ROWS]:
-        words.warning(
-            "dead_letter" if conclusion.retry_in is None else "will_retry",
+def log_results(rows: Sequence[Notification]) -> None:
+    """Log each dead letter, some of the rows to be retried, and the number of rows per final status."""
+    run_log = log.bind(workflow_id=activity.info().workflow_id)
+    ended = [(row, row.final_status) for row in rows if row.final_status is not None]
+    not_sent = [(row, final) for row, final in ended if final.status is not Status.SENT]
+    dead = [(row, final) for row, final in not_sent if final.retry_in is None]
+    retried = [(row, final) for row, final in not_sent if final.retry_in is not None]
+    for row, final in dead + retried[:MAX_LOGGED_ROWS]:
+        run_log.warning(
+            "dead_letter" if final.retry_in is None else "will_retry",
             notification_id=row.id,
             generation=row.generation,
-            status=conclusion.status,
+            status=final.status.value,
             cause=failure_code(row),
-            reason=conclusion.reason,
-            retry_in=conclusion.retry_in and conclusion.retry_in.total_seconds(),
+            reason=final.reason,
+            retry_in=final.retry_in and final.retry_in.total_seconds(),
         )
-    if ends:
-        tally = count_results(ended)
-        words.info("delivered", sent=tally.sent, partial=tally.partial, failed=tally.failed)
+    if ended:
+        counts = count_results(rows)
+        run_log.info("delivered", sent=counts.sent, partial=counts.partial, failed=counts.failed)
 
 
 def count_results(rows: Sequence[Notification]) -> ResultCounts:
-    """Return how the rows ended, those that did."""
+    """Return how many rows ended with each final status; rows without one are in no count."""
     counts = Counter(row.final_status.status for row in rows if row.final_status is not None)
-    return ResultCounts(counts["SENT"], counts["PARTIAL"], counts["FAILED"])
+    return ResultCounts(counts[Status.SENT], counts[Status.PARTIAL], counts[Status.FAILED])

@@ -1,7 +1,7 @@
-"""The Temporal workers: one for the hot queue, one for the lane, both on the starter's client.
+"""The Temporal workers: one for the first-try queue, one for the batch queue, both on the starter's client.
 
-Sharing the client is what lets a start come back with its first task (eager start). Slots outnumber pollers, because an
-idle poller reserves one.
+Because the client is shared, a start can return with the workflow's first task (eager start). There are more slots than
+pollers, because an idle poller reserves a slot.
 """
 
 from collections.abc import AsyncGenerator
@@ -28,14 +28,15 @@ from dispatcher.models.workflow_contract import batch_queue
 from dispatcher.telemetry.logs import error_code, get_logger
 
 GRACEFUL_SHUTDOWN = timedelta(seconds=15)
-"""What a running regular activity gets after SIGTERM; a local one is always awaited (8 s at most)."""
+"""Time for running regular activities after SIGTERM. A local one is always awaited; it takes at most 8 s."""
 EAGER_SLOTS = 200
+"""Workflow tasks and local activities that may run at once."""
 
 log = get_logger("worker")
 
 
 class ErrorRedaction(Interceptor):
-    """Keeps what errors say out of Temporal's histories, where everybody with access to the namespace reads it."""
+    """Keeps error texts out of Temporal's histories, which everybody with access to the namespace can read."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap every activity."""
@@ -43,28 +44,28 @@ class ErrorRedaction(Interceptor):
 
 
 class ErrorRedactingActivity(ActivityInboundInterceptor):
-    """Tells Temporal an error's class and code; its words, which can repeat a row, go to the log, which hides them."""
+    """Raises an error's class and code only. Its text can quote a row: it goes to the log, which redacts it."""
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
-        """Run the activity; only errors that are ours, and codes, get out."""
+        """Run the activity. Raises only ApplicationError: our own unchanged, any other error as its class and code."""
         try:
             return await super().execute_activity(input)
         except ApplicationError:
             raise
-        except Exception as error:  # whatever it is, Temporal decides how often to try again
+        except Exception as error:  # any error: Temporal decides how often to try again
             log.exception("activity_failed")
-            # Benign: Temporal's library would log it a second time.
-            told = ApplicationError(
+            # Benign, because Temporal's library would otherwise log it a second time.
+            redacted = ApplicationError(
                 error_code(error), type=type(error).__name__, category=ApplicationErrorCategory.BENIGN
             )
-        raise told  # outside, so that it does not carry the other one along
+        raise redacted  # outside the handler, so that it has no context with the original text
 
 
 @asynccontextmanager
 async def run_workers(
     client: Client, settings: Settings, deliveries: DeliveryActivities, *, build: str
 ) -> AsyncGenerator[None]:
-    """Run both workers until the block ends; leaving it drains them."""
+    """Run both workers until the block ends, then wait until they are drained. `build`: id of this build."""
     queue = settings.task_queue
     with ThreadPoolExecutor(4, "workflow-task") as executor:
         async with AsyncExitStack() as workers:
@@ -83,8 +84,11 @@ def build_worker(
     *,
     build: str,
 ) -> Worker:
-    """Return the worker of one queue. The body of the workflow has no I/O, so it runs without the sandbox's cost."""
-    lane = task_queue == batch_queue(task_queue)
+    """Return the worker of one queue.
+
+    The workflow has no I/O, so it runs without Temporal's sandbox and its cost.
+    """
+    is_batch_queue = task_queue == batch_queue(task_queue)
     return Worker(
         client,
         task_queue=task_queue,
@@ -93,14 +97,14 @@ def build_worker(
         interceptors=[ErrorRedaction()],
         workflow_runner=UnsandboxedWorkflowRunner(),
         workflow_task_executor=executor,
-        # A bug must end the run (the row comes back) instead of repeating its local activity for ever.
+        # A bug has to end the run, whose rows are rescued later, instead of repeating its local activity for ever.
         workflow_failure_exception_types=[Exception],
-        max_concurrent_workflow_tasks=settings.max_concurrent_workflows if lane else EAGER_SLOTS,
+        max_concurrent_workflow_tasks=settings.max_concurrent_workflows if is_batch_queue else EAGER_SLOTS,
         max_concurrent_local_activities=EAGER_SLOTS,
-        max_concurrent_activities=settings.max_concurrent_activities if lane else 1,
+        max_concurrent_activities=settings.max_concurrent_activities if is_batch_queue else 1,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=5, maximum=20),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(initial=5, maximum=20),
-        no_remote_activities=not lane,
+        no_remote_activities=not is_batch_queue,
         max_cached_workflows=settings.max_cached_workflows,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         disable_eager_activity_execution=True,

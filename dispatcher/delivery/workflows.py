@@ -1,7 +1,8 @@
-"""The one workflow: delivers a batch of notifications, tries again on the lane, and gives up in an orderly way.
+"""The only workflow: delivers a batch of notifications, tries again on the batch queue, and at last gives up.
 
-On the hot queue the first try is a local activity, which runs in the process that started the workflow. Nothing here
-does I/O or reads a clock; asyncio only, never anyio (its cancel scopes livelock inside a workflow).
+On the first-try queue the first try is a local activity, which runs in the process that started the workflow. This code
+does no I/O and reads no clock but Temporal's. It uses asyncio, never anyio, whose cancel scopes livelock in a workflow.
+Temporal replays old histories: a change must not alter the commands that the workflow issues.
 """
 
 import asyncio
@@ -26,31 +27,36 @@ with workflow.unsafe.imports_passed_through():
     )
 
 MAX_ATTEMPTS = 5
+"""Tries of `deliver` before a run gives up. A throttled try is not counted; on the batch queue the count restarts
+after it."""
 FIRST_RETRY = timedelta(seconds=1)
 LOCAL_ACTIVITY_TIMEOUT = timedelta(seconds=8)
-"""A local activity keeps its workflow task open: short, and never repeated in place."""
+"""Short, because a local activity keeps its workflow task open. It is never repeated locally for the same reason."""
 ACTIVITY_TIMEOUT = timedelta(minutes=10)
 HEARTBEAT_TIMEOUT = timedelta(seconds=15)
 MAX_THROTTLED_TIME = timedelta(hours=1)
-"""How long a run lets Novu hold it up: a lock on a key lasts six minutes, a spent limit as long as others spend it."""
+"""Longest time that a run waits while Novu throttles it. Novu may answer 409 for about 6 min after its process died; a
+rate limit lasts as long as other clients use it up."""
 THROTTLE_BACKOFF = Backoff(timedelta(seconds=1), timedelta(seconds=15))
+"""1 2 4 8 15 15 … s between tries while Novu throttles the run; Novu may ask for longer."""
 
 
 @workflow.defn(name=WORKFLOW)
 class NotificationDelivery:
-    """Delivers what one claim gave it."""
+    """Delivers the notifications of one batch."""
 
     @workflow.run
     async def run(self, given: Any = None) -> ResultCounts:
-        """Return how the notifications ended; what is still unsettled after all tries is given up for a later run.
+        """Return how the notifications ended. Unsettled ones are given up after all tries, for a later run.
 
-        Takes anything: an input that the library could not decode would be tried again for ever.
+        Accepts any input and raises ValueError if it is no batch. With a typed input, Temporal would repeat the
+        workflow task for ever if it could not decode the value.
         """
         batch = Batch.parse(given)
-        queue = workflow.info().task_queue
-        lane = batch_queue(queue)
-        tries = MAX_ATTEMPTS
-        if queue != lane:
+        own_queue = workflow.info().task_queue
+        retry_queue = batch_queue(own_queue)
+        attempts_left = MAX_ATTEMPTS
+        if own_queue != retry_queue:
             try:
                 return await workflow.execute_local_activity(
                     DELIVER,
@@ -60,14 +66,14 @@ class NotificationDelivery:
                     retry_policy=RetryPolicy(maximum_attempts=1),
                 )
             except FailureError as failure:
-                tries -= not is_throttled(failure)
+                attempts_left -= not is_throttled(failure)
                 await asyncio.sleep(retry_delay(failure).total_seconds())
-        return await self.run_on_batch_queue(batch, lane, tries)
+        return await self.run_on_batch_queue(batch, retry_queue, attempts_left)
 
     async def run_on_batch_queue(self, batch: Batch, queue: str, max_attempts: int) -> ResultCounts:
-        """Deliver with Temporal's retries, as often as Novu holds us up, then give up."""
-        patient_until = workflow.now() + MAX_THROTTLED_TIME
-        for holds in itertools.count():
+        """Deliver with Temporal's retries, again after each throttled try for up to an hour, then give up."""
+        deadline = workflow.now() + MAX_THROTTLED_TIME
+        for throttled_tries in itertools.count(1):
             try:
                 return await workflow.execute_activity(
                     DELIVER,
@@ -83,9 +89,9 @@ class NotificationDelivery:
                     ),
                 )
             except FailureError as failure:
-                if not is_throttled(failure) or workflow.now() > patient_until:
+                if not is_throttled(failure) or workflow.now() > deadline:
                     break
-                await asyncio.sleep(max(retry_delay(failure), THROTTLE_BACKOFF.delay(holds + 1)).total_seconds())
+                await asyncio.sleep(max(retry_delay(failure), THROTTLE_BACKOFF.delay(throttled_tries)).total_seconds())
         return await workflow.execute_activity(
             GIVE_UP,
             batch,
@@ -97,7 +103,10 @@ class NotificationDelivery:
 
 
 def retry_delay(failure: FailureError) -> timedelta:
-    """Return the wait Novu asked for. A local activity's error arrives bare, its time-out inside an ActivityError."""
+    """Return the wait before the next try: the one that the activity asked for, else `FIRST_RETRY`.
+
+    A local activity's error arrives as it is; other errors, and its time-out, arrive inside an ActivityError.
+    """
     cause = failure.cause if isinstance(failure, ActivityError) else failure
     if isinstance(cause, ApplicationError) and cause.next_retry_delay is not None:
         return cause.next_retry_delay
@@ -105,6 +114,6 @@ def retry_delay(failure: FailureError) -> timedelta:
 
 
 def is_throttled(failure: FailureError) -> bool:
-    """Whether nothing failed: Novu is still busy with the same call, or limits us."""
+    """Whether the try did not fail but has to wait: Novu is busy with the same call, or limits our rate."""
     cause = failure.cause if isinstance(failure, ActivityError) else failure
     return isinstance(cause, ApplicationError) and cause.type == THROTTLED

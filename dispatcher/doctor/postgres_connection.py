@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,17 +22,12 @@ from dispatcher.config.conninfo import conninfo
 from dispatcher.config.settings import variable_names
 from dispatcher.doctor.runner import Context, Finding, failed, passed, skipped, unanswered, warned
 from dispatcher.install import preflight
-from dispatcher.install.session import is_shared
-from dispatcher.postgres.pool import SET_CONFIG, deadline
+from dispatcher.install.session import open_session
+from dispatcher.postgres.pool import deadline
+from dispatcher.postgres.session import DOCTOR_SETTINGS, apply_settings, is_direct, is_shared
 
 ANSWER_TIMEOUT_SECONDS = 4.0
 NOTIFY_TIMEOUT_SECONDS = 2.0
-SETTINGS = {
-    "search_path": "pg_catalog, pg_temp",
-    "row_security": "off",
-    "statement_timeout": f"{ANSWER_TIMEOUT_SECONDS:g}s",
-    "lock_timeout": f"{NOTIFY_TIMEOUT_SECONDS:g}s",
-}
 TLS_ERROR = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
 ADDRESS_PREFIX = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
 USE_DIRECT_URL = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
@@ -44,7 +40,7 @@ async def transaction(context: Context) -> AsyncGenerator[AsyncConnection[Any]]:
     Our settings end with the transaction, because the session may be one that a pooler shares.
     """
     async with context.lock, deadline(context.connection, ANSWER_TIMEOUT_SECONDS), context.connection.transaction():
-        await context.connection.execute(SET_CONFIG, [True, list(SETTINGS.keys()), list(SETTINGS.values())])
+        await apply_settings(context.connection, DOCTOR_SETTINGS, local=True)
         yield context.connection
 
 
@@ -174,8 +170,9 @@ async def server(context: Context) -> Finding:
 
 async def pooler(context: Context) -> Finding:
     """Check for a pooler: the backend pid it reports at login is invented, so it differs from the real one."""
-    [[backend]] = await fetch_rows(context, "select pg_backend_pid()")
-    if backend == context.connection.info.backend_pid:
+    async with transaction(context) as connection:
+        direct = await is_direct(connection)
+    if direct:
         return passed("none: a direct connection")
     shared = await is_shared_session(context, context.connection, context.settings.database_url)
     mode = "in transaction mode" if shared else "in session mode"
@@ -187,7 +184,7 @@ async def pooler(context: Context) -> Finding:
 async def is_shared_session(context: Context, connection: AsyncConnection[Any], url: SecretStr) -> bool:
     """Return whether a pooler gives the session to other clients between two statements."""
     async with context.lock, deadline(connection, ANSWER_TIMEOUT_SECONDS):
-        return await is_shared(connection, url.get_secret_value())
+        return await is_shared(connection, partial(open_session, url.get_secret_value()))
 
 
 async def notify(context: Context) -> Finding:

@@ -12,7 +12,7 @@ from dispatcher.install.files import index_statements
 from dispatcher.install.rights import lacking_rights
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
 from dispatcher.postgres.operator_queries import NODE_TTL
-from dispatcher.postgres.pool import RUNTIME_TABLES
+from dispatcher.postgres.session import RUNTIME_TABLES, missing_tables
 
 INSTALL = "as the tables' owner run dispatcher db install"
 UPGRADE = "as the tables' owner run dispatcher db upgrade"
@@ -21,9 +21,6 @@ MAX_CLOCK_SKEW_SECONDS = 5.0
 NODE_COUNTS = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
 from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval
-"""
-MISSING_TABLES = """
-select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null
 """
 
 
@@ -63,7 +60,8 @@ async def rights(context: Context) -> Finding:
 
 async def ledger(context: Context) -> Finding:
     """Check that our own tables exist."""
-    missing = [name for (name,) in await fetch_rows(context, MISSING_TABLES, ledger=list(RUNTIME_TABLES))]
+    async with transaction(context) as connection:
+        missing = await missing_tables(connection)
     if missing:
         return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
     return passed(f"tables {', '.join(RUNTIME_TABLES)}")

@@ -1,4 +1,4 @@
-"""Runs sql/ and compares the live catalogue with what it should be."""
+"""The installer: runs the files of sql/, and compares the objects of a database with those that sql/ creates."""
 
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.install.devschema import create_dev_schema

@@ -1,8 +1,7 @@
-"""Compares the live catalogue with what this version expects, object by object.
+"""Compares the live objects with those that this version expects, one by one.
 
-What is expected is not written down a second time: the files of sql/ run against a temporary copy of the outbox in a
-transaction that is rolled back, and the server describes both sides in its own words. Takes no lock that a writer
-could meet.
+The expected objects are not listed a second time: the files of sql/ run against a temporary copy of the outbox, in a
+transaction that is rolled back, and the server describes both sides. No lock is taken that makes a writer wait.
 """
 
 import re
@@ -50,7 +49,7 @@ from pg_trigger where tgrelid = %(outbox)s and not tgisinternal
 
 
 class Definition(NamedTuple):
-    """How the server describes an object, and what ails it."""
+    """The server's text for an object, and its state: empty if it works, else `invalid` or `disabled`."""
 
     text: str
     state: str
@@ -63,14 +62,17 @@ Objects = dict[tuple[str, str], Definition]
 
 
 async def missing_triggers(connection: Connection, oid: int) -> dict[str, str]:
-    """Return the triggers on the outbox that do not fire, and why: missing or disabled. Any role may ask."""
+    """Return the outbox's triggers that do not fire, each with the reason: missing or disabled. Needs no right."""
     live = await objects(connection, oid, None)
     states = {name: definition.state for (kind, name), definition in live.items() if kind == "trigger"}
     return {name: state for name in TRIGGERS if (state := states.get(name, "missing"))}
 
 
 async def differences(connection: Connection, outbox: OutboxTable, oid: int, *, indexes: bool) -> list[Difference]:
-    """Return what is missing, disabled, invalid, changed or newer."""
+    """Return every object or file that is missing, disabled, invalid, changed or newer, sorted by ORDER and name.
+
+    `oid`: the outbox's. `indexes`: whether the outbox's indexes are expected.
+    """
     schema = await one_value(connection, "select oid::bigint from pg_namespace where nspname = 'dispatcher'")
     live = await objects(connection, oid, schema)
     expected = await expected_objects(connection, outbox, indexes=indexes)
@@ -81,13 +83,13 @@ async def differences(connection: Connection, outbox: OutboxTable, oid: int, *, 
     found += [problem for key, wanted in expected.items() if (problem := difference_of(key, wanted, live))]
     found += await unapplied_files(connection, live, indexes=indexes)
     newer = any(each.problem == "newer" for each in found)
-    # What a newer version changed is not ours to judge; what is gone or switched off is.
+    # A newer version may change an object on purpose. A missing or disabled object is a fault under any version.
     mine = [each for each in found if not (newer and each.problem == "changed")]
     return sorted(mine, key=lambda each: (ORDER.index(each.kind), each.name))
 
 
 def difference_of(key: tuple[str, str], wanted: Definition, live: Objects) -> Difference | None:
-    """Return the difference of one object, or None."""
+    """Return how one live object differs from `wanted`, or None if it does not."""
     kind, name = key
     there = live.get(key)
     if there is None:
@@ -101,7 +103,7 @@ def difference_of(key: tuple[str, str], wanted: Definition, live: Objects) -> Di
 
 
 async def objects(connection: Connection, outbox: int, ledger: object) -> Objects:
-    """Return everything of ours that the catalogue knows."""
+    """Return our objects as the server describes them. `outbox`: the table's oid; `ledger`: our schema's, if any."""
     names = await one_value(
         connection,
         "select format('%%I.%%I', n.nspname, c.relname)"
@@ -117,20 +119,20 @@ async def objects(connection: Connection, outbox: int, ledger: object) -> Object
 
 
 def comparable(text: str, outbox: str) -> str:
-    """Return a definition in which it no longer shows whether it is the live one or the expected one."""
+    """Return a definition without the names that differ between the live and the expected object."""
     for name in (outbox, str(COPY)):
         text = text.replace(f" ON {name} ", " ON the outbox ")
     return re.sub(r"\bpg_temp(_\d+)?\.", "dispatcher.", text)
 
 
 async def expected_objects(connection: Connection, outbox: OutboxTable, *, indexes: bool) -> Objects:
-    """Return what an installation would make, as the server describes it."""
+    """Return the objects that an installation would create, as the server describes them. Changes nothing."""
     async with connection.transaction(force_rollback=True):
         await run(
             connection,
             sql.SQL("create temporary table {} (like {})").format(sql.Identifier(COPY.name), outbox.identifier),
         )
-        for file in installer_files()[1:]:  # the first one makes the schema, whose place is taken by pg_temp
+        for file in installer_files()[1:]:  # the first one creates the schema; here pg_temp replaces it
             if indexes or file.part is not Part.INDEXES:
                 await run(connection, in_expected_schema(file).render(outbox, table=COPY, concurrently=False))
         oid = await one_value(connection, "select 'pg_temp.dispatcher_outbox_copy'::regclass::oid::bigint")
@@ -139,12 +141,12 @@ async def expected_objects(connection: Connection, outbox: OutboxTable, *, index
 
 
 def in_expected_schema(file: File) -> File:
-    """Return the file with our schema's name replaced, settings' names (in quotes) left alone."""
+    """Return the file with our schema replaced by pg_temp. Names of settings, which are in quotes, stay."""
     return File(file.name, re.sub(r"(?<!['\w.])dispatcher\.", "pg_temp.", file.text))
 
 
 async def applied_files(connection: Connection) -> dict[str, str]:
-    """Return the applied files with their checksums."""
+    """Return the names of the applied files with their checksums."""
     if await one_value(connection, "select to_regclass('dispatcher.migration')::text") is None:
         return {}
     rows = await (await connection.execute(as_sql("select name, checksum from dispatcher.migration"))).fetchall()
@@ -152,7 +154,7 @@ async def applied_files(connection: Connection) -> dict[str, str]:
 
 
 async def unapplied_files(connection: Connection, live: Objects, *, indexes: bool) -> list[Difference]:
-    """Return the files that were not applied, were applied in another version, or are not known here."""
+    """Return the files that were not applied, were applied in another version, or are unknown to this version."""
     if ("table", "dispatcher.migration") not in live:
         return []
     known = {file.name: file for file in installer_files()}

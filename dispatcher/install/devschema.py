@@ -1,4 +1,4 @@
-"""XNovu's `notify` schema with a few seed rows, for local use. A database that has the outbox is never touched."""
+"""Creates XNovu's `notify` schema with a few seed rows, for local use. A database with the outbox is not changed."""
 
 from dispatcher.install import preflight
 from dispatcher.install.files import as_sql, dev_schema_files
@@ -9,7 +9,7 @@ OUTBOX = "select to_regclass('notify.ent_notification')::text"
 
 
 async def create_dev_schema(url: str) -> bool:
-    """Create the schema where `notify.ent_notification` is missing; return whether it was."""
+    """Create the schema if `notify.ent_notification` is missing. Return whether it was created."""
     async with connect_exclusive_session(url) as connection:
         await preflight.check_server(connection)
         async with exclusive(connection, Options(), say_nothing):

@@ -1,7 +1,7 @@
-"""The numbered files of sql/: read, checksummed, and rendered for one outbox.
+"""Reads the numbered files of sql/, computes their checksums, and renders them for one outbox.
 
-A file's part follows from its placeholders: `{concurrently}` marks indexes, which are built outside a transaction;
-`{outbox}` alone marks triggers, which lock the outbox; what has neither concerns only our own schema.
+The placeholders of a file decide its part. A file with `{concurrently}` builds indexes, outside a transaction. A file
+with only `{outbox}` creates triggers, which locks the outbox. A file without placeholders concerns only our own schema.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class File:
         return Part.TRIGGERS if "{outbox}" in self.text else Part.LEDGER
 
     def render(self, outbox: OutboxTable, *, table: Table | None = None, concurrently: bool = True) -> sql.Composed:
-        """Return the file for `outbox`; `table` stands in for it where only the names are wanted."""
+        """Return the file's SQL for `outbox`. `table`: the objects are created on this table, with the same names."""
         return as_sql(self.text).format(
             outbox=(table or outbox).identifier,
             concurrently=sql.SQL("concurrently" if concurrently else ""),
@@ -55,26 +55,26 @@ class File:
 
 @cache
 def installer_files() -> tuple[File, ...]:
-    """Return the files of an installation in their order."""
+    """Return the files of an installation, in the order in which they run."""
     return tuple(read_folder("sql"))
 
 
 @cache
 def dev_schema_files() -> tuple[File, ...]:
-    """Return the files that make XNovu's schema for local use."""
+    """Return the files that create XNovu's schema for local use, in the order in which they run."""
     return tuple(read_folder("sql", "dev"))
 
 
 def read_folder(*folder: str) -> Iterator[File]:
-    """Yield the numbered files of a folder of this package."""
-    place = resources.files("dispatcher.install").joinpath(*folder)
-    for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
+    """Yield the SQL files of a folder of this package, sorted by name."""
+    directory = resources.files("dispatcher.install").joinpath(*folder)
+    for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".sql"):
             yield File(entry.name, entry.read_text(encoding="utf-8"))
 
 
 def index_statements(outbox: OutboxTable) -> dict[str, sql.Composed]:
-    """Return each index of the outbox with the statement that builds it."""
+    """Return the statement that builds each index of the outbox, by the index's name."""
     found: dict[str, sql.Composed] = {}
     for file in installer_files():
         if file.part is Part.INDEXES:
@@ -86,5 +86,5 @@ def index_statements(outbox: OutboxTable) -> dict[str, sql.Composed]:
 
 
 def as_sql(text: str) -> sql.SQL:
-    """Return our own file as SQL: it is part of the package, nobody else's text gets here."""
+    """Return the text of a file of this package as SQL. Never pass text from outside the package."""
     return sql.SQL(cast("LiteralString", text))

@@ -1,8 +1,8 @@
-"""The rights that the role of `dispatcher run` needs: as SQL for whoever grants them, and as a look at its start.
+"""The rights that the role of `dispatcher run` needs: the SQL that grants them, and the check when `run` starts.
 
-One list serves both, so nothing is asked for that is not granted. Columns that we only write cannot be read, what we
-only read cannot be written, and nothing of the outbox can be inserted or deleted. What a person who operates it needs
-besides is granted apart.
+Both use one list, so the check asks for no right that the SQL does not grant. The role can read only the columns that
+we read, and write only those that we write. It cannot insert or delete rows of the outbox. The rights for an operator's
+commands are granted separately.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,45 +26,46 @@ LEDGER_PRIVILEGES = {
     "node": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
-# What an operator's commands use besides. `name` and `retraction_reason` are XNovu's, and may be missing elsewhere.
+# More rights for an operator's commands. The columns `name` and `retraction_reason` exist at XNovu; another outbox may
+# lack them.
 TESTED = ("publish_status", "notification_workflow_id", "enterprise_id", "payload", "recipients")
 NAMED = {"name": "select, insert", "retraction_reason": "update"}
 
 OPENING = """\
--- The least that the role of `dispatcher run` needs. Run this after `dispatcher db install`, as the tables' owner;
--- again does no harm. LISTEN and NOTIFY need no right, and neither do the triggers.
+-- The least rights that the role of `dispatcher run` needs. Run this after `dispatcher db install`, as the tables'
+-- owner. It may be run again. LISTEN, NOTIFY and the triggers need no right.
 set search_path = pg_catalog, pg_temp;
 
--- To come in, and to find the tables. The type of notification_status may live in another schema.
+-- To connect, and to find the tables. The type of notification_status may be in another schema.
 """
 CONNECT_GRANTS = """
 declare
-  place text;
+  type_schema text;
 begin
   if not has_database_privilege({role}, current_database(), 'CONNECT') then
     execute format('grant connect on database %I to %I', current_database(), {role});
   end if;
-  for place in
+  for type_schema in
     select n.nspname from pg_attribute a
     join pg_type t on t.oid = a.atttypid
     join pg_namespace n on n.oid = t.typnamespace
     where a.attrelid = {outbox}::regclass and a.attname = 'notification_status'
       and not has_schema_privilege({role}, n.oid, 'USAGE')
   loop
-    execute format('grant usage on schema %I to %I', place, {role});
+    execute format('grant usage on schema %I to %I', type_schema, {role});
   end loop;
 end
 """
 SCHEMAS = "grant usage on schema {}, dispatcher to {};\n"
 CLAIM = """
--- To read a notification and its Novu workflow, and to write what became of it.
+-- To read a notification and its Novu workflow, and to write its status and result.
 """
 LEDGER_GRANTS = """
--- To keep the ledger. Only nodes that are gone are ever deleted.
+-- To read and write the ledger. Only rows of ended nodes are deleted.
 """
 
 OPERATOR_GRANTS = """
--- For the person who operates it: to note every action, to write a test, to name rows and give reasons.
+-- For an operator's commands: to record each action, to insert a test notification, to read names and write reasons.
 """
 NAMES = """
 begin
@@ -109,13 +110,13 @@ class Right:
     columns: tuple[str, ...] = ()
 
     def each(self) -> Iterator[tuple[str, str, str, str | None]]:
-        """Yield schema, table, privilege and column, one by one."""
+        """Yield schema, table, privilege and column of each single right; no column for a right on the whole table."""
         for privilege in self.privileges:
             for column in self.columns or (None,):
                 yield self.table.schema, self.table.name, privilege, column
 
     def grant(self, role: str) -> sql.Composed:
-        """Return the statement that grants it."""
+        """Return the statement that grants these privileges to `role`."""
         columns = sql.SQL(" ({})").format(listed(self.columns)) if self.columns else sql.SQL("")
         privileges = as_sql(", ".join(self.privileges).lower())
         return sql.SQL("grant {}{} on {} to {};\n").format(
@@ -128,7 +129,7 @@ def listed(names: tuple[str, ...]) -> sql.Composed:
 
 
 def on_outbox(outbox: OutboxTable) -> list[Right]:
-    """Return what is needed on the user's tables."""
+    """Return the rights that `run` needs on the user's tables."""
     return [
         Right(outbox, ("SELECT",), READ),
         Right(outbox, ("UPDATE",), WRITTEN),
@@ -137,17 +138,17 @@ def on_outbox(outbox: OutboxTable) -> list[Right]:
 
 
 def on_ledger() -> list[Right]:
-    """Return what is needed on our own tables."""
+    """Return the rights that `run` needs on our own tables."""
     return [Right(Table("dispatcher", name), privileges) for name, privileges in LEDGER_PRIVILEGES.items()]
 
 
 def for_operator(outbox: OutboxTable) -> list[Right]:
-    """Return what the commands of an operator need besides."""
+    """Return the further rights that an operator's commands need."""
     return [Right(outbox, ("INSERT",), TESTED), Right(Table("dispatcher", "action"), ("SELECT", "INSERT"))]
 
 
 def render_names(outbox: OutboxTable, role: str) -> Iterator[sql.Composed]:
-    """Yield the statements that grant what is needed on columns that need not be there."""
+    """Yield the statements that grant an operator's rights on columns that an outbox may lack."""
     for column, privileges in NAMED.items():
         block = as_sql(NAMES).format(
             outbox=sql.Literal(outbox.identifier.as_string()),
@@ -160,14 +161,17 @@ def render_names(outbox: OutboxTable, role: str) -> Iterator[sql.Composed]:
 
 
 def render_grants(table_name: str, role: str, *, operator: bool = False) -> str:
-    """Return the SQL that gives `role` what it needs, and nothing else; for an operator what commands need too."""
+    """Return the SQL that gives `role` the rights for `run`; with `operator`, for an operator's commands too.
+
+    Raises ConfigurationError if the table's or the role's name is not possible.
+    """
     outbox, name = parse_outbox_name(table_name), sql.Identifier(quoted_role(role))
     table = sql.Literal(outbox.identifier.as_string())
-    places = as_sql(CONNECT_GRANTS).format(role=sql.Literal(role), outbox=table)
+    connect_grants = as_sql(CONNECT_GRANTS).format(role=sql.Literal(role), outbox=table)
     parts = [
         as_sql(OPENING).format(),
-        # A string and not $$: no name can end it.
-        sql.SQL("do {};\n").format(sql.Literal(places.as_string())),
+        # A quoted string instead of $$, because a name could contain $$.
+        sql.SQL("do {};\n").format(sql.Literal(connect_grants.as_string())),
         as_sql(SCHEMAS).format(sql.Identifier(outbox.schema), name),
         as_sql(CLAIM).format(),
         *(right.grant(role) for right in on_outbox(outbox)),
@@ -181,14 +185,17 @@ def render_grants(table_name: str, role: str, *, operator: bool = False) -> str:
 
 
 def quoted_role(role: str) -> str:
-    """Return the role's name; ConfigurationError when PostgreSQL would cut it, and so mean another role."""
+    """Return the role's name. Raises ConfigurationError if PostgreSQL would cut it: that could name another role."""
     if not role or "\0" in role or len(role.encode()) > MAX_NAME_BYTES:
-        raise ConfigurationError(f"{role!r} cannot be a role: PostgreSQL keeps 1 to {MAX_NAME_BYTES} bytes")
+        raise ConfigurationError(f"{role!r} cannot be a role's name: PostgreSQL allows 1 to {MAX_NAME_BYTES} bytes")
     return role
 
 
 async def require_rights(connection: Connection, outbox: OutboxTable, oid: int) -> None:
-    """Raise `ConfigurationError` naming every right that this session's role lacks."""
+    """Raise `ConfigurationError` if this session's role lacks a right. The error names each one.
+
+    `oid` is the outbox's.
+    """
     wanted = [each for right in (*on_outbox(outbox), *on_ledger()) for each in right.each()]
     schemas, tables, privileges, columns = map(list, zip(*wanted, strict=True))
     cursor = await connection.execute(
@@ -199,15 +206,15 @@ async def require_rights(connection: Connection, outbox: OutboxTable, oid: int) 
     if rows:
         role = str(rows[0][0])
         raise ConfigurationError(
-            f"role {role} needs {', '.join(describe_missing(rows))}: as the tables' owner run what"
+            f"role {role} needs {', '.join(describe_missing(rows))}: as the tables' owner run the SQL that"
             f" dispatcher db sql grants --role {role} prints"
         )
 
 
 def describe_missing(rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return the rights of LACKING for a sentence, a table's columns together."""
+    """Return the rights that LACKING found as parts of a sentence; the columns of a table are joined."""
     found: dict[tuple[str, str], list[str]] = {}
-    for _, privilege, column, place in rows:
-        found.setdefault((str(privilege), str(place)), []).extend([] if column is None else [str(column)])
+    for _, privilege, column, target in rows:
+        found.setdefault((str(privilege), str(target)), []).extend([] if column is None else [str(column)])
     columns = {key: f" ({', '.join(names)})" if names else "" for key, names in found.items()}
-    return [f"{privilege}{columns[privilege, place]} on {place}" for privilege, place in found]
+    return [f"{privilege}{columns[privilege, target]} on {target}" for privilege, target in found]

@@ -1,7 +1,7 @@
-"""Installs and upgrades: one transaction for everything but the indexes, which are built without blocking anybody.
+"""Installs and upgrades: one transaction, and then the outbox's indexes, which are built without blocking writers.
 
-Running it again is always right: what is as it should be is not touched, so a second run takes no lock on the outbox. A
-database that a newer version has installed is left alone.
+It may be run at any time: only objects that differ are changed, so a second run takes no lock on the outbox. A database
+that a newer version has installed is not changed.
 """
 
 from dispatcher.config.conninfo import pooler_hint
@@ -22,17 +22,23 @@ from dispatcher.install.session import (
 
 
 async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) -> Report:
-    """Make the database what this version expects; also the upgrade."""
+    """Create or change every object that differs from this version's: a first installation and an upgrade.
+
+    Waits up to `options.exclusive_timeout` for another installer; `say` gets a line about each wait. Raises
+    ConfigurationError for a table, a right or a pooler that does not fit, Unreachable for a lost server or lock.
+    """
     outbox = parse_outbox_name(options.outbox)
     async with connect_exclusive_session(url) as connection:
         oid = await preflight.check(connection, outbox)
         lacking = await lacking_rights(connection, outbox, oid, indexes=options.indexes)
         if lacking.to_look:
-            lacking.require_all()  # so that one sentence names everything
+            lacking.require_all()  # raise one error that names the rights for changing, too
         async with exclusive(connection, options, say):
             before = await compare(connection, outbox, oid, options)
             if any(each.problem == "newer" for each in before):
-                return Report(remaining=before, warnings=["a newer version has installed this: nothing was changed"])
+                return Report(
+                    remaining=before, warnings=["a newer version installed this database: nothing was changed"]
+                )
             if before:
                 lacking.require_all()
                 await retry_on_lock(connection, oid, options, say, lambda: repair(connection, outbox, oid, options))
@@ -41,12 +47,15 @@ async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) 
                 )
             after = await compare(connection, outbox, oid, options) if before else []
     hint = pooler_hint(url)
-    warnings = [f"{hint}: better install through the direct connection"] if hint else []
+    warnings = [f"{hint}: install over a direct connection instead"] if hint else []
     return Report([each for each in before if each not in after], after, warnings)
 
 
 async def inspect(url: str, options: Options = DEFAULT) -> list[Difference]:
-    """Return every difference between the live catalogue and what this version expects; changes nothing."""
+    """Return every difference between the live objects and this version's. Changes nothing.
+
+    Raises ConfigurationError for a table or a right that does not fit, Unreachable for a lost server.
+    """
     outbox = parse_outbox_name(options.outbox)
     async with read_only_session(url, options.lock_timeout) as connection:
         oid = await preflight.check(connection, outbox)
@@ -55,20 +64,23 @@ async def inspect(url: str, options: Options = DEFAULT) -> list[Difference]:
 
 
 async def plan(url: str, options: Options = DEFAULT) -> tuple[list[Difference], str]:
-    """Return what an upgrade would find and the SQL it would run; changes nothing."""
+    """Return the differences, and the SQL that an upgrade would run: empty without any, or after a newer version.
+
+    Changes nothing. Raises as `inspect` does.
+    """
     found = await inspect(url, options)
     newer = any(each.problem == "newer" for each in found)
     return found, "" if newer or not found else rendered(parse_outbox_name(options.outbox), found, options)
 
 
 async def compare(connection: Connection, outbox: OutboxTable, oid: int, options: Options) -> list[Difference]:
-    """Compare within the limits of an installation."""
+    """Return the differences. Wait at most `options.lock_timeout` for each lock."""
     await limit_locks(connection, options.lock_timeout)
     return await catalogue.differences(connection, outbox, oid, indexes=options.indexes)
 
 
 async def repair(connection: Connection, outbox: OutboxTable, oid: int, options: Options) -> None:
-    """Run what is needed in one transaction; the triggers, which make writers wait, come last."""
+    """Repair all but the indexes in one transaction. The triggers come last, because they make writers wait."""
     async with connection.transaction():
         found = await compare(connection, outbox, oid, options)
         for statement in steps.transaction(outbox, found):
@@ -81,6 +93,6 @@ async def build_indexes(connection: Connection, outbox: OutboxTable, oid: int, o
         return
     found = await compare(connection, outbox, oid, options)
     await limit_locks(connection, options.index_timeout)
-    for words, statement in steps.index_work(outbox, found).items():
-        say(words)
+    for message, statement in steps.index_work(outbox, found).items():
+        say(message)
         await run(connection, statement)

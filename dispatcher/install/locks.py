@@ -1,7 +1,7 @@
-"""Patience with limits: a lock we do not get within the time-out is let go, and asked for again after a pause.
+"""Retries work that does not get its locks within the lock timeout.
 
-While we wait for a lock on the outbox its writers queue behind us, hence the short time-out; in the pauses they catch
-up.
+While we wait for a lock on the outbox, its writers queue behind us. Therefore the timeout is short, and writers proceed
+in the pauses between the attempts.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,8 +13,8 @@ from dispatcher.install.options import Options, Say
 from dispatcher.install.session import Connection
 from dispatcher.models.errors import Unreachable
 
-# Sessions that hold a lock on the table (or on one of ours) that a change of it has to wait for; if there are none any
-# more, whoever has been in a transaction longest, which is what building an index waits for.
+# The session that holds a lock for which our change waits, on the outbox or on a table of ours. If there is none, the
+# session with the oldest transaction: building an index waits for that.
 HOLDERS = """
 select a.pid, coalesce(nullif(a.application_name, ''), a.usename::text, '?'), coalesce(a.state, 'unknown'),
   coalesce(date_trunc('seconds', clock_timestamp() - a.xact_start)::text, '?')
@@ -34,7 +34,10 @@ limit 1
 async def retry_on_lock(
     connection: Connection, outbox: int | None, options: Options, say: Say, work: Callable[[], Awaitable[None]]
 ) -> None:
-    """Do `work` again until it gets its locks; Unreachable naming who holds them after the last attempt."""
+    """Run `work`, up to `options.attempts` times, until it gets its locks. `outbox`: the table's oid, if it exists.
+
+    Raises Unreachable after the last attempt; its sentence names the session that holds the lock.
+    """
     pause = 0.5
     for attempt in range(1, options.attempts + 1):
         try:
@@ -43,7 +46,7 @@ async def retry_on_lock(
             holder = await lock_holder(connection, outbox)
             if attempt == options.attempts:
                 raise Unreachable(
-                    f"the lock was not free in {attempt} attempts, {holder}: end it and run this again"
+                    f"the lock was not free in {attempt} attempts: {holder}; end that session and run this again"
                 ) from error
             say(f"{holder}; attempt {attempt} of {options.attempts}, next in {pause:g} s")
         else:
@@ -53,9 +56,9 @@ async def retry_on_lock(
 
 
 async def lock_holder(connection: Connection, outbox: int | None) -> str:
-    """Say who is in the way."""
+    """Return a clause that names the session for whose lock we wait."""
     row = await (await connection.execute(HOLDERS, (outbox,))).fetchone()
     if row is None:
-        return "its holder is gone"
+        return "the session that held the lock has ended"
     pid, name, state, age = row
-    return f"pid {pid} ({name}, {state}, in its transaction for {age}) holds it"
+    return f"pid {pid} ({name}, {state}, in its transaction for {age}) holds the lock"

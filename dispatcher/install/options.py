@@ -1,4 +1,4 @@
-"""What an installation is asked to do and what it answers."""
+"""The options of an installation, and its report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,29 +7,31 @@ from datetime import timedelta
 from dispatcher.models.errors import ConfigurationError
 
 Say = Callable[[str], None]
-"""Takes what a person who waits wants to know; by default nobody waits."""
+"""Takes a line of progress for the person who runs the command."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to install or remove. Writers of the outbox wait at most `lock_timeout`, with pauses between the attempts."""
+    """How to install or remove. Writers of the outbox wait at most `lock_timeout` per attempt."""
 
     outbox: str = "notify.ent_notification"
     indexes: bool = True
-    ledger: bool = False  # on removal: also drop our schema, and with it what was sent to whom
+    ledger: bool = False  # on removal: also drop our schema, and with it the record of all calls
     lock_timeout: timedelta = timedelta(seconds=3)
     attempts: int = 10
-    index_timeout: timedelta = timedelta(minutes=10)  # building waits for older transactions but blocks nobody
-    exclusive_timeout: timedelta = timedelta(minutes=15)  # for another installer, which may be building indexes
+    index_timeout: timedelta = timedelta(minutes=10)  # building waits for older transactions, but blocks no writer
+    exclusive_timeout: timedelta = timedelta(
+        minutes=15
+    )  # the wait for another installer, which may be building indexes
 
     def __post_init__(self) -> None:
         if min(self.lock_timeout, self.index_timeout) < timedelta(milliseconds=1):
-            raise ConfigurationError("a lock timeout below 1ms would mean to wait for ever: use one like 3s")
+            raise ConfigurationError("with a lock timeout below 1ms PostgreSQL would wait for ever: use one like 3s")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One object that is not as this version expects it."""
+    """One object or file that differs. `problem`: missing, changed, invalid, disabled or newer."""
 
     kind: str
     name: str
@@ -42,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Report:
-    """What an installation did, and what it could not put right."""
+    """The differences that an installation repaired, those that remain, and warnings."""
 
     changed: list[Difference] = field(default_factory=list[Difference])
     remaining: list[Difference] = field(default_factory=list[Difference])
@@ -50,7 +52,7 @@ class Report:
 
 
 def say_nothing(_: str) -> None:
-    """Say nothing."""
+    """Ignore the line."""
 
 
 DEFAULT = Options()

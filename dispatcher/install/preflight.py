@@ -1,6 +1,6 @@
-"""What has to be true before anything is touched: each failing check is one sentence with its remedy.
+"""Checks the server and the user's tables before anything is changed. A failed check is one sentence with its remedy.
 
-Reads catalogues only, which every role may, so a missing right shows here and not half-way.
+The checks read only catalogues. Every role may read those, so a missing right is found here and not half-way.
 """
 
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from dispatcher.config.table_names import OutboxTable, Table
 from dispatcher.install.session import Connection, one_value
 from dispatcher.models.errors import ConfigurationError
+from dispatcher.models.notification import Status
 
 MIN_SERVER_VERSION = 15
-STATUSES = ("PENDING", "PROCESSING", "SENT", "FAILED", "RETRACTED")
+REQUIRED_STATUSES = tuple(status.value for status in Status if status is not Status.PARTIAL)
 INTEGER = ("bigint", "integer")
 TEXT = ("text", "character varying")
 JSON = ("jsonb", "json")
@@ -19,7 +20,7 @@ ARRAY = ("an array",)
 ENUM = ("an enum", *TEXT)
 ANY = ()
 
-# The columns that Dispatcher reads or writes, with the types it can use. More columns are none of its business.
+# The columns that Dispatcher reads or writes, with the types it can use. A table may have more columns.
 OUTBOX_COLUMNS: dict[str, tuple[str, ...]] = {
     "id": INTEGER,
     "publish_status": ENUM,
@@ -47,14 +48,14 @@ WORKFLOW_COLUMNS: dict[str, tuple[str, ...]] = {
     "default_channels": ARRAY,
     "enterprise_id": ANY,
 }
-LABELS = {"publish_status": ("PUBLISH",), "notification_status": STATUSES}
+LABELS = {"publish_status": ("PUBLISH",), "notification_status": REQUIRED_STATUSES}
 
 TABLE = """
 select c.oid, c.relkind::text, c.relispartition or exists (select from pg_inherits where inhrelid = c.oid) as child
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = %s and c.relname = %s
 """
-# What a policy would filter for this session's role, whatever row_security says; our own tables too.
+# Tables of which a policy hides rows from this session's role, independent of the setting row_security; ours too.
 HIDING = """
 select n.nspname, c.relname
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
@@ -78,51 +79,56 @@ where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table of the host."""
+    """A column of a user's table: its type, or `an array` or `an enum`, and an enum's labels."""
 
     type: str
     labels: list[str]
 
 
 async def check(connection: Connection, outbox: OutboxTable) -> int:
-    """Refuse what can never work; return the outbox's oid."""
+    """Check server and tables. Return the outbox's oid. Raises ConfigurationError at the first failed check."""
     await check_server(connection)
     return await check_outbox(connection, outbox)
 
 
 async def check_outbox(connection: Connection, outbox: OutboxTable) -> int:
-    """Refuse tables that lack what we use, or whose rows we would not see; return the outbox's oid."""
+    """Check columns, types and policies of the user's tables. Return the outbox's oid.
+
+    Raises ConfigurationError at the first failed check.
+    """
     found = await check_table(connection, outbox, "set DISPATCHER_OUTBOX, or create it (db install --dev-schema)")
     check_columns(outbox, await columns(connection, found), OUTBOX_COLUMNS)
-    workflow = await check_table(connection, outbox.workflow, "the table of Novu workflows stands beside the outbox")
+    workflow = await check_table(
+        connection, outbox.workflow, "the table of Novu workflows has to be in the outbox's schema"
+    )
     check_columns(outbox.workflow, await columns(connection, workflow), WORKFLOW_COLUMNS)
     await check_row_security(connection, outbox)
     return found
 
 
 async def check_server(connection: Connection) -> None:
-    """Refuse a server that is too old or does not take writes."""
+    """Raise ConfigurationError if the server is older than PostgreSQL 15 or a standby."""
     version = connection.info.server_version // 10000
     if version < MIN_SERVER_VERSION:
         raise ConfigurationError(f"PostgreSQL {version} is too old: Dispatcher needs {MIN_SERVER_VERSION} or newer")
     if await one_value(connection, "select pg_is_in_recovery()"):
-        raise ConfigurationError("this server is a standby, which takes no changes: give the primary's URL")
+        raise ConfigurationError("this server is a standby, which takes no changes: use the primary's URL")
 
 
 async def check_table(connection: Connection, table: Table, remedy: str) -> int:
-    """Refuse a table that is missing or not an ordinary one; return its oid."""
+    """Return the table's oid. Raises ConfigurationError if it is missing (with `remedy`) or no ordinary table."""
     row = await (await connection.execute(TABLE, (table.schema, table.name))).fetchone()
     if row is None:
         raise ConfigurationError(f"table {table} does not exist in {connection.info.dbname}: {remedy}")
     oid, kind, child = row
     if kind != "r" or child:
-        what = {"p": "is partitioned", "r": "is a partition or inherits"}.get(str(kind), "is not a table")
-        raise ConfigurationError(f"{table} {what}: Dispatcher needs an ordinary table of its own")
+        reason = {"p": "is partitioned", "r": "is a partition or inherits"}.get(str(kind), "is not a table")
+        raise ConfigurationError(f"{table} {reason}: Dispatcher needs an ordinary table")
     return int(str(oid))
 
 
 async def check_row_security(connection: Connection, outbox: OutboxTable) -> None:
-    """Refuse a role from which a policy would hide rows: they would never be sent, and nobody would know."""
+    """Raise ConfigurationError if a policy could hide rows from our role: they would stay unsent without an error."""
     hidden = [
         str(Table(str(schema), str(name)))
         for schema, name in await (
@@ -138,16 +144,18 @@ async def check_row_security(connection: Connection, outbox: OutboxTable) -> Non
 
 
 async def columns(connection: Connection, table: int) -> dict[str, Column]:
-    """Return the columns of a table with their types, domains seen through."""
+    """Return the columns of a table by name. For a domain, the type is the one that it is based on."""
     rows = await (await connection.execute(COLUMNS, (table,))).fetchall()
     return {str(name): Column(str(kind), list(labels)) for name, kind, labels in rows}  # pyright: ignore[reportArgumentType]
 
 
 def check_columns(table: Table, found: dict[str, Column], needed: dict[str, tuple[str, ...]]) -> None:
-    """Refuse missing columns, unusable types and missing enum labels."""
+    """Raise ConfigurationError for a missing column, a type that we cannot use, or a missing enum label."""
     missing = [name for name in needed if name not in found]
     if missing:
-        raise ConfigurationError(f"table {table} lacks {listed(missing, 'column')}: add what is missing")
+        raise ConfigurationError(
+            f"table {table} lacks {listed(missing, 'column')}: add {'it' if len(missing) == 1 else 'them'}"
+        )
     for name, types in needed.items():
         if types and found[name].type not in types:
             raise ConfigurationError(
@@ -167,5 +175,5 @@ def check_labels(table: Table, column: str, missing: list[str]) -> None:
 
 
 def listed(names: list[str], noun: str) -> str:
-    """Return `names` for a sentence."""
+    """Return `names` as part of a sentence: "the columns a, b"."""
     return f"the {noun}{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -1,7 +1,7 @@
-"""Takes the installation out again: triggers and their function in one transaction, then the indexes.
+"""Removes an installation: triggers and their function in one transaction, then the indexes.
 
-The ledger knows what was sent to whom. It stays unless its removal is asked for, so that a later installation does not
-send anything twice.
+The ledger records what was sent to which recipient. It stays unless `options.ledger` asks for its removal, so that a
+later installation sends nothing twice.
 """
 
 from psycopg import errors
@@ -15,7 +15,11 @@ from dispatcher.models.errors import ConfigurationError
 
 
 async def uninstall(url: str, options: Options = DEFAULT, say: Say = say_nothing) -> None:
-    """Remove what `install` added to the outbox, and with `options.ledger` our schema too. Gone already is fine."""
+    """Remove the objects that `install` added to the outbox; with `options.ledger`, our schema too.
+
+    Objects that are missing already are no error. Raises ConfigurationError if another outbox still uses the trigger
+    function or a pooler shares the session, Unreachable for a lost server or lock.
+    """
     outbox = parse_outbox_name(options.outbox)
     async with connect_exclusive_session(url) as connection:
         await preflight.check_server(connection)
@@ -27,7 +31,7 @@ async def uninstall(url: str, options: Options = DEFAULT, say: Say = say_nothing
 
 
 async def drop_triggers(connection: Connection, outbox: OutboxTable, options: Options) -> None:
-    """Drop the triggers and what they call."""
+    """Drop the triggers and their function."""
     await limit_locks(connection, options.lock_timeout)
     try:
         async with connection.transaction():
@@ -36,12 +40,12 @@ async def drop_triggers(connection: Connection, outbox: OutboxTable, options: Op
     except errors.DependentObjectsStillExist as error:
         detail = (error.diag.message_detail or "").split("\n")[0]
         raise ConfigurationError(
-            f"the doorbell is still in use, nothing was removed ({detail}): uninstall that outbox first"
+            f"the trigger function is still in use, nothing was removed ({detail}): uninstall that outbox first"
         ) from error
 
 
 async def drop_indexes(connection: Connection, outbox: OutboxTable, options: Options) -> None:
-    """Drop the sweep indexes without blocking writers."""
+    """Drop the outbox's indexes without blocking writers."""
     await limit_locks(connection, options.index_timeout)
     for statement in steps.index_removal(outbox):
         await run(connection, statement)

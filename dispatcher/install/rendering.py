@@ -1,6 +1,7 @@
-"""The SQL of an installation as text: what `install` and `uninstall` run on an empty slate, needing no connection.
+"""The SQL of an installation as text, made without a connection: the statements of `install` and `uninstall`.
 
-The text runs in psql as it is. Its two parts can be had apart: the transaction, and what has to run outside one.
+The text runs in psql as it is. It has two parts: a transaction, and the statements that must run outside one. Each part
+can be rendered alone.
 """
 
 from enum import StrEnum
@@ -28,14 +29,14 @@ begin
 end
 $$;
 """
-OUTSIDE = """-- Outside a transaction, one by one; blocks nobody.
+OUTSIDE = """-- Outside a transaction, one by one; blocks no writer.
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 """
 
 
 class Action(StrEnum):
-    """What to render."""
+    """The SQL to render."""
 
     INSTALL = "install"
     UPGRADE = "upgrade"
@@ -43,7 +44,7 @@ class Action(StrEnum):
 
 
 class Piece(StrEnum):
-    """How much of it: `transaction` is for psql -1, `indexes` for psql without it, `all` for either."""
+    """Which part to render: `transaction` for `psql -1`, `indexes` for psql without it, `all` for both in one text."""
 
     ALL = "all"
     TRANSACTION = "transaction"
@@ -51,7 +52,10 @@ class Piece(StrEnum):
 
 
 def render(action: str, options: Options = DEFAULT, piece: str = Piece.ALL) -> str:
-    """Return the SQL of `action`; deterministic."""
+    """Return the SQL of `action` for a database in any state. Equal arguments give equal text.
+
+    Raises ValueError for an unknown action or piece, ConfigurationError for an impossible table name.
+    """
     outbox = parse_outbox_name(options.outbox)
     if Action(action) is Action.UNINSTALL:
         inside = [*steps.trigger_removal(outbox), *steps.ledger_removal(ledger=options.ledger)]
@@ -60,20 +64,20 @@ def render(action: str, options: Options = DEFAULT, piece: str = Piece.ALL) -> s
 
 
 def rendered(outbox: OutboxTable, found: steps.Differences | None, options: Options, piece: str = Piece.ALL) -> str:
-    """Return the SQL that puts `found` right, or that installs everything."""
+    """Return the SQL that repairs the differences `found`; if None, the SQL that installs everything."""
     indexes = list(steps.index_work(outbox, found).values()) if options.indexes else []
     return assembled(steps.transaction(outbox, found), indexes, options, piece)
 
 
 def assembled(inside: Statements, outside: Statements, options: Options, piece: str) -> str:
-    """Return both parts, or one of them, as one text."""
+    """Return both parts, or the one that `piece` names, as one text."""
     milliseconds = f"{int(options.lock_timeout.total_seconds() * 1000)}ms"
     opening = as_sql(OPENING).format(sql.Literal(milliseconds), sql.Literal(ADVISORY_LOCK))
     transaction = [opening, *inside] if inside else []
-    beside = [as_sql(OUTSIDE).format(), *outside] if outside else []
+    outside_part = [as_sql(OUTSIDE).format(), *outside] if outside else []
     if piece == Piece.ALL and transaction:
         transaction = [plain("begin;\n"), *transaction, plain("commit;\n")]
-    chosen = {Piece.ALL: [*transaction, *beside], Piece.TRANSACTION: transaction, Piece.INDEXES: beside}
+    chosen = {Piece.ALL: [*transaction, *outside_part], Piece.TRANSACTION: transaction, Piece.INDEXES: outside_part}
     return "\n".join(statement.as_string().strip() + "\n" for statement in chosen[Piece(piece)])
 
 

@@ -1,6 +1,6 @@
-"""What the role of the installer may do, asked before anything is touched.
+"""Checks the rights of the installer's role before anything is changed.
 
-Looking needs less than changing, so a role that may only look can still find out that there is nothing to change.
+Comparing needs fewer rights than changing. So a role that may only compare can still learn that nothing differs.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from pg_class as c where c.oid = %s
 
 @dataclass(frozen=True)
 class MissingRights:
-    """The rights that a role would still need."""
+    """The rights that a role lacks: to compare (`to_look`), and to install (`to_change`)."""
 
     role: str
     to_look: list[str]
@@ -42,11 +42,16 @@ class MissingRights:
             self.refuse(self.to_look + self.to_change)
 
     def refuse(self, needs: list[str]) -> None:
-        raise ConfigurationError(f"role {self.role} needs {', '.join(needs)}: grant that, or use the outbox's owner")
+        raise ConfigurationError(
+            f"role {self.role} needs {', '.join(needs)}: grant these rights, or use the outbox's owner"
+        )
 
 
 async def lacking_rights(connection: Connection, outbox: OutboxTable, oid: int, *, indexes: bool) -> MissingRights:
-    """Return what the role of this session lacks."""
+    """Return the rights that the role of this session lacks. `oid`: the outbox's; `indexes`: whether to build indexes.
+
+    Raises ConfigurationError if the outbox no longer exists.
+    """
     row = await (await connection.execute(RIGHTS, (oid,))).fetchone()
     if row is None:
         raise ConfigurationError(f"table {outbox} has just been dropped: run this again")

@@ -1,4 +1,4 @@
-"""Checks while a dispatcher runs that the outbox is still as its start found it: its owner may change it at any time.
+"""Checks while a dispatcher runs that the outbox still has its columns, rights and triggers. Its owner may change them.
 
 The result is the health of the component `outbox`, with the remedy in its reason.
 """
@@ -33,7 +33,7 @@ async def check_installation(pool: Pool, outbox: OutboxTable, *, triggers: bool)
             missing = await missing_triggers(connection, oid) if triggers else {}
     except CONNECTION_ERRORS:
         raise
-    except psycopg.Error as error:  # a right that the checks themselves need
+    except psycopg.Error as error:  # the checks themselves lack a right
         raise ConfigurationError(str(error)) from error
     if missing:
         raise ConfigurationError(

@@ -1,12 +1,13 @@
-"""The installer's one connection: opened, pinned down, alone with the installation, and its errors in words.
+"""The installer's connection: it is opened, gets its settings, keeps other installers out, and explains its errors.
 
-Nothing here waits for ever, and nobody waits long for us.
+Each wait here has a time limit. No other session waits longer for us than the lock timeout.
 """
 
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import psycopg
@@ -15,26 +16,20 @@ from psycopg import errors, sql
 from dispatcher.config.conninfo import conninfo, masked
 from dispatcher.install.options import Options, Say
 from dispatcher.models.errors import ConfigurationError, Unreachable
+from dispatcher.postgres.session import INSTALLER_SETTINGS, apply_settings, is_shared
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
-ADVISORY_LOCK = 0x0D15_9A7C_4E50  # advisory, one per database
-BACKEND = "select pg_catalog.pg_backend_pid()"
-# Quiet: an installer must not wake anybody. The connection check ends our backend when we are killed while it waits, so
-# that the next installer gets its turn.
-SETTINGS = {
-    "search_path": "pg_catalog, pg_temp",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "client_connection_check_interval": "1s",
-    "client_min_messages": "warning",
-    "dispatcher.quiet": "on",
-}
+ADVISORY_LOCK = 0x0D15_9A7C_4E50
+"""The key of the advisory lock that an installer holds. PostgreSQL keeps such locks apart by database."""
 
 
 @asynccontextmanager
 async def open_session(url: str) -> AsyncGenerator[Connection]:
-    """Open a session as it comes; every error a person can act on leaves it as one of ours."""
+    """Open a session without settings. An error that a person can act on leaves the block as ours, with its remedy.
+
+    Raises Unreachable if it cannot connect, and the errors of `explain_errors`.
+    """
     try:
         connection = await psycopg.AsyncConnection.connect(
             conninfo(url, application_name="dispatcher db"), autocommit=True, prepare_threshold=None
@@ -47,83 +42,61 @@ async def open_session(url: str) -> AsyncGenerator[Connection]:
 
 @asynccontextmanager
 async def connect_exclusive_session(url: str) -> AsyncGenerator[Connection]:
-    """Open a session that has our settings and is nobody else's; ConfigurationError where it is shared."""
+    """Open a session with INSTALLER_SETTINGS. Raises ConfigurationError if a pooler shares it with other clients."""
     async with open_session(url) as connection:
         await refuse_shared(connection, url)
-        await pin(connection)
+        await apply_settings(connection, INSTALLER_SETTINGS, local=False)
         yield connection
 
 
 @asynccontextmanager
 async def read_only_session(url: str, limit: timedelta) -> AsyncGenerator[Connection]:
-    """Open a session for one look, which waits at most `limit` for a lock and leaves nothing behind."""
+    """Open a session with one transaction, which waits at most `limit` for each lock and is rolled back."""
     async with open_session(url) as connection, connection.transaction(force_rollback=True):
-        await pin(connection, local=True)
+        await apply_settings(connection, INSTALLER_SETTINGS, local=True)
         await limit_locks(connection, limit, local=True)
         yield connection
 
 
-async def pin(connection: Connection, *, local: bool = False) -> None:
-    """Set what is to hold in the session, or only in this transaction of it."""
-    for name, value in SETTINGS.items():
-        await connection.execute("select pg_catalog.set_config(%s, %s, %s)", (name, value, local))
-
-
 async def refuse_shared(connection: Connection, url: str) -> None:
-    """Raise ConfigurationError when a pooler gives our session to others between two statements."""
-    if await is_shared(connection, url):
+    """Raise ConfigurationError if a pooler gives our session to other clients between two statements."""
+    if await is_shared(connection, partial(open_session, url)):
         raise ConfigurationError(
-            f"{masked(url)} is a pooler in transaction mode, whose sessions are shared with others: set"
+            f"{masked(url)} is a pooler in transaction mode, which shares its sessions among clients: set"
             " DISPATCHER_LISTEN_DATABASE_URL to a direct connection, or run what dispatcher db sql prints"
         )
 
 
-async def is_shared(connection: Connection, url: str) -> bool:
-    """Return whether a pooler gives the backend of our session to others between two statements.
-
-    Then somebody who begins a transaction between them can get ours, or we another one.
-    """
-    ours = await one_value(connection, BACKEND)
-    if ours == connection.info.backend_pid:  # a pooler makes up the one we were told
-        return False
-    async with open_session(url) as other:
-        for _ in range(10):
-            async with other.transaction():
-                theirs = await one_value(other, BACKEND)
-                if theirs == ours or await one_value(connection, BACKEND) != ours:
-                    return True
-    return False
-
-
 @asynccontextmanager
 async def explain_errors(url: str) -> AsyncGenerator[None]:
-    """Turn the server's refusals into sentences with a remedy."""
+    """Turn a missing right into ConfigurationError, and a lost connection into Unreachable."""
     try:
         yield
     except errors.InsufficientPrivilege as error:
         raise ConfigurationError(
-            f"{first_line(error)}: use the role that owns the outbox, or have the right granted"
+            f"{first_line(error)}: use the role that owns the outbox, or grant the right"
         ) from error
     except psycopg.OperationalError as error:
-        raise Unreachable(f"{masked(url)} did not carry on: {first_line(error)}") from error
+        raise Unreachable(f"the connection to {masked(url)} failed: {first_line(error)}") from error
 
 
 @asynccontextmanager
 async def exclusive(connection: Connection, options: Options, say: Say) -> AsyncGenerator[None]:
-    """Keep every other installer out.
+    """Run the block as the only installer of this database. `say` reports once that another installer is running.
 
-    Asked for again and again instead of waited for: a waiting statement would hold a snapshot, and the other's
-    CREATE INDEX CONCURRENTLY would wait for that.
+    Raises Unreachable if the other installer has not finished after `options.exclusive_timeout`. We try to get the lock
+    every 0.1 s instead of waiting in one statement: that statement would hold a snapshot, and CREATE INDEX CONCURRENTLY
+    of the other installer would wait for the snapshot.
     """
     deadline = time.monotonic() + options.exclusive_timeout.total_seconds()
-    told = False
+    reported = False
     while not await one_value(connection, "select pg_catalog.pg_try_advisory_lock(%s)", (ADVISORY_LOCK,)):
         holder = await lock_holder(connection)
         if time.monotonic() > deadline:
-            raise Unreachable(f"another installer (pid {holder}) does not finish: end it and run this again")
-        if not told:
+            raise Unreachable(f"another installer (pid {holder}) did not finish: end it and run this again")
+        if not reported:
             say(f"waiting for another installer (pid {holder})")
-            told = True
+            reported = True
         await anyio.sleep(0.1)
     try:
         yield
@@ -134,7 +107,7 @@ async def exclusive(connection: Connection, options: Options, say: Say) -> Async
 
 
 async def lock_holder(connection: Connection) -> object:
-    """Return the process id of the installer whose turn it is."""
+    """Return the process id of the session that holds the installers' lock, or None."""
     return await one_value(
         connection,
         "select min(pid) from pg_catalog.pg_locks where locktype = 'advisory' and granted and objsubid = 1"
@@ -145,13 +118,13 @@ async def lock_holder(connection: Connection) -> object:
 
 
 async def limit_locks(connection: Connection, limit: timedelta, *, local: bool = False) -> None:
-    """Wait at most `limit` for each lock from here on, or until the end of the transaction."""
+    """Wait at most `limit` for each lock from here on; until the end of the transaction if `local`."""
     milliseconds = str(int(limit.total_seconds() * 1000))
-    await connection.execute("select pg_catalog.set_config('lock_timeout', %s, %s)", (milliseconds, local))
+    await apply_settings(connection, {"lock_timeout": milliseconds}, local=local)
 
 
 async def one_value(connection: Connection, query: str, parameters: tuple[object, ...] = ()) -> object:
-    """Return the first column of the only row."""
+    """Return the first column of the first row, or None if there is no row."""
     cursor = await connection.execute(query.encode(), parameters)
     row = await cursor.fetchone()
     return row[0] if row else None
@@ -163,7 +136,7 @@ async def run(connection: Connection, statement: sql.SQL | sql.Composed) -> None
 
 
 async def wait_until_ready(url: str, limit: timedelta) -> None:
-    """Return when the database answers a query; Unreachable with the last reason after `limit`."""
+    """Return as soon as the database answers a query. Raises Unreachable with the last reason after `limit`."""
     deadline = time.monotonic() + limit.total_seconds()
     pause = 0.1
     while True:
@@ -179,5 +152,5 @@ async def wait_until_ready(url: str, limit: timedelta) -> None:
 
 
 def first_line(error: psycopg.Error) -> str:
-    """Return what the server said, without its context."""
+    """Return the first line of the server's message."""
     return (error.diag.message_primary or str(error)).strip().split("\n")[0]

@@ -1,6 +1,7 @@
-"""Which statements put which differences right: pure, so that what is shown and what is run are one thing."""
+"""Decides which statements repair which differences. `db install` runs them, and `db sql` prints the same ones."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -25,33 +26,59 @@ $$;
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The work to do: the parts to run again, and the parts whose files are recorded again as applied."""
+
+    ledger: bool
+    triggers: bool
+    trigger_records: bool
+    index_records: bool
+
+
+EVERYTHING = Plan(ledger=True, triggers=True, trigger_records=True, index_records=True)
+
+
+def plan_for(found: Differences | None) -> Plan:
+    """Return what repairs the differences `found`; everything if None.
+
+    Ledger files run together: they are cheap and build on one another. Triggers run only if one differs, because
+    replacing a trigger makes writers wait. If only the record of their file differs, the record is enough.
+    """
+    if found is None:
+        return EVERYTHING
+    parts = {part_of(each) for each in found}
+    return Plan(
+        ledger=Part.LEDGER in parts,
+        triggers=any(each.kind == "trigger" for each in found),
+        trigger_records=Part.TRIGGERS in parts,
+        index_records=Part.INDEXES in parts,
+    )
+
+
 def files(part: Part) -> list[File]:
-    """Return the files of a part in their order."""
+    """Return the files of a part, in the order in which they run."""
     return [file for file in installer_files() if file.part is part]
 
 
 def transaction(outbox: OutboxTable, found: Differences | None = None) -> list[sql.Composed]:
-    """Return what has to run in one transaction, everything if no differences are given.
-
-    Ledger files run together, they are cheap and build on one another; triggers only when they differ, because
-    replacing one makes writers wait.
-    """
-    kinds = None if found is None else {(each.kind, part_of(each)) for each in found}
+    """Return the statements to run in one transaction, to repair `found`; all of them if None."""
+    plan = plan_for(found)
     statements: list[sql.Composed] = []
-    if kinds is None or any(part is Part.LEDGER for _, part in kinds):
+    if plan.ledger:
         statements += [file.render(outbox) for file in files(Part.LEDGER)]
         statements += [recording(file) for file in files(Part.LEDGER)]
-    if kinds is None or ("trigger", Part.TRIGGERS) in kinds:
+    if plan.triggers:
         statements += [file.render(outbox) for file in files(Part.TRIGGERS)]
-    if kinds is None or any(part is Part.TRIGGERS for _, part in kinds):
+    if plan.trigger_records:
         statements += [recording(file) for file in files(Part.TRIGGERS)]
     return statements
 
 
 def index_work(outbox: OutboxTable, found: Differences | None = None) -> dict[str, sql.Composed]:
-    """Return what has to run one by one outside a transaction, with words for it: drop what is wrong, then build.
+    """Return the statements to run one by one outside a transaction, each by a line of progress for it.
 
-    Without differences everything is built, and what is there is kept.
+    A wrong index is dropped and then built. If `found` is None, every index is built that does not exist.
     """
     problems = {each.name: each.problem for each in found or () if each.kind == "outbox index"}
     work: dict[str, sql.Composed] = {}
@@ -60,13 +87,13 @@ def index_work(outbox: OutboxTable, found: Differences | None = None) -> dict[st
             work[f"dropping index {name}, which is {problems[name]}"] = dropping(outbox, name)
         if found is None or name in problems:
             work[f"building index {name}"] = build
-    if found is None or any(part_of(each) is Part.INDEXES for each in found):
+    if plan_for(found).index_records:
         work |= {f"recording {file.name}": recording(file) for file in files(Part.INDEXES)}
     return work
 
 
 def part_of(difference: Difference) -> Part:
-    """Return the part of an installation that puts `difference` right."""
+    """Return the part of an installation that repairs `difference`."""
     if difference.kind == "file":
         return next(file.part for file in installer_files() if file.name == difference.name)
     return {"trigger": Part.TRIGGERS, "outbox index": Part.INDEXES}.get(difference.kind, Part.LEDGER)
@@ -81,7 +108,7 @@ def recording(file: File) -> sql.Composed:
 
 
 def trigger_removal(outbox: OutboxTable) -> list[sql.Composed]:
-    """Return what silences the outbox: the triggers, then the function that both call."""
+    """Return the statements that drop the triggers, and then the function that both call."""
     drop = sql.SQL("drop trigger if exists {} on {};")
     names = (sql.Identifier("dispatcher_insert"), sql.Identifier("dispatcher_update"))
     statements = [drop.format(name, outbox.identifier) for name in names]
@@ -89,15 +116,15 @@ def trigger_removal(outbox: OutboxTable) -> list[sql.Composed]:
 
 
 def ledger_removal(*, ledger: bool) -> list[sql.Composed]:
-    """Return what drops the ledger, or what makes it say that only tables are left."""
+    """Return the statements that drop our schema; unless `ledger`, those that record the other parts as not applied."""
     if ledger:
         return [as_sql("drop schema if exists dispatcher cascade;").format()]
-    gone = [
+    removed = [
         sql.Literal(file.name)
         for file in installer_files()
         if "dispatcher.ring" in file.text or file.part is Part.INDEXES
     ]
-    return [as_sql(FORGET).format(sql.SQL(", ").join(gone))]
+    return [as_sql(FORGET).format(sql.SQL(", ").join(removed))]
 
 
 def index_removal(outbox: OutboxTable) -> list[sql.Composed]:

@@ -1,2 +1,1 @@
-"""Records and errors that travel between the rooms. They hold no logic beyond their own fields, and import no other
-room."""
+"""Records and errors that all rooms share. They hold no logic beyond their own fields and import no other room."""

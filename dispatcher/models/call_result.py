@@ -6,33 +6,44 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class TriggerEvent:
-    """One trigger for one recipient, ready for the wire: `payload` and `overrides` are JSON text, sent as they are."""
+    """One trigger of a Novu workflow for one recipient, as a request carries it."""
 
     workflow_key: str
+    """Novu's identifier of the workflow, e.g. `invoice-paid`."""
     recipient: str
+    """Novu's `subscriberId`."""
     transaction_id: str
     payload: str
+    """JSON text, sent byte for byte."""
     overrides: str | None
+    """JSON text, sent byte for byte; None: the request has no overrides."""
 
 
 class AnswerClass(StrEnum):
-    """What a call's answer means for one recipient."""
+    """The meaning of a call's answer for one recipient. The values are labels of a metric."""
 
     ACCEPTED = "accepted"  # Novu answered `processed`
-    REFUSED = "refused"  # no repetition can help
-    RETRY = "retry"  # surely without effect
-    THROTTLED = "held"  # surely without effect, and no failure: Novu is busy with the same call, or limits us
-    UNKNOWN = "ambiguous"  # may have had its effect
-    ACCOUNT_ERROR = "systemic"  # not this row's fault: key, quota, base URL
+    REFUSED = "refused"  # the same trigger would be refused again
+    RETRY = "retry"  # certainly without effect
+    THROTTLED = (
+        "held"  # certainly without effect, and no failed try: Novu is busy with the same call or limits our rate
+    )
+    UNKNOWN = "ambiguous"  # Novu may have accepted the trigger
+    ACCOUNT_ERROR = "systemic"  # concerns every row: key, quota or base URL
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What we learned about one recipient. `new_epoch`: Novu stored this error under the key for 24 hours."""
+    """The result of one call for one recipient."""
 
     answer_class: AnswerClass
     code: str
+    """A short constant, e.g. `processed` or `http_503`, stored in the ledger."""
     detail: str = ""
+    """One line of text for the operator; it may quote Novu's message."""
     retry_after: float | None = None
+    """Seconds that Novu asked us to wait; None: it did not say."""
     new_epoch: bool = False
+    """Whether the next call needs a new idempotency key, because Novu stores this error under the key for 24 h."""
     replayed: bool = False
+    """Whether Novu returned the stored answer of an earlier call with the same key."""

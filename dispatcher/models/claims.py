@@ -1,60 +1,64 @@
-"""A claim: its limits, the rows that it took, and the workflows to start for them."""
+"""A claim: its limits, the rows that it claimed, and the workflows to start for them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowStart:
-    """One workflow to start for what a claim took."""
+    """One workflow to start for claimed rows."""
 
     workflow_id: str
     notification_ids: list[int]
     single: bool
+    """Whether the workflow carries one row and starts on the first-try queue; batches start on the batch queue."""
     enterprise: str = ""
+    """The rows' enterprise, Temporal's fairness key; empty when a lease expired and the rows are started again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimLimits:
-    """How much one claim takes: `limit` rows, never more than `capacity` in flight for the node; up to `solo_max` rows
-    in all get a workflow each, more are cut into batches of `batch_size`."""
+    """Limits of one claim, in rows."""
 
     limit: int
+    """At most this many rows are claimed."""
     capacity: int
+    """The node never has more rows under lease than this."""
     max_single_workflows: int
+    """A claim of at most this many rows gives each row its own workflow; a larger one is cut into batches."""
     batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim took, as workflows to start, and how many rows there was room for."""
+    """The workflows to start for claimed rows."""
 
     free_capacity: int
+    """The number of rows for which the claim had capacity."""
     starts: list[WorkflowStart]
 
     @property
     def rows(self) -> int:
-        """How many rows were taken; fewer than `room` means that nothing else is due."""
+        """The number of claimed rows. If it is below `free_capacity`, no other row is due."""
         return sum(len(start.notification_ids) for start in self.starts)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpiredLease:
-    """Rows whose lease ran out, with the workflow that carried them."""
+    """The rows of one workflow whose lease expired."""
 
     workflow_id: str
     single: bool
     ids: list[int]
     fences: list[int]
+    """The rows' fences, in the order of `ids`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """The result of claiming until nothing more is due or the node is full.
-
-    `backlog`: so many rows were due that suppressing NOTIFY costs less than receiving it. `is_full`: the node holds as
-    many rows as it may, so rows may still be due.
-    """
+    """The result of claiming until nothing more is due or the node is full."""
 
     rows: int
     backlog: bool
+    """Whether enough rows were due that suppressing NOTIFY costs less than receiving it."""
     is_full: bool
+    """Whether the node has as many rows under lease as it may; then rows may still be due."""

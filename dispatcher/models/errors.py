@@ -1,14 +1,14 @@
-"""The errors a caller acts on.
+"""The errors that a caller acts on.
 
-DispatcherError            one sentence for a person, with the remedy; `exit_code` for the shell
+DispatcherError            one sentence with the remedy; `exit_code` for the shell
 ├── ConfigurationError     2  usage or configuration is wrong and can never work
-├── Unreachable            3  something outside does not answer; worth another try
+├── Unreachable            3  a server does not answer; worth another try
 └── CheckFailed            1  a check found a difference
 """
 
 
 class DispatcherError(Exception):
-    """Something a person has to know, in one sentence with the remedy."""
+    """An error to show to the user: one sentence that names the remedy."""
 
     exit_code = 1
 
@@ -20,12 +20,12 @@ class ConfigurationError(DispatcherError):
 
 
 class Unreachable(DispatcherError):
-    """Something outside does not answer: trying again may help."""
+    """A server does not answer: trying again may help."""
 
     exit_code = 3
 
 
 class CheckFailed(DispatcherError):
-    """A check found a difference between what is and what should be."""
+    """A check found a difference between the expected and the actual state."""
 
     exit_code = 1

@@ -1,6 +1,5 @@
-"""A notification and its recipients, as one run holds them, and a recipient whose trigger is to be cancelled."""
+"""A notification and its recipients as one run knows them, and a recipient whose trigger is to be cancelled."""
 
-import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,7 +23,12 @@ class Status(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether a run has ended with this status: SENT, PARTIAL or FAILED."""
-        return self in (Status.SENT, Status.PARTIAL, Status.FAILED)
+        return self is Status.SENT or self in UNSUCCESSFUL
+
+
+UNSUCCESSFUL = (Status.FAILED, Status.PARTIAL)
+"""The final statuses of rows that are retried, or are dead letters: Novu did not accept every recipient."""
+FINAL_STATUSES = tuple(status for status in Status if status.is_final)
 
 
 class RecipientState(StrEnum):
@@ -40,27 +44,36 @@ class RecipientState(StrEnum):
 
 @dataclass(slots=True)
 class Recipient:
-    """One recipient of one generation, as the ledger knows it and as this run changes it."""
+    """One recipient of one generation, as read from the ledger and changed by this run."""
 
     id: str
+    """Novu's `subscriberId`."""
     ordinal: int
+    """Position among the row's recipients, from 0."""
     transaction_id: str
     state: RecipientState = RecipientState.PLANNED
     epoch: int = 0
+    """Version of the idempotency key. It grows when Novu has stored an error under the old key."""
     call_key: str | None = None
+    """Idempotency key of the last call; None: no call was made yet."""
     call_ordinal: int | None = None
+    """Position in the last call."""
     outcome: str | None = None
+    """`CallResult.code` of the last answer."""
     error: str | None = None
+    """`CallResult.detail` of the last answer, unless it was an acceptance."""
     retry_after: float = 0
-    """Seconds to wait before the next call, as this run learned."""
+    """Seconds to wait before the next call; set by this run."""
     throttled: bool = False
-    """Whether that wait is nobody's failure, so that it spends no try."""
+    """Whether that wait is caused by a rate limit or a call in progress, so that it costs no try."""
     unsaved: bool = False
-    """Whether this run heard something of which the ledger does not know yet."""
+    """Whether this run received an answer that the ledger does not have yet."""
     call_hash: str | None = None
+    """Hash of the body that the last call carried."""
     call_age: float = 0
+    """Seconds from the last call until this run acquired the row."""
     first_call_age: float = 0
-    """What the last call carried, and how many seconds ago it and the first one left, when the run took the row."""
+    """Seconds from the recipient's first call in this generation until this run acquired the row."""
 
     @property
     def is_final(self) -> bool:
@@ -70,69 +83,88 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class FinalStatus:
-    """The status a notification ends its run with. `wait`: until the automatic retry; None: there is none."""
+    """The status with which a run ends for a notification."""
 
-    status: str
+    status: Status
     error_details: str
+    """JSON text for the outbox column of this name."""
     first_transaction_id: str | None
+    """The transactionId of the first accepted recipient; None: Novu accepted none."""
     retry_in: timedelta | None
+    """Time until the automatic retry; None: there is none."""
     reason: str | None
+    """Why not all recipients were accepted; None: all were."""
 
 
 @dataclass(slots=True)
 class Notification:
-    """One row a run holds, with what a call to Novu needs. `refusal`: why it can never be sent as it is."""
+    """One acquired row of the outbox, with the data that a call to Novu needs."""
 
     id: int
     generation: int
     fence: int
     attempts: int
+    """Runs of this generation so far, this one included."""
     since_first_claim: timedelta
+    """Time since the first run of this generation was claimed."""
     workflow_key: str = ""
+    """Novu's identifier of the workflow."""
     payload: str = "{}"
+    """JSON text."""
     overrides: str | None = None
+    """JSON text; None: the row has none."""
     body_hash: str = ""
+    """Hash of workflow key, payload and overrides."""
     validation_error: str | None = None
+    """Why this row can never be sent as it is; None: it can be sent."""
     recipients: list[Recipient] = field(default_factory=list[Recipient])
     final_status: FinalStatus | None = None
+    """None until the run has ended for this row."""
     released: bool = False
+    """Whether the run gave the row up without counting the attempt."""
     age_seconds: float = inf
-    """Seconds from its insert, or the time it was scheduled for, until this run took it."""
-    acquired_at: float = field(default_factory=time.monotonic)
-    """When that was, by this process's clock."""
+    """Seconds from the row's insert, or from its scheduled time if later, until this run acquired it."""
+    acquired_at: float = 0.0
+    """Reading of `time.monotonic()` when this run acquired the row."""
     first_attempt: bool = False
-    """Whether this is the first sending, and no call was made before."""
+    """Whether this is the first run of the first generation and no call was made before."""
 
     @property
     def has_unsettled_recipients(self) -> bool:
-        """Whether another call could still change something."""
+        """Whether another call can still change the outcome."""
         return any(not recipient.is_final for recipient in self.recipients)
 
 
 @dataclass(slots=True)
 class PendingCancel:
-    """One recipient of a retracted notification, to be taken back at Novu; nobody else does so until `until`.
-
-    `wait`: until the next try; None: it is over.
-    """
+    """One recipient of a retracted notification whose trigger is to be cancelled at Novu."""
 
     notification_id: int
     generation: int
     recipient: str
     transaction_id: str
     state: str
+    """A label of `RecipientState`."""
     lease_until: datetime
+    """Until then no other process tries this cancel."""
     attempts: int
+    """Failed tries so far."""
     call_age: timedelta
+    """Time since the last call that triggered the recipient."""
     outcome: str = ""
+    """`CallResult.code` of the last try."""
     error: str | None = None
     retry_in: timedelta | None = None
+    """Time until the next try; None: this was the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """How patient a run is."""
+    """Limits of the runs of one notification."""
 
     lease: timedelta
+    """Duration of the lease that a run gets with its rows."""
     max_runs: int
+    """Runs of one generation before the row becomes a dead letter."""
     retry_horizon: timedelta
+    """No automatic retry is planned later than this after the first claim."""

@@ -1,4 +1,8 @@
-"""The names under which Temporal knows our workflow and its activities, its input and its result: ids only."""
+"""Our contract with Temporal: the names of the workflow and its activities, its input and its result.
+
+Both hold only ids and counts, so that no data of a row enters Temporal's histories. The strings are part of old
+histories and must not change.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,38 +12,42 @@ DELIVER = "deliver"
 GIVE_UP = "give_up"
 """Names under which Temporal knows the workflow and its activities."""
 UNSETTLED = "Unsettled"
+"""Error type of `deliver`: another try can settle more recipients."""
 THROTTLED = "Held"
-"""The types of what `deliver` raises: another try can settle more; or it only has to wait, which spends no try."""
+"""Error type of `deliver`: the run only has to wait, and the wait costs no try."""
 BATCH_QUEUE_SUFFIX = "-lane"
 MAX_IDS = 1000
-"""More than any version of ours ever put into one workflow."""
+"""More ids than any version of this package put into one workflow."""
 
 
 def batch_queue(task_queue: str) -> str:
-    """Return the queue of batches and retries that stands beside `task_queue`."""
+    """Return the name of the batch queue that belongs to `task_queue`; a batch queue's name is returned unchanged."""
     return task_queue if task_queue.endswith(BATCH_QUEUE_SUFFIX) else task_queue + BATCH_QUEUE_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A workflow's input: which notifications it carries."""
+    """A workflow's input: the notifications that it delivers."""
 
     notification_ids: list[int]
 
     @classmethod
     def parse(cls, value: Any) -> "Batch":
-        """Return the batch that `given` is; ValueError for anything else: others may start workflows too."""
+        """Return `value`, a decoded JSON object, as a batch.
+
+        Raises ValueError if it has another form: any client of the namespace can start a workflow with any input.
+        """
         ids = value.get("notification_ids") if isinstance(value, dict) else None
         if not isinstance(ids, list) or len(ids) > MAX_IDS:
-            raise ValueError("the input is no batch of notifications")
+            raise ValueError(f"the input is not a batch: notification_ids must be a list of at most {MAX_IDS} ids")
         if any(type(each) is not int or not -(2**63) <= each < 2**63 for each in ids):
-            raise ValueError("the input holds what cannot be the id of a notification")
+            raise ValueError("the input is not a batch: an entry of notification_ids is not a 64-bit integer")
         return cls(ids)
 
 
 @dataclass(frozen=True, slots=True)
 class ResultCounts:
-    """A workflow's result: how its notifications ended. What is in none of the counts was handed back."""
+    """A workflow's result: how many notifications ended with each final status. Released rows are in no count."""
 
     sent: int = 0
     partial: int = 0

@@ -1,1 +1,1 @@
-"""Novu: the client on novu-py, the circuit breaker and the rate limit in front of it."""
+"""Novu: the client on novu-py, with its circuit breaker and its rate limiter."""

@@ -1,7 +1,8 @@
-"""The gate before Novu: shut while Novu refuses us as a whole (key, quota, address), opened again by a probe.
+"""The circuit breaker for Novu: refuses calls while Novu refuses every row (key, quota or address), until a probe
+succeeds.
 
-While it is shut nothing is claimed, and rows in work go back as they came: it is not their fault. One line in the log
-tells when it shuts, however many rows and probes meet it.
+While it refuses calls, no row is claimed, and claimed rows become PENDING again without counting the attempt. The log
+has one line per outage, however many rows and probes fail.
 """
 
 import asyncio
@@ -11,14 +12,21 @@ from dispatcher.telemetry import health
 from dispatcher.telemetry.logs import get_logger
 
 FIRST_PROBE_SECONDS = 5.0
+"""Time from the trip to the first probe."""
 PROBE_INTERVAL_SECONDS = 30.0
+"""Time between later probes of the same outage."""
 HEALTH_CHECK_SECONDS = 15.0
+"""Time between reports of Novu's health while calls are allowed."""
 
 log = get_logger("circuit_breaker")
 
 
 class CircuitBreaker:
-    """Whether Novu takes anything from us at all. `welcome` asks it."""
+    """Whether calls to Novu are allowed.
+
+    `probe` returns whether Novu is reachable and accepts our key. `first`, `later`: seconds before the first probe and
+    between the next ones.
+    """
 
     def __init__(
         self,
@@ -33,30 +41,32 @@ class CircuitBreaker:
         self._later = later
         self._tripped = asyncio.Event()
         self._succeeded = False
-        # Counted until something is accepted: a quota that is spent refuses triggers but welcomes the probe.
+        # Reset only when Novu accepts a trigger: with a spent quota the probe succeeds and the next trigger fails.
         self._probes = 0
 
     def trip(self, reason: str) -> None:
-        """Let nothing through any more."""
+        """Refuse calls from now on. `reason` starts with a code and a colon; the rest is only logged."""
         if self.allows_calls and self._probes == 0:
-            log.error("novu_gate_shut", reason=reason, effect="nothing is sent; rows stay PENDING until it opens")
+            log.error(
+                "novu_gate_shut", reason=reason, effect="nothing is sent; rows stay PENDING until Novu accepts calls"
+            )
         self.allows_calls = False
         self._tripped.set()
-        health.report_failure("novu", reason.partition(":")[0])  # what Novu says of it stays in the log
+        health.report_failure("novu", reason.partition(":")[0])  # without Novu's own text
 
     async def wait_tripped(self) -> None:
-        """Return when it is shut."""
+        """Return as soon as calls are refused."""
         await self._tripped.wait()
 
     def record_success(self) -> None:
-        """Say that Novu accepted something."""
+        """Record that Novu accepted a trigger."""
         self._succeeded = True
         if self.allows_calls and self._probes:
             log.info("novu_accepts_again")
             self._probes = 0
 
     async def run(self, wake: asyncio.Event) -> None:
-        """Probe while it is shut; open it when Novu is back, and wake the door."""
+        """Probe while calls are refused. When a probe succeeds, allow calls and set `wake` for the claim loop."""
         while True:
             await self._check_until_tripped()
             await asyncio.sleep(self._later if self._probes else self._first)
@@ -67,9 +77,10 @@ class CircuitBreaker:
                 wake.set()
 
     async def _check_until_tripped(self) -> None:
-        """Return when it shuts. Until then look now and then whether Novu is there: nobody else does when idle.
+        """Return when the breaker trips. Until then report Novu's health every 15 s: an idle node makes no calls.
 
-        Whole is what stayed open for a while: a spent quota lets the probe in, and refuses what comes after it.
+        Novu is reported healthy only if nothing was refused for 15 s: with a spent quota the probe succeeds and the
+        next trigger fails.
         """
         while not self._tripped.is_set():
             try:
@@ -79,11 +90,11 @@ class CircuitBreaker:
                 await self._check_health()
 
     async def _check_health(self) -> None:
-        proven, self._succeeded = self._succeeded, False
-        works = proven or await self._probe()
-        if not self.allows_calls:  # it shut while we asked
+        succeeded, self._succeeded = self._succeeded, False
+        healthy = succeeded or await self._probe()
+        if not self.allows_calls:  # it tripped during the probe
             return
-        if works:
+        if healthy:
             health.report_ok("novu")
         else:
-            health.report_failure("novu", "does not answer, or does not take our key")
+            health.report_failure("novu", "does not answer, or rejects NOVU_SECRET_KEY")

@@ -1,8 +1,8 @@
-"""The gateway to Novu, on its own SDK. Every call ends as one outcome per event; no exception of the SDK leaves here.
+"""The client for Novu, on its SDK novu-py. A trigger returns one `CallResult` for each event and raises no SDK error.
 
-The SDK's retries are off and its automatic Idempotency-Key is replaced by ours. Payload and overrides go over the
-wire as the JSON text that PostgreSQL gave us: the SDK's models would drop override keys they do not know, and Python
-would round numbers.
+The SDK's retries are off, because each of them would carry a new Idempotency-Key; we set our own key. Payload and
+overrides are sent as the JSON text that PostgreSQL returned: the SDK's models drop override keys that they do not know,
+and Python would round numbers.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ log = get_logger("novu_client")
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request on its way: the JSON texts to put into its body, and the answer that came."""
+    """One call of the SDK: the JSON texts to put into its body, and the last answer received."""
 
     texts: list[str] = field(default_factory=list[str])
     response: httpx.Response | None = None
 
 
 class RawJsonClient(httpx.AsyncClient):
-    """The SDK's HTTP client: fills our JSON texts into the body the SDK made, and keeps the raw answer."""
+    """The SDK's HTTP client. It puts our JSON texts into the body that the SDK made, and keeps the raw answer."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -56,13 +56,13 @@ class RawJsonClient(httpx.AsyncClient):
             verify=httpx.create_ssl_context(),
         )
         self._exchange: ContextVar[RequestContext] = ContextVar("exchange")
-        # Nobody who writes payloads can know the mark, so none of them can contain it.
+        # A random mark, so that no payload can contain it.
         self._mark = secrets.token_hex(16)
         self._marked = re.compile(rf'\{{"layoutIdentifier":"{self._mark}-(\d+)"\}}')
 
     @contextmanager
     def exchange(self) -> Generator[RequestContext]:
-        """Tie the texts and the answer of one SDK call together."""
+        """Collect the texts and the answer of the one SDK call that the block makes."""
         exchange = RequestContext()
         token = self._exchange.set(exchange)
         try:
@@ -71,12 +71,12 @@ class RawJsonClient(httpx.AsyncClient):
             self._exchange.reset(token)
 
     def placeholder(self, exchange: RequestContext, text: str) -> dict[str, str]:
-        """Return an object the SDK's models let pass, in whose place `text` will stand."""
+        """Return an object that the SDK's models accept; `build_request` replaces it by `text`."""
         exchange.texts.append(text)
         return {"layoutIdentifier": f"{self._mark}-{len(exchange.texts) - 1}"}
 
     def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
-        """Build the SDK's request with our texts in place."""
+        """Build the SDK's request, with each placeholder replaced by its text."""
         content = kwargs.get("content")
         if isinstance(content, str):
             texts = self._exchange.get().texts
@@ -84,7 +84,7 @@ class RawJsonClient(httpx.AsyncClient):
         return super().build_request(*args, **kwargs)
 
     async def send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """Send and keep the answer."""
+        """Send the request, count and time it, and keep the answer."""
         endpoint, status = endpoint_of(request), "none"
         try:
             with metrics.NOVU_SECONDS.labels(endpoint).time():
@@ -97,19 +97,21 @@ class RawJsonClient(httpx.AsyncClient):
 
 
 class NovuClient:
-    """Novu, for one environment. One instance per process. `texts`: whether outcomes may repeat what Novu said, which
-    can repeat values of a payload."""
+    """The client for one environment of Novu. One instance per process.
+
+    `keep_error_texts`: whether results may quote Novu's messages, which can contain values of a payload.
+    """
 
     def __init__(self, secret_key: str, url: str, *, keep_error_texts: bool = True) -> None:
         self._keep_error_texts = keep_error_texts
         self.breaker = CircuitBreaker(self.is_available)
         self.rate_limiter = RateLimiter()
         self.idempotency_on: bool | None = None
-        """Whether Novu's idempotency is on: it echoes our key then. None: no success has told us yet."""
+        """Whether Novu honours idempotency keys; it echoes the key if so. None: no trigger was accepted yet."""
         self._url = url.rstrip("/")
         self._authorized = {"authorization": f"ApiKey {secret_key}"}
         self._wire = RawJsonClient()
-        self._unused = httpx.Client()  # given, so that the SDK makes none of its own
+        self._unused = httpx.Client()  # otherwise the SDK would create one of its own
         self._sdk = Novu(secret_key=secret_key, server_url=self._url, async_client=self._wire, client=self._unused)
 
     async def aclose(self) -> None:
@@ -118,11 +120,11 @@ class NovuClient:
         self._unused.close()
 
     async def check_reachable(self) -> None:
-        """Raise `Unreachable` unless something like Novu answers at the address."""
+        """Raise `Unreachable` unless the address answers Novu's health check with 200."""
         try:
             with self._wire.exchange():
                 answer = await self._wire.get(f"{self._url}/v1/health-check", timeout=10)
-        except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # the last: a port past 65535
+        except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # ExceptionGroup: a port above 65535
             raise Unreachable(
                 f"NOVU_API_URL: {self._url} does not answer ({error_text(error)}). Is the address right?"
             ) from error
@@ -132,43 +134,48 @@ class NovuClient:
             )
 
     async def trigger(self, events: Sequence[TriggerEvent], key: str, within: float) -> list[CallResult]:
-        """Trigger the events in one request `within` seconds and return what became of each, in order."""
+        """Trigger the events in one request and return one result for each, in order.
+
+        `key`: the Idempotency-Key. Without an answer `within` seconds the results are UNKNOWN.
+        """
         with self._wire.exchange() as exchange:
             requests = [self._request(exchange, event) for event in events]
-            outcome = await self._call(requests, key, within)
-            if outcome is not None:
-                return [outcome] * len(events)
+            failure = await self._call(requests, key, within)
+            if failure is not None:
+                return [failure] * len(events)
             response = exchange.response
         if response is None:
             return [CallResult(AnswerClass.UNKNOWN, "no_answer", "no answer")] * len(events)
         headers = lowercase_names(response.headers)
         self.rate_limiter.update_from(response.status_code, headers)
         answers = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
-        outcomes = [self._redacted(answer) for answer in answers]
-        for outcome in outcomes:
-            metrics.NOVU_TRIGGERS.labels(outcome.answer_class).inc()
-        self._update_breaker(outcomes)
-        if any(outcome.answer_class is AnswerClass.ACCEPTED for outcome in outcomes):
+        results = [self._redacted(answer) for answer in answers]
+        for result in results:
+            metrics.NOVU_TRIGGERS.labels(result.answer_class).inc()
+        self._update_breaker(results)
+        if any(result.answer_class is AnswerClass.ACCEPTED for result in results):
             self._record_idempotency(echo="idempotency-key" in headers)
-        return outcomes
+        return results
 
     async def look_up(self, event: TriggerEvent, within: float) -> CallResult:
-        """Ask whether a run came of an earlier trigger: ACCEPTED, or RETRY when there is none.
+        """Ask Novu whether an earlier trigger has a run. ACCEPTED: it has; RETRY: it has none; UNKNOWN: unclear.
 
-        Not through the SDK: its `notifications.list` warns that it is deprecated, and its models fail on what they do
-        not know.
+        Not through the SDK: its `notifications.list` warns that it is deprecated, and its models reject unknown values.
         """
         try:
             answer = await self._get("/v1/notifications", within, transactionId=event.transaction_id)
         except (httpx.HTTPError, TimeoutError) as error:
             return CallResult(AnswerClass.UNKNOWN, "look_up_failed", f"Novu could not be asked: {error_text(error)}")
-        outcome = classify_lookup(answer.status_code, lowercase_names(answer.headers), answer.content, event.recipient)
-        outcome = self._redacted(outcome)
-        self._update_breaker([outcome])
-        return outcome
+        result = classify_lookup(answer.status_code, lowercase_names(answer.headers), answer.content, event.recipient)
+        result = self._redacted(result)
+        self._update_breaker([result])
+        return result
 
     async def cancel(self, transaction_id: str, within: float) -> CallResult:
-        """Stop what waits at Novu for a transactionId, and remove the messages it shows already."""
+        """Cancel a trigger: stop its run's waiting steps, then delete the messages already shown.
+
+        ACCEPTED: Novu did it or had nothing to do. `within`: seconds for each of the two requests.
+        """
         stopped = await self._delete(self._sdk.cancel_async, transaction_id, within)
         if stopped.answer_class is not AnswerClass.ACCEPTED:
             return stopped
@@ -176,11 +183,11 @@ class NovuClient:
         return stopped if removed.answer_class is AnswerClass.ACCEPTED and stopped.code == STOPPED else removed
 
     async def _delete(self, method: Callable[..., Awaitable[Any]], transaction_id: str, within: float) -> CallResult:
-        """Make one of the SDK's DELETEs and read the answer ourselves."""
+        """Call `method`, one of the SDK's DELETE requests, and classify the raw answer."""
         with self._wire.exchange() as exchange:
             try:
                 async with asyncio.timeout(within):
-                    # Without a key of ours the SDK would send a random one.
+                    # Without our key the SDK would send a random one.
                     await method(
                         transaction_id=transaction_id, idempotency_key=f"cancel-{transaction_id}", retries=None
                     )
@@ -192,14 +199,14 @@ class NovuClient:
             response = exchange.response
         if response is None:
             return CallResult(AnswerClass.RETRY, "cancel_failed", "no answer")
-        outcome = self._redacted(
+        result = self._redacted(
             classify_cancel(response.status_code, lowercase_names(response.headers), response.content)
         )
-        self._update_breaker([outcome])
-        return outcome
+        self._update_breaker([result])
+        return result
 
     async def is_available(self) -> bool:
-        """Return whether Novu is there and takes our key."""
+        """Return whether Novu answers and accepts our key."""
         try:
             answer = await self._get("/v1/environments/me", PROBE_TIMEOUT_SECONDS)
         except (httpx.HTTPError, TimeoutError):
@@ -207,36 +214,36 @@ class NovuClient:
         return answer.status_code == 200
 
     async def _get(self, path: str, within: float, **parameters: str) -> httpx.Response:
-        """Read something with our key."""
+        """Send a GET request with our key. Raises httpx.HTTPError or TimeoutError."""
         with self._wire.exchange():
             async with asyncio.timeout(within):
                 return await self._wire.get(f"{self._url}{path}", params=parameters, headers=self._authorized)
 
-    def _redacted(self, outcome: CallResult) -> CallResult:
-        """Return the outcome of an answer as it may be stored and logged."""
-        return outcome if self._keep_error_texts else replace(outcome, detail=outcome.code)
+    def _redacted(self, result: CallResult) -> CallResult:
+        """Return a result as it may be stored and logged: without Novu's text unless that is allowed."""
+        return result if self._keep_error_texts else replace(result, detail=result.code)
 
-    def _update_breaker(self, outcomes: Sequence[CallResult]) -> None:
-        """Shut the gate when the answer was meant for all of us."""
-        for outcome in outcomes:
-            if outcome.answer_class is AnswerClass.ACCOUNT_ERROR:
-                self.breaker.trip(outcome.detail)
-            elif outcome.answer_class is AnswerClass.ACCEPTED and outcome.code == "processed":
+    def _update_breaker(self, results: Sequence[CallResult]) -> None:
+        """Trip the circuit breaker if Novu refused the whole account."""
+        for result in results:
+            if result.answer_class is AnswerClass.ACCOUNT_ERROR:
+                self.breaker.trip(result.detail)
+            elif result.answer_class is AnswerClass.ACCEPTED and result.code == "processed":
                 self.breaker.record_success()
 
     def _record_idempotency(self, *, echo: bool) -> None:
-        """Learn from a success whether Novu minds our keys."""
+        """Record from an accepted trigger whether Novu honours idempotency keys: it echoes the key only if it does."""
         if not echo and self.idempotency_on is not False:
             log.warning(
                 "novu_idempotency_off",
-                effect="calls with an unknown outcome are looked up before they are repeated: a weaker promise",
+                effect="calls with an unknown outcome are looked up before they are repeated, a weaker promise",
             )
         self.idempotency_on = echo
 
     async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> CallResult | None:
-        """Make the SDK's call; return an outcome only when there was no answer to read one from."""
+        """Make the SDK's call. Return a result only if there is no answer to classify, else None."""
         try:
-            # The SDK and httpx bound each phase; this bounds the whole, so a trickling answer ends too.
+            # The SDK and httpx limit each phase; this limits the whole call, so a trickling answer ends too.
             async with asyncio.timeout(within):
                 if len(requests) == 1:
                     await self._sdk.trigger_async(
@@ -247,7 +254,7 @@ class NovuClient:
                         bulk_trigger_event_dto=BulkTriggerEventDto(events=requests), idempotency_key=key, retries=None
                     )
         except (NovuError, RecursionError):
-            return None  # the SDK could not make sense of the answer; we read it ourselves
+            return None  # the SDK could not parse the answer; the caller classifies it
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return CallResult(AnswerClass.RETRY, "not_sent", f"Novu could not be reached: {error_text(error)}")
         except TimeoutError:
@@ -268,7 +275,7 @@ class NovuClient:
 
 
 def endpoint_of(request: httpx.Request) -> str:
-    """Return what a request is for, in one of a few words."""
+    """Return the metric label of a request: trigger, bulk, read or cancel."""
     if request.method == "DELETE":
         return "cancel"
     return "read" if request.method == "GET" else "bulk" if request.url.path.endswith("/bulk") else "trigger"

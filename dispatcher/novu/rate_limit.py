@@ -1,7 +1,7 @@
-"""Novu's rate limit, followed: a token bucket kept by what Novu's answers tell of its own.
+"""Follows Novu's rate limit: a copy of Novu's token bucket, kept up to date from the headers of its answers.
 
-Nobody waits before an answer has named the limit. Calls wait in the order they came, so that a bulk call, which costs
-as much as a hundred single ones, is not overtaken for ever.
+No call waits before an answer has named the limit. Calls get their tokens first come, first served: otherwise single
+calls would delay a bulk call, which costs 100 tokens, for ever.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from dispatcher.decisions.classification import retry_after
 
 DEFAULT_RETRY_AFTER_SECONDS = 1.0
-"""How long a refusal lasts that does not say so."""
+"""Wait after an HTTP 429 without a Retry-After header."""
 
 
 class RateLimiter:
-    """How fast Novu lets us call, as far as it told."""
+    """The rate limit of one environment at Novu; `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._queue = asyncio.Lock()
-        self._rate = 0.0
+        self._rate = 0.0  # tokens per second
         self._burst: int | None = None
         self._tokens = 0.0
         self._counted_at = 0.0
@@ -29,25 +29,25 @@ class RateLimiter:
 
     @property
     def burst(self) -> int | None:
-        """Return the tokens that there can be at once; None: we know of no limit."""
+        """The most tokens that the bucket can hold; None: no limit is known."""
         return self._burst
 
     def update_from(self, status: int, headers: Mapping[str, str]) -> None:
-        """Learn from an answer; `headers` has lower-case names."""
+        """Update the bucket from an answer; `headers` has lower-case names. A 429 stops calls for its Retry-After."""
         policy = re.match(r"(\d+);w=(\d+)(?:;burst=(\d+))?", headers.get("ratelimit-policy", ""))
         remaining = headers.get("ratelimit-remaining", "")
         if policy and remaining.isdecimal() and int(policy[2]) > 0:
             limit, window, burst = (int(number or 0) for number in policy.groups())
             known = self._refill() if self._burst is not None else float(remaining)
             self._rate, self._burst = limit / window, max(burst, limit)
-            # The lower of the two: Novu has not seen yet what is on its way, and we do not see what others use.
+            # The lower number: Novu does not count calls on their way yet, and we do not see calls of other clients.
             self._tokens, self._counted_at = min(known, float(remaining)), self._clock()
         if status == 429:
             wait = retry_after(headers)
             self._stopped_until = self._clock() + (DEFAULT_RETRY_AFTER_SECONDS if wait is None else wait)
 
     async def acquire(self, cost: int, max_wait: float) -> bool:
-        """Wait until calls of this price may go, and pay; return False when that takes longer than `patience` s."""
+        """Wait until `cost` tokens are there and take them; return False if that takes more than `max_wait` seconds."""
         try:
             async with asyncio.timeout(max_wait), self._queue:
                 while (wait := self._seconds_until(cost)) > 0:  # noqa: ASYNC110  (only time brings tokens)
@@ -58,14 +58,14 @@ class RateLimiter:
         return True
 
     def _seconds_until(self, cost: int) -> float:
-        """Return the seconds until there are so many tokens; more than the bucket holds is never asked for."""
+        """Return the seconds until `cost` tokens are there, or a full bucket if `cost` is more than it can hold."""
         stopped = self._stopped_until - self._clock()
         if self._burst is None or self._rate == 0:
             return stopped
         return max(stopped, (min(cost, self._burst) - self._refill()) / self._rate)
 
     def _refill(self) -> float:
-        """Return the tokens there are now."""
+        """Add the tokens that arrived since the last count, and return how many there are."""
         now = self._clock()
         self._tokens = min(float(self._burst or 0), self._tokens + (now - self._counted_at) * self._rate)
         self._counted_at = now

@@ -1,6 +1,7 @@
 """PostgreSQL's NOTIFY queue: how full it is, and which session keeps it from being emptied."""
 
 QUEUE_USAGE_LIMIT = 0.1
+"""The share of the queue, 0 to 1, from which a warning is given. A full queue makes each commit with a NOTIFY fail."""
 QUEUE_USAGE = """
     select pg_notification_queue_usage(),
       (select pid from pg_stat_activity where state like 'idle in transaction%' order by xact_start limit 1)

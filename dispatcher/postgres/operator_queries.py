@@ -26,25 +26,10 @@ from dispatcher.postgres.operator_rows import (
     TrialProgress,
     WatchedRow,
 )
-from dispatcher.postgres.pool import RUNTIME_TABLES, SET_CONFIG
 from dispatcher.postgres.row_filter import RowFilter
+from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, apply_settings
 from dispatcher.postgres.statements import TableNames, load_query, shared_parts
 
-OPERATOR_SETTINGS = {
-    "dispatcher.quiet": "off",  # a row that an operator makes due sends NOTIFY, as an application's update does
-    "row_security": "off",
-    "statement_timeout": "30s",
-    "lock_timeout": "3s",
-    "search_path": "pg_catalog, pg_temp",
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    # These replace the settings of a dispatcher's pool, where no statement may scan a table. An operator's may.
-    "plan_cache_mode": "auto",
-    "enable_seqscan": "on",
-    "enable_bitmapscan": "on",
-}
-"""The settings of each statement. They replace the settings of the session."""
 COUNT_TIMEOUT = "2s"
 """If counting the table takes longer, the counts are estimated."""
 NODE_TTL = timedelta(minutes=1)
@@ -217,7 +202,7 @@ class OperatorQueries:
         """Run one statement in its own transaction with `OPERATOR_SETTINGS`; the session keeps its own settings."""
         settings = {**OPERATOR_SETTINGS, "statement_timeout": within}
         async with self._connect() as connection, connection.transaction():
-            await connection.execute(SET_CONFIG, [True, list(settings.keys()), list(settings.values())])
+            await apply_settings(connection, settings, local=True)
             statement = load_query(f"operator/{name}", **self._parts(parts))
             cursor = await connection.execute(statement, parameters, prepare=False)
             return await cursor.fetchall()

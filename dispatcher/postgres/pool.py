@@ -1,7 +1,7 @@
-"""How we are connected to PostgreSQL: a pool for statements, a connection of its own for LISTEN.
+"""The connection pool for statements, and the set-up of a session, which the listening connection uses too.
 
-Every statement runs with pinned settings, so neither a role's nor a database's defaults change what it means: pinned to
-the session where that is ours alone, to a transaction behind a pooler. No use of the pool waits for ever.
+Each statement runs under POOL_SETTINGS. They are set in the session if it is ours alone, and in each transaction behind
+a pooler. Each use of the pool has a time limit.
 """
 
 import asyncio
@@ -14,42 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel
+from psycopg import AsyncConnection, IsolationLevel, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from dispatcher.models.errors import ConfigurationError, Unreachable
+from dispatcher.postgres.session import MISSING_TABLES, POOL_SETTINGS, RUNTIME_TABLES, apply_settings, is_direct
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
-SESSION_SETTINGS = {
-    # Our own status writes must not ring our own bell.
-    "dispatcher.quiet": "on",
-    # Where row-level security would hide rows, an error is better than silence.
-    "row_security": "off",
-    "statement_timeout": "30s",
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "30s",
-    "idle_session_timeout": "0",
-    "synchronous_commit": "on",  # a call is written down for good before it leaves; claims say "off" themselves
-    "default_transaction_isolation": "read committed",
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "search_path": "pg_catalog, pg_temp",
-    # Our statements are few and meant for our indexes: planning each anew would cost more than running it, and a plan
-    # made while a table was small must not scan it when it is large.
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",  # only plain index scans let later ones skip dead entries
-    "jit": "off",
-}
-SET_CONFIG = "select set_config(name, value, %s) from unnest(%s::text[], %s::text[]) as setting (name, value)"
 CONNECT_TIMEOUT_SECONDS = 10
-RUNTIME_TABLES = ("installation", "delivery", "recipient", "node")
-"""The tables of our own that a running dispatcher uses."""
 STATEMENT_DEADLINE_SECONDS = 35.0
-"""The server gives up on a statement after 30 s, so this is silence."""
+"""PostgreSQL ends a statement after 30 s (`statement_timeout`). A connection without an answer after 35 s is dead."""
 
 CONNECTION_ERRORS = (
     psycopg.OperationalError,
@@ -57,30 +33,36 @@ CONNECTION_ERRORS = (
     psycopg.errors.ReadOnlySqlTransaction,
     PoolTimeout,
 )
-"""What a lost or refused connection raises, or one to a server that is no longer the primary: wait and try again."""
+"""Errors of a lost or refused connection, or of a server that is no longer the primary. Wait and try again."""
 
 
 class StatementTimeout(psycopg.OperationalError):
-    """Nothing was heard from PostgreSQL in time, so we hung up."""
+    """PostgreSQL did not answer in time, so we closed the connection."""
 
 
 @asynccontextmanager
 async def borrow_connection(
     pool: Pool, seconds: float = STATEMENT_DEADLINE_SECONDS
 ) -> AsyncGenerator[AsyncConnection[TupleRow]]:
-    """Lend a connection for one statement that has to be done in time."""
+    """Lend a connection for one statement, which has `seconds` to finish.
+
+    Raises StatementTimeout after that time, PoolTimeout if no connection is free within 10 s, and psycopg's errors.
+    """
     async with pool.connection() as connection:
         try:
             async with deadline(connection, seconds), with_settings(connection):
                 yield connection
         except (StatementTimeout, psycopg.errors.ReadOnlySqlTransaction):
-            await pool.drain()  # the others go the same way: to nobody, or to a server that is no longer the primary
+            await pool.drain()  # the other connections lead to the same server, so replace them all
             raise
 
 
 @asynccontextmanager
 async def deadline(connection: AsyncConnection[TupleRow], seconds: float) -> AsyncGenerator[None]:
-    """Hang up when the block takes longer: a path that is silent while TCP stays up would hold us for ever."""
+    """Close the connection if the block takes longer than `seconds`, and raise StatementTimeout.
+
+    A network that drops packets while TCP stays up would otherwise block us for ever.
+    """
     loop = asyncio.get_running_loop()
     limit = loop.call_later(seconds, abort_socket, connection)
     try:
@@ -88,52 +70,50 @@ async def deadline(connection: AsyncConnection[TupleRow], seconds: float) -> Asy
     except psycopg.OperationalError as error:
         if loop.time() < limit.when():
             raise
-        raise StatementTimeout(f"PostgreSQL was silent for {seconds:g} s; hung up") from error
+        raise StatementTimeout(f"PostgreSQL did not answer within {seconds:g} s; closed the connection") from error
     finally:
         limit.cancel()
 
 
 def abort_socket(connection: AsyncConnection[TupleRow]) -> None:
-    """Shut the socket under a connection: whoever waits for it gets an error at once.
+    """Shut down the socket of a connection. A task that waits for the connection gets an error at once.
 
-    Cancelling would not do: psycopg then asks the server to cancel, over a new connection, and waits for an answer.
+    To cancel the task is not enough: psycopg then asks the server to cancel, over a new connection, and waits for an
+    answer.
     """
     with (
-        contextlib.suppress(OSError, psycopg.OperationalError),  # it is gone already
+        contextlib.suppress(OSError, psycopg.OperationalError),  # the connection is closed already
         socket.socket(fileno=os.dup(connection.fileno())) as end,
     ):
         end.shutdown(socket.SHUT_RDWR)
 
 
 async def configure_session(connection: AsyncConnection[TupleRow]) -> None:
-    """Pin a new session's settings. Where it is shared with others, leave nothing in it."""
+    """Set POOL_SETTINGS in a new session. Leave nothing in the session if a pooler may share it."""
     async with deadline(connection, CONNECT_TIMEOUT_SECONDS):
-        cursor = await connection.execute("select pg_backend_pid()")
-        if await cursor.fetchone() == (connection.info.backend_pid,):
-            await apply_settings(connection, transaction=False)
-        else:  # a pooler made up the one we were told
-            connection.prepare_threshold = None
+        if await is_direct(connection):
+            await apply_settings(connection, POOL_SETTINGS, local=False)
+        else:
+            connection.prepare_threshold = None  # for `with_settings`, too, this marks a session behind a pooler
             await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
 
 @asynccontextmanager
 async def with_settings(connection: AsyncConnection[TupleRow]) -> AsyncGenerator[None]:
-    """Pin the settings for the block where the session is not ours alone: it serves the owner's programs next."""
+    """Run the block under POOL_SETTINGS: in one transaction if the session leads through a pooler.
+
+    The session of a pooler may serve the owner's programs next, so no setting may stay in it.
+    """
     if connection.prepare_threshold is not None:
         yield
         return
     async with connection.transaction():
-        await apply_settings(connection, transaction=True)
+        await apply_settings(connection, POOL_SETTINGS, local=True)
         yield
 
 
-async def apply_settings(connection: AsyncConnection[TupleRow], *, transaction: bool) -> None:
-    """Pin the settings, to the session or to the present transaction."""
-    await connection.execute(SET_CONFIG, [transaction, list(SESSION_SETTINGS.keys()), list(SESSION_SETTINGS.values())])
-
-
 async def open_pool(conninfo: str, *, size: int = 8) -> Pool:
-    """Open the pool; raise `Unreachable` with the server's own words when nothing answers."""
+    """Open a pool of 2 to `size` connections. Raises `Unreachable` with the server's message if it cannot connect."""
     pool = Pool(
         conninfo,
         min_size=2,
@@ -150,35 +130,38 @@ async def open_pool(conninfo: str, *, size: int = 8) -> Pool:
 
 
 async def check_connects(conninfo: str) -> None:
-    """Connect once, because the pool would only say that it waited."""
+    """Connect once and disconnect. Raises `Unreachable` with the server's message, which the pool would not report."""
     try:
         connection = await AsyncConnection.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         raise Unreachable(
-            f"DATABASE_URL: PostgreSQL does not let us in: {reason}. Check host, port, password and that it runs."
+            f"DATABASE_URL: PostgreSQL does not let us in: {reason}. Check host, port and password, and that it runs."
         ) from error
     await connection.close()
 
 
 @dataclass(frozen=True, slots=True)
 class StatusColumn:
-    """The outbox's status column: its type as the catalogue spells it, and the labels where that is an enum."""
+    """The outbox's status column: its type as the catalogue spells it, and its labels; no labels if it is no enum."""
 
     type: str
     labels: frozenset[str]
 
 
 async def check_installed(pool: Pool, relation: str) -> StatusColumn:
-    """Return what the outbox's status can hold; raise `ConfigurationError` when the table or our own are missing."""
-    statement = """
+    """Return the type and the labels of the outbox's status column. `relation`: the outbox, as schema.table.
+
+    Raises `ConfigurationError` if the outbox or a table of ours is missing.
+    """
+    statement = sql.SQL("""
         select to_regclass(%(relation)s) is not null,
-          array(select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null),
+          {missing_tables},
           (select format_type(atttypid, null) from pg_attribute
            where attrelid = to_regclass(%(relation)s) and attname = 'notification_status'),
           array(select enumlabel::text from pg_enum join pg_attribute on enumtypid = atttypid
                 where attrelid = to_regclass(%(relation)s) and attname = 'notification_status')
-    """
+    """).format(missing_tables=MISSING_TABLES)
     async with borrow_connection(pool) as connection:
         row: Any = await (
             await connection.execute(statement, {"relation": relation, "ledger": list(RUNTIME_TABLES)})
@@ -186,10 +169,10 @@ async def check_installed(pool: Pool, relation: str) -> StatusColumn:
     outbox, missing, status_type, labels = row
     if not outbox or status_type is None:
         raise ConfigurationError(
-            f"{relation} does not exist or is no outbox; set DISPATCHER_OUTBOX=schema.table to the notifications' table"
+            f"{relation} does not exist or is no outbox; set DISPATCHER_OUTBOX to the table of notifications"
         )
     if missing:
         raise ConfigurationError(
-            f"this database is not prepared, schema dispatcher lacks {', '.join(missing)}; run: dispatcher db install"
+            f"this database is not prepared: schema dispatcher lacks {', '.join(missing)}; run: dispatcher db install"
         )
     return StatusColumn(status_type, frozenset(labels))

@@ -6,6 +6,8 @@ from typing import Any, LiteralString, cast
 
 from psycopg import sql
 
+from dispatcher.postgres.statements import UNSUCCESSFUL_STATUSES
+
 CONDITIONS: dict[str, LiteralString] = {
     "ids": "n.id = any(%(ids)s)",
     # An installed enum may lack PARTIAL; then the status is FAILED, and the outcome says PARTIAL.
@@ -15,7 +17,7 @@ CONDITIONS: dict[str, LiteralString] = {
     "enterprises": "n.enterprise_id::text = any(%(enterprises)s)",
     "workflow": "w.workflow_key = %(workflow)s",
     "error": "strpos(lower(coalesce(d.last_error, n.error_details ->> 'error')), lower(%(error)s)) > 0",
-    "dead": "d.dead_lettered_at is not null and n.notification_status::text in ('FAILED', 'PARTIAL')",
+    "dead": "d.dead_lettered_at is not null and n.notification_status::text in {unsuccessful}",
 }
 """One SQL condition for each field of `RowFilter`; the fields' times are added in `RowFilter.condition`."""
 
@@ -45,7 +47,11 @@ class RowFilter:
 
     def condition(self) -> sql.Composable:
         """Return the SQL condition. It names only fields that are set, so that each question gets its own plan."""
-        parts: list[sql.Composable] = [sql.SQL(text) for name, text in CONDITIONS.items() if getattr(self, name)]
+        parts: list[sql.Composable] = [
+            sql.SQL(text).format(unsuccessful=UNSUCCESSFUL_STATUSES)
+            for name, text in CONDITIONS.items()
+            if getattr(self, name)
+        ]
         for name, sign in (("since", ">="), ("until", "<")):
             if (moment := getattr(self, name)) is not None:
                 back = "now() - " if isinstance(moment, timedelta) else ""

@@ -1,4 +1,4 @@
-"""Composes the statements in queries/: fills in the user's tables and the SQL parts that several statements share."""
+"""Composes the statements in queries/ from the names of the user's tables and the SQL parts that several share."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -6,7 +6,9 @@ from typing import LiteralString, cast
 
 from psycopg import sql
 
+from dispatcher.models.notification import UNSUCCESSFUL
 from dispatcher.postgres.pool import StatusColumn
+from dispatcher.postgres.session import MISSING_TABLES
 
 ELIGIBLE = sql.SQL(
     "n.publish_status = 'PUBLISH' and not n.deactivated"
@@ -17,10 +19,10 @@ ELIGIBLE = sql.SQL(
 PENDING = "n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated"
 NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")
 SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")
-"""The conditions of the outbox's partial indexes, word for word: the planner only then uses them."""
+"""The conditions of the outbox's partial indexes, word for word: otherwise the planner does not use the indexes."""
 
 TENANT = sql.SQL("coalesce(n.enterprise_id::text, '') collate \"C\"")
-"""An enterprise as the index holds it. Rows without an enterprise count as rows of one enterprise."""
+"""A row's enterprise, spelled as in the index. All rows without an enterprise count as rows of one enterprise."""
 
 IN_ALLOW_LIST = sql.SQL("(%(all_enterprises)s or {tenant} = any(%(enterprises)s))")
 
@@ -29,13 +31,15 @@ TENANTS_IN_ALLOW_LIST = sql.SQL(
     '(select t.tenant collate "C" as tenant from unnest(%(enterprises)s::text[]) t (tenant)'
     " where exists (select from {outbox} n where {new} and {tenant} = t.tenant))"
 )
-"""The enterprises of new rows. With an allow-list only its enterprises are looked up, so no other rows are read."""
+"""The enterprises that have new rows. With an allow-list, only the rows of its enterprises are read."""
 
 TENANT_HAS_QUOTA = sql.SQL("not exists (select from tenant_quota where tenant = {tenant} and rows = 0)")
 
+UNSUCCESSFUL_STATUSES = sql.SQL("({})").format(sql.SQL(", ").join(sql.Literal(status.value) for status in UNSUCCESSFUL))
+
 RETRY_ROWS = sql.SQL(
     """
-  -- From the few rows that wait for a retry to the outbox, never the other way.
+  -- Reads the few rows that wait for a retry first, and looks up each in the outbox. The outbox is never scanned.
   select n.id, n.tenant, d.next_attempt_at as due, n.created_at, true as retry, d.batch
   from (
     select notification_id, next_attempt_at, batch from dispatcher.delivery
@@ -46,7 +50,7 @@ RETRY_ROWS = sql.SQL(
   cross join lateral (
     select n.id, {tenant} as tenant, n.created_at from {outbox} n
     where n.id = d.notification_id
-      and n.notification_status::text in ('FAILED', 'PARTIAL') and {eligible} and {tenant_condition}
+      and n.notification_status::text in {unsuccessful} and {eligible} and {tenant_condition}
     offset 0
     for no key update of n skip locked
   ) n
@@ -58,28 +62,30 @@ BIRTH = sql.SQL(
     "substr(encode(sha256(convert_to(i.id::text || '/' || extract(epoch from n.created_at)::text, 'UTF8')), 'hex'),"
     " 1, 12)"
 )
-"""A row's birth token: 12 hex digits made of the installation `i` and the row's creation time. Ids come back after a
-TRUNCATE or a restore; a birth token does not."""
+"""A row's birth token: 12 hex digits, the hash of the installation's id (`i`) and the row's creation time. After a
+TRUNCATE or a restore a new row can have the id of an old one, but not its birth token."""
 
 LEASED_ROWS = sql.SQL(
     "(select * from unnest(%(ids)s::bigint[], %(fences)s::bigint[]) v (id, fence) order by id offset 0) v"
 )
-"""The rows that a run holds. `offset 0` makes each statement look up the ledger from here: a plan made while the ledger
-was small would scan it when it is large. The order is the order in which all statements lock, so no two deadlock."""
+"""The rows that a run holds, by id and fence. `offset 0` makes each statement look up the ledger from here: a plan that
+was made while the ledger was small would scan it when it is large. All statements lock in this order, so no two of them
+deadlock."""
 
 SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
 """An automatic retry and a released row keep their generation. PENDING after a final status is a new generation."""
 
 ROW_COLUMNS = sql.SQL(
     """
-    -- Not the difference of the two times, because they may be infinite.
+    -- Each time is turned into seconds before the subtraction, because either may be infinite.
     extract(epoch from clock_timestamp())::double precision
       - coalesce(extract(epoch from greatest(n.created_at, n.scheduled_for)), '-infinity')::double precision
       as age_seconds,
     {eligible} as eligible,
     n.notification_workflow_id is not null as has_workflow,
     w.workflow_key,
-    -- A workflow without an enterprise serves all, any other only its own. Compared as text: the types may differ.
+    -- A workflow without an enterprise serves all enterprises, any other serves only its own. The columns are compared
+    -- as text, because their types may differ.
     coalesce(w.enterprise_id::text = n.enterprise_id::text, w.enterprise_id is null) as workflow_shared,
     coalesce(w.publish_status = 'PUBLISH' and not w.deactivated, false) as workflow_usable,
     x.payload_bytes, x.overrides_bytes,
@@ -127,14 +133,14 @@ QUERIES = (
 
 @dataclass(frozen=True, slots=True)
 class TableNames:
-    """The user's tables."""
+    """The names of the user's two tables, quoted."""
 
     outbox: sql.Identifier
     workflow: sql.Identifier
 
 
 def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
-    """Return the SQL parts that need nothing but the names of the user's tables, by their placeholder's name."""
+    """Return the SQL parts that depend only on the names of the user's tables, by the name of their placeholder."""
     parts: dict[str, sql.Composable] = {
         "outbox": relations.outbox,
         "workflow": relations.workflow,
@@ -145,7 +151,9 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
         "tenant": TENANT,
         "birth": BIRTH,
         "leased_rows": LEASED_ROWS,
+        "unsuccessful": UNSUCCESSFUL_STATUSES,
         "same_generation": SAME_GENERATION,
+        "missing_tables": MISSING_TABLES,
     }
     for name, part in (
         ("in_allow_list", IN_ALLOW_LIST),
@@ -158,7 +166,7 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
 
 
 def compose_statements(relations: TableNames, status: StatusColumn, *, allow_list: bool) -> dict[str, bytes]:
-    """Return every statement by its name, ready to be prepared; `listed`: only enterprises of a list are served."""
+    """Return the text of each statement by its name. `allow_list`: only the enterprises of a list are served."""
     parts = shared_parts(relations)
     # The catalogue's own spelling of the type, already quoted.
     parts["status_type"] = sql.SQL(cast("LiteralString", status.type))
@@ -175,6 +183,6 @@ def compose_statements(relations: TableNames, status: StatusColumn, *, allow_lis
 
 
 def load_query(name: str, **parts: sql.Composable) -> sql.Composed:
-    """Return the statement in queries/`name`.sql with its placeholders filled in."""
+    """Return the statement in queries/`name`.sql with its placeholders replaced by `parts`."""
     text = resources.files("dispatcher.postgres").joinpath("queries", f"{name}.sql").read_text(encoding="utf-8")
     return sql.SQL(cast("LiteralString", text)).format(**parts)

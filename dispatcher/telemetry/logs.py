@@ -192,8 +192,8 @@ def error_code(error: BaseException) -> str:
 def _redacted(clean: Callable[[str], str]) -> Processor:
     def apply(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         first = {key: event[key] for key in _FIRST_KEYS if key in event}
-        whole: dict[str, Any] = redact({**first, **event}, clean)
-        return {re.sub(r"[^\w.-]", "_", key): value for key, value in whole.items()}
+        redacted: dict[str, Any] = redact({**first, **event}, clean)
+        return {re.sub(r"[^\w.-]", "_", key): value for key, value in redacted.items()}
 
     return apply
 

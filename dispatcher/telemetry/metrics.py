@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from dispatcher import __version__
 from dispatcher.models.call_result import AnswerClass
-from dispatcher.models.notification import Notification, Status
+from dispatcher.models.notification import FINAL_STATUSES, Notification, Status
 from dispatcher.telemetry.labels import COMPONENTS, WAKE_SOURCES
 
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -142,7 +142,7 @@ LABEL_VALUES: dict[str, dict[str, tuple[str, ...]]] = {
     "dispatcher_claimed_rows": {"source": WAKE_SOURCES},
     "dispatcher_dispatch": {"source": WAKE_SOURCES, "outcome": ("started", "handed_back")},
     "dispatcher_temporal_start_seconds": {"outcome": ("started", "already_running", "error")},
-    "dispatcher_settled_rows": {"status": tuple(status for status in Status if status.is_final)},
+    "dispatcher_settled_rows": {"status": FINAL_STATUSES},
     "dispatcher_novu_triggers": {"outcome": tuple(AnswerClass)},
     "dispatcher_novu_requests": {"endpoint": ENDPOINTS, "status": ("1xx", "2xx", "3xx", "4xx", "5xx", "none")},
     "dispatcher_novu_request_seconds": {"endpoint": ENDPOINTS},

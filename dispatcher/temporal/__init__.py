@@ -1,1 +1,1 @@
-"""Temporal: the client, and starting workflows."""
+"""Temporal: the client, and the starter of workflows."""

@@ -1,4 +1,4 @@
-"""Connects to Temporal and makes sure that the namespace exists.
+"""Connects to Temporal, and creates the namespace if it is missing.
 
 Addresses, namespaces, keys and TLS come from Temporal's own environment variables and profiles
 (`temporalio.envconfig`).
@@ -19,16 +19,17 @@ from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 from dispatcher.models.errors import ConfigurationError, Unreachable
 
 RPC_TIMEOUT_SECONDS = 5
-"""The SDK's own time-out is per attempt; this bounds a call whole."""
+"""Limit of a whole call; the SDK's own time-out is for each attempt."""
 NAMESPACE_RETENTION = timedelta(days=7)
+"""Time for which Temporal keeps the history of an ended workflow."""
 
 
 async def connect_to_namespace(
     environment: Mapping[str, str], *, create_namespace: bool, metrics_at: str | None = None
 ) -> Client:
-    """Connect as the TEMPORAL_* variables say; create the namespace when it is missing and we may.
+    """Connect with the TEMPORAL_* variables of `environment`. Create a missing namespace if `create_namespace`.
 
-    `metrics_at`: where the SDK's own metrics are served.
+    `metrics_at`: address, host:port, that serves the SDK's own metrics. Raises ConfigurationError or Unreachable.
     """
     client = await connect_client(environment, metrics_at=metrics_at)
     with explain_unreachable(client.service_client.config.target_host):
@@ -38,7 +39,10 @@ async def connect_to_namespace(
 
 
 async def connect_client(environment: Mapping[str, str], *, metrics_at: str | None = None) -> Client:
-    """Connect as the TEMPORAL_* variables say, whether the namespace exists or not."""
+    """Connect with the TEMPORAL_* variables of `environment`, whether the namespace exists or not.
+
+    Raises ConfigurationError or Unreachable.
+    """
     try:
         config = ClientConfig.load_client_connect_config(override_env_vars=environment)
     except (RuntimeError, ValueError) as error:
@@ -54,28 +58,29 @@ async def connect_client(environment: Mapping[str, str], *, metrics_at: str | No
 
 @contextlib.contextmanager
 def explain_unreachable(address: str) -> Generator[None]:
-    """Turn what a server that does not answer raises into a sentence."""
+    """Turn the errors of a server that does not answer or refuses us into `Unreachable`."""
     try:
         yield
     except (RPCError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split()) or "no answer"
         raise Unreachable(
-            f"TEMPORAL_ADDRESS: no Temporal server lets us in at {address} ({reason:.200}). Does it run there, and do"
-            " TEMPORAL_TLS_* and TEMPORAL_API_KEY fit it?"
+            f"TEMPORAL_ADDRESS: cannot connect to a Temporal server at {address} ({reason:.200}). Is it running there,"
+            " and are TEMPORAL_TLS_* and TEMPORAL_API_KEY right for it?"
         ) from error
 
 
 def build_runtime(metrics_at: str | None) -> Runtime:
-    """Return the SDK's engine, which by default writes coloured lines to stdout, past our logs.
+    """Return the SDK's runtime, with its log lines in our log; by default it writes coloured lines to stdout.
 
-    While the server is away each of its pollers warns at every retry; we say it once ourselves.
+    Only errors of its pollers are logged: while the server is away, each poller warns at every retry, and we log the
+    outage once. Raises ConfigurationError if nothing can listen at `metrics_at`.
     """
-    served = metrics_at and PrometheusConfig(
+    prometheus = metrics_at and PrometheusConfig(
         metrics_at, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
     )
-    heard = LoggingConfig("error,temporalio_sdk_core=warn", LogForwardingConfig(logging.getLogger("temporalio")))
+    log_config = LoggingConfig("error,temporalio_sdk_core=warn", LogForwardingConfig(logging.getLogger("temporalio")))
     try:
-        return Runtime(telemetry=TelemetryConfig(logging=heard, metrics=served or None))
+        return Runtime(telemetry=TelemetryConfig(logging=log_config, metrics=prometheus or None))
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(
@@ -84,7 +89,10 @@ def build_runtime(metrics_at: str | None) -> Runtime:
 
 
 async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:
-    """Create the namespace unless it exists, and wait until the server knows it everywhere."""
+    """Create the namespace unless it exists, and wait until the server finds it.
+
+    Raises ConfigurationError if it is missing and not to be created, Unreachable if it is not usable after 5 s.
+    """
     deadline = asyncio.get_running_loop().time() + RPC_TIMEOUT_SECONDS
     while not await namespace_exists(client, namespace):
         if not create:
@@ -98,21 +106,21 @@ async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> N
 
 
 async def namespace_exists(client: Client, namespace: str) -> bool:
-    """Return whether the server knows the namespace."""
+    """Return whether the namespace exists, or we may not ask. Raises RPCError for other failures."""
     try:
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return False
         if error.status is RPCStatusCode.PERMISSION_DENIED:
-            return True  # a key that may work in the namespace need not be allowed to describe it
+            return True  # a key that may use the namespace need not be allowed to describe it
         raise
     return True
 
 
 async def create_namespace(client: Client, namespace: str) -> None:
-    """Create the namespace; another process may be faster."""
+    """Create the namespace; no error if another process was faster."""
     request = RegisterNamespaceRequest(namespace=namespace, description="Notification delivery")
     request.workflow_execution_retention_period.FromTimedelta(NAMESPACE_RETENTION)
-    with contextlib.suppress(RPCError):  # the caller looks again and tells what is wrong
+    with contextlib.suppress(RPCError):  # the caller checks again and reports what is wrong
         await client.workflow_service.register_namespace(request)

@@ -1,4 +1,4 @@
-"""Starts a workflow, and asks whether one still runs."""
+"""Starts workflows, and asks the server whether one is still running."""
 
 import asyncio
 import contextlib
@@ -16,21 +16,21 @@ from dispatcher.telemetry import health, metrics
 from dispatcher.temporal.client import RPC_TIMEOUT_SECONDS
 
 START_FAILURES = (RPCError, TimeoutError, RuntimeError)
-"""What a start that did not happen raises; a bridge without connection raises RuntimeError."""
+"""Errors of a failed start; the SDK raises RuntimeError while it has no connection."""
 WORKFLOW_TASK_TIMEOUT = timedelta(seconds=5)
-"""Also how long a workflow waits for redelivery after its process died."""
+"""After a crash the server gives a workflow task to another process when this time is over."""
 WORKFLOW_TIMEOUT = timedelta(hours=1)
 HEALTH_POLL_SECONDS = 10.0
 QUIET_AFTER_START_SECONDS, QUIET_AFTER_PING_SECONDS = 5.0, 30.0
-"""A server may start some workflows and refuse others, or be there and start nothing. It is whole when a start succeeds
-and none failed for the shorter time, or when it says that it is well and none failed for the longer: rows whose start
-failed are tried again in less."""
+"""A server may start some workflows and refuse others, or answer health checks and start none. It is reported healthy
+after a successful start if no start failed for the shorter time, and after a good health check if none failed for the
+longer. Rows whose start failed are tried again sooner than that."""
 MAX_FAIRNESS_KEY_BYTES = 64
-"""Bytes of a fairness key; the server refuses a longer one."""
+"""The server refuses a longer fairness key."""
 
 
 class WorkflowStarter:
-    """Starts workflows for what a claim took."""
+    """Starts workflows for claimed rows, and reports the server's health from the results."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
@@ -38,7 +38,7 @@ class WorkflowStarter:
         self._last_failure = -QUIET_AFTER_PING_SECONDS
 
     async def start(self, start: WorkflowStart) -> None:
-        """Make sure that the workflow runs. Raises one of `START_FAILURES` when we cannot know that it does."""
+        """Start the workflow unless it is running. Raises one of `START_FAILURES` if it is not known to run."""
         try:
             with metrics.Timed(metrics.TEMPORAL_START) as timed:
                 timed.outcome = await self._start(start)
@@ -49,7 +49,7 @@ class WorkflowStarter:
         self._mark_healthy_after(QUIET_AFTER_START_SECONDS)
 
     async def _start(self, start: WorkflowStart) -> str:
-        """Start the workflow; return whether it was."""
+        """Start the workflow; return `started` or `already_running`, labels of a metric."""
         async with asyncio.timeout(RPC_TIMEOUT_SECONDS):
             with contextlib.suppress(WorkflowAlreadyStartedError):
                 await self._client.start_workflow(
@@ -62,7 +62,7 @@ class WorkflowStarter:
                     request_eager_start=True,
                     task_timeout=WORKFLOW_TASK_TIMEOUT,
                     execution_timeout=WORKFLOW_TIMEOUT,
-                    # A server that knows fairness serves enterprises in turn where tasks pile up; others ignore it.
+                    # Under backlog, a server with fairness serves enterprises in turn; an older one ignores the key.
                     priority=Priority(
                         fairness_key=start.enterprise.encode()[:MAX_FAIRNESS_KEY_BYTES].decode(errors="ignore")
                     ),
@@ -71,7 +71,7 @@ class WorkflowStarter:
         return "already_running"
 
     async def is_available(self) -> bool:
-        """Return whether the server is there."""
+        """Return whether the server answers that it serves, and report its health."""
         try:
             async with asyncio.timeout(RPC_TIMEOUT_SECONDS):
                 healthy = await self._client.service_client.check_health()
@@ -85,20 +85,20 @@ class WorkflowStarter:
         return healthy
 
     def _mark_healthy_after(self, seconds: float) -> None:
-        """Say that the server works, unless a start failed so recently that others may as well."""
+        """Report the server healthy, unless a start failed within the last `seconds`."""
         if time.monotonic() - self._last_failure > seconds:
             health.report_ok("temporal")
 
     async def poll_health(self) -> None:
-        """Ask now and then: an idle dispatcher would not notice."""
+        """Check the server every 10 s: an idle dispatcher starts nothing and would not notice an outage."""
         while True:
             await self.is_available()
             await asyncio.sleep(HEALTH_POLL_SECONDS)
 
     async def is_running(self, workflow_id: str) -> bool:
-        """Return whether the workflow is open. Raises one of `START_FAILURES` when the server does not say.
+        """Return whether the workflow is running. Raises one of `START_FAILURES` if the server does not say.
 
-        One on another task queue, of an earlier configuration perhaps, may wait for nobody: it is ended.
+        A workflow on another task queue, from an earlier configuration perhaps, may have no worker: it is terminated.
         """
         async with asyncio.timeout(RPC_TIMEOUT_SECONDS):
             workflow = self._client.get_workflow_handle(workflow_id)

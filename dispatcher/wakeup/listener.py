@@ -38,7 +38,7 @@ class CanaryTimeout(Exception):
 
 
 class Listener:
-    """Receives the wake-ups of a node. `mode` is EVENT while canaries arrive. `backoff`: pauses before reconnects."""
+    """Receives wake-ups for one node. `mode` is EVENT only while canaries arrive. `backoff`: before reconnects."""
 
     def __init__(self, conninfo: str, pool: Pool, wake: WakeUp, node: str, backoff: Backoff) -> None:
         self.mode = POLLING
@@ -124,10 +124,10 @@ class Listener:
         async for usage, pid in cursor:
             if (usage >= QUEUE_USAGE_LIMIT) is not self._queue_warned:
                 self._queue_warned = not self._queue_warned
-                tell = log.warning if self._queue_warned else log.info
-                tell(
-                    "notify_queue_fills" if self._queue_warned else "notify_queue_empty", usage=usage, blocking_pid=pid
-                )
+                if self._queue_warned:
+                    log.warning("notify_queue_fills", usage=usage, blocking_pid=pid)
+                else:
+                    log.info("notify_queue_empty", usage=usage, blocking_pid=pid)
 
     def _mark_verified(self) -> None:
         if self.mode is POLLING:

@@ -13,6 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from psycopg.errors import QueryCanceled
 
+from dispatcher.postgres.backlog_stats import BacklogStats
 from dispatcher.postgres.operator_queries import NODE_TTL
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS
@@ -111,13 +112,13 @@ class BacklogMetrics:
             pause = max(MIN_QUERY_SECONDS, SHARE * (self._finished - self._started))
         self._next = time.monotonic() + pause
 
-    def _store(self, found: dict[str, Any], *, all_rows: bool) -> None:
+    def _store(self, found: BacklogStats, *, all_rows: bool) -> None:
         self._finished = time.monotonic()
         if all_rows:
             self._next_count = self._finished + COUNT_INTERVAL_SECONDS
         else:
             found["rows"] = self.known.get("rows")
-        self.known, self.error = found, None
+        self.known, self.error = dict(found), None
         health.report_ok("postgres")
 
     def collect(self) -> Iterator[Metric]:

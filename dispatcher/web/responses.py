@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dispatcher.models.notification import Status
+from dispatcher.models.notification import FINAL_STATUSES, UNSUCCESSFUL, Status
 from dispatcher.postgres.operator_decisions import (
-    FINAL_STATUSES,
     RETRACTION_PENDING,
     Obstacle,
     blocked_by,
@@ -18,8 +17,6 @@ from dispatcher.postgres.operator_decisions import (
     resend_obstacle,
 )
 from dispatcher.postgres.operator_rows import RowDetails
-
-FAILURES = (Status.FAILED, Status.PARTIAL)
 
 
 def workflow_name(notification_id: int) -> str:
@@ -33,7 +30,7 @@ def cannot_send(row: RowDetails, *, resend: bool) -> str | None:
         return why
     if not resend and row["status"] == Status.RETRACTED:
         return 'is retracted; "resend": true sends it anyway'
-    if not resend and row["status"] in FAILURES and row["accepted"] + row["unknown"]:
+    if not resend and row["status"] in UNSUCCESSFUL and row["accepted"] + row["unknown"]:
         return (
             f"was accepted for {row['accepted']} of {row['recipients']} recipients, perhaps for {row['unknown']} more;"
             ' "resend": true sends it to all of them again'
@@ -43,7 +40,7 @@ def cannot_send(row: RowDetails, *, resend: bool) -> str | None:
 
 def needs_reset(row: RowDetails, *, resend: bool) -> bool:
     """Return whether the row is sent only if it is set back to PENDING. Other rows are in work, or were sent."""
-    return row["status"] in ({*FINAL_STATUSES, Status.RETRACTED} if resend else FAILURES)
+    return row["status"] in ({*FINAL_STATUSES, Status.RETRACTED} if resend else UNSUCCESSFUL)
 
 
 def in_progress(row: RowDetails) -> bool:
@@ -72,7 +69,7 @@ def result(row: RowDetails, error: str | None = None) -> dict[str, Any]:
         "transactionId": row["transaction_id"],
         "novuTransactionId": row["novu_transaction_id"],
         "status": xnovu_status(row),
-        "error": error or (row["error"] if row["status"] in FAILURES else None),
+        "error": error or (row["error"] if row["status"] in UNSUCCESSFUL else None),
         "nextAttemptAt": row["next_attempt_at"],
         "details": {
             "successCount": row["accepted"] or 0,

@@ -111,8 +111,8 @@ def test_demo_out_of_time_exits_1_and_keeps_the_logs(stack_folder: Path) -> None
     done = finished(stack_folder / "hurried-demo", "--timeout", "1s")
     assert done.code == 1
     assert "scheduled: 1 of 1 ended as PENDING instead of SENT" in done.stdout
-    assert "not over after 1 s" in done.stderr
-    assert "the dispatcher's last words" in done.stderr
+    assert "not finished after 1 s" in done.stderr
+    assert "the end of the dispatcher's log" in done.stderr
     [kept] = done.folder.glob("dispatcher-demo-*")
     assert f"the logs are in {kept}" in done.stderr
     assert {"dispatcher.log", "postgres.log", "temporal.log"} <= {file.name for file in kept.rglob("*.log")}

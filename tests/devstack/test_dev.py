@@ -193,7 +193,7 @@ def test_env_file_of_dev_is_replaced(tmp_path: Path) -> None:
 
 def test_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
-    assert "holds files of others" in refused(tmp_path)
+    assert "contains other files" in refused(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(ConfigurationError, match="cannot be used: Not a directory"):
         dev.data_folder(tmp_path / "thesis.txt")

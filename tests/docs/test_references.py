@@ -33,7 +33,7 @@ Environment variables, or lines of a `.env` file. An XNovu `.env` works unchange
 
 METRICS = """# Metrics
 
-What `/metrics` of `dispatcher run` and `dispatcher web` shows, in Prometheus's format.
+The metrics that `/metrics` of `dispatcher run` and `dispatcher web` shows, in Prometheus's format.
 """
 
 

@@ -33,7 +33,7 @@ def logged() -> dict[str, tuple[str, set[str]]]:
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and call.args:
                 method = ast.unparse(call.func)
-                if re.fullmatch(r"(log|words)\.\w+|tell", method):
+                if re.fullmatch(r"(\w*log|words)\.\w+|tell", method):
                     for name in re.findall(r"'(\w+)'", ast.unparse(call.args[0])):
                         found[name] = method.rpartition(".")[2], {word.arg or "" for word in call.keywords}
             if isinstance(call, ast.Call):  # `run_every` logs its `failure_event` with the exception

@@ -61,7 +61,7 @@ BY_SETTINGS: dict[str, tuple[dict[str, str], str, str, str, int]] = {
         {"DISPATCHER_HTTP_HOST": "0.0.0.0", "DISPATCHER_HTTP_TOKEN": ""},
         "http port",
         "warn",
-        "others",
+        "other machines can reach",
         0,
     ),
     "no dsn": ({"SENTRY_DSN": "https://sentry.example/nothing"}, "sentry", "fail", "not a DSN", 1),

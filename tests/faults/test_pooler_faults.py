@@ -139,7 +139,7 @@ async def test_f05_doctor_names_a_transaction_pooler_and_leaves_nothing_in_its_s
     assert "DISPATCHER_LISTEN_DATABASE_URL" in found.checks["notify"]["remedy"]
     found = await run_doctor(stack, DATABASE_URL=url, DISPATCHER_LISTEN_DATABASE_URL=stack.url)
     assert (found.code, found.checks["notify"]["verdict"]) == (0, "pass"), found
-    assert found.checks["pooler"]["value"] == "a pooler in transaction mode; LISTEN has a URL of its own"
+    assert found.checks["pooler"]["value"] == "a pooler in transaction mode; LISTEN has its own URL"
     assert await transactions_through(transactions, url) >= carried + 20
     assert await settings_of_every_session(url) == before
 

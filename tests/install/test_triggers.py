@@ -185,7 +185,7 @@ async def test_verify_detects_a_function_without_notify(installed: Database) -> 
                 await stranger.execute("notify dispatcher")
 
         tasks.start_soon(ring_for_ever)
-        with pytest.raises(CheckFailed, match="not heard"):
+        with pytest.raises(CheckFailed, match="did not arrive"):
             await verify_notify(installed.url, Options(), patience=timedelta(milliseconds=300))
         tasks.cancel_scope.cancel()
 

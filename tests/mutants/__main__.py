@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.support.repository import ROOT
 
-COPIED = ("dispatcher", "tests", "sql", "docs", "pyproject.toml", "README.md", "CHANGELOG.md")
+COPIED = ("dispatcher", "tests", "sql", "docs", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 MUTANT_SECONDS, HEALTHY_SECONDS = 120, 900
 CAUGHT = re.compile(r"^(?:FAILED|ERROR) (?:[\w/]*/)?(.+?)(?: - .*)?$", re.MULTILINE)
 

@@ -107,8 +107,8 @@ MUTANTS = [
         "a call is repeated while the last one may still be worked on",
         "I3",
         "decisions/unknown_outcomes.py",
-        "settling + CALL_TIMEOUT_SECONDS * may_be_in_flight(person)",
-        "settling",
+        "visibility + CALL_TIMEOUT_SECONDS * may_be_in_flight(each)",
+        "visibility",
         DECISIONS + "test_unknown_outcomes.py",
     ),
     Mutant(
@@ -171,8 +171,8 @@ MUTANTS = [
         "SENT when one of many was accepted",
         "I6",
         "decisions/final_status.py",
-        '"SENT" if accepted == len(recipients) else',
-        '"SENT" if accepted else',
+        "Status.SENT if accepted == len(recipients) else",
+        "Status.SENT if accepted else",
         DECISIONS + "test_final_status.py",
     ),
     Mutant(
@@ -411,7 +411,7 @@ MUTANTS = [
     Mutant(
         "row security hides rows in silence",
         "an error instead of silence",
-        "postgres/pool.py",
+        "postgres/session.py",
         '"row_security": "off"',
         '"row_security": "on"',
         POSTGRES + "test_row_security.py",

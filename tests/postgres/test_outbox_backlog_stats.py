@@ -1,16 +1,16 @@
 """The numbers of /status and /metrics: counted as the claim sees the rows, for the enterprises of this process."""
 
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
+from dispatcher.postgres.backlog_stats import BacklogStats
 from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import OutboxFixture
 
 MINUTE = timedelta(minutes=1)
 
 
-async def read_stats(outbox: OutboxStore, *, all_rows: bool = True, most_counted: int = 1000) -> dict[str, Any]:
+async def read_stats(outbox: OutboxStore, *, all_rows: bool = True, most_counted: int = 1000) -> BacklogStats:
     return await outbox.backlog_stats(all_rows=all_rows, living=MINUTE, most_counted=most_counted)
 
 

@@ -10,7 +10,7 @@ from tests.support.repository import ROOT
 
 PLACE = "\0"
 """Stands where a string has a value filled in."""
-LOG_CALL = re.compile(r"(log|logger|words)\.(info|warning|error|exception|critical)|tell")
+LOG_CALL = re.compile(r"(\w*log|logger)\.(info|warning|error|exception|critical)")
 
 
 @cache

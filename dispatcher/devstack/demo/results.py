@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 
 from dispatcher.devstack.demo.scenario import Step
 from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
-from dispatcher.models.notification import Status
+from dispatcher.models.notification import FINAL_STATUSES, Status
 
 # The due time is the time stamp of the commit (`track_commit_timestamp` is on in the demo's PostgreSQL), or the
 # scheduled time if the row has one.
@@ -22,7 +22,7 @@ from unnest(%(ids)s::bigint[], %(xids)s::text[]) w (id, xid)
 join notify.ent_notification n on n.id = w.id
 left join dispatcher.delivery d on d.notification_id = n.id
 """
-FINAL_STATUSES = {status for status in Status if status.is_final} | {Status.RETRACTED}
+ENDED_STATUSES = {*FINAL_STATUSES, Status.RETRACTED}
 TRANSACTIONS = """
 select notification_id, recipient, transaction_id from dispatcher.recipient where notification_id = any(%s::bigint[])
 """
@@ -48,7 +48,7 @@ class DemoRow:
     @property
     def final(self) -> bool:
         """Whether the row has reached a final status and no automatic retry is planned."""
-        return self.status in FINAL_STATUSES and not self.retried
+        return self.status in ENDED_STATUSES and not self.retried
 
     @property
     def milliseconds(self) -> float | None:

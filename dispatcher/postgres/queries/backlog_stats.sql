@@ -43,6 +43,6 @@ select due.rows as due, due.scheduled,
       where {in_allow_list} group by 1) statuses) end as rows,
   -- A dead letter whose row was retracted or deleted needs no person any more.
   (select count(*) from dispatcher.delivery d join {outbox} n on n.id = d.notification_id
-   where d.dead_lettered_at is not null and n.notification_status::text in ('FAILED', 'PARTIAL')
+   where d.dead_lettered_at is not null and n.notification_status::text in {unsuccessful}
      and {in_allow_list}) as dead_letters
 from due, retry_rows, leased, large

@@ -21,7 +21,7 @@ complete_batches as materialized (
     from dispatcher.delivery d
     join {outbox} n on n.id = d.notification_id
     where d.batch = r.batch and d.next_attempt_at is not null
-      and n.notification_status::text in ('FAILED', 'PARTIAL') and {eligible}
+      and n.notification_status::text in {unsuccessful} and {eligible}
   )
 ),
 picked as materialized (

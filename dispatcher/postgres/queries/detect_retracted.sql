@@ -1,4 +1,4 @@
--- Detects retracted rows by their status alone, whoever wrote it. Ends the generation, so that a row that is published
+-- Detects retracted rows by their status alone: any program may write it. Ends the generation, so that a row that is published
 -- again starts a new one, and marks every recipient of which Novu may know to be cancelled there. A leased row is left
 -- until its run releases it, because only then the effect of its calls is known.
 with found as materialized (

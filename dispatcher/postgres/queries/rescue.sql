@@ -1,4 +1,4 @@
--- Rescues rows whose run is gone. Rows that still have to be sent get a new lease and are returned: the same workflow is
+-- Rescues rows whose run is lost. Rows that still have to be sent get a new lease and are returned: the same workflow is
 -- started again with the same members, so that a call with an unknown outcome can be repeated as it was. Other rows only
 -- lose their lease.
 with expired as materialized (

@@ -2,7 +2,7 @@
 -- that claim nor this statement would see a row that became due between the two.
 select extract(epoch from least(
     (select min(n.scheduled_for) from {outbox} n
-     where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
+     where {pending}
        and n.scheduled_for > coalesce(%(claimed_up_to)s, now()) and n.scheduled_for < 'infinity'
        and {in_allow_list}),
     (select min(next_attempt_at) from dispatcher.delivery where next_attempt_at > coalesce(%(claimed_up_to)s, now()))

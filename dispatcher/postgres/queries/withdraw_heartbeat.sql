@@ -1,2 +1,2 @@
--- This process says nothing of itself until its next beat.
+-- Deletes this process's heartbeat. Its next heartbeat writes it again.
 delete from dispatcher.node where id = %(node)s

@@ -1,4 +1,4 @@
--- XNovu's schema for local use, in an empty database. The host platform owns these schemas elsewhere.
+-- The schemas of XNovu, for local use. In production the host platform creates them.
 create schema if not exists notify;
 create schema if not exists shared_types;
 create schema if not exists func;

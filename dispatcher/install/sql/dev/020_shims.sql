@@ -1,4 +1,4 @@
--- What the host platform brings along and a plain PostgreSQL lacks. Each is created only where it is missing.
+-- Functions and types that the host platform has and a plain PostgreSQL lacks. Each is created only if it is missing.
 do $shims$
 begin
   if to_regprocedure('shared_types.ensure_enum_values(text, text[])') is null then
@@ -20,14 +20,14 @@ begin
     $$;
   end if;
 
-  -- Immutable, because generated columns are made of it.
+  -- Immutable, because generated columns use it.
   if to_regprocedure('func.normalize_repr(text)') is null then
     create function func.normalize_repr(value text) returns text
     language sql immutable parallel safe
     return lower(regexp_replace(btrim(value), '\s+', ' ', 'g'));
   end if;
 
-  -- Nobody is logged in here.
+  -- No user is logged in here, so the id is null.
   if to_regprocedure('auth.user_id()') is null then
     create function auth.user_id() returns uuid
     language sql stable
@@ -36,8 +36,8 @@ begin
 end
 $shims$;
 
--- ltree belongs into schema extensions. A server without contrib modules, or a role that may not install them, gets a text
--- domain of that name: the columns stay, the path operators do not.
+-- XNovu has ltree in schema extensions. If the server has no contrib modules, or the role may not install them, a text
+-- domain of that name replaces it: the columns exist, the path operators do not.
 do $ltree$
 begin
   if to_regtype('extensions.ltree') is null then

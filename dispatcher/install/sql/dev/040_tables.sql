@@ -1,4 +1,4 @@
--- Six tables, columns and constraint names as XNovu has them; no triggers.
+-- Six tables with the columns and constraint names of XNovu's, without its triggers.
 
 create table if not exists notify.typ_notification_category (
   id bigint generated always as identity primary key,

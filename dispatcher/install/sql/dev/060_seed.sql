@@ -1,4 +1,5 @@
--- What XNovu seeds and syncs, so that a first notification can be sent at once. Tenant-less, published, active.
+-- The rows that XNovu seeds and syncs, so that a first notification can be sent at once. They are published and active,
+-- and belong to no enterprise.
 insert into notify.typ_notification_priority (name, code, sort_order, publish_status) values
   ('Low', 'low', 10, 'PUBLISH'),
   ('Medium', 'medium', 20, 'PUBLISH'),
@@ -13,7 +14,7 @@ insert into notify.typ_notification_category (name, code, path, sort_order, publ
   ('Account', 'account', 'account', 40, 'PUBLISH')
 on conflict (code) do nothing;
 
--- Fields that a payload must have are in `required`; more may be in it.
+-- `required` lists the fields that a payload must have. It may have more.
 insert into notify.ent_notification_workflow
   (name, workflow_key, workflow_type, publish_status, typ_notification_category_id, default_channels, payload_schema)
 select

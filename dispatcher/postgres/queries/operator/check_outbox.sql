@@ -1,7 +1,7 @@
 -- Returns whether the outbox exists, which of our tables are missing, and the outbox's columns: all of them, and those
 -- that this role may read.
 select to_regclass(%(outbox)s) is not null,
-  array(select name from unnest(%(ledger)s::text[]) as name where to_regclass('dispatcher.' || name) is null),
+  {missing_tables},
   array(select attname::text from pg_attribute
         where attrelid = to_regclass(%(outbox)s) and attnum > 0 and not attisdropped),
   array(select attname::text from pg_attribute

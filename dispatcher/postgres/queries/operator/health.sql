@@ -19,7 +19,7 @@ select json_build_object(
   'retries_due', (select count(*) from dispatcher.delivery where next_attempt_at <= clock_timestamp()),
   'next_due', least(
     (select min(n.scheduled_for) from {outbox} n
-     where n.notification_status = 'PENDING' and n.publish_status = 'PUBLISH' and not n.deactivated
+     where {pending}
        and n.scheduled_for > now() and n.scheduled_for < 'infinity'),
     (select min(next_attempt_at) from dispatcher.delivery where next_attempt_at > now()))
 )
