@@ -19,7 +19,7 @@ from bench.stack import output_of
 from dispatcher.devstack.processes import free_port
 
 MEASURED = ("dispatcher", "bench", "pyproject.toml", "requirements.txt")
-"""What decides the figures, so it has to be committed."""
+"""The files that decide the figures, so they have to be committed."""
 LIBRARIES = "requirements.txt"
 WHERE = "import dispatcher; print(dispatcher.__file__)"
 

@@ -54,7 +54,7 @@ class FindingPrinter:
         """Keep the next finding, and print it unless JSON is wanted."""
         self.findings[name] = finding
         if not self._as_json:
-            verdict = finding.result.upper() if finding.result == "fail" else finding.result
+            verdict = finding.status.upper() if finding.status == "fail" else finding.status
             typer.echo(f"{verdict:<9}{name:<15}{one_clean_line(finding.value)}")
             if finding.remedy:
                 typer.echo(f"{'':<9}  -> {one_clean_line(finding.remedy)}")
@@ -68,7 +68,7 @@ class FindingPrinter:
                 [
                     {
                         "check": name,
-                        "verdict": finding.result,
+                        "verdict": finding.status,
                         "value": one_clean_line(finding.value),
                         "remedy": finding.remedy and one_clean_line(finding.remedy),
                     }

@@ -1,4 +1,4 @@
-"""The next step of a row, and its time, in one sentence. Pure: everything comes from the row."""
+"""Tells an operator the step that Dispatcher takes next with a row, and when. Pure: everything comes from the row."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def next_step(row: "RowDetails") -> str:
-    """Return the next step of a row that `OperatorQueries.find_row` returned."""
+    """Return in one sentence the step that Dispatcher takes next with a row of `OperatorQueries.find_row`."""
     match row["status"]:
         case Status.PENDING:
             return pending(row)
@@ -26,7 +26,7 @@ def next_step(row: "RowDetails") -> str:
 
 
 def pending(row: "RowDetails") -> str:
-    """Return the next step of a row that waits to be sent."""
+    """Return the next step of a PENDING row, or the reason why it waits."""
     if row["publish_status"] != "PUBLISH":
         return f"nothing until it is published (publish_status is {row['publish_status']})"
     if row["deactivated"]:
@@ -39,7 +39,7 @@ def pending(row: "RowDetails") -> str:
 
 
 def processing(row: "RowDetails") -> str:
-    """Return the next step of a row in work."""
+    """Return the next step of a PROCESSING row: whose lease it is under, or how it is rescued."""
     if row["lease_until"] is None:
         return "it has no lease: the next sweep adopts it, and sends it again when the new lease has run out"
     if not row["held"]:
@@ -52,7 +52,7 @@ def processing(row: "RowDetails") -> str:
 
 
 def failed(row: "RowDetails") -> str:
-    """Return the next step of a row that failed for some recipients or for all."""
+    """Return the next step of a FAILED or PARTIAL row: its retry, or that it waits for a person."""
     if row["next_attempt_at"]:
         return f"it is retried {when(row, 'next_attempt_at')}, for recipients that Novu has not accepted"
     if row["dead_lettered_at"]:
@@ -64,7 +64,7 @@ def failed(row: "RowDetails") -> str:
 
 
 def retracted(row: "RowDetails") -> str:
-    """Return the next step of a retracted row."""
+    """Return the next step of a RETRACTED row: the cancellation of its triggers at Novu."""
     if not row["retraction_noticed"]:
         return "as soon as no run works on it, a dispatcher detects the retraction and cancels its triggers at Novu"
     if row["to_take_back"]:

@@ -50,7 +50,7 @@ class PidFile:
 
         Its output is appended to `log`. Raises CheckFailed if one is running, ConfigurationError for an unusable path.
         """
-        with self._starting() as new:
+        with self._locked_new_file() as new:
             try:
                 output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             except OSError as error:
@@ -72,12 +72,12 @@ class PidFile:
 
     def exec_as(self, command: list[str], environment: Mapping[str, str]) -> NoReturn:
         """Replace this process by `command`, which keeps the pid and gets the lock. Raises as `spawn` does."""
-        with self._starting() as new:
+        with self._locked_new_file() as new:
             new.publish(os.getpid())
             os.execve(command[0], command, environment)  # noqa: S606  (no shell is involved)
 
     @contextmanager
-    def _starting(self) -> Generator["UnpublishedFile"]:
+    def _locked_new_file(self) -> Generator["UnpublishedFile"]:
         """Yield the locked temporary file that the new process has to inherit. CheckFailed if a process is running."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

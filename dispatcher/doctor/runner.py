@@ -29,7 +29,7 @@ TOTAL_TIMEOUT_SECONDS = 18.0
 RETRY_ADVICE = "check that it runs, and that nothing on the path to it is overloaded; then run doctor again"
 
 
-class CheckResult(StrEnum):
+class CheckStatus(StrEnum):
     """The result of a check."""
 
     PASS = "pass"  # noqa: S105  (no password)
@@ -42,7 +42,7 @@ class CheckResult(StrEnum):
 class Finding:
     """The result of a check: the observed value, and a remedy in one line. `unreachable`: a server did not answer."""
 
-    result: CheckResult
+    status: CheckStatus
     value: str
     remedy: str | None = None
     unreachable: bool = False
@@ -50,27 +50,27 @@ class Finding:
 
 def passed(value: str) -> Finding:
     """Return a finding that needs no action."""
-    return Finding(CheckResult.PASS, value)
+    return Finding(CheckStatus.PASS, value)
 
 
 def warned(value: str, remedy: str) -> Finding:
     """Return a finding that something works, but limited or at risk."""
-    return Finding(CheckResult.WARN, value, remedy)
+    return Finding(CheckStatus.WARN, value, remedy)
 
 
 def failed(value: str, remedy: str) -> Finding:
     """Return a finding that something does not work."""
-    return Finding(CheckResult.FAIL, value, remedy)
+    return Finding(CheckStatus.FAIL, value, remedy)
 
 
 def unanswered(value: str, remedy: str) -> Finding:
     """Return a finding that something does not work because a server does not answer."""
-    return Finding(CheckResult.FAIL, value, remedy, unreachable=True)
+    return Finding(CheckStatus.FAIL, value, remedy, unreachable=True)
 
 
 def skipped(reason: str, remedy: str | None = None) -> Finding:
     """Return a finding that the check was not possible, for `reason`."""
-    return Finding(CheckResult.SKIPPED, reason, remedy)
+    return Finding(CheckStatus.SKIPPED, reason, remedy)
 
 
 @dataclass
@@ -133,9 +133,9 @@ class Runner:
     async def _finding(self, check: Check) -> Finding:
         for need in check.needs:
             before = await self._found[need]
-            if before.result is CheckResult.FAIL:
+            if before.status is CheckStatus.FAIL:
                 return skipped(f"because {need} failed")
-            if before.result is CheckResult.SKIPPED:
+            if before.status is CheckStatus.SKIPPED:
                 return skipped(before.value)
         return await run_bounded(check, self._context, self._end)
 
@@ -158,7 +158,7 @@ def from_error(error: Exception) -> Finding:
     """Return the finding for an error that has a known cause outside the code."""
     if isinstance(error, DispatcherError):  # its message has the form "problem: remedy"
         value, _, remedy = str(error).partition(": ")
-        return Finding(CheckResult.FAIL, value, remedy or RETRY_ADVICE, isinstance(error, Unreachable))
+        return Finding(CheckStatus.FAIL, value, remedy or RETRY_ADVICE, isinstance(error, Unreachable))
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return failed(first_line(error), "as the tables' owner run what dispatcher db sql grants --role NAME prints")
     if isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError):
@@ -183,7 +183,7 @@ class NonBlockingThreadPool(ThreadPoolExecutor):
 
 def exit_code(findings: Iterable[Finding]) -> int:
     """Return the exit code: 0 if nothing failed, 3 if only servers that do not answer failed, 1 otherwise."""
-    failures = [each for each in findings if each.result is CheckResult.FAIL]
+    failures = [each for each in findings if each.status is CheckStatus.FAIL]
     if not failures:
         return 0
     return 3 if all(each.unreachable for each in failures) else 1

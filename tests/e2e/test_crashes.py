@@ -109,7 +109,7 @@ async def test_sigterm_while_novu_is_slow_releases_the_other_rows(stack: Stack):
 
 async def test_row_claimed_by_a_process_that_died_before_the_start_is_rescued(stack: Stack):
     row = await stack.notify(publish_status="DRAFT")
-    # What a claim leaves behind when its process dies at once: PROCESSING, a lease, no workflow.
+    # A claim whose process dies at once leaves PROCESSING, a lease, and no workflow.
     await stack.rows(
         "insert into dispatcher.delivery (notification_id, birth, generation, fence, attempts, lease_owner,"
         " lease_until, first_claimed_at, claimed_at) select id, substr(encode(sha256(convert_to((select id from"

@@ -28,7 +28,7 @@ HOSTILE = {
     "enable_indexscan": "off",
     "row_security": "on",
 }
-"""What ALTER DATABASE can do to every session that does not pin its settings."""
+"""Settings that ALTER DATABASE can give to every session that does not set its own."""
 DISPATCHERS = "datname = current_database() and application_name = 'dispatcher'"
 
 

@@ -28,7 +28,7 @@ async def test_f29_exhausted_connections_are_waited_for(stack: Stack, own: OwnSe
         workflow = await stack.workflow()
         while await hogged(own.url(), hogs):
             pass
-        # What we hold is enough to go on.
+        # The connections that we hold are enough to go on.
         assert await stack.final(await stack.notify(workflow=workflow)) == ["SENT"]
         ours = "from pg_stat_activity where application_name = 'dispatcher'"
         [killed] = await stack.rows(f"select count(pg_terminate_backend(pid)) {ours}")

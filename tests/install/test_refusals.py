@@ -9,7 +9,7 @@ from dispatcher.models.errors import ConfigurationError, Unreachable
 from tests.install.live_database import Database
 
 TABLE = "notify.ent_notification"
-# What is wrong with the host, and what is said about it.
+# A fault of the host, and the sentence about it.
 WRONG = [
     (f"drop table {TABLE} cascade", "table notify.ent_notification does not exist in install_"),
     (f"drop table {TABLE}_workflow cascade", "notify.ent_notification_workflow does not exist"),

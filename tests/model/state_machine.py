@@ -47,7 +47,7 @@ CHANGES: list[dict[str, Any]] = [
 ]  # fmt: skip
 CLOSING: list[dict[str, Any]] = [{"published": False}, {"deactivated": True}, {"status": "RETRACTED"}]
 MOVES = st.lists(st.tuples(st.integers(0, 7), st.sampled_from([*[Answer.ACCEPT] * 8, *Answer])), max_size=6)
-"""What goes on by itself between two disturbances: which of the possible things, and Novu's answer to it."""
+"""The steps between two disturbances: which of the possible ones, and Novu's answer to it."""
 WHICH = st.integers(0, 7)
 MANY = os.environ.get("DISPATCHER_MODEL_EXAMPLES")
 
@@ -102,7 +102,7 @@ class Machine(RuleBasedStateMachine):
         for row_id, columns in enumerate(rows, 1):
             self._insert(row_id, columns)
 
-    # What goes on by itself
+    # Steps without a disturbance
 
     @rule(moves=MOVES)
     def go_on(self, moves: list[tuple[int, Answer]]) -> None:
@@ -188,7 +188,7 @@ class Machine(RuleBasedStateMachine):
     def sweep(self, node: str) -> None:
         self.history.sweep(node)
 
-    # What goes wrong with runs
+    # Faults of runs
 
     @precondition(lambda self: self._statements())
     @rule(which=WHICH, lose=st.sampled_from(["before", "after"]), moves=MOVES)

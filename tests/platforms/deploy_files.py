@@ -11,7 +11,7 @@ from dispatcher.cli import app
 from tests.support.repository import text
 
 HEALTH_PATHS = {"/livez", "/readyz", "/startupz", "/health"}
-"""What may be asked without a token."""
+"""The paths that need no token."""
 
 
 def documents(path: str) -> list[dict[str, Any]]:

@@ -115,7 +115,7 @@ async def test_pipelined_requests_are_answered_in_order(port: int):
 )
 async def test_f162_too_large_or_malformed_request_is_refused(port: int, data: bytes, status: bytes):
     answer = await send_raw(port, data)
-    # What was not read when the port hung up can overtake the answer.
+    # Bytes that the port had not read when it closed can overtake the answer.
     assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.1 400")) or (answer == b"" and len(data) > 10_000)
     assert await get(port) == 200
 
