@@ -8,16 +8,12 @@ from random import Random
 from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.injections import injection, met, some_slots
 from tests.support.proxy import FaultProxy
+from tests.support.statements import opening
 from tests.support.waits import last_value
 
 ROADS = ("postgres", "listen", "temporal", "novu")
 NAMED = {
-    "postgres": (
-        b"-- Takes due rows",
-        b"-- A run takes its rows",
-        b"-- Written before the request",
-        b"-- Writes what the calls taught us",
-    ),
+    "postgres": tuple(opening(name).encode() for name in ("claim", "acquire", "record_calls", "settle")),
     "temporal": (b"notification",),
     "novu": (b"POST /v1/events/trigger",),
 }

@@ -11,6 +11,7 @@ from tests.faults.process_waits import ended
 from tests.faults.waits import caught, effects_are_exactly
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Process, Stack
+from tests.support.statements import opening
 from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
@@ -22,7 +23,7 @@ WITH_FAULT = (sys.executable, "-m", "tests.faults.run_with_fault")
 ON_THE_WIRE = "select count(*) from dispatcher.recipient where state = 'sending'"
 
 
-SETTLE = b"-- Writes what the calls taught us"
+SETTLE = opening("settle").encode()
 
 
 LEASED = "select count(*) from dispatcher.delivery where lease_until is not null"

@@ -13,6 +13,7 @@ from temporalio.service import RPCError
 from tests.faults.waits import caught, effects_are_exactly
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Stack
+from tests.support.statements import opening
 from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
@@ -88,9 +89,9 @@ async def test_f26_locked_table_is_waited_for(stack: Stack):
 @pytest.mark.parametrize(
     ("pattern", "done"),
     [
-        ("-- Written before the request", "select count(*) from dispatcher.recipient where state = 'sending'"),
+        (opening("record_calls"), "select count(*) from dispatcher.recipient where state = 'sending'"),
         (
-            "-- Writes what the calls taught us",
+            opening("settle"),
             "select count(*) from notify.ent_notification where notification_status = 'SENT'",
         ),
     ],
