@@ -9,7 +9,6 @@ from enum import Enum
 from dispatcher.models.notification import Status
 from dispatcher.postgres.operator_rows import PreviewRow, RowDetails
 
-"""The statuses a run ends with: SENT, PARTIAL and FAILED."""
 RETRACTION_PENDING = (
     "is being retracted: a dispatcher has not detected it yet, which takes about two seconds; after that it can be sent"
     " again"
