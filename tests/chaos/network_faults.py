@@ -181,7 +181,7 @@ async def trap(environment: ChaosEnvironment, dice: Random) -> str:
     try:
         proxy.reset()  # statements go by name once they are prepared; a new connection says them in full
         proxy.trap(pattern)
-        met(await last_value(closed, 10, every=0.05), f"nobody said {pattern!r}")
+        met(await last_value(closed, 10, every=0.05), f"no client sent {pattern!r}")
         await asyncio.sleep(dice.uniform(0.2, 2))
     finally:
         proxy.reset()
