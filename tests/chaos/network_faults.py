@@ -8,16 +8,12 @@ from random import Random
 from tests.chaos.environment import ChaosEnvironment
 from tests.chaos.injections import injection, met, some_slots
 from tests.support.proxy import FaultProxy
+from tests.support.statement_openings import opening
 from tests.support.waits import last_value
 
 ROADS = ("postgres", "listen", "temporal", "novu")
 NAMED = {
-    "postgres": (
-        b"-- Takes due rows",
-        b"-- A run takes its rows",
-        b"-- Written before the request",
-        b"-- Writes what the calls taught us",
-    ),
+    "postgres": tuple(opening(statement) for statement in ("claim", "acquire", "record_calls", "settle")),
     "temporal": (b"notification",),
     "novu": (b"POST /v1/events/trigger",),
 }
@@ -185,7 +181,7 @@ async def trap(environment: ChaosEnvironment, dice: Random) -> str:
     try:
         proxy.reset()  # statements go by name once they are prepared; a new connection says them in full
         proxy.trap(pattern)
-        met(await last_value(closed, 10, every=0.05), f"nobody said {pattern!r}")
+        met(await last_value(closed, 10, every=0.05), f"no client sent {pattern!r}")
         await asyncio.sleep(dice.uniform(0.2, 2))
     finally:
         proxy.reset()

@@ -56,5 +56,5 @@ async def test_f25_session_lost_during_the_start_is_one_line(stack: Stack, to_po
 
     await eventually(ended, "the end of the process")
     assert process.popen.returncode == 3
-    assert "PostgreSQL left us while we started" in process.read_log()
+    assert "PostgreSQL closed the connection during the start" in process.read_log()
     assert "Traceback" not in process.read_log()

@@ -11,6 +11,7 @@ from tests.faults.process_waits import ended
 from tests.faults.waits import caught, effects_are_exactly
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Process, Stack
+from tests.support.statement_openings import opening
 from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
@@ -20,9 +21,6 @@ WITH_FAULT = (sys.executable, "-m", "tests.faults.run_with_fault")
 
 
 ON_THE_WIRE = "select count(*) from dispatcher.recipient where state = 'sending'"
-
-
-SETTLE = b"-- Writes what the calls taught us"
 
 
 LEASED = "select count(*) from dispatcher.delivery where lease_until is not null"
@@ -131,7 +129,7 @@ async def test_f48_process_paused_past_its_lease_changes_nothing(
         await stack.running(**QUICK)
         assert await stack.final(row, within=60) == ["SENT"]
         written = await stack.details(row)
-        to_postgres.trap(SETTLE)
+        to_postgres.trap(opening("settle"))
     finally:
         os.kill(paused.popen.pid, signal.SIGCONT)
     # It goes on where it stood and writes its outcome down; the fence lets nothing through.

@@ -13,6 +13,7 @@ from temporalio.service import RPCError
 from tests.faults.waits import caught, effects_are_exactly
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Stack
+from tests.support.statement_openings import opening
 from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
@@ -86,18 +87,17 @@ async def test_f26_locked_table_is_waited_for(stack: Stack):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("pattern", "done"),
+    ("statement", "done"),
     [
-        ("-- Written before the request", "select count(*) from dispatcher.recipient where state = 'sending'"),
+        ("record_calls", "select count(*) from dispatcher.recipient where state = 'sending'"),
         (
-            "-- Writes what the calls taught us",
+            "settle",
             "select count(*) from notify.ent_notification where notification_status = 'SENT'",
         ),
     ],
-    ids=["sending", "settle"],
 )
 async def test_f31_lost_answer_to_a_commit_has_one_effect(
-    stack: Stack, to_postgres: FaultProxy, proxied_url: str, pattern: str, done: str
+    stack: Stack, to_postgres: FaultProxy, proxied_url: str, statement: str, done: str
 ):
     # Sweeps are rare, so that the trap meets the row's own statement.
     await stack.running(
@@ -106,7 +106,7 @@ async def test_f31_lost_answer_to_a_commit_has_one_effect(
         DISPATCHER_LEASE="5s",
         DISPATCHER_SWEEP_INTERVAL="5s",
     )
-    to_postgres.trap(pattern.encode())
+    to_postgres.trap(opening(statement))
     row = await stack.notify()
     await eventually(lambda: caught(to_postgres), "the statement on the wire")
     await eventually(lambda: stack.value(done), "its effect in the database")
