@@ -1,0 +1,28 @@
+"""The types of setting values that are written as text: durations, lists, log levels."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BeforeValidator
+
+from dispatcher.config.durations import parse_duration
+
+_LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
+
+
+def _parse_duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _split_list(value: object) -> object:
+    return tuple(dict.fromkeys(value.replace(",", " ").split())) if isinstance(value, str) else value
+
+
+def _parse_log_level(value: object) -> object:
+    return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+Uuids = Annotated[tuple[UUID, ...], BeforeValidator(_split_list)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_parse_log_level)]
