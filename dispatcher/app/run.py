@@ -40,7 +40,7 @@ from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool
 from dispatcher.telemetry import health, metrics
-from dispatcher.telemetry.health import COMPONENTS, Component
+from dispatcher.telemetry.labels import COMPONENTS, Component
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.temporal.client import connect_to_namespace
 from dispatcher.temporal.starter import WorkflowStarter

@@ -19,10 +19,11 @@ from dispatcher.models.claims import ClaimLimits, ClaimResult, WorkflowStart
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry import health, metrics
+from dispatcher.telemetry.labels import WakeSource
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
 from dispatcher.wakeup.adaptive_notify import AdaptiveNotify, NodeState
-from dispatcher.wakeup.signal import WakeSource, WakeUp
+from dispatcher.wakeup.signal import WakeUp
 
 MAX_CLAIMED_ROWS = 1000
 MAX_LEASED_ROWS = 2000

@@ -1,4 +1,4 @@
-"""The command line: each command reads its options, calls another room, and prints the result.
+"""The command line: each command reads its options, calls another package, and prints the result.
 
 Every module here is cheap to import: a command imports its other rooms only when it is called, so that `--help` answers
 at once. Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 a check failed, 2 usage or configuration,

@@ -1,1 +1,1 @@
-"""Records and errors that all rooms share. They hold no logic beyond their own fields and import no other room."""
+"""Records and errors that all packages share. They hold no logic beyond their own fields and import no other one."""

@@ -12,7 +12,7 @@ import anyio
 from dispatcher.models.errors import DispatcherError
 from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry import health
-from dispatcher.telemetry.health import Component
+from dispatcher.telemetry.labels import Component
 from dispatcher.telemetry.logs import error_code, get_logger
 
 JITTER = 0.2

@@ -48,46 +48,46 @@ class ProcessHealth:
         self.started = False
         self.stopping = False
 
-    def expect_components(self, parts: Iterable[Component]) -> None:
+    def expect_components(self, components: Iterable[Component]) -> None:
         """Set the components that this process has. Called once, before they report."""
-        self.expected = frozenset(parts)
+        self.expected = frozenset(components)
         self.not_reported_yet = set(self.expected)
-        for part in self.expected:
-            metrics.COMPONENT_FAILED.labels(part).set(0)
+        for component in self.expected:
+            metrics.COMPONENT_FAILED.labels(component).set(0)
 
-    def report_failure(self, part: Component, reason: str) -> None:
+    def report_failure(self, component: Component, reason: str) -> None:
         """Record that a component has failed, for `reason`."""
-        self._mark_reported(part)
+        self._mark_reported(component)
         reason = one_line_reason(reason)
-        if part in self.outages:
-            self.outages[part].reason = reason
+        if component in self.outages:
+            self.outages[component].reason = reason
             return
-        self.outages[part] = Outage(datetime.now(UTC), reason)
-        metrics.COMPONENT_FAILED.labels(part).set(1)
-        log.warning("outage_began", part=part, reason=reason)
+        self.outages[component] = Outage(datetime.now(UTC), reason)
+        metrics.COMPONENT_FAILED.labels(component).set(1)
+        log.warning("outage_began", part=component, reason=reason)
 
-    def report_ok(self, part: Component) -> None:
+    def report_ok(self, component: Component) -> None:
         """Record that a component works. Cheap enough to be called for every row."""
-        if part in self.not_reported_yet:
-            self._mark_reported(part)
-        if part in self.outages:
-            outage = self.outages.pop(part)
-            metrics.COMPONENT_FAILED.labels(part).set(0)
-            log.info("outage_over", part=part, seconds=round(outage.seconds, 1))
+        if component in self.not_reported_yet:
+            self._mark_reported(component)
+        if component in self.outages:
+            outage = self.outages.pop(component)
+            metrics.COMPONENT_FAILED.labels(component).set(0)
+            log.info("outage_over", part=component, seconds=round(outage.seconds, 1))
 
     @property
     def ready(self) -> bool:
         """Whether the process has started, is not stopping, and no component has failed."""
         return self.started and not self.outages and not self.stopping
 
-    def state(self, part: Component) -> str:
+    def state(self, component: Component) -> str:
         """Return "healthy", "unhealthy" or "not_initialized", as XNovu's health answer names them."""
-        if part in self.outages:
+        if component in self.outages:
             return "unhealthy"
-        return "not_initialized" if part in self.not_reported_yet or part not in self.expected else "healthy"
+        return "not_initialized" if component in self.not_reported_yet or component not in self.expected else "healthy"
 
-    def _mark_reported(self, part: Component) -> None:
-        self.not_reported_yet.discard(part)
+    def _mark_reported(self, component: Component) -> None:
+        self.not_reported_yet.discard(component)
         self.started = self.started or not self.not_reported_yet
 
 

@@ -57,9 +57,9 @@ class Api:
         """The routes, with XNovu's paths."""
         pages: dict[str, dict[str, Handler]] = {
             "/api/trigger-async": {"POST": self.trigger, "GET": self.state_by_query},
-            "/api/notifications/{notification}/cancel": {"POST": self.retract},
+            "/api/notifications/{notification}/cancel": {"POST": self.retract_by_path},
             "/api/temporal/workflow/{workflow}/status": {"GET": self.state_by_path},
-            "/api/temporal/workflow/{workflow}/cancel": {"POST": self.cancel},
+            "/api/temporal/workflow/{workflow}/cancel": {"POST": self.retract_by_workflow},
         }
         return [Route(path, self._limited(by_method(page)), methods=[*page, "OPTIONS"]) for path, page in pages.items()]
 
@@ -85,12 +85,12 @@ class Api:
         """Return the state of the workflow that the path names."""
         return await self._state(request.path_params["workflow"])
 
-    async def cancel(self, request: Request) -> Response:
+    async def retract_by_workflow(self, request: Request) -> Response:
         """Retract the notification of the workflow that the path names."""
         row = await self._find_by_workflow(request.path_params["workflow"])
         return await self._retract(row, await parse_body(request, CancelBody))
 
-    async def retract(self, request: Request) -> Response:
+    async def retract_by_path(self, request: Request) -> Response:
         """Retract a notification, as `dispatcher retract` does."""
         notification_id = parse_id(request.path_params["notification"])
         return await self._retract(await self._find_row(notification_id), await parse_body(request, CancelBody))

@@ -122,20 +122,20 @@ def test_calls_without_idempotency_are_looked_up_before_a_repeat():
 
 @given(rows=histories(), honoured=st.booleans())
 def test_each_unknown_call_is_repeated_or_looked_up(*, rows: list[Notification], honoured: bool):
-    doubts = [
+    to_look_up = [
         member.recipient for call in calls_needing_lookup(rows, idempotency_on=honoured) for member in call.members
     ]
-    assert all(person.state not in (*SETTLED, RecipientState.PLANNED) for person in doubts)
+    assert all(person.state not in (*SETTLED, RecipientState.PLANNED) for person in to_look_up)
     for call in plan_calls(rows):
         for member in call.members:
             surely_safe = not member.is_unknown or (honoured and call.key == member.recipient.call_key)
-            assert surely_safe or any(member.recipient is person for person in doubts)
+            assert surely_safe or any(member.recipient is person for person in to_look_up)
 
 
 @given(histories())
 def test_every_unknown_call_without_idempotency_needs_a_look_up(rows: list[Notification]):
-    doubts = calls_needing_lookup(rows, idempotency_on=False)
-    assert sum(len(call.members) for call in doubts) == sum(
+    to_look_up = calls_needing_lookup(rows, idempotency_on=False)
+    assert sum(len(call.members) for call in to_look_up) == sum(
         member.is_unknown for call in plan_calls(rows) for member in call.members
     )
 

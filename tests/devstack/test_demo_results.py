@@ -12,7 +12,8 @@ from dispatcher.devstack.demo.driver import accepted_count
 from dispatcher.devstack.demo.report import Spread, compare, expected_recipients, percentiles
 from dispatcher.devstack.demo.results import DemoRow, Results, milliseconds_between
 from dispatcher.devstack.demo.scenario import SCENARIO
-from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
+from dispatcher.devstack.fake_novu.ledger import LoggedRequest
+from dispatcher.devstack.fake_novu.process import Effect
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dispatcher.devstack.fake_novu.process import LoggedRequest
+from dispatcher.devstack.fake_novu.ledger import LoggedRequest
 from tests.support.stack import Stack
 from tests.support.waits import eventually
 

@@ -9,7 +9,8 @@ import anyio
 from psycopg import AsyncConnection
 
 from dispatcher.devstack.demo.scenario import Step
-from dispatcher.devstack.fake_novu.process import Effect, LoggedRequest
+from dispatcher.devstack.fake_novu.ledger import LoggedRequest
+from dispatcher.devstack.fake_novu.process import Effect
 from dispatcher.models.notification import FINAL_STATUSES, Status
 
 # The due time is the time stamp of the commit (`track_commit_timestamp` is on in the demo's PostgreSQL), or the

@@ -39,7 +39,7 @@ class PairCounts:
 
 
 class LoggedRequest(NamedTuple):
-    """One answered request. Times are epoch seconds; `seq` is its number by arrival."""
+    """One answered request. Times are epoch seconds; `seq` is its number by arrival; `effects` are its own alone."""
 
     seq: int
     started_at: float

@@ -19,6 +19,7 @@ import anyio.lowlevel
 import httpx
 from anyio.abc import Process
 
+from dispatcher.devstack.fake_novu.ledger import LoggedRequest
 from dispatcher.devstack.processes import NotStarted
 
 START_SECONDS = 15.0
@@ -42,28 +43,6 @@ class Effect:
     first_at: float
     last_at: float
     taken_back: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedRequest:
-    """One answered request. Times are epoch seconds; `effects` counts the effects of this request alone."""
-
-    seq: int
-    started_at: float
-    ended_at: float
-    method: str
-    path: str
-    environment: str | None
-    idempotency_key: str | None
-    transaction_ids: list[str | None]
-    subscribers: list[str]
-    workflow_keys: list[str | None]
-    tenants: list[str]
-    body_hash: str
-    status: int
-    replayed: bool
-    effects: int
-    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
