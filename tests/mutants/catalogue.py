@@ -440,4 +440,21 @@ MUTANTS = [
         "order by id desc offset 0) v",
         POSTGRES + "test_outbox_concurrency.py::test_statements_on_the_same_rows_never_deadlock",
     ),
+    # Refusals of a whole call, and of one call only.
+    Mutant(
+        "a bulk call's refusal is its members' verdict",
+        "truthful",
+        "decisions/classification.py",
+        "answer_class=AnswerClass.REFUSED_TOGETHER, culprits=culprits",
+        "answer_class=AnswerClass.REFUSED, culprits=culprits",
+        FAULTS + "test_refused_calls.py::test_f181_one_bad_recipient_of_a_row_fails_alone",
+    ),
+    Mutant(
+        "a refused payload opens the circuit breaker for all",
+        "nobody's fault",
+        "novu/circuit_breaker.py",
+        "if not await self._is_cleared(refusal, refused_at):",
+        "if True:",
+        NOVU + "test_refusal_causes.py",
+    ),
 ]
