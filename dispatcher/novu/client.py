@@ -209,10 +209,7 @@ class NovuClient:
         return await self._probe("GET", "/v1/environments/me") == 200
 
     async def accepts_triggers(self) -> bool:
-        """Return whether Novu takes triggers: the key is accepted, and an empty trigger is refused only as invalid.
-
-        It has no effect, and it meets each hindrance that every trigger meets: address, key, quota, firewall.
-        """
+        """Return whether Novu takes our key, and refuses an empty trigger, which has no effect, only as invalid."""
         status = await self._probe("POST", "/v1/events/trigger", json={}) if await self.is_available() else 0
         return 200 <= status < 500 and status not in (401, 402, 403, 404)
 
