@@ -440,4 +440,12 @@ MUTANTS = [
         "order by id desc offset 0) v",
         POSTGRES + "test_outbox_concurrency.py::test_statements_on_the_same_rows_never_deadlock",
     ),
+    Mutant(
+        "a stranger's pid file is believed",
+        "no signal to a foreign process",
+        "cli/pidfile.py",
+        "                self._require_own(file.fileno())\n",
+        "",
+        "tests/cli/test_pid_file_trust.py",
+    ),
 ]
