@@ -363,7 +363,7 @@ MUTANTS = [
     Mutant(
         "redirects are followed",
         "the key stays with Novu",
-        "novu/client.py",
+        "novu/http_client.py",
         "follow_redirects=False",
         "follow_redirects=True",
         NOVU + "test_client_odd_answers.py",
