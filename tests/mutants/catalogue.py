@@ -371,7 +371,7 @@ MUTANTS = [
     Mutant(
         "the body is rendered anew",
         "payload byte for byte",
-        "novu/client.py",
+        "novu/http_client.py",
         "lambda match: texts[int(match[1])]",
         'lambda match: __import__("json").dumps(__import__("json").loads(texts[int(match[1])]))',
         NOVU + "test_client.py::TestWireBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
