@@ -7,7 +7,7 @@ import httpx
 from novu_py import Novu
 from novu_py.models import TriggerEventRequestDto
 
-from dispatcher.novu.client import CONNECT_TIMEOUT_SECONDS, MAX_CONNECTIONS
+from dispatcher.novu.http_client import CONNECT_TIMEOUT_SECONDS, MAX_CONNECTIONS
 
 
 class Trigger:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 from dispatcher.models.errors import ConfigurationError
 
@@ -47,9 +48,12 @@ def record_pids(folder: Path, **children: int) -> None:
 def recorded_pids(folder: Path) -> dict[str, int]:
     """Return the pids recorded in the folder, by name; empty if the file is missing or was cut by a crash."""
     try:
-        return json.loads((folder / PIDS_FILE).read_text(encoding="utf-8"))
+        pids: object = json.loads((folder / PIDS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    if not isinstance(pids, dict):
+        return {}
+    return {str(name): pid for name, pid in cast("dict[object, object]", pids).items() if isinstance(pid, int)}
 
 
 def end_stale(folder: Path, say: Callable[[str], None]) -> None:

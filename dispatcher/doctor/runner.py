@@ -21,7 +21,7 @@ from temporalio.service import RPCError
 from dispatcher.config.settings import Settings
 from dispatcher.install.session import first_line
 from dispatcher.models.errors import DispatcherError, Unreachable
-from dispatcher.novu.client import RawJsonClient
+from dispatcher.novu.http_client import RawJsonClient
 
 CHECK_TIMEOUT_SECONDS = 6.0
 TOTAL_TIMEOUT_SECONDS = 18.0

@@ -18,7 +18,8 @@ from dispatcher.doctor.postgres_schema import table_of
 from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, unanswered, warned
 from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.models.workflow_contract import batch_queue
-from dispatcher.novu.client import RawJsonClient, error_text
+from dispatcher.novu.client import error_text
+from dispatcher.novu.http_client import RawJsonClient
 from dispatcher.temporal import client as our_temporal
 
 POLLER_TTL_SECONDS = 120

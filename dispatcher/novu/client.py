@@ -6,12 +6,8 @@ and Python would round numbers.
 """
 
 import asyncio
-import re
-import secrets
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -23,77 +19,15 @@ from dispatcher.decisions.classification import call_refusal, classify, classify
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
 from dispatcher.models.errors import Unreachable
 from dispatcher.novu.circuit_breaker import CircuitBreaker
+from dispatcher.novu.http_client import AnswerTooLarge, RawJsonClient, RequestContext
 from dispatcher.novu.rate_limit import RateLimiter
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
 
-MAX_CONNECTIONS = 100
-CONNECT_TIMEOUT_SECONDS = 5
 PROBE_TIMEOUT_SECONDS = 10
+RATE_LIMITED = "Novu's rate limit left no room for the request"
 
 log = get_logger("novu_client")
-
-
-@dataclass(slots=True)
-class RequestContext:
-    """One call of the SDK: the JSON texts to put into its body, and the last answer received."""
-
-    texts: list[str] = field(default_factory=list[str])
-    response: httpx.Response | None = None
-
-
-class RawJsonClient(httpx.AsyncClient):
-    """The SDK's HTTP client. It puts our JSON texts into the body that the SDK made, and keeps the raw answer."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=30
-            ),
-            timeout=httpx.Timeout(30, connect=CONNECT_TIMEOUT_SECONDS, pool=CONNECT_TIMEOUT_SECONDS),
-            follow_redirects=False,  # a redirect would carry the key to another host
-            trust_env=False,  # no proxy of the environment; a private CA is named by SSL_CERT_FILE or SSL_CERT_DIR
-            verify=httpx.create_ssl_context(),
-        )
-        self._exchange: ContextVar[RequestContext] = ContextVar("exchange")
-        # A random mark, so that no payload can contain it.
-        self._mark = secrets.token_hex(16)
-        self._marked = re.compile(rf'\{{"layoutIdentifier":"{self._mark}-(\d+)"\}}')
-
-    @contextmanager
-    def exchange(self) -> Generator[RequestContext]:
-        """Collect the texts and the answer of the one SDK call that the block makes."""
-        exchange = RequestContext()
-        token = self._exchange.set(exchange)
-        try:
-            yield exchange
-        finally:
-            self._exchange.reset(token)
-
-    def placeholder(self, exchange: RequestContext, text: str) -> dict[str, str]:
-        """Return an object that the SDK's models accept; `build_request` replaces it by `text`."""
-        exchange.texts.append(text)
-        return {"layoutIdentifier": f"{self._mark}-{len(exchange.texts) - 1}"}
-
-    def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
-        """Build the SDK's request, with each placeholder replaced by its text."""
-        content = kwargs.get("content")
-        if isinstance(content, str):
-            texts = self._exchange.get().texts
-            kwargs["content"] = self._marked.sub(lambda match: texts[int(match[1])], content)
-        return super().build_request(*args, **kwargs)
-
-    async def send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """Send the request, count and time it, and keep the answer."""
-        endpoint, status = endpoint_of(request), "none"
-        try:
-            with metrics.NOVU_SECONDS.labels(endpoint).time():
-                response = await super().send(request, **kwargs)
-            status = f"{response.status_code // 100}xx"
-        finally:
-            metrics.NOVU_REQUESTS.labels(endpoint, status).inc()
-        self._exchange.get().response = response
-        return response
 
 
 class NovuClient:
@@ -106,6 +40,9 @@ class NovuClient:
         self._keep_error_texts = keep_error_texts
         self.breaker = CircuitBreaker(self.accepts_triggers, check_health=self.is_available)
         self.rate_limiter = RateLimiter()
+        """Of the category `trigger`: triggers, and cancels of their runs."""
+        self._read_limiter = RateLimiter()
+        """Of the category `global`: look-ups, and the deletion of messages."""
         self.idempotency_on: bool | None = None
         """Whether Novu honours idempotency keys; it echoes the key if so. None: no trigger was accepted yet."""
         self._url = url.rstrip("/")
@@ -122,9 +59,15 @@ class NovuClient:
     async def check_reachable(self) -> None:
         """Raise `Unreachable` unless the address answers Novu's health check with 200."""
         try:
-            with self._wire.exchange():
-                answer = await self._wire.get(f"{self._url}/v1/health-check", timeout=10)
-        except (httpx.HTTPError, httpx.InvalidURL, ExceptionGroup) as error:  # ExceptionGroup: a port above 65535
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                with self._wire.exchange():
+                    answer = await self._wire.get(f"{self._url}/v1/health-check")
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            TimeoutError,
+            ExceptionGroup,
+        ) as error:  # the group: port above 65535
             raise Unreachable(
                 f"NOVU_API_URL: {self._url} does not answer ({error_text(error)}). Is the address right?"
             ) from error
@@ -161,11 +104,15 @@ class NovuClient:
 
         Not through the SDK: its `notifications.list` warns that it is deprecated, and its models reject unknown values.
         """
+        if not await self._read_limiter.acquire(1, within):
+            return CallResult(AnswerClass.UNKNOWN, "look_up_failed", RATE_LIMITED)
         try:
             answer = await self._ask("GET", "/v1/notifications", within, params={"transactionId": event.transaction_id})
         except (httpx.HTTPError, TimeoutError) as error:
             return CallResult(AnswerClass.UNKNOWN, "look_up_failed", f"Novu could not be asked: {error_text(error)}")
-        result = classify_lookup(answer.status_code, lowercase_names(answer.headers), answer.content, event.recipient)
+        headers = lowercase_names(answer.headers)
+        self._read_limiter.update_from(answer.status_code, headers)
+        result = classify_lookup(answer.status_code, headers, answer.content, event.recipient)
         result = self._redacted(result)
         if result.answer_class is AnswerClass.ACCOUNT_ERROR and not await self.breaker.confirm(result):
             return replace(result, answer_class=AnswerClass.UNKNOWN, code="look_up_failed")
@@ -176,14 +123,19 @@ class NovuClient:
 
         ACCEPTED: Novu did it or had nothing to do. `within`: seconds for each of the two requests.
         """
-        stopped = await self._delete(self._sdk.cancel_async, transaction_id, within)
+        stopped = await self._delete(self._sdk.cancel_async, transaction_id, within, self.rate_limiter)
         if stopped.answer_class is not AnswerClass.ACCEPTED:
             return stopped
-        removed = await self._delete(self._sdk.messages.delete_by_transaction_id_async, transaction_id, within)
+        remove = self._sdk.messages.delete_by_transaction_id_async
+        removed = await self._delete(remove, transaction_id, within, self._read_limiter)
         return stopped if removed.answer_class is AnswerClass.ACCEPTED and stopped.code == STOPPED else removed
 
-    async def _delete(self, method: Callable[..., Awaitable[Any]], transaction_id: str, within: float) -> CallResult:
-        """Call `method`, one of the SDK's DELETE requests, and classify the raw answer."""
+    async def _delete(
+        self, method: Callable[..., Awaitable[Any]], transaction_id: str, within: float, limiter: RateLimiter
+    ) -> CallResult:
+        """Call `method`, one of the SDK's DELETE requests, within its rate limit, and classify the raw answer."""
+        if not await limiter.acquire(1, within):
+            return CallResult(AnswerClass.RETRY, "cancel_failed", RATE_LIMITED)
         with self._wire.exchange() as exchange:
             try:
                 async with asyncio.timeout(within):
@@ -199,9 +151,12 @@ class NovuClient:
             response = exchange.response
         if response is None:
             return CallResult(AnswerClass.RETRY, "cancel_failed", "no answer")
-        [result] = await self._judged(
-            [self._redacted(classify_cancel(response.status_code, lowercase_names(response.headers), response.content))]
-        )
+        headers = lowercase_names(response.headers)
+        # Not every Novu counts a DELETE, so one without headers says nothing about the limit of triggers.
+        if response.status_code == 429 or "ratelimit-policy" in headers:
+            limiter.update_from(response.status_code, headers)
+        result = self._redacted(classify_cancel(response.status_code, headers, response.content))
+        [result] = await self._judged([result])
         return result
 
     async def is_available(self) -> bool:
@@ -252,7 +207,7 @@ class NovuClient:
     async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> CallResult | None:
         """Make the SDK's call. Return a result only if there is no answer to classify, else None."""
         try:
-            # The SDK and httpx limit each phase; this limits the whole call, so a trickling answer ends too.
+            # The only limit of a call: a trickling answer ends too, and the cancelled request closes its connection.
             async with asyncio.timeout(within):
                 if len(requests) == 1:
                     await self._sdk.trigger_async(
@@ -268,6 +223,8 @@ class NovuClient:
             return CallResult(AnswerClass.RETRY, "not_sent", f"Novu could not be reached: {error_text(error)}")
         except TimeoutError:
             return CallResult(AnswerClass.UNKNOWN, "timeout", f"no answer within {within:g} s")
+        except AnswerTooLarge as error:
+            return CallResult(AnswerClass.UNKNOWN, "answer_too_large", error_text(error))
         except (httpx.HTTPError, NoResponseError) as error:
             return CallResult(AnswerClass.UNKNOWN, "connection_lost", f"the connection broke: {error_text(error)}")
         return None
@@ -281,13 +238,6 @@ class NovuClient:
             overrides=overrides,  # pyright: ignore[reportArgumentType]  (pydantic turns the mapping into the SDK's model)
             transaction_id=event.transaction_id,
         )
-
-
-def endpoint_of(request: httpx.Request) -> str:
-    """Return the metric label of a request: trigger, bulk, read or cancel."""
-    if request.method == "DELETE":
-        return "cancel"
-    return "read" if request.method == "GET" else "bulk" if request.url.path.endswith("/bulk") else "trigger"
 
 
 def lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:

@@ -13,10 +13,15 @@ from dispatcher.decisions.classification import retry_after
 
 DEFAULT_RETRY_AFTER_SECONDS = 1.0
 """Wait after an HTTP 429 without a Retry-After header."""
+MAX_REFILL_SECONDS = 60.0
+"""An empty bucket is full again after at most this time, whatever Novu's headers say: only the answer to a call can
+correct a wrong header, so a header must never stop all calls."""
+POLICY = re.compile(r"(\d{1,9});w=(\d{1,9})(?:;burst=(\d{1,9}))?(?![\d])", re.ASCII)
+REMAINING = re.compile(r"\d{1,9}", re.ASCII)
 
 
 class RateLimiter:
-    """The rate limit of one environment at Novu; `clock` returns seconds."""
+    """One rate limit of an environment at Novu, which has several by category; `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -33,15 +38,21 @@ class RateLimiter:
         return self._burst
 
     def update_from(self, status: int, headers: Mapping[str, str]) -> None:
-        """Update the bucket from an answer; `headers` has lower-case names. A 429 stops calls for its Retry-After."""
-        policy = re.match(r"(\d+);w=(\d+)(?:;burst=(\d+))?", headers.get("ratelimit-policy", ""))
-        remaining = headers.get("ratelimit-remaining", "")
-        if policy and remaining.isdecimal() and int(policy[2]) > 0:
+        """Update the bucket from an answer; `headers` has lower-case names. A 429 stops calls for its Retry-After.
+
+        A success without readable headers means that Novu has no limit, or has none any more.
+        """
+        policy = POLICY.match(headers.get("ratelimit-policy", ""))
+        remaining = REMAINING.fullmatch(headers.get("ratelimit-remaining", ""))
+        if policy and remaining and int(policy[1]) > 0 and int(policy[2]) > 0:
             limit, window, burst = (int(number or 0) for number in policy.groups())
-            known = self._refill() if self._burst is not None else float(remaining)
-            self._rate, self._burst = limit / window, max(burst, limit)
+            known, left = self._refill(), float(remaining[0])
             # The lower number: Novu does not count calls on their way yet, and we do not see calls of other clients.
-            self._tokens, self._counted_at = min(known, float(remaining)), self._clock()
+            self._tokens = left if self._burst is None else min(known, left)
+            self._burst, self._counted_at = max(burst, limit), self._clock()
+            self._rate = max(limit / window, self._burst / MAX_REFILL_SECONDS)
+        elif 200 <= status < 300:
+            self._burst = None
         if status == 429:
             wait = retry_after(headers)
             self._stopped_until = self._clock() + (DEFAULT_RETRY_AFTER_SECONDS if wait is None else wait)
@@ -60,7 +71,7 @@ class RateLimiter:
     def _seconds_until(self, cost: int) -> float:
         """Return the seconds until `cost` tokens are there, or a full bucket if `cost` is more than it can hold."""
         stopped = self._stopped_until - self._clock()
-        if self._burst is None or self._rate == 0:
+        if self._burst is None:
             return stopped
         return max(stopped, (min(cost, self._burst) - self._refill()) / self._rate)
 

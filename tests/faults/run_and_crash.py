@@ -24,7 +24,8 @@ from psycopg import AsyncConnection, Notify
 from dispatcher.__main__ import main
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.delivery import activities
-from dispatcher.novu.client import NovuClient, RawJsonClient
+from dispatcher.novu.client import NovuClient
+from dispatcher.novu.http_client import RawJsonClient
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.temporal.starter import WorkflowStarter
 from dispatcher.wakeup.listener import Listener

@@ -172,3 +172,25 @@ async def test_f95_flapping_novu_makes_progress_while_it_is_up(stack: Stack, to_
 async def failed_to_connect(stack: Stack) -> bool:
     """Whether a recipient waits whose call reached no server."""
     return await stack.value("select count(*) from dispatcher.recipient where outcome = 'not_sent'") > 0
+
+
+async def test_f170_answer_after_33_seconds_is_waited_for_without_idempotency(stack: Stack):
+    """Longer than a usual read time-out, shorter than the one limit of a call: a single call and a bulk call."""
+    await stack.novu.configure(idempotency=False)
+    await stack.running()
+    single = await struck(stack, "delay", seconds=33)
+    await eventually(lambda: hits(stack, [1]), "the single call to be slow")
+    await stack.novu.add_fault("delay", times=1, seconds=33)
+    await stack.burst(20)
+    batch = [row for (row,) in await stack.rows("select id from notify.ent_notification where name like 'burst %%'")]
+    assert await stack.final(single, *batch, within=75) == ["SENT"] * 21
+    assert await stack.novu.fault_counts() == [1, 1]
+    calls = await posts(stack)
+    assert sorted(len(call.subscribers) for call in calls) == [1, 20], "no call was repeated"
+    assert all(call.ended_at - call.started_at > 32 for call in calls)
+    await effects_are_exactly(stack, 21)
+    await nothing_failed(stack)
+
+
+async def hits(stack: Stack, counts: list[int]) -> bool:
+    return await stack.novu.fault_counts() == counts

@@ -110,6 +110,48 @@ async def test_useless_headers_set_no_limit(limiter: RateLimiter, headers: dict[
     assert await acquires(limiter, 1000)
 
 
+@pytest.mark.parametrize("policy", ["1;w=999999999", "1;w=999999999;burst=100", "1;w=3600;burst=999999999"])
+async def test_f177_absurd_window_stops_no_call_for_more_than_a_minute(limiter: RateLimiter, clock: Clock, policy: str):
+    limiter.update_from(201, headers(0, policy))
+    assert not await acquires(limiter, 1)
+    clock.now += 60
+    assert await acquires(limiter, 1000)
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        headers(5, f"{'9' * 5000};w=1"),
+        headers(5, f"1;w={'9' * 5000}"),
+        {"ratelimit-policy": POLICY, "ratelimit-remaining": "9" * 5000},
+        {"ratelimit-policy": POLICY, "ratelimit-remaining": "-1"},
+        headers(0, "0;w=1;burst=0"),
+    ],
+)
+async def test_f177_number_of_thousands_of_digits_sets_no_limit(limiter: RateLimiter, absurd: dict[str, str]):
+    limiter.update_from(201, absurd)
+    assert limiter.burst is None
+    assert await acquires(limiter, 1000)
+
+
+@pytest.mark.parametrize("wait", ["9" * 5000, "1e400", "86400", "inf"])
+async def test_f177_retry_after_of_a_day_is_ten_minutes(limiter: RateLimiter, clock: Clock, wait: str):
+    limiter.update_from(429, {"retry-after": wait})
+    clock.now += 599
+    assert not await acquires(limiter, 1)
+    clock.now += 2
+    assert await acquires(limiter, 1)
+
+
+async def test_f177_limit_is_forgotten_when_a_success_names_none(limiter: RateLimiter):
+    limiter.update_from(201, headers(0))
+    limiter.update_from(503, {})
+    assert not await acquires(limiter, 1), "an error says nothing about the limit"
+    limiter.update_from(201, {})
+    assert limiter.burst is None
+    assert await acquires(limiter, 1000)
+
+
 async def test_bulk_call_is_not_overtaken_by_single_calls(limiter: RateLimiter, clock: Clock):
     limiter.update_from(201, headers(50))
     bulk = asyncio.create_task(limiter.acquire(100, 5))
