@@ -388,8 +388,8 @@ MUTANTS = [
         "401 is the row's fault",
         "nobody's fault",
         "decisions/classification.py",
-        "if status in (401, 402, 403):",
-        "if status in (402, 403):",
+        "if status in (401, 402, 403, 404):",
+        "if status in (402, 403, 404):",
         DECISIONS + "test_classification_errors.py",
     ),
     Mutant(
