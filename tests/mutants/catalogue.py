@@ -553,4 +553,12 @@ MUTANTS = [
         "row.attempts > 10**9:",
         POSTGRES + "test_runs_without_calls.py::test_row_whose_runs_end_without_outcome_ends_after_max_runs",
     ),
+    Mutant(
+        "too many recipients are read",
+        "a bound on memory",
+        "postgres/statements.py",
+        "case when x.recipient_count <= %(max_recipients)s then",
+        "case when true or %(max_recipients)s is null then",
+        POSTGRES + "test_outbox_acquire.py",
+    ),
 ]
