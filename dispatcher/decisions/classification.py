@@ -197,9 +197,12 @@ def message_text(message: Any) -> str:
     """Return Novu's message, which is a string, a list of strings or an object, as one line."""
     if message is None:
         return ""
-    if isinstance(message, list):
-        return sanitized("; ".join(str(part) for part in message))
-    return sanitized(message if isinstance(message, str) else json.dumps(message))
+    try:
+        if isinstance(message, list):
+            return sanitized("; ".join(str(part) for part in message))
+        return sanitized(message if isinstance(message, str) else json.dumps(message))
+    except RecursionError:  # nested nearly as deeply as the parser accepts
+        return ""
 
 
 def sanitized(text: str) -> str:
