@@ -84,7 +84,7 @@ async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixt
     assert [item.notification.id for item in taken] == [first, large, nobody, last]
     refusals = [item.notification.validation_error for item in taken]
     assert (refusals[0], refusals[2], refusals[3]) == (None, "recipients are empty", None)
-    assert "Novu takes at most" in (refusals[1] or "")
+    assert "the limit is 524288" in (refusals[1] or "")
 
 
 async def test_acquire_fences_out_the_earlier_run(outbox_fixture: OutboxFixture):
