@@ -20,6 +20,7 @@ from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.models.workflow_contract import batch_queue
 from dispatcher.novu.client import error_text
 from dispatcher.novu.http_client import RawJsonClient
+from dispatcher.telemetry.redaction import hide_values
 from dispatcher.temporal import client as our_temporal
 
 POLLER_TTL_SECONDS = 120
@@ -207,6 +208,6 @@ def response_data(answer: httpx.Response) -> Mapping[str, Any]:
 def error_message(answer: httpx.Response) -> str:
     """Return Novu's message in an error answer, sanitized; empty if it has none."""
     try:
-        return sanitized(str(answer.json()["message"]))
+        return sanitized(hide_values(str(answer.json()["message"])))
     except (ValueError, KeyError, TypeError):
         return ""
