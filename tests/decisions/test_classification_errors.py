@@ -93,6 +93,9 @@ class TestErrors:
 
 
 class TestRetryAfter:
+    def test_retry_after_of_a_day_waits_ten_minutes(self):
+        assert single(429, b"", {"retry-after": "86400"}).retry_after == 600
+
     @pytest.mark.parametrize(
         ("value", "seconds"),
         [
