@@ -480,4 +480,20 @@ MUTANTS = [
         "httpx.Timeout(30,",
         FAULTS + "test_slow_novu.py::test_f170_answer_after_33_seconds_is_waited_for_without_idempotency",
     ),
+    Mutant(
+        "a throttled try gives failed tries back",
+        "bounded calls",
+        "delivery/workflows.py",
+        "attempts_left - attempts_before(failure)",
+        "attempts_left",
+        "tests/delivery/test_run_tries.py",
+    ),
+    Mutant(
+        "a throttled row spends its run",
+        "nobody's fault",
+        "models/notification.py",
+        'each.outcome in ("http_409", "http_429")',
+        'each.outcome == "http_409"',
+        "tests/delivery/test_bound_on_calls.py",
+    ),
 ]
