@@ -5,7 +5,9 @@ Novu usually sends with 400 and 422.
 """
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dispatcher.models.call_result import AnswerClass, CallResult
@@ -32,7 +34,54 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, events: int, 
     parsed = parse_json(body)
     if 200 <= status < 300:
         return classify_success(parsed, events, bulk=bulk, replayed=replayed)
-    return [classify_failure(status, headers, parsed, body, replayed=replayed)] * events
+    failure = classify_failure(status, headers, parsed, body, replayed=replayed)
+    return [failure if events == 1 else refused_together(failure, named_events(parsed, events))] * events
+
+
+def refused_together(failure: CallResult, culprits: tuple[int, ...]) -> CallResult:
+    """Return the result of a call of several events that failed: a refusal of the call is no verdict on its events."""
+    if failure.answer_class is AnswerClass.REFUSED:
+        return replace(failure, answer_class=AnswerClass.REFUSED_TOGETHER, culprits=culprits)
+    return replace(failure, culprits=culprits) if failure.answer_class is AnswerClass.ACCOUNT_ERROR else failure
+
+
+def named_events(parsed: Any, events: int) -> tuple[int, ...]:
+    """Return the events of a refused call that the answer blames, as in `events.3.to must be …`."""
+    numbers = {int(number) for number in re.findall(r"\bevents[.\[](\d{1,3})\b", " ".join(error_sentences(parsed)))}
+    return tuple(sorted(number for number in numbers if number < events))
+
+
+def error_sentences(parsed: Any) -> list[str]:
+    """Return the sentences of an error answer: its message, and the messages of each of its `errors`."""
+    if not isinstance(parsed, dict):
+        return []
+    errors = parsed.get("errors")
+    parts = [part for part in errors.values() if isinstance(part, dict)] if isinstance(errors, dict) else []
+    sentences = [parsed.get("message"), *(part.get("messages") for part in parts)]
+    return [str(each) for group in sentences for each in (group if isinstance(group, list) else [group])]
+
+
+def call_refusal(result: CallResult, events: int) -> CallResult:
+    """Return the meaning of an account error that no probe confirmed: only this one call is refused.
+
+    A call of several events is split. A call of one event is tried again, and becomes a dead letter at last.
+    """
+    detail = result.detail.partition(" (check NOVU_")[0]
+    if events > 1:  # other members, so another key
+        return replace(result, answer_class=AnswerClass.REFUSED_TOGETHER, detail=detail, new_epoch=True)
+    return replace(result, answer_class=AnswerClass.RETRY, detail=detail)
+
+
+def account_suspects(status: int, *, from_novu: bool) -> tuple[str, ...]:
+    """Return the possible causes of a 401, 402, 403 or 404, the likeliest first.
+
+    Novu's own words speak about the account. Another page comes from something before Novu, or from another server.
+    """
+    setting = "NOVU_API_URL" if status == 404 else "NOVU_SECRET_KEY"
+    account = ("the quota of the Novu account", setting) if status == 402 else (setting,)
+    before = "a proxy or firewall before Novu"
+    call = "the content of this call"
+    return (*account, before, call) if from_novu else (before, *account, call)
 
 
 def classify_success(parsed: Any, events: int, *, bulk: bool, replayed: bool) -> list[CallResult]:
@@ -98,10 +147,11 @@ def classify_failure(
     message = parsed.get("message") if isinstance(parsed, dict) else None
     detail = f"HTTP {status}: " + (message_text(message) or sanitized(body[:MAX_DETAIL_CHARS].decode(errors="replace")))
     code = f"http_{status}"
-    if status in (401, 402, 403):
-        return CallResult(AnswerClass.ACCOUNT_ERROR, code, f"{detail} (check NOVU_SECRET_KEY)")
-    if status == 404:  # there is no trigger endpoint at this address; a missing Novu workflow is a 422
-        return CallResult(AnswerClass.ACCOUNT_ERROR, code, f"{detail} (check NOVU_API_URL)")
+    if status in (401, 402, 403, 404):  # 404: no trigger endpoint at this address; a missing Novu workflow is a 422
+        from_novu = isinstance(parsed, dict) and "statusCode" in parsed
+        suspected = account_suspects(status, from_novu=from_novu)
+        text = f"{detail} (check {'NOVU_API_URL' if status == 404 else 'NOVU_SECRET_KEY'})"
+        return CallResult(AnswerClass.ACCOUNT_ERROR, code, text, suspected=suspected, from_novu=from_novu)
     if status == 422 and "different body" in detail:
         return CallResult(AnswerClass.UNKNOWN, "key_reused", detail)
     if status in (409, 429, 503):

@@ -28,6 +28,7 @@ class OutboxRow(TypedDict):
     since_first_claim: timedelta
     age_seconds: float
     eligible: bool
+    enterprise: str
     has_workflow: bool
     workflow_key: str | None
     workflow_shared: bool
@@ -78,6 +79,7 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0) -> AcquiredRow:
         since_first_claim=row["since_first_claim"],
         age_seconds=row["age_seconds"],
         acquired_at=acquired_at,
+        enterprise=row["enterprise"],
         first_attempt=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
         validation_error=validation_error(row),
     )

@@ -8,12 +8,13 @@ later by `LateAnswers`.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from temporalio import activity
 
 from dispatcher.decisions.call_planning import MAX_PARALLEL_CALLS, Call, Member, parallel_groups, plan_calls
+from dispatcher.decisions.call_splitting import is_refused_together, split_call
 from dispatcher.decisions.final_status import decide_status, failure_code
 from dispatcher.decisions.unknown_outcomes import (
     CALL_TIMEOUT_SECONDS,
@@ -63,20 +64,26 @@ class Sender:
         self._late_answers = LateAnswers(self._settle_outcomes)
 
     async def send(self, rows: Sequence[Notification]) -> None:
-        """Make every call that can be made now, and settle the answers.
+        """Make every call that can be made now, and settle the answers. Split the calls that are refused as a whole.
 
         Stops early when the circuit breaker trips, the rate limit allows no more calls, or an answer is late.
         """
-        max_cost = self._novu.rate_limiter.burst
-        for calls in parallel_groups(plan_calls(rows, max_cost), max_cost):
-            if not self._novu.breaker.allows_calls:
+        calls = plan_calls(rows, self._novu.rate_limiter.burst)
+        while calls:
+            max_cost, parts = self._novu.rate_limiter.burst, list[Call]()
+            for group in parallel_groups(calls, max_cost):
+                if not self._novu.breaker.allows_calls:
+                    return
+                max_wait = EAGER_RATE_WAIT_SECONDS if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
+                if not await self._novu.rate_limiter.acquire(sum(call.cost for call in group), max_wait):
+                    mark_throttled(rows)
+                    return
+                if not await self._send(group, parts):
+                    return
+            if activity.info().is_local:  # it has no time for many calls, and leaves them to the batch queue
+                mark_throttled([member.notification for call in parts for member in call.members])
                 return
-            max_wait = EAGER_RATE_WAIT_SECONDS if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
-            if not await self._novu.rate_limiter.acquire(sum(call.cost for call in calls), max_wait):
-                mark_throttled(rows)
-                return
-            if not await self._send(calls):
-                return
+            calls = parts
 
     async def resolve_unknown(self, rows: Sequence[Notification]) -> None:
         """Look up the calls that cannot be repeated unchanged; make those wait that may still be in flight."""
@@ -119,8 +126,11 @@ class Sender:
                 [member for member in group if member.recipient.state is not RecipientState.PLANNED]
             )
 
-    async def _send(self, calls: list[Call]) -> bool:
-        """Record, make and settle calls in parallel; return whether all were answered in time."""
+    async def _send(self, calls: list[Call], parts: list[Call]) -> bool:
+        """Record, make and settle calls in parallel; return whether all were answered in time.
+
+        Adds to `parts` the calls to make instead of those that Novu refused as a whole.
+        """
         deadline = time.monotonic() + CALL_TIMEOUT_SECONDS  # from before the record, whose time the ledger has
         calls = await self._record_calls(calls)
         if not calls:
@@ -132,10 +142,23 @@ class Sender:
             apply_answers(answers, late)
             await self._settle_outcomes([member for call in calls for member in call.members])
             unsettled = {answer: answers[answer] for answer in late}
+            parts += self._split_refused(
+                (answer.result(), call) for answer, call in answers.items() if answer not in late
+            )
         finally:  # also when the activity is cancelled or settling fails
             for answer, call in unsettled.items():
                 self._late_answers.expect(call, answer)
         return not late
+
+    def _split_refused(self, answered: Iterable[tuple[list[CallResult], Call]]) -> list[Call]:
+        """Return the smaller calls to make instead of the answered ones that Novu refused as a whole."""
+        max_cost = self._novu.rate_limiter.burst
+        return [
+            part
+            for results, call in answered
+            if is_refused_together(results)
+            for part in split_call(call, results[0].culprits, max_cost)
+        ]
 
     async def _record_calls(self, calls: list[Call]) -> list[Call]:
         """Record the calls in the ledger. Return them without the rows that this run may no longer send."""

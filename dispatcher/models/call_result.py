@@ -24,6 +24,7 @@ class AnswerClass(StrEnum):
 
     ACCEPTED = "accepted"  # Novu answered `processed`
     REFUSED = "refused"  # the same trigger would be refused again
+    REFUSED_TOGETHER = "refused_together"  # a call of several events was refused as a whole: without effect, no verdict
     RETRY = "retry"  # certainly without effect
     THROTTLED = (
         "held"  # certainly without effect, and no failed try: Novu is busy with the same call or limits our rate
@@ -47,3 +48,9 @@ class CallResult:
     """Whether the next call needs a new idempotency key, because Novu stores this error under the key for 24 h."""
     replayed: bool = False
     """Whether Novu returned the stored answer of an earlier call with the same key."""
+    culprits: tuple[int, ...] = ()
+    """REFUSED_TOGETHER: the events that the answer names as `events.N`, counted from 0."""
+    suspected: tuple[str, ...] = ()
+    """ACCOUNT_ERROR: the possible causes, the likeliest first."""
+    from_novu: bool = True
+    """ACCOUNT_ERROR: whether the answer has the shape of Novu's errors; otherwise a proxy may have sent it."""

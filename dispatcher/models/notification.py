@@ -109,6 +109,8 @@ class Notification:
     """Runs of this generation so far, this one included."""
     since_first_claim: timedelta
     """Time since the first run of this generation was claimed."""
+    enterprise: str = ""
+    """Id of the row's enterprise; empty: it has none."""
     workflow_key: str = ""
     """Novu's identifier of the workflow."""
     payload: str = "{}"

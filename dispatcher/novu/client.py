@@ -15,7 +15,7 @@ from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
 from dispatcher.decisions.cancellation import STOPPED, classify_cancel
-from dispatcher.decisions.classification import classify, classify_lookup, sanitized
+from dispatcher.decisions.classification import call_refusal, classify, classify_lookup, sanitized
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
 from dispatcher.models.errors import Unreachable
 from dispatcher.novu.circuit_breaker import CircuitBreaker
@@ -38,7 +38,7 @@ class NovuClient:
 
     def __init__(self, secret_key: str, url: str, *, keep_error_texts: bool = True) -> None:
         self._keep_error_texts = keep_error_texts
-        self.breaker = CircuitBreaker(self.is_available)
+        self.breaker = CircuitBreaker(self.accepts_triggers, check_health=self.is_available)
         self.rate_limiter = RateLimiter()
         """Of the category `trigger`: triggers, and cancels of their runs."""
         self._read_limiter = RateLimiter()
@@ -92,10 +92,9 @@ class NovuClient:
         headers = lowercase_names(response.headers)
         self.rate_limiter.update_from(response.status_code, headers)
         answers = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
-        results = [self._redacted(answer) for answer in answers]
+        results = await self._judged([self._redacted(answer) for answer in answers])
         for result in results:
             metrics.NOVU_TRIGGERS.labels(result.answer_class).inc()
-        self._update_breaker(results)
         if any(result.answer_class is AnswerClass.ACCEPTED for result in results):
             self._record_idempotency(echo="idempotency-key" in headers)
         return results
@@ -108,14 +107,15 @@ class NovuClient:
         if not await self._read_limiter.acquire(1, within):
             return CallResult(AnswerClass.UNKNOWN, "look_up_failed", RATE_LIMITED)
         try:
-            answer = await self._get("/v1/notifications", within, transactionId=event.transaction_id)
+            answer = await self._ask("GET", "/v1/notifications", within, params={"transactionId": event.transaction_id})
         except (httpx.HTTPError, TimeoutError) as error:
             return CallResult(AnswerClass.UNKNOWN, "look_up_failed", f"Novu could not be asked: {error_text(error)}")
         headers = lowercase_names(answer.headers)
         self._read_limiter.update_from(answer.status_code, headers)
         result = classify_lookup(answer.status_code, headers, answer.content, event.recipient)
         result = self._redacted(result)
-        self._update_breaker([result])
+        if result.answer_class is AnswerClass.ACCOUNT_ERROR and not await self.breaker.confirm(result):
+            return replace(result, answer_class=AnswerClass.UNKNOWN, code="look_up_failed")
         return result
 
     async def cancel(self, transaction_id: str, within: float) -> CallResult:
@@ -156,34 +156,44 @@ class NovuClient:
         if response.status_code == 429 or "ratelimit-policy" in headers:
             limiter.update_from(response.status_code, headers)
         result = self._redacted(classify_cancel(response.status_code, headers, response.content))
-        self._update_breaker([result])
+        [result] = await self._judged([result])
         return result
 
     async def is_available(self) -> bool:
         """Return whether Novu answers and accepts our key."""
-        try:
-            answer = await self._get("/v1/environments/me", PROBE_TIMEOUT_SECONDS)
-        except (httpx.HTTPError, TimeoutError):
-            return False
-        return answer.status_code == 200
+        return await self._probe("GET", "/v1/environments/me") == 200
 
-    async def _get(self, path: str, within: float, **parameters: str) -> httpx.Response:
-        """Send a GET request with our key. Raises httpx.HTTPError or TimeoutError."""
+    async def accepts_triggers(self) -> bool:
+        """Return whether Novu takes our key, and refuses an empty trigger, which has no effect, only as invalid."""
+        status = await self._probe("POST", "/v1/events/trigger", json={}) if await self.is_available() else 0
+        return 200 <= status < 500 and status not in (401, 402, 403, 404)
+
+    async def _probe(self, method: str, path: str, **more: Any) -> int:
+        """Return the HTTP status of the answer to a request with our key; 0: there was no answer."""
+        try:
+            return (await self._ask(method, path, PROBE_TIMEOUT_SECONDS, **more)).status_code
+        except (httpx.HTTPError, TimeoutError):
+            return 0
+
+    async def _ask(self, method: str, path: str, within: float, **more: Any) -> httpx.Response:
+        """Send a request with our key. Raises httpx.HTTPError or TimeoutError."""
         with self._wire.exchange():
             async with asyncio.timeout(within):
-                return await self._wire.get(f"{self._url}{path}", params=parameters, headers=self._authorized)
+                return await self._wire.request(method, f"{self._url}{path}", headers=self._authorized, **more)
 
     def _redacted(self, result: CallResult) -> CallResult:
         """Return a result as it may be stored and logged: without Novu's text unless that is allowed."""
         return result if self._keep_error_texts else replace(result, detail=result.code)
 
-    def _update_breaker(self, results: Sequence[CallResult]) -> None:
-        """Trip the circuit breaker if Novu refused the whole account."""
-        for result in results:
-            if result.answer_class is AnswerClass.ACCOUNT_ERROR:
-                self.breaker.trip(result.detail)
-            elif result.answer_class is AnswerClass.ACCEPTED and result.code == "processed":
-                self.breaker.record_success()
+    async def _judged(self, results: list[CallResult]) -> list[CallResult]:
+        """Tell the circuit breaker the results of one call. Return them; an account error that it did not confirm is
+        the call's own."""
+        if any(result.code == "processed" for result in results):
+            self.breaker.record_success()
+        first = results[0]  # an account error is the same for every event
+        if first.answer_class is AnswerClass.ACCOUNT_ERROR and not await self.breaker.confirm(first):
+            return [call_refusal(first, len(results))] * len(results)
+        return results
 
     def _record_idempotency(self, *, echo: bool) -> None:
         """Record from an accepted trigger whether Novu honours idempotency keys: it echoes the key only if it does."""

@@ -82,6 +82,7 @@ ROW_COLUMNS = sql.SQL(
       - coalesce(extract(epoch from greatest(n.created_at, n.scheduled_for)), '-infinity')::double precision
       as age_seconds,
     {eligible} as eligible,
+    {tenant} as enterprise,
     n.notification_workflow_id is not null as has_workflow,
     w.workflow_key,
     -- A workflow without an enterprise serves all enterprises, any other serves only its own. The columns are compared

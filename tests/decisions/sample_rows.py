@@ -36,6 +36,7 @@ def acquired_row(**columns: Any) -> dict[str, Any]:
         "since_first_claim": timedelta(0),
         "age_seconds": 0.0,
         "eligible": True,
+        "enterprise": "",
         "has_workflow": True,
         "workflow_key": "welcome",
         "workflow_shared": True,

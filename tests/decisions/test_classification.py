@@ -175,7 +175,8 @@ class TestBulkCalls:
         assert {outcome.answer_class for outcome in outcomes} == {AnswerClass.UNKNOWN}
 
     @pytest.mark.parametrize(
-        ("status", "verdict"), [(400, AnswerClass.REFUSED), (503, AnswerClass.RETRY), (500, AnswerClass.UNKNOWN)]
+        ("status", "verdict"),
+        [(400, AnswerClass.REFUSED_TOGETHER), (503, AnswerClass.RETRY), (500, AnswerClass.UNKNOWN)],
     )
     def test_error_of_a_bulk_call_applies_to_every_event(self, status: int, verdict: AnswerClass):
         assert [o.answer_class for o in classify(status, {}, error(status, "x"), 3, bulk=True)] == [verdict] * 3

@@ -134,7 +134,10 @@ async def test_s09_sentry_received_no_marker(stack: Stack, kent: Kent):
     await wait_for_alerts(kent, "activity_failed")
     await stack.rows("alter table notify.ent_notification drop constraint boom")
     assert await stack.final(row) == ["FAILED"]
-    await stack.novu.add_fault("status", status=403, message=f"no {PAYLOAD} for {stack.novu.api_key}", times=1)
+    await stack.novu.add_fault(
+        "status", status=403, message=f"no {PAYLOAD} for {stack.novu.api_key}", recipient=person, times=1
+    )
+    await stack.novu.add_fault("status", path="/v1/environments/me", status=403, times=1)  # the probe confirms it
     row = await stack.notify(**values)
     await wait_for_alerts(kent, "outage_began")
     assert await stack.final(row) == ["SENT"]

@@ -131,13 +131,14 @@ async def test_f122_refused_cancel_is_retried(stack: Stack):
     await stack.novu.add_fault("status", method="DELETE", status=503, times=1)
     await stack.novu.add_fault("reset_after", method="DELETE", times=1)
     await stack.novu.add_fault("status", method="DELETE", status=401, times=1)
+    await stack.novu.add_fault("status", path="/v1/environments/me", status=401, times=1)
     process = await stack.running(**QUICK)
     row = await stack.notify()
     await stack.final(row)
     await stack.novu.wait_idle()
     await retract(stack, row)
     await over(stack, row)
-    assert await stack.novu.fault_counts() == [1, 1, 1]
+    assert await stack.novu.fault_counts() == [1, 1, 1, 1]
     assert "novu_gate_shut" in process.read_log()
     assert await recipients(stack, row) == [("cancelled", "removed")]
     assert await stack.value("select cancel_tries from dispatcher.recipient") == 2, (

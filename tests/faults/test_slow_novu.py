@@ -138,10 +138,11 @@ async def test_f80_429_without_limit_headers_spends_no_attempt(stack: Stack):
 @pytest.mark.parametrize("status", [402, 403])
 async def test_f87_account_error_fails_no_row(stack: Stack, status: int):
     await stack.novu.add_fault("status", status=status, path="/v1/events/trigger", times=2)
+    await stack.novu.add_fault("status", status=status, path="/v1/environments/me", times=1)
     process = await stack.running(DISPATCHER_SWEEP_INTERVAL="1s")
     rows = [await stack.notify() for _ in range(5)]
     assert await stack.final(*rows, within=90) == ["SENT"] * 5
-    assert await stack.novu.fault_counts() == [2]
+    assert await stack.novu.fault_counts() == [2, 1]
     assert process.read_log().count("novu_gate_shut") == 1
     await effects_are_exactly(stack, 5)
     await nothing_failed(stack)

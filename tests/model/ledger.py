@@ -105,6 +105,7 @@ class Ledger:
             "workflow_key": WORKFLOW if row.has_workflow else None,
             "workflow_usable": row.has_workflow,
             "workflow_shared": True,
+            "enterprise": "",
             "payload": row.payload,
             "payload_bytes": len(row.payload),
             "overrides": None,

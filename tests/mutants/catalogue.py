@@ -388,8 +388,8 @@ MUTANTS = [
         "401 is the row's fault",
         "nobody's fault",
         "decisions/classification.py",
-        "if status in (401, 402, 403):",
-        "if status in (402, 403):",
+        "if status in (401, 402, 403, 404):",
+        "if status in (402, 403, 404):",
         DECISIONS + "test_classification_errors.py",
     ),
     Mutant(
@@ -479,6 +479,23 @@ MUTANTS = [
         "httpx.Timeout(None,",
         "httpx.Timeout(30,",
         FAULTS + "test_slow_novu.py::test_f170_answer_after_33_seconds_is_waited_for_without_idempotency",
+    ),
+    # Refusals of a whole call, and of one call only.
+    Mutant(
+        "a bulk call's refusal is its members' verdict",
+        "truthful",
+        "decisions/classification.py",
+        "answer_class=AnswerClass.REFUSED_TOGETHER, culprits=culprits",
+        "answer_class=AnswerClass.REFUSED, culprits=culprits",
+        FAULTS + "test_refused_calls.py::test_f181_one_bad_recipient_of_a_row_fails_alone",
+    ),
+    Mutant(
+        "a refused payload opens the circuit breaker for all",
+        "nobody's fault",
+        "novu/circuit_breaker.py",
+        "if not await self._is_cleared(refusal, refused_at):",
+        "if True:",
+        NOVU + "test_refusal_causes.py",
     ),
     Mutant(
         "a throttled try gives failed tries back",

@@ -55,6 +55,7 @@ async def test_odd_answer_is_never_acceptance(name: str, count: int):
         assert outcome.answer_class in (
             AnswerClass.UNKNOWN,
             AnswerClass.REFUSED,
+            AnswerClass.REFUSED_TOGETHER,
             AnswerClass.RETRY,
             AnswerClass.THROTTLED,
         )
