@@ -7,7 +7,7 @@ one event is not split: then the refusal is this event's own.
 
 from collections.abc import Sequence
 
-from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.call_planning import MAX_BULK_EVENTS, Call, Member
 from dispatcher.models.call_result import AnswerClass, CallResult
 from dispatcher.models.notification import RecipientState
 
@@ -31,6 +31,29 @@ def split_call(call: Call, culprits: Sequence[int], max_cost: int | None) -> lis
         return [Call((member,)) for member in (*named, *others)]
     parts = [others] if blamed else halves(others)
     return [*(Call((member,)) for member in named), *(Call(tuple(part)) for part in parts if part)]
+
+
+def count_refused_alone(parts: Sequence[Call]) -> None:
+    """Count in each row the recipients whose own call, one of these parts, was made and not accepted."""
+    for part in parts:
+        if len(part.members) == 1 and part.members[0].recipient.state is not RecipientState.ACCEPTED:
+            part.members[0].notification.refused_alone += 1
+
+
+def is_hopeless(call: Call) -> bool:
+    """Whether this part waits for the next try: all its members belong to rows that are refused as such.
+
+    That is a row of which 100 recipients were refused alone and none was accepted. Otherwise a row of 50,000 recipients
+    whose payload is refused would cost 99,000 calls at each try.
+    """
+    if call.members[0].notification.refused_alone < MAX_BULK_EVENTS:
+        return False
+    rows = {member.notification.id: member.notification for member in call.members}
+    return all(
+        row.refused_alone >= MAX_BULK_EVENTS
+        and all(recipient.state is not RecipientState.ACCEPTED for recipient in row.recipients)
+        for row in rows.values()
+    )
 
 
 def is_free(member: Member) -> bool:

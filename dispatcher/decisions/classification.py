@@ -53,12 +53,25 @@ def named_events(parsed: Any, events: int) -> tuple[int, ...]:
 
 def error_sentences(parsed: Any) -> list[str]:
     """Return the sentences of an error answer: its message, and the messages of each of its `errors`."""
-    if not isinstance(parsed, dict):
-        return []
-    errors = parsed.get("errors")
+    message = parsed.get("message") if isinstance(parsed, dict) else None
+    parts = message if isinstance(message, list) else [message]
+    return [*(str(part) for part in parts), *field_sentences(parsed)]
+
+
+def field_sentences(parsed: Any) -> list[str]:
+    """Return the messages of each of an error answer's `errors`, where Novu 3.x names the fields that it refuses."""
+    errors = parsed.get("errors") if isinstance(parsed, dict) else None
     parts = [part for part in errors.values() if isinstance(part, dict)] if isinstance(errors, dict) else []
-    sentences = [parsed.get("message"), *(part.get("messages") for part in parts)]
-    return [str(each) for group in sentences for each in (group if isinstance(group, list) else [group])]
+    groups = [part.get("messages") for part in parts]
+    return [each for group in groups if isinstance(group, list) for each in group if isinstance(each, str)]
+
+
+def failure_text(parsed: Any) -> str:
+    """Return Novu's words in an error answer, with those about its fields, as one line; empty if there are none."""
+    message = message_text(parsed.get("message") if isinstance(parsed, dict) else None)
+    return sanitized(
+        "; ".join(filter(None, (message, *(each for each in field_sentences(parsed) if each not in message))))
+    )
 
 
 def call_refusal(result: CallResult, events: int) -> CallResult:
@@ -144,8 +157,7 @@ def classify_failure(
     Novu stores an error under its idempotency key for 24 h, so a repetition with that key would only return the error
     again. `new_epoch` is set where Novu has stored it.
     """
-    message = parsed.get("message") if isinstance(parsed, dict) else None
-    detail = f"HTTP {status}: " + (message_text(message) or sanitized(body[:MAX_DETAIL_CHARS].decode(errors="replace")))
+    detail = f"HTTP {status}: " + (failure_text(parsed) or sanitized(body[:MAX_DETAIL_CHARS].decode(errors="replace")))
     code = f"http_{status}"
     if status in (401, 402, 403, 404):  # 404: no trigger endpoint at this address; a missing Novu workflow is a 422
         from_novu = isinstance(parsed, dict) and "statusCode" in parsed
@@ -185,9 +197,12 @@ def message_text(message: Any) -> str:
     """Return Novu's message, which is a string, a list of strings or an object, as one line."""
     if message is None:
         return ""
-    if isinstance(message, list):
-        return sanitized("; ".join(str(part) for part in message))
-    return sanitized(message if isinstance(message, str) else json.dumps(message))
+    try:
+        if isinstance(message, list):
+            return sanitized("; ".join(str(part) for part in message))
+        return sanitized(message if isinstance(message, str) else json.dumps(message))
+    except RecursionError:  # nested nearly as deeply as the parser accepts
+        return ""
 
 
 def sanitized(text: str) -> str:

@@ -13,7 +13,9 @@ from dispatcher.decisions.identity import body_hash, transaction_id
 from dispatcher.models.notification import Notification, Recipient, RecipientState
 
 MAX_BYTES = 512 * 1024
-"""Limit for payload and overrides of one row together. Novu's cloud refuses larger payloads; others may accept them."""
+"""Our limit for payload and overrides of one row together. It is that of Novu's cloud; your own Novu has none."""
+SEVERITIES = (None, "none", "low", "medium", "high")
+"""Novu accepts an event with another `overrides.severity`, and then never runs it."""
 MAX_RECIPIENTS = 100_000
 
 
@@ -151,7 +153,7 @@ def json_errors(row: OutboxRow) -> str | None:
     """Return why payload or overrides cannot be sent, or None."""
     size = row["payload_bytes"] + row["overrides_bytes"]
     if size > MAX_BYTES:
-        return f"payload and overrides take {size} bytes; Novu takes at most {MAX_BYTES}"
+        return f"payload and overrides take {size} bytes; the limit is {MAX_BYTES}, as in Novu's cloud"
     error = json_error("payload", row["payload"] or "")
     overrides = overrides_text(row)
     if error is None and overrides is not None:
@@ -176,4 +178,6 @@ def json_error(column: str, text: str) -> str | None:
         return f"{column} cannot be read: {error}"[:200]
     if not isinstance(value, dict):
         return f"{column} is not a JSON object"
+    if column == "overrides" and value.get("severity") not in SEVERITIES:
+        return f"overrides.severity is {value['severity']!r:.80}; Novu knows none, low, medium and high"
     return None

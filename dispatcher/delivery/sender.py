@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from temporalio import activity
 
 from dispatcher.decisions.call_planning import MAX_PARALLEL_CALLS, Call, Member, parallel_groups, plan_calls
-from dispatcher.decisions.call_splitting import is_refused_together, split_call
+from dispatcher.decisions.call_splitting import count_refused_alone, is_hopeless, is_refused_together, split_call
 from dispatcher.decisions.final_status import decide_status, failure_code
 from dispatcher.decisions.unknown_outcomes import (
     CALL_TIMEOUT_SECONDS,
@@ -68,22 +68,43 @@ class Sender:
 
         Stops early when the circuit breaker trips, the rate limit allows no more calls, or an answer is late.
         """
-        calls = plan_calls(rows, self._novu.rate_limiter.burst)
-        while calls:
-            max_cost, parts = self._novu.rate_limiter.burst, list[Call]()
-            for group in parallel_groups(calls, max_cost):
-                if not self._novu.breaker.allows_calls:
-                    return
-                max_wait = EAGER_RATE_WAIT_SECONDS if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
-                if not await self._novu.rate_limiter.acquire(sum(call.cost for call in group), max_wait):
-                    mark_throttled(rows)
-                    return
-                if not await self._send(group, parts):
-                    return
-            if activity.info().is_local:  # it has no time for many calls, and leaves them to the batch queue
-                mark_throttled([member.notification for call in parts for member in call.members])
+        max_cost = self._novu.rate_limiter.burst
+        for calls in parallel_groups(plan_calls(rows, max_cost), max_cost):
+            refused: list[list[Call]] = []
+            if not await self._send_if_allowed(calls, rows, refused):
                 return
-            calls = parts
+            for parts in refused:
+                if not await self._send_parts(parts, rows):
+                    return
+
+    async def _send_parts(self, parts: list[Call], rows: Sequence[Notification]) -> bool:
+        """Make the calls instead of a refused one, and instead of those of them that are refused as a whole.
+
+        Returns False if that stopped early.
+        """
+        if activity.info().is_local:  # it has no time for many calls, and leaves them to the batch queue
+            mark_throttled(rows)
+            return False
+        while parts:
+            max_cost, refused = self._novu.rate_limiter.burst, list[list[Call]]()
+            for calls in parallel_groups((part for part in parts if not is_hopeless(part)), max_cost):
+                if not await self._send_if_allowed(calls, rows, refused):
+                    return False
+            count_refused_alone(parts)
+            parts = [part for split in refused for part in split]
+        return True
+
+    async def _send_if_allowed(
+        self, calls: list[Call], rows: Sequence[Notification], refused: list[list[Call]]
+    ) -> bool:
+        """Make and settle calls if the circuit breaker and the rate limit allow them, as `_send` does."""
+        if not self._novu.breaker.allows_calls:
+            return False
+        max_wait = EAGER_RATE_WAIT_SECONDS if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
+        if not await self._novu.rate_limiter.acquire(sum(call.cost for call in calls), max_wait):
+            mark_throttled(rows)
+            return False
+        return await self._send(calls, refused)
 
     async def resolve_unknown(self, rows: Sequence[Notification]) -> None:
         """Look up the calls that cannot be repeated unchanged; make those wait that may still be in flight."""
@@ -126,10 +147,10 @@ class Sender:
                 [member for member in group if member.recipient.state is not RecipientState.PLANNED]
             )
 
-    async def _send(self, calls: list[Call], parts: list[Call]) -> bool:
+    async def _send(self, calls: list[Call], refused: list[list[Call]]) -> bool:
         """Record, make and settle calls in parallel; return whether all were answered in time.
 
-        Adds to `parts` the calls to make instead of those that Novu refused as a whole.
+        For each call that Novu refused as a whole, adds to `refused` the smaller calls to make instead.
         """
         deadline = time.monotonic() + CALL_TIMEOUT_SECONDS  # from before the record, whose time the ledger has
         calls = await self._record_calls(calls)
@@ -142,7 +163,7 @@ class Sender:
             apply_answers(answers, late)
             await self._settle_outcomes([member for call in calls for member in call.members])
             unsettled = {answer: answers[answer] for answer in late}
-            parts += self._split_refused(
+            refused += self._split_refused(
                 (answer.result(), call) for answer, call in answers.items() if answer not in late
             )
         finally:  # also when the activity is cancelled or settling fails
@@ -150,14 +171,13 @@ class Sender:
                 self._late_answers.expect(call, answer)
         return not late
 
-    def _split_refused(self, answered: Iterable[tuple[list[CallResult], Call]]) -> list[Call]:
-        """Return the smaller calls to make instead of the answered ones that Novu refused as a whole."""
+    def _split_refused(self, answered: Iterable[tuple[list[CallResult], Call]]) -> list[list[Call]]:
+        """Return the smaller calls to make instead of each answered one that Novu refused as a whole."""
         max_cost = self._novu.rate_limiter.burst
         return [
-            part
+            split_call(call, results[0].culprits, max_cost)
             for results, call in answered
             if is_refused_together(results)
-            for part in split_call(call, results[0].culprits, max_cost)
         ]
 
     async def _record_calls(self, calls: list[Call]) -> list[Call]:

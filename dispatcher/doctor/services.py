@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
-from dispatcher.decisions.classification import sanitized
+from dispatcher.decisions.classification import failure_text, parse_json
 from dispatcher.doctor.postgres_connection import fetch_rows
 from dispatcher.doctor.postgres_schema import table_of
 from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, unanswered, warned
@@ -31,6 +31,31 @@ NO_HEADERS: Mapping[str, str] = {}
 PUBLISHED_WORKFLOW_KEYS = """
 select distinct workflow_key from {} where publish_status = 'PUBLISH' and not deactivated order by 1 limit 2000
 """
+
+
+class WorkflowFault(NamedTuple):
+    """A reason why rows of a Novu workflow do not arrive, in doctor's words, with the remedy."""
+
+    said: str
+    remedy: str
+
+
+WORKFLOW_FAULTS: Mapping[str, WorkflowFault] = {
+    "missing": WorkflowFault(
+        "missing at Novu",
+        "create the missing ones in the key's environment, or deactivate them in the workflow table; their rows end as"
+        " FAILED",
+    ),
+    "inactive": WorkflowFault(
+        "not active at Novu", "activate the inactive ones at Novu; their rows end as FAILED until then"
+    ),
+    "error": WorkflowFault(
+        "with status ERROR at Novu", "correct the issues that Novu's dashboard shows; their messages may not arrive"
+    ),
+    "stepless": WorkflowFault(
+        "without steps at Novu", "add steps: Novu accepts such rows, which become SENT, and sends nothing"
+    ),
+}
 
 
 async def temporal(context: Context) -> Finding:
@@ -141,30 +166,35 @@ async def workflow_keys(context: Context) -> Finding:
         return warned(
             "not known: this Novu does not list its workflows", f"check at Novu that it has {abbreviated(ours)}"
         )
-    missing = [key for key in ours if key not in theirs]
-    inactive = [key for key in ours if theirs.get(key) == "INACTIVE"]
-    if missing:
-        return failed(
-            f"Novu has no {abbreviated(missing)}",
-            "create it in the key's environment, or deactivate it in the workflow table; its rows end as FAILED",
-        )
-    if inactive:
-        return warned(
-            f"not active at Novu: {abbreviated(inactive)}", "activate it at Novu; its rows end as FAILED until then"
-        )
-    return passed(f"all {len(ours)} workflows of the table exist at Novu")
+    kinds = {
+        kind: keys
+        for kind in WORKFLOW_FAULTS
+        if (keys := [key for key in ours if kind in theirs.get(key, ("missing",))])
+    }
+    if not kinds:
+        return passed(f"all {len(ours)} workflows of the table exist at Novu and are ready")
+    words = "; ".join(f"{WORKFLOW_FAULTS[kind].said}: {abbreviated(keys)}" for kind, keys in kinds.items())
+    remedy = "; ".join(WORKFLOW_FAULTS[kind].remedy for kind in kinds)
+    return failed(words, remedy) if "missing" in kinds else warned(words, remedy)
 
 
-async def workflows_at_novu(context: Context) -> Mapping[str, str] | None:
-    """Return the status of each workflow in the key's environment, by key; None if this Novu does not list them."""
-    found = dict[str, str]()
+def workflow_faults(listed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys of `WORKFLOW_FAULTS` that apply to a workflow of Novu's list; a list may lack `steps`."""
+    status = listed.get("status")
+    found = (("inactive", status == "INACTIVE"), ("error", status == "ERROR"), ("stepless", listed.get("steps") == []))
+    return tuple(kind for kind, applies in found if applies)
+
+
+async def workflows_at_novu(context: Context) -> Mapping[str, tuple[str, ...]] | None:
+    """Return the faults of each workflow in the key's environment, by key; None if this Novu does not list them."""
+    found = dict[str, tuple[str, ...]]()
     for _ in range(MAX_PAGES):
         path = f"/v2/workflows?limit={PAGE_SIZE}&offset={len(found)}"
         answer = await request(context, "GET", path, context.settings.require_novu_key().get_secret_value())
         if answer.status_code != 200:
             return None
         listed = response_data(answer).get("workflows") or []
-        found |= {str(each.get("workflowId")): str(each.get("status")) for each in listed}
+        found |= {str(each.get("workflowId")): workflow_faults(each) for each in listed}
         if not listed or len(found) >= int(response_data(answer).get("totalCount", 0)):
             break
     return found
@@ -177,7 +207,7 @@ async def idempotency(context: Context) -> Finding:
     answer = await request(context, "POST", "/v1/events/trigger", key, json={}, headers={"idempotency-key": echo})
     if answer.headers.get("idempotency-key") == echo:
         return passed("on: Novu echoes our key")
-    if answer.status_code == 400:
+    if answer.status_code in (400, 422):  # Novu 2.x, 3.x
         return warned(
             "off: calls with an unknown outcome are looked up before they are repeated, which is a weaker guarantee",
             "for Novu cloud ask its support to switch it on; on your own Novu set IS_API_IDEMPOTENCY_ENABLED=true",
@@ -206,7 +236,4 @@ def response_data(answer: httpx.Response) -> Mapping[str, Any]:
 
 def error_message(answer: httpx.Response) -> str:
     """Return Novu's message in an error answer, sanitized; empty if it has none."""
-    try:
-        return sanitized(str(answer.json()["message"]))
-    except (ValueError, KeyError, TypeError):
-        return ""
+    return failure_text(parse_json(answer.content))

@@ -124,6 +124,8 @@ class Notification:
     recipients: list[Recipient] = field(default_factory=list[Recipient])
     final_status: FinalStatus | None = None
     """None until the run has ended for this row."""
+    refused_alone: int = 0
+    """Recipients whose call was refused after it was split off from a refused call; counted by this run's try."""
     released: bool = False
     """Whether the run gave the row up without counting the attempt."""
     age_seconds: float = inf

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.decisions.call_splitting import halves, is_refused_together, split_call
+from dispatcher.decisions.call_splitting import (
+    count_refused_alone,
+    halves,
+    is_hopeless,
+    is_refused_together,
+    split_call,
+)
 from dispatcher.decisions.classification import apply_result, call_refusal, classify
 from dispatcher.models.call_result import AnswerClass
 from dispatcher.models.notification import RecipientState
@@ -112,6 +118,20 @@ def test_member_whose_earlier_call_may_be_accepted_is_not_in_a_part():
     call = call_for(["a"] * 12)
     call.members[5].recipient.state = RecipientState.UNKNOWN
     assert sorted(row for part in split_call(call, (5,), None) for row in ids(part)) == [*range(5), *range(6, 12)]
+
+
+def test_row_of_which_100_recipients_were_refused_alone_and_none_accepted_is_hopeless():
+    row = notification(*(recipient(str(place), ordinal=place) for place in range(300)))
+    members = [Member(row, person) for person in row.recipients]
+    rest = Call(tuple(members[200:]))
+    count_refused_alone([Call((member,)) for member in members[:99]])
+    assert not is_hopeless(rest)
+    count_refused_alone([Call((members[99],)), rest])
+    assert is_hopeless(rest)
+    other = call_for(["a"] * 3)
+    assert not is_hopeless(Call((*rest.members, *other.members))), "another row is in the same call"
+    row.recipients[150].state = RecipientState.ACCEPTED
+    assert not is_hopeless(rest)
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])

@@ -34,6 +34,21 @@ class TestErrors:
         assert outcome.detail == f"HTTP {status}: {words}"
         assert outcome.new_epoch  # the stored refusal would be replayed to a corrected request
 
+    def test_sentences_about_fields_are_told(self):
+        general = {"general": {"messages": ["to should not be empty", "to must be an object"], "value": "No Value"}}
+        outcome = single(422, error(422, "Validation Error", errors=general, ctx={}), ECHO)
+        assert outcome.detail == "HTTP 422: Validation Error; to should not be empty; to must be an object"
+        several = {"events": {"messages": ["at most 100"]}, "to": {"messages": ["to is wrong"]}}
+        outcome = single(422, error(422, "Refused: events: at most 100", errors=several), ECHO)
+        assert outcome.detail == "HTTP 422: Refused: events: at most 100; to is wrong"
+
+    @pytest.mark.parametrize(
+        "errors", [None, [], "x", {"to": None}, {"to": {"messages": None}}, {"to": {"messages": [5]}}]
+    )
+    def test_errors_of_another_form_are_not_read(self, errors: Any):
+        outcome = single(422, error(422, "Validation Error", errors=errors), ECHO)
+        assert outcome.detail == "HTTP 422: Validation Error"
+
     def test_unknown_workflow_is_refused(self):
         outcome = single(422, error(422, "workflow_not_found", error="Unprocessable Entity"), ECHO)
         assert (outcome.answer_class, outcome.detail) == (AnswerClass.REFUSED, "HTTP 422: workflow_not_found")
@@ -93,6 +108,9 @@ class TestErrors:
 
 
 class TestRetryAfter:
+    def test_retry_after_of_a_day_waits_ten_minutes(self):
+        assert single(429, b"", {"retry-after": "86400"}).retry_after == 600
+
     @pytest.mark.parametrize(
         ("value", "seconds"),
         [

@@ -71,9 +71,15 @@ def test_valid_row_is_read_unchanged():
         ({"overrides": "[]"}, "overrides is not a JSON object"),
         ({"overrides": "false"}, "overrides is not a JSON object"),
         ({"overrides": DEEP}, "overrides is nested too deeply"),
+        (
+            {"overrides": '{"severity": "urgent"}'},
+            "overrides.severity is 'urgent'; Novu knows none, low, medium and high",
+        ),
+        ({"overrides": '{"severity": "High"}'}, "overrides.severity is 'High'"),
+        ({"overrides": '{"severity": ["high"]}'}, "overrides.severity is ['high']"),
         ({"overrides": LONG}, "overrides cannot be read"),
-        ({"payload": None, "payload_bytes": MAX_BYTES + 1}, "take 524289 bytes; Novu takes at most 524288"),
-        ({"overrides": None, "overrides_bytes": MAX_BYTES}, "Novu takes at most 524288"),
+        ({"payload": None, "payload_bytes": MAX_BYTES + 1}, "take 524289 bytes; the limit is 524288"),
+        ({"overrides": None, "overrides_bytes": MAX_BYTES}, "the limit is 524288, as in Novu's cloud"),
     ],
 )
 def test_invalid_row_has_a_reason(columns: dict[str, Any], reason: str):
@@ -100,6 +106,15 @@ def test_row_of_novus_maximum_size_is_valid():
     assert len(payload) == MAX_BYTES
     assert notification(payload=payload).validation_error is None
     assert notification(payload=payload, overrides="{}").validation_error is not None
+
+
+@pytest.mark.parametrize("severity", ['"none"', '"low"', '"medium"', '"high"', "null"])
+def test_severity_that_novu_knows_is_valid(severity: str):
+    assert notification(overrides=f'{{"severity": {severity}}}').validation_error is None
+
+
+def test_severity_in_the_payload_is_the_producers_own():
+    assert notification(payload='{"severity": "urgent"}').validation_error is None
 
 
 def test_json_null_overrides_are_none():

@@ -190,18 +190,28 @@ async def test_replaced_function_is_named_to_the_owner(stack: Stack):
     assert "dispatcher.ring_v1: changed" in found.checks["definitions"]["value"]
 
 
+ALL_FAULTY = (
+    "missing at Novu: no-such-workflow; not active at Novu: sleeps; with status ERROR at Novu: broken;"
+    " without steps at Novu: hollow"
+)
+
+
 async def test_missing_part_of_novu_is_named(stack: Stack):
     await stack.workflow("no-such-workflow")
     await stack.novu.add_workflow("sleeps", active=False)
     await stack.workflow("sleeps")
+    await stack.novu.add_workflow("broken", broken=True)
+    await stack.workflow("broken")
+    await stack.novu.add_workflow("hollow", steps=[])
+    await stack.workflow("hollow")
     await stack.novu.configure(idempotency=False)
     found = await run_doctor(stack)
     assert (found.code, found.verdicts("fail")) == (1, ["workflow keys"])
-    assert found.checks["workflow keys"]["value"] == "Novu has no no-such-workflow"
+    assert found.checks["workflow keys"]["value"] == ALL_FAULTY
     assert found.checks["idempotency"]["verdict"] == "warn"
     await stack.novu.add_workflow("no-such-workflow")
     found = await run_doctor(stack)
-    assert (found.code, found.checks["workflow keys"]["value"]) == (0, "not active at Novu: sleeps")
+    assert (found.code, found.checks["workflow keys"]["value"]) == (0, ALL_FAULTY.partition("; ")[2])
     assert {request.status for request in await stack.novu.requests() if request.method == "POST"} == {400}
     assert (await stack.novu.summary()).effects == 0
 

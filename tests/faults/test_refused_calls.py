@@ -7,6 +7,7 @@ import pytest
 
 from tests.faults.waits import effects_are_exactly
 from tests.support.stack import Stack
+from tests.support.waits import eventually
 
 
 async def posts(stack: Stack) -> list[Any]:
@@ -64,6 +65,25 @@ async def test_f181_one_bad_recipient_of_a_row_fails_alone(stack: Stack):
     assert [entry["recipientId"] for entry in details["results"] if not entry["success"]] == [str(recipients[41])]
     assert len(await posts(stack)) <= 2 + 12, "the call of the first try, the same again, and two for each halving"
     await effects_are_exactly(stack, 59)
+
+
+async def test_f181_row_that_is_refused_as_such_costs_few_calls_at_each_try(stack: Stack):
+    await stack.novu.add_fault("status", status=413, message="too large", workflow="default-email")
+    await stack.running()
+    workflow = await stack.workflow("default-email")
+    row = await stack.notify(recipients=[uuid4() for _ in range(1000)], workflow=workflow)
+    assert await stack.final(await stack.notify()) == ["SENT"], "others go on"
+
+    async def refused_alone() -> bool:
+        return await stack.value("select count(*) from dispatcher.recipient where state = 'refused'") >= 100
+
+    await eventually(refused_alone, f"100 recipients refused; {stack.log_tails()}", 15)
+    assert len(await posts(stack)) <= 10 + 10 + 198 + 1, "the first try, ten bulk calls again, and the parts of one"
+    await stack.novu.clear_faults()
+    await stack.final(row)
+    details = await stack.details(row)
+    assert (details["outcome"], details["attempts"]) == ("PARTIAL", 1)
+    assert details["successCount"] >= 500, "the other recipients were not judged by the refused ones"
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])

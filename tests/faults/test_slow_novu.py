@@ -5,7 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from temporalio.client import Client
 
+from dispatcher.delivery.workflows import MAX_ATTEMPTS
 from tests.faults.waits import effects_are_exactly
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Process, Stack
@@ -133,6 +135,23 @@ async def test_f80_429_without_limit_headers_spends_no_attempt(stack: Stack):
     assert await stack.final(*rows) == ["SENT"] * 2
     assert await stack.novu.fault_counts() == [6]
     await nothing_failed(stack)
+
+
+@pytest.mark.parametrize("status", [409, 429])
+async def test_f222_throttled_first_try_leaves_all_tries_to_the_batch_queue(stack: Stack, status: int):
+    await stack.novu.add_fault("status", status=status, times=1)
+    await stack.running()
+    row = await stack.notify()
+    assert await stack.final(row) == ["SENT"]
+    workflow_id = await stack.value("select workflow_id from dispatcher.delivery where notification_id = %s", row)
+    client = await Client.connect(stack.temporal_address)
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    tries = [
+        event.activity_task_scheduled_event_attributes.retry_policy.maximum_attempts
+        for event in history.events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert tries == [MAX_ATTEMPTS]
 
 
 @pytest.mark.parametrize("status", [402, 403])

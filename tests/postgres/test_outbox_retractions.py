@@ -8,7 +8,7 @@ import pytest
 
 from dispatcher.decisions.cancellation import GIVEN_UP, STOPPED
 from dispatcher.models.notification import Notification, PendingCancel, RecipientState
-from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of
+from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, members_of
 
 RETRACT = {"notification_status": "RETRACTED"}
 QUERIES: tuple[Literal["detect_retracted", "acquire_cancels"], ...] = ("detect_retracted", "acquire_cancels")
@@ -100,6 +100,17 @@ class TestDetectRetracted:
         head = await outbox_fixture.head(row.id)
         assert (head["settled_at"] is not None, head["next_attempt_at"]) == (True, None)
         assert head["fence"] > row.fence
+
+    async def test_late_answer_after_a_retraction_leaves_the_recipient_cancelled(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.acquired()
+        await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(hours=1))
+        await outbox_fixture.change(row.id, **RETRACT)
+        assert await outbox_fixture.outbox.detect_retracted(10) == {row.id: 1}
+        cancels = await outbox_fixture.outbox.acquire_cancels(10, LEASE)
+        await outbox_fixture.outbox.record_cancels([over(cancel) for cancel in cancels])
+        row.recipients[0].state = RecipientState.ACCEPTED
+        assert await outbox_fixture.outbox.settle(members_of(row), []) == []
+        assert [entry["state"] for entry in await outbox_fixture.entries(row.id)] == ["cancelled"]
 
     async def test_retracted_failure_is_not_retried(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.acquired()

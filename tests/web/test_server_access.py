@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from dispatcher.models.errors import ConfigurationError
-from dispatcher.web import server
+from dispatcher.web import guard, server
 from dispatcher.web.server import RateLimiter, bind, on_loopback, serving
+from tests.support.waits import eventually
 from tests.web.raw_http import app, get, send_raw
 
 
@@ -26,6 +27,26 @@ async def test_s16_token_is_needed_except_for_bare_health_paths_and_compared_com
             assert (await http.get("/status", headers=headers)).status_code == 401
         for scheme in ("Bearer", "bearer", "BEARER"):
             assert (await http.get("/status", headers={"authorization": f"{scheme} {token}"})).status_code == 200
+
+
+async def test_ten_wrong_tokens_are_forgotten_after_a_minute(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guard, "WRONG_TOKEN_SECONDS", 1.0)
+    listening = bind("127.0.0.1", 0)
+    async with (
+        serving(listening, app("correct horse battery")),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as http,
+    ):
+
+        async def wrong() -> int:
+            return (await http.get("/status", headers={"authorization": "Bearer wrong"})).status_code
+
+        while await wrong() == 401:
+            pass
+
+        async def accepted_again() -> bool:
+            return await wrong() == 401
+
+        await eventually(accepted_again, "a 401 again")
 
 
 async def test_s15_other_machines_see_only_health_without_a_token():
@@ -49,6 +70,8 @@ async def test_s15_other_machines_see_only_health_without_a_token():
         ("evil.example:3001", 403),
         ("127.0.0.1.evil.example", 403),
         ("localhost.evil.example", 403),
+        ("evillocalhost:3001", 403),
+        ("evil.localhost", 403),
         ("203.0.113.7", 403),
         ("[", 403),
         ("", 403),

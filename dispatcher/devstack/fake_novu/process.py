@@ -117,9 +117,11 @@ class FakeNovu:
         """Change settings, named as the fields of `settings.Config`."""
         await self._post("config", settings)
 
-    async def add_workflow(self, key: str, *, active: bool = True, steps: Sequence[Any] = ("in_app",)) -> None:
+    async def add_workflow(
+        self, key: str, *, active: bool = True, broken: bool = False, steps: Sequence[Any] = ("in_app",)
+    ) -> None:
         """Create or replace a Novu workflow; a step is a channel or {"type", "seconds", "active"}."""
-        await self._post("workflows", {"key": key, "active": active, "steps": list(steps)})
+        await self._post("workflows", {"key": key, "active": active, "broken": broken, "steps": list(steps)})
 
     async def add_tenant(self, identifier: str) -> None:
         """Add a tenant."""

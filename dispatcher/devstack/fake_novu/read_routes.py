@@ -154,5 +154,7 @@ def _message(run: Run, channel: str, organization: str) -> dict[str, Any]:
 
 
 def _workflow(workflow: NovuWorkflow) -> dict[str, Any]:
-    status = "ACTIVE" if workflow.active else "INACTIVE"
-    return {"workflowId": workflow.key, "name": workflow.key, "slug": workflow.key, "status": status}
+    status = "ERROR" if workflow.broken else "ACTIVE" if workflow.active else "INACTIVE"
+    steps = [{"slug": f"step-{number}", "type": step.type, "issues": {}} for number, step in enumerate(workflow.steps)]
+    names = {"workflowId": workflow.key, "name": workflow.key, "slug": workflow.key, "status": status}
+    return names | {"steps": steps, "stepTypeOverviews": [step.type for step in workflow.steps]}

@@ -46,6 +46,7 @@ class NovuWorkflow:
     key: str
     steps: tuple[WorkflowStep, ...]
     active: bool = True
+    broken: bool = False  # Novu lists it with status ERROR
     running: tuple[WorkflowStep, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,11 +55,11 @@ class NovuWorkflow:
     def as_json(self) -> dict[str, Any]:
         """Return the form that `workflow_from` reads."""
         steps = [{"type": step.type, "seconds": step.seconds, "active": step.active} for step in self.steps]
-        return {"key": self.key, "active": self.active, "steps": steps}
+        return {"key": self.key, "active": self.active, "broken": self.broken, "steps": steps}
 
 
 def workflow_from(data: Any) -> NovuWorkflow:
-    """Return the workflow in `{"key", "active"?, "steps"?: ["in_app" | {"type", "seconds"?, "active"?}]}`.
+    """Return the workflow in `{"key", "active"?, "broken"?, "steps"?: ["in_app" | {"type", "seconds"?, "active"?}]}`.
 
     Raises BadControl if `data` has another form.
     """
@@ -67,7 +68,8 @@ def workflow_from(data: Any) -> NovuWorkflow:
     steps: Any = data.get("steps", [_IN_APP])
     if not isinstance(steps, list):
         raise BadControl("steps must be a list")
-    return NovuWorkflow(data["key"], tuple(_step_from(step) for step in steps), bool(data.get("active", True)))
+    active, broken = bool(data.get("active", True)), bool(data.get("broken", False))
+    return NovuWorkflow(data["key"], tuple(_step_from(step) for step in steps), active, broken)
 
 
 def _step_from(data: Any) -> WorkflowStep:
