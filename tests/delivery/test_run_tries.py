@@ -15,6 +15,7 @@ from dispatcher.delivery.workflows import MAX_ATTEMPTS, NotificationDelivery
 from dispatcher.devstack.temporal import TemporalServer
 from dispatcher.models.notification import Recipient
 from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, Batch, ResultCounts, batch_queue
+from tests.support.waits import eventually
 
 THROTTLED_TRY, FAILED_TRY = True, False
 
@@ -41,10 +42,18 @@ class ScriptedDeliveries:
         return ResultCounts(failed=len(batch.notification_ids))
 
 
+async def connected(server: TemporalServer) -> Client | None:
+    """Return a client; None: the server is not ready yet."""
+    try:
+        return await Client.connect(server.address)
+    except RuntimeError:
+        return None
+
+
 async def run_script(server: TemporalServer, script: Sequence[bool], *, batch: bool) -> ScriptedDeliveries:
     """Run one workflow on these activities to its end."""
     deliveries = ScriptedDeliveries(list(script))
-    client = await Client.connect(server.address)
+    client = await eventually(lambda: connected(server), "a client: the server may have just begun to listen")
     first = f"tries-{uuid4()}"
     workers = [
         Worker(
