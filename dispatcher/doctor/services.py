@@ -18,7 +18,7 @@ from dispatcher.doctor.postgres_schema import table_of
 from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, unanswered, warned
 from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.models.workflow_contract import batch_queue
-from dispatcher.novu.client import error_text
+from dispatcher.novu.client import body_of, error_text
 from dispatcher.novu.http_client import RawJsonClient
 from dispatcher.temporal import client as our_temporal
 
@@ -236,4 +236,4 @@ def response_data(answer: httpx.Response) -> Mapping[str, Any]:
 
 def error_message(answer: httpx.Response) -> str:
     """Return Novu's message in an error answer, sanitized; empty if it has none."""
-    return failure_text(parse_json(answer.content))
+    return failure_text(parse_json(body_of(answer)))

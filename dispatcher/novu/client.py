@@ -23,6 +23,7 @@ from dispatcher.novu.http_client import AnswerTooLarge, RawJsonClient, RequestCo
 from dispatcher.novu.rate_limit import RateLimiter
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
+from dispatcher.telemetry.redaction import hide_values
 
 PROBE_TIMEOUT_SECONDS = 10
 RATE_LIMITED = "Novu's rate limit left no room for the request"
@@ -91,7 +92,7 @@ class NovuClient:
             return [CallResult(AnswerClass.UNKNOWN, "no_answer", "no answer")] * len(events)
         headers = lowercase_names(response.headers)
         self.rate_limiter.update_from(response.status_code, headers)
-        answers = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
+        answers = classify(response.status_code, headers, body_of(response), len(events), bulk=len(events) > 1)
         results = await self._judged([self._redacted(answer) for answer in answers])
         for result in results:
             metrics.NOVU_TRIGGERS.labels(result.answer_class).inc()
@@ -112,7 +113,7 @@ class NovuClient:
             return CallResult(AnswerClass.UNKNOWN, "look_up_failed", f"Novu could not be asked: {error_text(error)}")
         headers = lowercase_names(answer.headers)
         self._read_limiter.update_from(answer.status_code, headers)
-        result = classify_lookup(answer.status_code, headers, answer.content, event.recipient)
+        result = classify_lookup(answer.status_code, headers, body_of(answer), event.recipient)
         result = self._redacted(result)
         if result.answer_class is AnswerClass.ACCOUNT_ERROR and not await self.breaker.confirm(result):
             return replace(result, answer_class=AnswerClass.UNKNOWN, code="look_up_failed")
@@ -155,7 +156,7 @@ class NovuClient:
         # Not every Novu counts a DELETE, so one without headers says nothing about the limit of triggers.
         if response.status_code == 429 or "ratelimit-policy" in headers:
             limiter.update_from(response.status_code, headers)
-        result = self._redacted(classify_cancel(response.status_code, headers, response.content))
+        result = self._redacted(classify_cancel(response.status_code, headers, body_of(response)))
         [result] = await self._judged([result])
         return result
 
@@ -240,6 +241,12 @@ class NovuClient:
         )
 
 
+def body_of(response: httpx.Response) -> bytes:
+    """Return the body without our secrets: a proxy that repeats the request's headers must not write them into rows."""
+    text = response.content.decode(errors="surrogateescape")  # and back: bytes that are no UTF-8 stay as they are
+    return hide_values(text).encode(errors="surrogateescape")
+
+
 def lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers with lower-case names."""
     return {name.lower(): value for name, value in headers.items()}
@@ -247,4 +254,4 @@ def lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
 
 def error_text(error: Exception) -> str:
     """Return an error of the HTTP client as one line."""
-    return sanitized(f"{type(error).__name__} {error}")
+    return sanitized(hide_values(f"{type(error).__name__} {error}"))

@@ -496,6 +496,30 @@ MUTANTS = [
         "httpx.Timeout(30,",
         FAULTS + "test_slow_novu.py::test_f170_answer_after_33_seconds_is_waited_for_without_idempotency",
     ),
+    Mutant(
+        "secrets are not hidden by their value",
+        "secrecy",
+        "telemetry/redaction.py",
+        "            text = text.replace(form, HIDDEN)\n",
+        "            pass\n",
+        "tests/telemetry/test_secret_values.py",
+    ),
+    Mutant(
+        "a command does not know its secrets",
+        "secrecy",
+        "cli/options.py",
+        "    process_secrets.set(secret_values(settings))\n",
+        "",
+        E2E + "test_secrecy.py",
+    ),
+    Mutant(
+        "an answer is read with our key in it",
+        "secrecy",
+        "novu/client.py",
+        "    return hide_values(text).encode(",
+        "    return text.encode(",
+        NOVU + "test_client_secrets.py",
+    ),
     # Refusals of a whole call, and of one call only.
     Mutant(
         "a bulk call's refusal is its members' verdict",
