@@ -58,6 +58,7 @@ class LedgerEntry(NamedTuple):
     """Seconds since the last call and since the first call."""
     outcome: str | None
     error: str | None
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
     recipient.state, recipient.epoch = RecipientState(entry.state), entry.epoch
     recipient.call_key, recipient.call_ordinal, recipient.call_hash = entry.last_call
     recipient.call_age, recipient.first_call_age = (age or 0 for age in entry.call_ages)
-    recipient.outcome, recipient.error = entry.outcome, entry.error
+    recipient.outcome, recipient.error, recipient.calls = entry.outcome, entry.error, entry.calls
 
 
 def validation_error(row: OutboxRow, max_recipients: int) -> str | None:

@@ -6,6 +6,7 @@ later by `LateAnswers`.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -151,10 +152,11 @@ class Sender:
 
         For each call that Novu refused as a whole, adds to `refused` the smaller calls to make instead.
         """
+        deadline = time.monotonic() + CALL_TIMEOUT_SECONDS  # from before the record, whose time the ledger has
         calls = await self._record_calls(calls)
         if not calls:
             return True
-        answers = {asyncio.create_task(self._call(call)): call for call in calls}
+        answers = {asyncio.create_task(self._call(call, deadline)): call for call in calls}
         unsettled = dict(answers)
         try:
             late = await wait_for_answers(answers)
@@ -194,8 +196,9 @@ class Sender:
             calls = [Call(members) for members in kept if members]
         return calls
 
-    async def _call(self, call: Call) -> list[CallResult]:
-        return await self._novu.trigger([member.event for member in call.members], call.key, CALL_TIMEOUT_SECONDS)
+    async def _call(self, call: Call, deadline: float) -> list[CallResult]:
+        within = max(0.0, deadline - time.monotonic())
+        return await self._novu.trigger([member.event for member in call.members], call.key, within)
 
     async def _settle_outcomes(self, members: Sequence[Member]) -> None:
         """Write the outcomes of the members' rows. Finish each row whose recipients are all final."""

@@ -68,6 +68,8 @@ class Recipient:
     """Whether that wait is caused by a rate limit or a call in progress, so that it costs no try."""
     unsaved: bool = False
     """Whether this run received an answer that the ledger does not have yet."""
+    calls: int = 0
+    """Calls in this generation that Novu may have worked on, when this run acquired the row."""
     call_hash: str | None = None
     """Hash of the body that the last call carried."""
     call_age: float = 0
@@ -139,6 +141,19 @@ class Notification:
     def has_unsettled_recipients(self) -> bool:
         """Whether another call can still change the outcome."""
         return any(not recipient.is_final for recipient in self.recipients)
+
+    @property
+    def most_calls(self) -> int:
+        """The number of calls for the recipient that has most."""
+        return max((recipient.calls for recipient in self.recipients), default=0)
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether nothing but an answer 409 or 429 keeps the row from its end."""
+        waiting = [recipient for recipient in self.recipients if not recipient.is_final]
+        return bool(waiting) and all(
+            each.state is not RecipientState.SENDING and each.outcome in ("http_409", "http_429") for each in waiting
+        )
 
 
 @dataclass(slots=True)

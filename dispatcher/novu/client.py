@@ -223,7 +223,7 @@ class NovuClient:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return CallResult(AnswerClass.RETRY, "not_sent", f"Novu could not be reached: {error_text(error)}")
         except TimeoutError:
-            return CallResult(AnswerClass.UNKNOWN, "timeout", f"no answer within {within:g} s")
+            return CallResult(AnswerClass.UNKNOWN, "timeout", f"no answer within {within:.3g} s")
         except AnswerTooLarge as error:
             return CallResult(AnswerClass.UNKNOWN, "answer_too_large", error_text(error))
         except (httpx.HTTPError, NoResponseError) as error:

@@ -425,6 +425,22 @@ MUTANTS = [
         INSTALL + "test_install.py::test_f132_four_installers_at_once_all_succeed",
     ),
     Mutant(
+        "a throttled try gives failed tries back",
+        "bounded calls",
+        "delivery/workflows.py",
+        "attempts_left - attempts_before(failure)",
+        "attempts_left",
+        "tests/delivery/test_run_tries.py",
+    ),
+    Mutant(
+        "a throttled row spends its run",
+        "nobody's fault",
+        "models/notification.py",
+        'each.outcome in ("http_409", "http_429")',
+        'each.outcome == "http_409"',
+        "tests/delivery/test_bound_on_calls.py",
+    ),
+    Mutant(
         "handing back spends an attempt",
         "nobody's fault",
         "postgres/queries/release.sql",

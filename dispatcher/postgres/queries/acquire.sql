@@ -28,7 +28,7 @@ select * from (
        json_build_array(r.call_key, r.call_ordinal, r.body_hash),
        json_build_array(extract(epoch from clock_timestamp() - r.last_called_at),
          extract(epoch from clock_timestamp() - r.first_called_at)),
-       r.outcome, r.error) order by r.ordinal, r.recipient)
+       r.outcome, r.error, r.attempts) order by r.ordinal, r.recipient)
      from dispatcher.recipient r
      where r.notification_id = a.notification_id and r.generation = a.generation) as ledger,
     -- A recipient is read as 36 characters.
