@@ -575,7 +575,7 @@ MUTANTS = [
         "delivery/workflows.py",
         "attempts_left -= not is_throttled(failure)",
         "attempts_left -= 1",
-        FAULTS + "test_slow_novu.py::test_f222_throttled_first_try_leaves_all_tries_to_the_batch_queue",
+        FAULTS + "test_slow_novu.py::test_f224_throttled_first_try_leaves_all_tries_to_the_batch_queue",
     ),
     Mutant(
         "wrong tokens count for ever",
