@@ -1,7 +1,7 @@
 -- A run acquires its rows: each gets a higher fence, which rejects later writes of an earlier run, and a fresh lease.
 -- Returns the columns that a call to Novu needs. JSON is returned as text, so that reading a row cannot fail, and not
--- returned at all when it is too large to be sent; nor are recipients above `max_recipients`. Large rows are returned in parts: the rows with the lowest ids, up to
--- `max_read_bytes`, and at least one row.
+-- returned at all when it is too large to be sent; nor are recipients, if the row has more than `max_recipients`. Large
+-- rows are returned in parts: the rows with the lowest ids, up to `max_read_bytes`, and at least one row.
 with to_acquire as materialized (
   select d.notification_id
   from (select * from unnest(%(ids)s::bigint[]) v (id) order by id offset 0) v  -- as in LEASED_ROWS
@@ -33,7 +33,7 @@ select * from (
      where r.notification_id = a.notification_id and r.generation = a.generation) as ledger,
     -- A recipient is read as 36 characters.
     sum(x.payload_bytes + x.overrides_bytes + 36::bigint * x.recipient_count)
-      over (order by a.notification_id rows between unbounded preceding and current row exclude current row)
+      over (order by a.notification_id rows between unbounded preceding and 1 preceding)
       as bytes_before
   from acquired a
   -- As with a claim: the write that has to be durable is the one before the call, and it flushes this one.
