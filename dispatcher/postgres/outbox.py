@@ -4,6 +4,7 @@ Each method runs one statement from queries/, so it takes effect completely or n
 fence or the status that it expects, so a late write changes nothing. All methods raise `pool.CONNECTION_ERRORS`.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
@@ -36,6 +37,10 @@ MAX_READ_BYTES = 4_000_000
 
 TENANTS_PER_CLAIM = 20
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
+
+LOCK_PAUSES_SECONDS = (0.05, 0.2)
+"""Pauses before the second and the third try to write a status to rows that another transaction has locked. Most
+transactions of producers last less."""
 
 DEADLOCK_RETRIES = 3
 """How often a statement runs again after PostgreSQL ended it in a deadlock."""
@@ -120,22 +125,41 @@ class OutboxStore:
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         """Write the outcomes of `members` and the final status of `rows`. Return the rows whose status was written.
 
-        The returned rows are counted in the metrics.
+        The returned rows are counted in the metrics. A row that another transaction keeps locked is `locked` and has no
+        final status; its run has to come back for it.
         """
-        written = await self._fetch(
-            "settle",
-            **ids_and_fences([*(member.notification for member in members), *rows]),
-            **outcome_arrays(members),
-            **final_arrays(rows, self._stored_status),
-        )
-        ids = {notification_id for (notification_id,) in written}
-        ended = [row for row in rows if row.id in ids]
+        ended: list[Notification] = []
+        to_settle = rows
+        for pause in (*LOCK_PAUSES_SECONDS, None):
+            locked_by_id = await self._settle_free(members, to_settle)
+            ended += [row for row in to_settle if locked_by_id.get(row.id) is False]
+            to_settle = [row for row in to_settle if locked_by_id.get(row.id)]
+            if not to_settle or pause is None:
+                break
+            members = ()
+            await asyncio.sleep(pause)
+        for row in to_settle:
+            row.locked, row.final_status = True, None
         for row in ended:
             metrics.count_final(row)
         return ended
 
+    async def _settle_free(self, members: Sequence[Member], rows: Sequence[Notification]) -> dict[int, bool]:
+        """Settle the rows that nobody else has locked. Return whether a row is locked, by its id."""
+        return dict(
+            await self._fetch(
+                "settle",
+                **ids_and_fences([*(member.notification for member in members), *rows]),
+                **outcome_arrays(members),
+                **final_arrays(rows, self._stored_status),
+            )
+        )
+
     async def release(self, notifications: Sequence[Notification]) -> None:
-        """Release rows that a run holds but may not send now. Their attempt does not count."""
+        """Release rows that a run holds but may not send now. Their attempt does not count.
+
+        Of a row that another transaction has locked only the lease ends, and the next sweep starts its run again.
+        """
         await self._fetch("release", **ids_and_fences(notifications), workflow_id=None)
 
     async def release_unstarted(self, start: WorkflowStart) -> None:

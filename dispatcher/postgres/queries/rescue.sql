@@ -1,8 +1,8 @@
 -- Rescues rows whose run is lost. Rows that still have to be sent get a new lease and are returned: the same workflow is
 -- started again with the same members, so that a call with an unknown outcome can be repeated as it was. Other rows only
--- lose their lease.
+-- lose their lease. A row that has to become PENDING and that another transaction has locked is left to the next sweep.
 with expired as materialized (
-  select d.notification_id, d.orphaned
+  select d.notification_id, d.orphaned, n.id is not null as free
   from {leased_rows}
   cross join lateral (
     select d.notification_id, d.settled_at is null and exists (
@@ -13,6 +13,15 @@ with expired as materialized (
     offset 0
     for no key update of d
   ) d
+  left join lateral (
+    select n.id from {outbox} n
+    where n.id = d.notification_id and not d.orphaned and n.notification_status = 'PROCESSING'
+    offset 0
+    for no key update of n skip locked
+  ) n on true
+  where d.orphaned or n.id is not null or not exists (
+    select from {outbox} n where n.id = d.notification_id and n.notification_status = 'PROCESSING'
+  )
 ),
 fenced as (
   update dispatcher.delivery d
@@ -27,6 +36,6 @@ fenced as (
 reopened as (
   update {outbox} n set notification_status = 'PENDING', updated_at = now()
   from expired
-  where n.id = expired.notification_id and not expired.orphaned and n.notification_status = 'PROCESSING'
+  where n.id = expired.notification_id and expired.free and n.notification_status = 'PROCESSING'
 )
 select notification_id from expired where orphaned order by notification_id
