@@ -123,7 +123,7 @@ async def temporal_workers(client: Client, context: RunContext) -> AsyncGenerato
         yield
         return
     settings = context.settings
-    limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon)
+    limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon, settings.lookup_time)
     activities = DeliveryActivities(context.outbox, context.novu, limits)
     async with worker.run_workers(client, settings, activities, build=__version__):
         yield

@@ -593,4 +593,20 @@ MUTANTS = [
         "row.attempts > 10**9:",
         POSTGRES + "test_runs_without_calls.py::test_row_whose_runs_end_without_outcome_ends_after_max_runs",
     ),
+    Mutant(
+        "a lagging Novu has no run",
+        "I2",
+        "decisions/unknown_outcomes.py",
+        " and recipient.call_age < patience:",
+        " and recipient.call_age < 0:",
+        DECISIONS + "test_unknown_outcomes.py::test_f172_missing_run_proves_nothing_while_novu_may_lag",
+    ),
+    Mutant(
+        "a retraction that came too early is done",
+        "retracted",
+        "decisions/cancellation.py",
+        "    if not runs or any(",
+        "    if any(",
+        NOVU + "test_client_cancel.py::test_f173_cancel_before_the_run_is_not_over",
+    ),
 ]

@@ -89,3 +89,24 @@ class TestIdempotencyDetection:
             await client.trigger([ANA], "key-1", 5)
             await client.aclose()
         assert client.idempotency_on is None
+
+
+@pytest.mark.parametrize("honoured", [True, False])
+async def test_f172_keys_count_only_once_novu_has_shown_that_it_honours_them(
+    client: NovuClient,
+    novu: FakeNovu,
+    honoured: bool,  # noqa: FBT001
+):
+    await novu.configure(idempotency=honoured)
+    assert client.idempotency_on is None
+    assert await client.honours_keys() is honoured
+    assert await client.honours_keys() is honoured
+    assert len(await novu.requests()) == 1, "an answer is remembered"
+    assert (await novu.summary()).effects == 0
+
+
+async def test_f172_keys_do_not_count_while_novu_does_not_answer(client: NovuClient, novu: FakeNovu):
+    await novu.add_fault("status", status=502, times=1)
+    assert not await client.honours_keys()
+    assert client.idempotency_on is None
+    assert await client.honours_keys()
