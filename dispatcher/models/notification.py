@@ -5,6 +5,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from math import inf
 
+from dispatcher.models.call_result import THROTTLED_CODES
+
+MAX_RECIPIENTS = 100_000
+"""Default of DISPATCHER_MAX_RECIPIENTS."""
+
 
 class Status(StrEnum):
     """A notification's status in the outbox. The only place in Python that spells the labels.
@@ -121,6 +126,8 @@ class Notification:
     """Hash of workflow key, payload and overrides."""
     validation_error: str | None = None
     """Why this row can never be sent as it is; None: it can be sent."""
+    has_unread_recipients: bool = False
+    """Whether the row names too many recipients, so that only those in the ledger were read."""
     recipients: list[Recipient] = field(default_factory=list[Recipient])
     final_status: FinalStatus | None = None
     """None until the run has ended for this row."""
@@ -150,7 +157,7 @@ class Notification:
         """Whether nothing but an answer 409 or 429 keeps the row from its end."""
         waiting = [recipient for recipient in self.recipients if not recipient.is_final]
         return bool(waiting) and all(
-            each.state is not RecipientState.SENDING and each.outcome in ("http_409", "http_429") for each in waiting
+            each.state is not RecipientState.SENDING and each.outcome in THROTTLED_CODES for each in waiting
         )
 
 

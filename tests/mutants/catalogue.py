@@ -436,7 +436,7 @@ MUTANTS = [
         "a throttled row spends its run",
         "nobody's fault",
         "models/notification.py",
-        'each.outcome in ("http_409", "http_429")',
+        "each.outcome in THROTTLED_CODES",
         'each.outcome == "http_409"',
         "tests/delivery/test_bound_on_calls.py",
     ),
@@ -575,7 +575,7 @@ MUTANTS = [
         "delivery/workflows.py",
         "attempts_left -= not is_throttled(failure)",
         "attempts_left -= 1",
-        FAULTS + "test_slow_novu.py::test_f222_throttled_first_try_leaves_all_tries_to_the_batch_queue",
+        FAULTS + "test_slow_novu.py::test_f224_throttled_first_try_leaves_all_tries_to_the_batch_queue",
     ),
     Mutant(
         "wrong tokens count for ever",
@@ -608,5 +608,13 @@ MUTANTS = [
         "    if not runs or any(",
         "    if any(",
         NOVU + "test_client_cancel.py::test_f173_cancel_before_the_run_is_not_over",
+    ),
+    Mutant(
+        "too many recipients are read",
+        "a bound on memory",
+        "postgres/statements.py",
+        "case when x.recipient_count <= %(max_recipients)s then",
+        "case when true or %(max_recipients)s is null then",
+        POSTGRES + "test_outbox_acquire.py",
     ),
 ]
