@@ -8,6 +8,7 @@ and Python would round numbers.
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,8 @@ from dispatcher.telemetry.redaction import hide_values
 PROBE_TIMEOUT_SECONDS = 10
 KEY_PROBE_TIMEOUT_SECONDS = 2
 """Short, because a local activity may wait for it."""
+KEYS_KNOWN_SECONDS = 24 * 3600.0
+"""So long after the last answer that told it, it counts as unknown again whether Novu honours keys."""
 RATE_LIMITED = "Novu's rate limit left no room for the request"
 
 log = get_logger("novu_client")
@@ -50,6 +53,7 @@ class NovuClient:
         """Of the category `global`: look-ups, and the deletion of messages."""
         self.idempotency_on: bool | None = None
         """Whether Novu honours idempotency keys; it echoes the key if so. None: no answer has told it yet."""
+        self._keys_told_at = 0.0
         self._url = url.rstrip("/")
         self._authorized = {"authorization": f"ApiKey {secret_key}"}
         self._wire = RawJsonClient()
@@ -107,6 +111,8 @@ class NovuClient:
         Called when an outcome is unknown. Novu refuses the empty trigger that asks, and echoes its key if it honours
         keys.
         """
+        if time.monotonic() - self._keys_told_at > KEYS_KNOWN_SECONDS:
+            self.idempotency_on = None
         if self.idempotency_on is None:
             echo = f"dispatcher-probe-{secrets.token_hex(16)}"
             with contextlib.suppress(httpx.HTTPError, TimeoutError):
@@ -235,7 +241,7 @@ class NovuClient:
                 "novu_idempotency_off",
                 effect="calls with an unknown outcome are looked up before they are repeated, a weaker promise",
             )
-        self.idempotency_on = echo
+        self.idempotency_on, self._keys_told_at = echo, time.monotonic()
 
     async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> CallResult | None:
         """Make the SDK's call. Return a result only if there is no answer to classify, else None."""

@@ -617,4 +617,12 @@ MUTANTS = [
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
     ),
+    Mutant(
+        "keys count before Novu has told it",
+        "I2",
+        "novu/client.py",
+        "        return self.idempotency_on is True",
+        "        return self.idempotency_on is not False",
+        NOVU + "test_client_look_up.py::test_f172_keys_do_not_count_while_novu_does_not_answer",
+    ),
 ]
