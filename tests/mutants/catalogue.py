@@ -593,4 +593,14 @@ MUTANTS = [
         "row.attempts > 10**9:",
         POSTGRES + "test_runs_without_calls.py::test_row_whose_runs_end_without_outcome_ends_after_max_runs",
     ),
+    # Identity of an installation.
+    Mutant(
+        "workflows of another installation are completed",
+        "each installation serves its own",
+        "delivery/shared_queue.py",
+        "if await self._outbox.knows_workflow(workflow_id, batch.notification_ids):",
+        "if True:",
+        FAULTS
+        + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
+    ),
 ]
