@@ -62,7 +62,14 @@ async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
             f"DATABASE_URL: PostgreSQL closed the connection during the start: {reason}. Start again."
         ) from error
     relations = TableNames(table.identifier, table.workflow.identifier)
-    return OutboxStore(pool, relations=relations, status=status, node=node, enterprises=settings.enterprise_ids)
+    return OutboxStore(
+        pool,
+        relations=relations,
+        status=status,
+        node=node,
+        enterprises=settings.enterprise_ids,
+        max_recipients=settings.max_recipients,
+    )
 
 
 async def open_installation(pool: Pool) -> Installation:

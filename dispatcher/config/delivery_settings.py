@@ -123,6 +123,13 @@ class DeliverySettings(BaseSettings):
         ge=1,
         le=100,
     )
+    max_recipients: int = Field(
+        default=100_000,
+        validation_alias=AliasChoices("DISPATCHER_MAX_RECIPIENTS"),
+        description="Maximum number of recipients of one notification. One with more becomes a dead letter, unread.",
+        ge=1,
+        le=1_000_000,
+    )
     retry_horizon: Duration = Field(
         default=timedelta(hours=6),
         validation_alias=AliasChoices("DISPATCHER_RETRY_HORIZON"),

@@ -17,6 +17,7 @@ MAX_BYTES = 512 * 1024
 SEVERITIES = (None, "none", "low", "medium", "high")
 """Novu accepts an event with another `overrides.severity`, and then never runs it."""
 MAX_RECIPIENTS = 100_000
+"""Default of DISPATCHER_MAX_RECIPIENTS."""
 
 
 class OutboxRow(TypedDict):
@@ -39,7 +40,9 @@ class OutboxRow(TypedDict):
     payload_bytes: int
     overrides: str | None
     overrides_bytes: int
+    recipient_count: int
     recipients: list[str | None] | None
+    """None: they were not read, because they are too many."""
     ledger: list[list[Any]] | None
 
 
@@ -67,7 +70,7 @@ class AcquiredRow:
     """Whether the row may be sent now; otherwise the run releases it."""
 
 
-def parse_row(columns: dict[str, Any], acquired_at: float = 0.0) -> AcquiredRow:
+def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, max_recipients: int = MAX_RECIPIENTS) -> AcquiredRow:
     """Return a row of queries/acquire.sql as a notification.
 
     `columns` are those of `OutboxRow`. `acquired_at` is the reading of `time.monotonic()` when the row was acquired.
@@ -83,7 +86,8 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0) -> AcquiredRow:
         acquired_at=acquired_at,
         enterprise=row["enterprise"],
         first_attempt=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
-        validation_error=validation_error(row),
+        validation_error=validation_error(row, max_recipients),
+        has_unread_recipients=row["recipient_count"] > max_recipients,
     )
     if notification.validation_error is None:
         notification.workflow_key = row["workflow_key"] or ""
@@ -120,9 +124,9 @@ def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
     recipient.outcome, recipient.error, recipient.calls = entry.outcome, entry.error, entry.calls
 
 
-def validation_error(row: OutboxRow) -> str | None:
+def validation_error(row: OutboxRow, max_recipients: int) -> str | None:
     """Return why this row can never be sent as it is, or None."""
-    return workflow_error(row) or recipients_error(row["recipients"]) or json_errors(row)
+    return workflow_error(row) or recipients_error(row, max_recipients) or json_errors(row)
 
 
 def workflow_error(row: OutboxRow) -> str | None:
@@ -138,14 +142,15 @@ def workflow_error(row: OutboxRow) -> str | None:
     return None
 
 
-def recipients_error(names: list[str | None] | None) -> str | None:
+def recipients_error(row: OutboxRow, max_recipients: int) -> str | None:
     """Return why the row's recipients cannot be used, or None."""
+    if row["recipient_count"] > max_recipients:
+        return f"{row['recipient_count']} recipients; at most {max_recipients} fit into one notification"
+    names = row["recipients"]
     if not names:
         return "recipients are empty"
     if any(name is None for name in names):
         return "recipients hold a NULL"
-    if len(names) > MAX_RECIPIENTS:
-        return f"{len(names)} recipients; at most {MAX_RECIPIENTS} fit into one notification"
     return None
 
 

@@ -121,6 +121,8 @@ class Notification:
     """Hash of workflow key, payload and overrides."""
     validation_error: str | None = None
     """Why this row can never be sent as it is; None: it can be sent."""
+    has_unread_recipients: bool = False
+    """Whether the row names too many recipients, so that only those in the ledger were read."""
     recipients: list[Recipient] = field(default_factory=list[Recipient])
     final_status: FinalStatus | None = None
     """None until the run has ended for this row."""

@@ -92,14 +92,17 @@ ROW_COLUMNS = sql.SQL(
     x.payload_bytes, x.overrides_bytes,
     case when x.payload_bytes <= %(max_bytes)s then x.payload end as payload,
     case when x.overrides_bytes <= %(max_bytes)s then x.overrides end as overrides,
-    array(select r::text from unnest(n.recipients) r) as recipients"""
+    x.recipient_count,
+    case when x.recipient_count <= %(max_recipients)s then array(select r::text from unnest(n.recipients) r) end
+      as recipients"""
 )
 ROW_JOINS = sql.SQL(
     """left join {workflow} w on w.id = n.notification_workflow_id
   cross join lateral (select n.payload::text as payload, n.overrides::text as overrides offset 0) text
   cross join lateral (
     select text.*, octet_length(text.payload) as payload_bytes,
-      coalesce(octet_length(text.overrides), 0) as overrides_bytes
+      coalesce(octet_length(text.overrides), 0) as overrides_bytes,
+      coalesce(cardinality(n.recipients), 0) as recipient_count
     offset 0
   ) x"""
 )

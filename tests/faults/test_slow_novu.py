@@ -138,7 +138,7 @@ async def test_f80_429_without_limit_headers_spends_no_attempt(stack: Stack):
 
 
 @pytest.mark.parametrize("status", [409, 429])
-async def test_f222_throttled_first_try_leaves_all_tries_to_the_batch_queue(stack: Stack, status: int):
+async def test_f224_throttled_first_try_leaves_all_tries_to_the_batch_queue(stack: Stack, status: int):
     await stack.novu.add_fault("status", status=status, times=1)
     await stack.running()
     row = await stack.notify()

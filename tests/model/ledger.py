@@ -110,6 +110,7 @@ class Ledger:
             "payload_bytes": len(row.payload),
             "overrides": None,
             "overrides_bytes": 0,
+            "recipient_count": len(row.recipients or []),
             "recipients": row.recipients,
             "ledger": ledger or None,
         }

@@ -575,7 +575,7 @@ MUTANTS = [
         "delivery/workflows.py",
         "attempts_left -= not is_throttled(failure)",
         "attempts_left -= 1",
-        FAULTS + "test_slow_novu.py::test_f222_throttled_first_try_leaves_all_tries_to_the_batch_queue",
+        FAULTS + "test_slow_novu.py::test_f224_throttled_first_try_leaves_all_tries_to_the_batch_queue",
     ),
     Mutant(
         "wrong tokens count for ever",
@@ -592,6 +592,14 @@ MUTANTS = [
         "row.attempts > self._limits.max_runs:",
         "row.attempts > 10**9:",
         POSTGRES + "test_runs_without_calls.py::test_row_whose_runs_end_without_outcome_ends_after_max_runs",
+    ),
+    Mutant(
+        "too many recipients are read",
+        "a bound on memory",
+        "postgres/statements.py",
+        "case when x.recipient_count <= %(max_recipients)s then",
+        "case when true or %(max_recipients)s is null then",
+        POSTGRES + "test_outbox_acquire.py",
     ),
     # Identity of an installation.
     Mutant(
