@@ -73,7 +73,7 @@ class ErrorRedactingActivity(ActivityInboundInterceptor):
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What all workers of this process have in common. `identity`: their name at Temporal. `build`: of this version."""
+    """The parts that all workers of a process share. `identity`: their name at Temporal. `build`: of this version."""
 
     client: Client
     settings: Settings
