@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from temporalio.service import RPCError, RPCStatusCode
 
 from dispatcher.models.claims import WorkflowStart
+from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.health import COMPONENTS, ProcessHealth
 from dispatcher.temporal.starter import WorkflowStarter
