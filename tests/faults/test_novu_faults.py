@@ -127,7 +127,7 @@ async def test_f90_payload_above_the_limit_is_refused_without_a_call(stack: Stac
     fits = await stack.notify(payload=json.dumps({"x": "y" * (EXACT - frame)}))
     too_long = await stack.notify(payload=json.dumps({"x": "y" * (EXACT - frame + 1)}))
     assert await stack.final(fits, too_long) == ["SENT", "FAILED"]
-    assert "Novu takes at most 524288" in (await stack.details(too_long))["error"]
+    assert "the limit is 524288" in (await stack.details(too_long))["error"]
     assert len(await posts(stack)) == 1
 
 
