@@ -10,6 +10,7 @@ from dispatcher.config.conninfo import URL_EXAMPLE, conninfo
 from dispatcher.config.setting_sources import names_of
 from dispatcher.config.setting_types import Duration, Uuids
 from dispatcher.models.errors import ConfigurationError
+from dispatcher.models.notification import MAX_RECIPIENTS
 
 MAX_SWEEP_INTERVAL = timedelta(seconds=30)
 """Sweeps rescue orphaned rows and report that the process is alive. Both have documented time limits."""
@@ -124,7 +125,7 @@ class DeliverySettings(BaseSettings):
         le=100,
     )
     max_recipients: int = Field(
-        default=100_000,
+        default=MAX_RECIPIENTS,
         validation_alias=AliasChoices("DISPATCHER_MAX_RECIPIENTS"),
         description="Maximum number of recipients of one notification. One with more becomes a dead letter, unread.",
         ge=1,

@@ -10,14 +10,12 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict, cast
 
 from dispatcher.decisions.identity import body_hash, transaction_id
-from dispatcher.models.notification import Notification, Recipient, RecipientState
+from dispatcher.models.notification import MAX_RECIPIENTS, Notification, Recipient, RecipientState
 
 MAX_BYTES = 512 * 1024
 """Our limit for payload and overrides of one row together. It is that of Novu's cloud; your own Novu has none."""
 SEVERITIES = (None, "none", "low", "medium", "high")
 """Novu accepts an event with another `overrides.severity`, and then never runs it."""
-MAX_RECIPIENTS = 100_000
-"""Default of DISPATCHER_MAX_RECIPIENTS."""
 
 
 class OutboxRow(TypedDict):

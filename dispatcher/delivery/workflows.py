@@ -103,20 +103,15 @@ class NotificationDelivery:
 
 
 def retry_delay(failure: FailureError) -> timedelta:
-    """Return the wait before the next try: the one that the activity asked for, else `FIRST_RETRY`.
-
-    A local activity's error arrives as it is; other errors, and its time-out, arrive inside an ActivityError.
-    """
-    cause = failure.cause if isinstance(failure, ActivityError) else failure
-    if isinstance(cause, ApplicationError) and cause.next_retry_delay is not None:
-        return cause.next_retry_delay
-    return FIRST_RETRY
+    """Return the wait before the next try: the one that the activity asked for, else `FIRST_RETRY`."""
+    error = application_error(failure)
+    return FIRST_RETRY if error is None or error.next_retry_delay is None else error.next_retry_delay
 
 
 def is_throttled(failure: FailureError) -> bool:
     """Whether the try did not fail but has to wait: Novu is busy with the same call, or limits our rate."""
-    cause = failure.cause if isinstance(failure, ActivityError) else failure
-    return isinstance(cause, ApplicationError) and cause.type == THROTTLED
+    error = application_error(failure)
+    return error is not None and error.type == THROTTLED
 
 
 def attempts_before(failure: FailureError) -> int:
@@ -124,6 +119,15 @@ def attempts_before(failure: FailureError) -> int:
 
     The activity says it. A throttled try of an earlier version does not, so that its run continues as it began.
     """
-    cause = failure.cause if isinstance(failure, ActivityError) else failure
-    said = cause.details[0] if isinstance(cause, ApplicationError) and cause.details else 0
+    error = application_error(failure)
+    said = error.details[0] if error is not None and error.details else 0
     return said if isinstance(said, int) else 0
+
+
+def application_error(failure: FailureError) -> ApplicationError | None:
+    """Return the error that the activity raised; None: it raised none, for example because it timed out.
+
+    A local activity's error arrives as it is; other errors, and its time-out, arrive inside an ActivityError.
+    """
+    cause = failure.cause if isinstance(failure, ActivityError) else failure
+    return cause if isinstance(cause, ApplicationError) else None

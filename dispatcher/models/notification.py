@@ -5,6 +5,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from math import inf
 
+from dispatcher.models.call_result import THROTTLED_CODES
+
+MAX_RECIPIENTS = 100_000
+"""Default of DISPATCHER_MAX_RECIPIENTS."""
+
 
 class Status(StrEnum):
     """A notification's status in the outbox. The only place in Python that spells the labels.
@@ -152,7 +157,7 @@ class Notification:
         """Whether nothing but an answer 409 or 429 keeps the row from its end."""
         waiting = [recipient for recipient in self.recipients if not recipient.is_final]
         return bool(waiting) and all(
-            each.state is not RecipientState.SENDING and each.outcome in ("http_409", "http_429") for each in waiting
+            each.state is not RecipientState.SENDING and each.outcome in THROTTLED_CODES for each in waiting
         )
 
 

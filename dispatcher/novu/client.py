@@ -63,12 +63,8 @@ class NovuClient:
             async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
                 with self._wire.exchange():
                     answer = await self._wire.get(f"{self._url}/v1/health-check")
-        except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            TimeoutError,
-            ExceptionGroup,
-        ) as error:  # the group: port above 65535
+        # A port above 65535 raises an ExceptionGroup.
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ExceptionGroup) as error:
             raise Unreachable(
                 f"NOVU_API_URL: {self._url} does not answer ({error_text(error)}). Is the address right?"
             ) from error

@@ -18,7 +18,7 @@ from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
-from dispatcher.models.notification import Notification, PendingCancel, Status
+from dispatcher.models.notification import MAX_RECIPIENTS, Notification, PendingCancel, Status
 from dispatcher.postgres.array_parameters import (
     call_arrays,
     cancel_arrays,
@@ -56,7 +56,7 @@ class OutboxStore:
         status: StatusColumn,
         node: str,
         enterprises: Sequence[UUID] = (),
-        max_recipients: int = validation.MAX_RECIPIENTS,
+        max_recipients: int = MAX_RECIPIENTS,
     ) -> None:
         self._pool = pool
         self._node = node
@@ -97,10 +97,16 @@ class OutboxStore:
 
         Rows that are settled, no longer PROCESSING or of another workflow are left out.
         """
-        parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
-        limits = {"max_bytes": validation.MAX_BYTES, "max_read_bytes": MAX_READ_BYTES}
-        limits["max_recipients"] = self._max_recipients
-        rows = await self._execute("acquire", {**parameters, **limits}, dict_row)
+        parameters = {
+            "ids": ids,
+            "workflow_id": workflow_id,
+            "node": self._node,
+            "lease": lease,
+            "max_bytes": validation.MAX_BYTES,
+            "max_read_bytes": MAX_READ_BYTES,
+            "max_recipients": self._max_recipients,
+        }
+        rows = await self._execute("acquire", parameters, dict_row)
         acquired_at = time.monotonic()
         return [validation.parse_row(row, acquired_at, self._max_recipients) for row in rows]
 

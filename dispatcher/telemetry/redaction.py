@@ -61,7 +61,7 @@ class SecretValues:
 
 
 def forms_of(secret: str) -> set[str]:
-    """Return the secret as it is, and as a part of JSON, of a URL and of HTTP's basic authorization."""
+    """Return the secret as it is, and as a part of JSON and of a URL, and in base64."""
     in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     encoded = base64.b64encode(secret.encode()).decode()
     return {secret, *in_json, quote(secret), quote(secret, safe=""), encoded.rstrip("=")}

@@ -8,7 +8,7 @@ import pytest
 
 from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.temporal import TemporalServer
-from tests.faults.waits import effects_are_exactly
+from tests.faults.waits import effects_are_exactly, posts
 from tests.support.invariants import find_violations, load_oracle
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Stack, open_stack
@@ -37,10 +37,6 @@ async def one_each(stack: Stack, rules: list[dict[str, Any]], within: float = 40
     await effects_are_exactly(stack, len(rules))
     bodies = {(request.subscribers[0], request.body_hash) for request in await posts(stack)}
     assert len(bodies) == len(rules), "a repeat is the same request, byte for byte"
-
-
-async def posts(stack: Stack) -> list[Any]:
-    return [request for request in await stack.novu.requests() if request.method == "POST"]
 
 
 @pytest.mark.slow

@@ -8,16 +8,12 @@ import pytest
 from temporalio.client import Client
 
 from dispatcher.delivery.workflows import MAX_ATTEMPTS
-from tests.faults.waits import effects_are_exactly
+from tests.faults.waits import effects_are_exactly, posts
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Process, Stack
 from tests.support.waits import eventually
 
 pytestmark = pytest.mark.slow
-
-
-async def posts(stack: Stack) -> list[Any]:
-    return [request for request in await stack.novu.requests() if request.method == "POST"]
 
 
 async def nothing_failed(stack: Stack) -> None:

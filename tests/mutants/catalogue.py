@@ -436,7 +436,7 @@ MUTANTS = [
         "a throttled row spends its run",
         "nobody's fault",
         "models/notification.py",
-        'each.outcome in ("http_409", "http_429")',
+        "each.outcome in THROTTLED_CODES",
         'each.outcome == "http_409"',
         "tests/delivery/test_bound_on_calls.py",
     ),

@@ -15,7 +15,7 @@ outcomes as (
   update dispatcher.recipient r
   set state = o.state, epoch = o.epoch, outcome = o.outcome, error = o.error,
     -- Only calls that Novu may have worked on are counted.
-    attempts = greatest(0, r.attempts - (coalesce(o.outcome, '') in ('not_sent', 'http_409', 'http_429'))::integer)
+    attempts = greatest(0, r.attempts - (coalesce(o.outcome, '') in {uncounted})::integer)
   from (
     -- From each outcome to its recipient by the whole key: a row can have thousands of them.
     select o.*, h.generation
