@@ -601,4 +601,14 @@ MUTANTS = [
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
     ),
+    # Identity of an installation.
+    Mutant(
+        "workflows of another installation are completed",
+        "each installation serves its own",
+        "delivery/shared_queue.py",
+        "if await self._outbox.knows_workflow(workflow_id, batch.notification_ids):",
+        "if True:",
+        FAULTS
+        + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
+    ),
 ]
