@@ -17,7 +17,7 @@ from tests.chaos.environment import FIREWALLED_WORKFLOW, ChaosEnvironment
 TENANTS = 5
 GOOD, POISON, LATER, DRAFT, RETRACTED = "good", "poison", "later", "draft", "retracted"
 FIREWALLED, BARRED = "firewalled", "barred"
-"""A firewall answers 403 to calls with a firewalled row. A trigger of the host refuses to change a barred row's status."""
+"""A firewall answers 403 to calls with a firewalled row. The host's trigger refuses to change a barred row's status."""
 EXPECTED = {
     GOOD: "SENT",
     LATER: "SENT",
