@@ -52,7 +52,8 @@ class DeliverySettings(BaseSettings):
     task_queue: str = Field(
         default="xnovu-notification-processing",
         validation_alias=AliasChoices("TEMPORAL_TASK_QUEUE"),
-        description="Temporal task queue. Every process of one installation uses the same.",
+        description="Beginning of the name of our Temporal task queues; the installation's short id follows."
+        " Every process of one installation uses the same.",
     )
     max_concurrent_activities: int = Field(
         default=100,

@@ -80,7 +80,7 @@ BY_SETTINGS: dict[str, tuple[dict[str, str], str, str, str, int]] = {
         {"TEMPORAL_TASK_QUEUE": "deserted"},
         "pollers",
         "warn",
-        "no worker polls deserted (workflows)",
+        "no worker polls deserted-",
         0,
     ),
     "Novu away": ({"NOVU_API_URL": f"http://{CLOSED}"}, "novu", "fail", "does not answer", 3),

@@ -602,6 +602,14 @@ MUTANTS = [
         DECISIONS + "test_unknown_outcomes.py::test_f172_missing_run_proves_nothing_while_novu_may_lag",
     ),
     Mutant(
+        "keys count before Novu has told it",
+        "I2",
+        "novu/client.py",
+        "        return self.idempotency_on is True",
+        "        return self.idempotency_on is not False",
+        NOVU + "test_client_look_up.py::test_f172_keys_do_not_count_while_novu_does_not_answer",
+    ),
+    Mutant(
         "a retraction that came too early is done",
         "retracted",
         "decisions/cancellation.py",
@@ -617,12 +625,14 @@ MUTANTS = [
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
     ),
+    # Identity of an installation.
     Mutant(
-        "keys count before Novu has told it",
-        "I2",
-        "novu/client.py",
-        "        return self.idempotency_on is True",
-        "        return self.idempotency_on is not False",
-        NOVU + "test_client_look_up.py::test_f172_keys_do_not_count_while_novu_does_not_answer",
+        "workflows of another installation are completed",
+        "each installation serves its own",
+        "delivery/shared_queue.py",
+        "if await self._outbox.knows_workflow(workflow_id, batch.notification_ids):",
+        "if True:",
+        FAULTS
+        + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
     ),
 ]
