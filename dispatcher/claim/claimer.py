@@ -160,8 +160,6 @@ class Claimer:
         """Run once; return the seconds to sleep."""
         try:
             pause = await self.run_once()
-            health.report_ok("claim")  # also when it has nothing to claim for: Temporal and Novu are parts of their own
-            return pause
         except LOCK_ERRORS as error:
             log.warning("lock_timeout", error=str(error))
             health.report_failure("claim", lock_reason(error))
@@ -171,6 +169,9 @@ class Claimer:
         except Exception as error:  # one row or one bug must not stop the claims of all others
             log.exception("dispatch_failed")
             health.report_failure("claim", f"{error_code(error)}: see dispatch_failed in the log")
+        else:
+            health.report_ok("claim")  # also if it may not claim now: Temporal and Novu are parts of their own
+            return pause
         self._failures += 1
         return self._backoff_seconds()
 

@@ -9,11 +9,10 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
-from psycopg.errors import DeadlockDetected
-from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
+from psycopg.rows import TupleRow, dict_row
 
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
@@ -28,7 +27,8 @@ from dispatcher.postgres.array_parameters import (
     outcome_arrays,
 )
 from dispatcher.postgres.backlog_stats import BacklogStats
-from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
+from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn
+from dispatcher.postgres.statement_runner import StatementRunner
 from dispatcher.postgres.statements import TableNames, compose_statements
 from dispatcher.telemetry import metrics
 
@@ -42,11 +42,8 @@ LOCK_PAUSES_SECONDS = (0.05, 0.2)
 """Pauses before the second and the third try to write a status to rows that another transaction has locked. Most
 transactions of producers last less."""
 
-DEADLOCK_RETRIES = 3
-"""How often a statement runs again after PostgreSQL ended it in a deadlock."""
 
-
-class OutboxStore:
+class OutboxStore(StatementRunner):
     """The outbox and its ledger, as one node uses them.
 
     `node`: this node's id. `enterprises`: an allow-list; only rows of these enterprises are touched; empty: all.
@@ -63,7 +60,7 @@ class OutboxStore:
         enterprises: Sequence[UUID] = (),
         max_recipients: int = MAX_RECIPIENTS,
     ) -> None:
-        self._pool = pool
+        super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)))
         self._node = node
         self._max_recipients = max_recipients
         self._labels = status.labels
@@ -73,7 +70,6 @@ class OutboxStore:
         self._next_tenant = ""
         self._claimed_up_to: datetime | None = None
         self._tenants = {"enterprises": [str(each) for each in enterprises], "all_enterprises": not enterprises}
-        self._queries = compose_statements(relations, status, allow_list=bool(enterprises))
 
     async def claim(self, claim: str, lease: timedelta, sizes: ClaimLimits) -> Claim:
         """Claim due rows, PENDING to PROCESSING. Return the workflows to start. `claim`: a name that is used once."""
@@ -264,32 +260,6 @@ class OutboxStore:
     def _stored_status(self, status: Status) -> str:
         """Return the label to store: FAILED for PARTIAL if the installed enum lacks it (error_details says PARTIAL)."""
         return (status if not self._labels or status in self._labels else Status.FAILED).value
-
-    async def _run(self, name: str, **parameters: Any) -> None:
-        """Run the statement queries/`name`.sql, ignoring its rows."""
-        await self._execute(name, parameters, tuple_row)
-
-    async def _fetch(self, name: str, **parameters: Any) -> list[TupleRow]:
-        """Run the statement queries/`name`.sql and return its rows as tuples."""
-        return await self._execute(name, parameters, tuple_row)
-
-    async def _execute(self, name: str, parameters: dict[str, Any], row_factory: AsyncRowFactory[Row]) -> list[Row]:
-        """Run the statement queries/`name`.sql and return its rows as `row_factory` makes them.
-
-        If the owner edits rows that we process, two statements can deadlock. PostgreSQL rolls one of them back, and it
-        runs again, up to DEADLOCK_RETRIES times.
-        """
-        for _ in range(DEADLOCK_RETRIES):
-            with contextlib.suppress(DeadlockDetected):
-                return await self._execute_once(name, parameters, row_factory)
-        return await self._execute_once(name, parameters, row_factory)
-
-    async def _execute_once(
-        self, name: str, parameters: dict[str, Any], row_factory: AsyncRowFactory[Row]
-    ) -> list[Row]:
-        async with borrow_connection(self._pool) as connection, connection.cursor(row_factory=row_factory) as cursor:
-            await cursor.execute(self._queries[name], parameters)
-            return await cursor.fetchall() if cursor.description else []
 
 
 def parse_claim(rows: Sequence[TupleRow]) -> Claim:

@@ -55,13 +55,10 @@ async def _run_guarded(
         await job()
     except LOCK_ERRORS as error:
         found, failed, reason = "locked", component, lock_reason(error)
-        health.report_ok("postgres")
-        if last_error != found:
-            log.warning("lock_timeout", error=str(error))
+        log_change(last_error, found, "lock_timeout", error)
     except CONNECTION_ERRORS as error:
         found, failed, reason = "lost", "postgres", f"{type(error).__name__}: {error}"
-        if last_error != found:
-            log.warning("database_unreachable", error=str(error))
+        log_change(last_error, found, "database_unreachable", error)
     except DispatcherError as error:
         found = reason = str(error)
         failed = component
@@ -77,3 +74,9 @@ async def _run_guarded(
     if failed is not None:
         health.report_failure(failed, reason)
     return found
+
+
+def log_change(last_error: str | None, found: str, event: str, error: BaseException) -> None:
+    """Log `event` unless the job's last round ended in the same way."""
+    if last_error != found:
+        log.warning(event, error=str(error))

@@ -44,9 +44,7 @@ LOCK_ERRORS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 def lock_reason(error: BaseException) -> str:
     """Return why a statement had to give up waiting for a lock, and the remedy."""
-    return (
-        f"another transaction holds a lock that we need ({error}); pg_blocking_pids() names it: end it if it is idle"
-    )
+    return f"another transaction holds a lock that we need ({error}); pg_blocking_pids() names it: end it if it is idle"
 
 
 class StatementTimeout(psycopg.OperationalError):
