@@ -211,8 +211,8 @@ MUTANTS = [
         "an outcome overwrites the owner's status",
         "I8",
         "postgres/queries/settle.sql",
-        " and n.notification_status = 'PROCESSING'\nreturning",
-        "\nreturning",
+        " and n.notification_status = 'PROCESSING'\n    offset 0",
+        "\n    offset 0",
         POSTGRES + "test_outbox_settle.py::test_only_a_processing_row_gets_a_final_status",
     ),
     Mutant(

@@ -57,7 +57,7 @@ written as (
     transaction_id = coalesce(n.transaction_id, v.transaction_id),
     channels = coalesce((select w.default_channels from {workflow} w where w.id = n.notification_workflow_id), '{{}}')
   from final v
-  where n.id = v.id and v.free and n.notification_status = 'PROCESSING'
+  where n.id = v.id and v.free
   returning n.id
 )
 select id, false as locked from written
