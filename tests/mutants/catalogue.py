@@ -601,4 +601,13 @@ MUTANTS = [
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
     ),
+    # Sessions and the schema's changes.
+    Mutant(
+        "a text NULL in an array",
+        "truthful outcomes",
+        "postgres/session.py",
+        '    "array_nulls": "on",  # off: NULL in an array parameter would be a text\n',
+        "",
+        POSTGRES + "test_session_settings.py::test_f216_hostile_defaults_change_nothing_together",
+    ),
 ]
