@@ -119,6 +119,7 @@ ROW_JOINS = sql.SQL(
 
 QUERIES = (
     "acquire",
+    "knows_workflow",
     "record_calls",
     "settle",
     "release",
