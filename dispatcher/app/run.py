@@ -136,7 +136,7 @@ async def temporal_workers(client: Client, context: RunContext) -> AsyncGenerato
         yield
         return
     settings = context.settings
-    limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon)
+    limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon, settings.lookup_time)
     activities = DeliveryActivities(context.outbox, context.novu, limits)
     identity = worker_identity(context.name, context.installation.id)
     parts = worker.WorkerParts(client, settings, activities, context.outbox, identity, __version__)

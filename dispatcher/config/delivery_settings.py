@@ -138,6 +138,14 @@ class DeliverySettings(BaseSettings):
         ge=timedelta(seconds=1),
         le=timedelta(days=30),
     )
+    lookup_time: Duration = Field(
+        default=timedelta(minutes=5),
+        validation_alias=AliasChoices("DISPATCHER_LOOKUP_TIME"),
+        description="Only for a Novu without idempotency: time after a call with an unknown outcome during which Novu"
+        " is asked for its run, before the call is made again. Longer than Novu's worker ever lags.",
+        ge=timedelta(seconds=15),
+        le=timedelta(minutes=30),
+    )
     error_texts: Literal["full", "codes"] = Field(
         default="full",
         validation_alias=AliasChoices("DISPATCHER_ERROR_TEXTS"),

@@ -12,6 +12,7 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
+from dispatcher.config.durations import format_duration
 from dispatcher.decisions.classification import failure_text, parse_json
 from dispatcher.doctor.postgres_connection import fetch_rows
 from dispatcher.doctor.postgres_schema import table_of
@@ -217,7 +218,8 @@ async def idempotency(context: Context) -> Finding:
         return passed("on: Novu echoes our key")
     if answer.status_code in (400, 422):  # Novu 2.x, 3.x
         return warned(
-            "off: calls with an unknown outcome are looked up before they are repeated, which is a weaker guarantee",
+            f"off: a call with an unknown outcome is looked up for {format_duration(context.settings.lookup_time)}"
+            " (DISPATCHER_LOOKUP_TIME) before it is repeated, and a Novu whose worker lags longer sends it twice",
             "for Novu cloud ask its support to switch it on; on your own Novu set IS_API_IDEMPOTENCY_ENABLED=true",
         )
     return warned(f"not known: HTTP {answer.status_code} {error_message(answer)}", "run doctor again")
