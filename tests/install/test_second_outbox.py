@@ -77,6 +77,13 @@ async def test_f204_renamed_outbox_is_the_same_one(installed: Database, change: 
     assert await inspect(installed.url, Options(outbox=name)) == []
 
 
+async def test_f204_second_outbox_is_refused_beside_a_renamed_one(installed: Database) -> None:
+    await create_second(installed)
+    await installed.run("alter table notify.ent_notification rename to sendings")
+    with pytest.raises(ConfigurationError, match=r"belongs to the outbox notify\.ent_notification, not to two\.outbox"):
+        await install(installed.url, TWO)
+
+
 async def test_f204_restored_outbox_is_recorded_again(installed: Database) -> None:
     await installed.run(
         "create table notify.copy (like notify.ent_notification including all)",
