@@ -28,7 +28,7 @@ from dispatcher.postgres.operator_rows import (
     WatchedRow,
 )
 from dispatcher.postgres.row_filter import RowFilter
-from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, apply_settings
+from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, pinned_transaction
 from dispatcher.postgres.statements import TableNames, load_query, shared_parts
 
 COUNT_TIMEOUT = "2s"
@@ -214,8 +214,8 @@ class OperatorQueries:
     @asynccontextmanager
     async def _transaction(self, within: str) -> AsyncGenerator[AsyncConnection[TupleRow]]:
         """Lend a connection in a transaction with `OPERATOR_SETTINGS`."""
-        async with self._connect() as connection, connection.transaction():
-            await apply_settings(connection, {**OPERATOR_SETTINGS, "statement_timeout": within}, local=True)
+        settings = {**OPERATOR_SETTINGS, "statement_timeout": within}
+        async with self._connect() as connection, pinned_transaction(connection, settings):
             yield connection
 
     def _parts(self, more: Parts) -> dict[str, sql.Composable]:
