@@ -52,7 +52,8 @@ class DeliverySettings(BaseSettings):
     task_queue: str = Field(
         default="xnovu-notification-processing",
         validation_alias=AliasChoices("TEMPORAL_TASK_QUEUE"),
-        description="Temporal task queue. Every process of one installation uses the same.",
+        description="Beginning of the name of our Temporal task queues; the installation's short id follows."
+        " Every process of one installation uses the same.",
     )
     max_concurrent_activities: int = Field(
         default=100,
@@ -136,6 +137,14 @@ class DeliverySettings(BaseSettings):
         description="Time after the first run during which a failed notification is retried.",
         ge=timedelta(seconds=1),
         le=timedelta(days=30),
+    )
+    lookup_time: Duration = Field(
+        default=timedelta(minutes=5),
+        validation_alias=AliasChoices("DISPATCHER_LOOKUP_TIME"),
+        description="Only for a Novu without idempotency: time after a call with an unknown outcome during which Novu"
+        " is asked for its run, before the call is made again. Longer than Novu's worker ever lags.",
+        ge=timedelta(seconds=15),
+        le=timedelta(minutes=30),
     )
     error_texts: Literal["full", "codes"] = Field(
         default="full",

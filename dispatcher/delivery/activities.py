@@ -35,7 +35,7 @@ class DeliveryActivities:
     def __init__(self, outbox: "OutboxStore", novu: "NovuClient", limits: RunLimits) -> None:
         self._outbox = outbox
         self._novu = novu
-        self._sender = Sender(outbox, novu)
+        self._sender = Sender(outbox, novu, limits.lookup_time)
         self._limits = limits
 
     @activity.defn(name=DELIVER)

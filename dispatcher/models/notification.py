@@ -194,3 +194,5 @@ class RunLimits:
     """Runs of one generation before the row becomes a dead letter."""
     retry_horizon: timedelta
     """No automatic retry is planned later than this after the first claim."""
+    lookup_time: timedelta = timedelta(minutes=5)
+    """Time that a Novu without idempotency gets to show the run of a call whose outcome is unknown."""

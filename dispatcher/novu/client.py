@@ -6,6 +6,9 @@ and Python would round numbers.
 """
 
 import asyncio
+import contextlib
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +17,7 @@ import httpx
 from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
-from dispatcher.decisions.cancellation import STOPPED, classify_cancel
+from dispatcher.decisions.cancellation import NOTHING_THERE, STOPPED, classify_cancel, classify_runs
 from dispatcher.decisions.classification import call_refusal, classify, classify_lookup, sanitized
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
 from dispatcher.models.errors import Unreachable
@@ -26,6 +29,10 @@ from dispatcher.telemetry.logs import get_logger
 from dispatcher.telemetry.redaction import hide_values
 
 PROBE_TIMEOUT_SECONDS = 10
+KEY_PROBE_TIMEOUT_SECONDS = 2
+"""Short, because a local activity may wait for it."""
+KEYS_KNOWN_SECONDS = 24 * 3600.0
+"""So long after the last answer that told it, it counts as unknown again whether Novu honours keys."""
 RATE_LIMITED = "Novu's rate limit left no room for the request"
 
 log = get_logger("novu_client")
@@ -45,7 +52,8 @@ class NovuClient:
         self._read_limiter = RateLimiter()
         """Of the category `global`: look-ups, and the deletion of messages."""
         self.idempotency_on: bool | None = None
-        """Whether Novu honours idempotency keys; it echoes the key if so. None: no trigger was accepted yet."""
+        """Whether Novu honours idempotency keys; it echoes the key if so. None: no answer has told it yet."""
+        self._keys_told_at = 0.0
         self._url = url.rstrip("/")
         self._authorized = {"authorization": f"ApiKey {secret_key}"}
         self._wire = RawJsonClient()
@@ -92,9 +100,30 @@ class NovuClient:
         results = await self._judged([self._redacted(answer) for answer in answers])
         for result in results:
             metrics.NOVU_TRIGGERS.labels(result.answer_class).inc()
-        if any(result.answer_class is AnswerClass.ACCEPTED for result in results):
-            self._record_idempotency(echo="idempotency-key" in headers)
+        echo = "idempotency-key" in headers
+        if echo or any(result.answer_class is AnswerClass.ACCEPTED for result in results):
+            self._record_idempotency(echo=echo)
         return results
+
+    async def honours_keys(self) -> bool:
+        """Return whether an answer has told that Novu honours idempotency keys. Ask if none has told anything.
+
+        Called when an outcome is unknown. Novu refuses the empty trigger that asks, and echoes its key if it honours
+        keys.
+        """
+        if time.monotonic() - self._keys_told_at > KEYS_KNOWN_SECONDS:
+            self.idempotency_on = None
+        if self.idempotency_on is None:
+            echo = f"dispatcher-probe-{secrets.token_hex(16)}"
+            with contextlib.suppress(httpx.HTTPError, TimeoutError):
+                asked = {**self._authorized, "idempotency-key": echo}
+                with self._wire.exchange():
+                    async with asyncio.timeout(KEY_PROBE_TIMEOUT_SECONDS):
+                        answer = await self._wire.post(f"{self._url}/v1/events/trigger", json={}, headers=asked)
+                told = answer.headers.get("idempotency-key") == echo
+                if told or answer.status_code in (400, 422):
+                    self._record_idempotency(echo=told)
+        return self.idempotency_on is True
 
     async def look_up(self, event: TriggerEvent, within: float) -> CallResult:
         """Ask Novu whether an earlier trigger has a run. ACCEPTED: it has; RETRY: it has none; UNKNOWN: unclear.
@@ -118,8 +147,21 @@ class NovuClient:
     async def cancel(self, transaction_id: str, within: float) -> CallResult:
         """Cancel a trigger: stop its run's waiting steps, then delete the messages already shown.
 
-        ACCEPTED: Novu did it or had nothing to do. `within`: seconds for each of the two requests.
+        ACCEPTED: Novu did it, or has ended the run and nothing is left of it. `within`: seconds for each request.
         """
+        taken_back = await self._take_back(transaction_id, within)
+        if taken_back != CallResult(AnswerClass.ACCEPTED, NOTHING_THERE):
+            return taken_back
+        try:
+            answer = await self._ask("GET", "/v1/notifications", within, params={"transactionId": transaction_id})
+        except (httpx.HTTPError, TimeoutError) as error:
+            return CallResult(AnswerClass.RETRY, "cancel_failed", f"Novu could not be asked: {error_text(error)}")
+        state = self._redacted(classify_runs(answer.status_code, lowercase_names(answer.headers), answer.content))
+        # The run may have come after the first requests.
+        return await self._take_back(transaction_id, within) if state.answer_class is AnswerClass.ACCEPTED else state
+
+    async def _take_back(self, transaction_id: str, within: float) -> CallResult:
+        """Make the two requests of a cancel."""
         stopped = await self._delete(self._sdk.cancel_async, transaction_id, within, self.rate_limiter)
         if stopped.answer_class is not AnswerClass.ACCEPTED:
             return stopped
@@ -193,13 +235,13 @@ class NovuClient:
         return results
 
     def _record_idempotency(self, *, echo: bool) -> None:
-        """Record from an accepted trigger whether Novu honours idempotency keys: it echoes the key only if it does."""
+        """Record from an answer whether Novu honours idempotency keys: it echoes the key only if it does."""
         if not echo and self.idempotency_on is not False:
             log.warning(
                 "novu_idempotency_off",
                 effect="calls with an unknown outcome are looked up before they are repeated, a weaker promise",
             )
-        self.idempotency_on = echo
+        self.idempotency_on, self._keys_told_at = echo, time.monotonic()
 
     async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> CallResult | None:
         """Make the SDK's call. Return a result only if there is no answer to classify, else None."""

@@ -110,6 +110,10 @@ class OutboxStore:
         acquired_at = time.monotonic()
         return [validation.parse_row(row, acquired_at, self._max_recipients) for row in rows]
 
+    async def knows_workflow(self, workflow_id: str, ids: list[int]) -> bool:
+        """Return whether one of the rows is in the ledger under this workflow."""
+        return (await self._fetch("knows_workflow", ids=ids, workflow_id=workflow_id))[0][0]
+
     async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Record these calls before they leave. Return the (notification, recipient) pairs that may still be called."""
         sent = list(calls)

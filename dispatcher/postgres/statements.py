@@ -132,6 +132,7 @@ ROW_JOINS = sql.SQL(
 
 QUERIES = (
     "acquire",
+    "knows_workflow",
     "record_calls",
     "settle",
     "release",

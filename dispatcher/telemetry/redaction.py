@@ -75,7 +75,7 @@ hide_values = process_secrets.hide
 def redact(value: Any, clean: Callable[[str], str] = str, depth: int = 0) -> Any:
     """Return a copy of `value` for a log: secrets hidden, sizes limited, every text passed through `clean`.
 
-    `depth` is the nesting level of `value`; below level 5 everything is replaced by "…".
+    `depth` is the nesting level of `value`; everything deeper than level 5 is replaced by "…".
     """
     if value is None or isinstance(value, bool | int | float):
         return value

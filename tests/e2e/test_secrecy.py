@@ -37,7 +37,7 @@ async def wait_for_log(process: Process, word: str, times: int = 1) -> None:
 async def histories(stack: Stack) -> bytes:
     """Return every event of every workflow of the stack, as bytes and as text."""
     client = await Client.connect(stack.temporal_address)
-    query = f"TaskQueue = '{stack.queue}' or TaskQueue = '{stack.queue}-lane'"
+    query = f"TaskQueue in {(await stack.queues()).all_names}"
     count = await stack.value("select count(*) from dispatcher.delivery")
     found: dict[str, bytes] = {}
 

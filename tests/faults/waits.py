@@ -14,8 +14,8 @@ async def effects_are_exactly(stack: Stack, count: int) -> None:
 
 
 async def posts(stack: Stack) -> list[Any]:
-    """Return the POST requests that Novu answered."""
-    return [request for request in await stack.novu.requests() if request.method == "POST"]
+    """Return the triggers that Novu answered, without the empty ones that only ask whether it honours keys."""
+    return [request for request in await stack.novu.requests() if request.method == "POST" and request.subscribers]
 
 
 async def caught(proxy: FaultProxy) -> bool:

@@ -594,11 +594,45 @@ MUTANTS = [
         POSTGRES + "test_runs_without_calls.py::test_row_whose_runs_end_without_outcome_ends_after_max_runs",
     ),
     Mutant(
+        "a lagging Novu has no run",
+        "I2",
+        "decisions/unknown_outcomes.py",
+        " and recipient.call_age < patience:",
+        " and recipient.call_age < 0:",
+        DECISIONS + "test_unknown_outcomes.py::test_f172_missing_run_proves_nothing_while_novu_may_lag",
+    ),
+    Mutant(
+        "keys count before Novu has told it",
+        "I2",
+        "novu/client.py",
+        "        return self.idempotency_on is True",
+        "        return self.idempotency_on is not False",
+        NOVU + "test_client_look_up.py::test_f172_keys_do_not_count_while_novu_does_not_answer",
+    ),
+    Mutant(
+        "a retraction that came too early is done",
+        "retracted",
+        "decisions/cancellation.py",
+        "    if not runs or any(",
+        "    if any(",
+        NOVU + "test_client_cancel.py::test_f173_cancel_before_the_run_is_not_over",
+    ),
+    Mutant(
         "too many recipients are read",
         "a bound on memory",
         "postgres/statements.py",
         "case when x.recipient_count <= %(max_recipients)s then",
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
+    ),
+    # Identity of an installation.
+    Mutant(
+        "workflows of another installation are completed",
+        "each installation serves its own",
+        "delivery/shared_queue.py",
+        "if await self._outbox.knows_workflow(workflow_id, batch.notification_ids):",
+        "if True:",
+        FAULTS
+        + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
     ),
 ]
