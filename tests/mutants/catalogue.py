@@ -635,4 +635,20 @@ MUTANTS = [
         FAULTS
         + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
     ),
+    Mutant(
+        "another created_at makes a failed row a new one",
+        "I2",
+        "postgres/statements.py",
+        '"(excluded.next_attempt_at is not null or d.settled_at is null)"',
+        '"d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)"',
+        POSTGRES + "test_row_identity.py",
+    ),
+    Mutant(
+        "half a ledger is believed",
+        "I3",
+        "decisions/validation.py",
+        "if missing < 0 and recipient.state in",
+        "if missing < -9 and recipient.state in",
+        "tests/delivery/test_half_a_ledger.py",
+    ),
 ]
