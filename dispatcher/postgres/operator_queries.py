@@ -27,7 +27,7 @@ from dispatcher.postgres.operator_rows import (
     WatchedRow,
 )
 from dispatcher.postgres.row_filter import RowFilter
-from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, apply_settings
+from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, pinned_transaction
 from dispatcher.postgres.statements import TableNames, load_query, shared_parts
 
 COUNT_TIMEOUT = "2s"
@@ -201,8 +201,7 @@ class OperatorQueries:
     ) -> list[TupleRow]:
         """Run one statement in its own transaction with `OPERATOR_SETTINGS`; the session keeps its own settings."""
         settings = {**OPERATOR_SETTINGS, "statement_timeout": within}
-        async with self._connect() as connection, connection.transaction():
-            await apply_settings(connection, settings, local=True)
+        async with self._connect() as connection, pinned_transaction(connection, settings):
             statement = load_query(f"operator/{name}", **self._parts(parts))
             cursor = await connection.execute(statement, parameters, prepare=False)
             return await cursor.fetchall()

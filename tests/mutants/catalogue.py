@@ -23,6 +23,16 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # Sessions and the schema's changes.
+    Mutant(
+        "a text NULL in an array",
+        "truthful outcomes",
+        "postgres/session.py",
+        '    "array_nulls": "on",  # off: NULL in an array parameter would be a text\n',
+        "",
+        POSTGRES + "test_session_settings.py::test_f216_hostile_defaults_change_nothing_together",
+    ),
+    # Wake-ups, claims, delivery, and what is around them.
     Mutant(
         "rows wait for a wake-up only",
         "I1",
