@@ -103,8 +103,8 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, max_recipients:
 def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
     """Return the distinct recipients in the row's order, each with its state in the ledger.
 
-    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too. If one of the
-    ledger's two tables has lost rows, outcomes that it cannot prove are unknown. `content`: the row's body hash.
+    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too. If one of
+    the ledger's two tables has lost rows, outcomes that it cannot prove are unknown. `content`: the row's body hash.
     """
     missing = row["recipients_missing"] or 0
     known = {entry.recipient: entry for entry in (LedgerEntry(*values) for values in row["ledger"] or [])}
