@@ -646,6 +646,14 @@ MUTANTS = [
         + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
     ),
     Mutant(
+        "a renamed outbox is another one",
+        "one outbox for each ledger",
+        "postgres/queries/other_outbox.sql",
+        "c.oid = r.table_oid",
+        "c.oid is null",
+        "tests/install/test_second_outbox.py",
+    ),
+    Mutant(
         "another created_at makes a failed row a new one",
         "I2",
         "postgres/statements.py",
