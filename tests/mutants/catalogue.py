@@ -669,4 +669,20 @@ MUTANTS = [
         "c.oid is null",
         "tests/install/test_second_outbox.py",
     ),
+    Mutant(
+        "another created_at makes a failed row a new one",
+        "I2",
+        "postgres/statements.py",
+        '"(excluded.next_attempt_at is not null or d.settled_at is null)"',
+        '"d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)"',
+        POSTGRES + "test_row_identity.py",
+    ),
+    Mutant(
+        "half a ledger is believed",
+        "I3",
+        "decisions/validation.py",
+        "if missing < 0 and recipient.state in",
+        "if missing < -9 and recipient.state in",
+        "tests/delivery/test_half_a_ledger.py",
+    ),
 ]

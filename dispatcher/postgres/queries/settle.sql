@@ -46,6 +46,9 @@ deliveries as (
   update dispatcher.delivery d
   set settled_at = clock_timestamp(), lease_owner = null, lease_until = null, last_error = v.reason,
     next_attempt_at = now() + v.retry_in,
+    recipient_count = (
+      select count(*) from dispatcher.recipient r where r.notification_id = d.notification_id and r.generation = d.generation
+    ),
     dead_lettered_at = case when v.retry_in is null and v.status <> 'SENT' then clock_timestamp() end
   from final v
   where d.notification_id = v.id and not v.locked
