@@ -79,6 +79,14 @@ ALERT_RULES = {
         "a notification failed and will not be retried automatically",
         "`dispatcher show ID`, correct the cause, `dispatcher retry ID`",
     ),
+    "row_refused": AlertRule(
+        "error",
+        "a rule of the outbox table refuses our write to a row: {code}",
+        ("code",),
+        ("notification_id",),
+        "a constraint or a trigger of the table refuses a row's claim, outcome or retraction",
+        "`dispatcher show ID` has the table's words. Correct the row or the rule, then `dispatcher retry ID`",
+    ),
     "cancel_given_up": AlertRule(
         "error",
         "a retracted notification could not be cancelled at Novu",

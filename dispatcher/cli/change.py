@@ -174,7 +174,9 @@ async def apply_changes(
     if not left:
         return changed, {}
     now = {row.id: row for row in await operator.preview(RowFilter(ids=tuple(left)))}
-    return changed, {row.id: why_unchanged(row, now.get(row.id)) for row in left.values()}
+    return changed, {
+        row.id: operator.refusals.get(row.id) or why_unchanged(row, now.get(row.id)) for row in left.values()
+    }
 
 
 def why_unchanged(row: "PreviewRow", now: "PreviewRow | None") -> str:

@@ -51,7 +51,11 @@ def retry_facts(rows: "Sequence[PreviewRow]") -> list[tuple[int, str]]:
     """Return the numbers that an operator should know before a retry, each with the rest of its sentence."""
     return [
         (sum(row.recipients for row in rows), "recipients get them"),
-        (sum(row.accepted for row in rows), "of those recipients were accepted by Novu before and GET IT AGAIN"),
+        (
+            # Of a PROCESSING row only the outcome is written.
+            sum(row.accepted for row in rows if row.status != Status.PROCESSING),
+            "of those recipients were accepted by Novu before and GET IT AGAIN",
+        ),
         (sum(row.unknown for row in rows), "of those recipients may have it: the outcome of the last call is unknown"),
         (
             sum(row.retry_waits for row in rows),

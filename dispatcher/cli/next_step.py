@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 def next_step(row: "RowDetails") -> str:
     """Return in one sentence the step that Dispatcher takes next with a row of `OperatorQueries.find_row`."""
+    if row["refused"]:
+        return (
+            "nothing until the row is updated or the rule of the table is changed: the table refuses our write (see its"
+            f" error); then dispatcher retry {row['id']}"
+        )
     match row["status"]:
         case Status.PENDING:
             return pending(row)

@@ -81,5 +81,10 @@ def warnings(report: "StatusReport") -> Iterator[str]:
     """Yield a sentence with its remedy for each part that is missing."""
     if not any(node["alive"] for node in report["nodes"]):
         yield "no dispatcher is running: start one with dispatcher run"
+    if report["refused"]:
+        yield (
+            f"the table refuses our write to {report['refused']} rows: dispatcher list --dead shows them and the rule;"
+            " correct the row or the rule, then dispatcher retry ID"
+        )
     if not all(report["triggers"].get(name) for name in TRIGGERS):
         yield "without both triggers, commits send no NOTIFY, and rows wait for the sweep: run dispatcher db upgrade"

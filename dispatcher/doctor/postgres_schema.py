@@ -2,7 +2,7 @@
 
 import time
 
-from psycopg import errors
+from psycopg import errors, sql
 
 from dispatcher.config.table_names import OutboxTable, parse_outbox_name
 from dispatcher.doctor.postgres_connection import fetch_rows, transaction
@@ -22,6 +22,11 @@ MAX_CLOCK_SKEW_SECONDS = 5.0
 NODE_COUNTS = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
 from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval
+"""
+
+REFUSED_ROWS = """
+select n.id, d.last_error, count(*) over () from dispatcher.delivery d join {} n on n.id = d.notification_id
+where d.refused_version = n.xmin::text order by n.id limit 3
 """
 
 
@@ -87,6 +92,22 @@ async def definitions(context: Context) -> Finding:
     if newer:
         return warned(f"installed by a newer version: {abbreviated(changed)}", "update this dispatcher")
     return failed(abbreviated(changed), UPGRADE) if changed else passed("equal to those of this version")
+
+
+async def refused_rows(context: Context) -> Finding:
+    """Check that no rule of the outbox's table, such as a constraint or a trigger, refuses our write to a row."""
+    statement = sql.SQL(REFUSED_ROWS).format(table_of(context).identifier).as_string()
+    try:
+        rows = await fetch_rows(context, statement)
+    except errors.UndefinedColumn as error:  # the ledger is older than this version
+        return skipped(f"because {error.diag.message_primary}", UPGRADE)
+    if not rows:
+        return passed("the table has refused no row that is there now")
+    words = "; ".join(f"row {notification_id} {reason}" for notification_id, reason, _ in rows)
+    return warned(
+        f"{rows[0][2]} refused: {words}",
+        "correct the row or the rule, then dispatcher retry ID; dispatcher list --dead shows all",
+    )
 
 
 async def triggers(context: Context) -> Finding:

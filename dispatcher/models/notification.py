@@ -134,7 +134,7 @@ class Notification:
     refused_alone: int = 0
     """Recipients whose call was refused after it was split off from a refused call; counted by this run's try."""
     released: bool = False
-    """Whether the run gave the row up without counting the attempt."""
+    """Whether the run gave the row up: without counting the attempt, or because the table refuses its status."""
     locked: bool = False
     """Whether another transaction held a lock on the row when its final status was to be written."""
     age_seconds: float = inf

@@ -37,4 +37,6 @@ class BacklogStats(TypedDict):
     nodes: list[NodeStats]
     rows: dict[str, int] | None
     """All rows by status; None if they were not counted."""
+    refused: int
+    """Rows to which a rule of the table refuses our write; they are counted as dead letters, too."""
     dead_letters: int

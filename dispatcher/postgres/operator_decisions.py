@@ -27,6 +27,8 @@ class Obstacle(Enum):
 
 def resend_obstacle(row: PreviewRow) -> Obstacle | None:
     """Return why the row cannot be sent again, or None if it can."""
+    if row.refused:
+        return None
     match row.status:
         case Status.PENDING:
             return Obstacle.NOT_SENT_YET
@@ -62,4 +64,5 @@ def preview_of(row: RowDetails) -> PreviewRow:
         accepted=row["accepted"],
         unknown=row["unknown"],
         fence=row["fence"],
+        refused=row["refused"],
     )

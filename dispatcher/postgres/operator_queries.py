@@ -15,6 +15,7 @@ from psycopg.errors import QueryCanceled
 from psycopg.rows import TupleRow
 
 from dispatcher.models.errors import ConfigurationError
+from dispatcher.postgres.halving import run_halving, words_of
 from dispatcher.postgres.installation import require_own_outbox
 from dispatcher.postgres.operator_rows import (
     InstallationHealth,
@@ -59,6 +60,8 @@ class OperatorQueries:
         self._actor = actor
         self._columns: set[str] = set()
         self._readable: set[str] = set()
+        self.refusals: dict[int, str] = {}
+        """Why the table refused rows of the last change, by the row's id."""
 
     @property
     def is_prepared(self) -> bool:
@@ -137,7 +140,7 @@ class OperatorQueries:
     async def resend(self, rows: Sequence[PreviewRow], reason: str | None = None) -> list[int]:
         """Set rows back to PENDING, so that all their recipients get them again. Return the ids that were changed.
 
-        Rows that are locked, or that differ from the preview, stay as they are.
+        Rows that are locked, that differ from the preview, or that the table refuses (`refusals`) stay as they are.
         """
         return await self._change("retry", sql.SQL("notification_status = 'PENDING'"), rows, reason)
 
@@ -184,14 +187,19 @@ class OperatorQueries:
         return bool(await self._rows("remove_test", id=trial.id, actor=self._actor))
 
     async def _change(self, action: str, changes: sql.SQL, rows: Sequence[PreviewRow], reason: str | None) -> list[int]:
-        previewed = {
-            "ids": [row.id for row in rows],
-            "statuses": [row.status for row in rows],
-            "fences": [row.fence for row in rows],
-        }
         recorded = {"action": action, "reason": reason, "actor": self._actor}
-        changed = await self._rows("change", {"changes": changes}, **previewed, **recorded)
-        return [notification_id for (notification_id,) in changed]
+
+        async def change(part: Sequence[PreviewRow]) -> list[TupleRow]:
+            previewed = {
+                "ids": [row.id for row in part],
+                "statuses": [row.status for row in part],
+                "fences": [row.fence for row in part],
+            }
+            return await self._rows("change", {"changes": changes}, **previewed, **recorded)
+
+        found = await run_halving(change, rows)
+        self.refusals = {row.id: f"the table refuses the change: {words_of(error)}" for row, error in found.refused}
+        return [notification_id for (notification_id,) in found.results]
 
     async def _json(self, name: str, parts: Parts, /, **parameters: Any) -> list[Any]:
         """Run a statement whose only column is JSON; return the decoded values."""

@@ -41,6 +41,7 @@ class RowDetails(ListedRow):
 
     `accepted`, `unknown`: recipients of the last generation that Novu accepted or whose outcome is not known.
     `held`: whether its lease is valid. `to_take_back`: recipients whose trigger is still to be cancelled at Novu.
+    `refused`: whether a rule of the table refuses our write to the row as it is now; `error` has PostgreSQL's words.
     `not_run_yet`: whether Novu has not run one of these triggers yet.
     """
 
@@ -59,6 +60,7 @@ class RowDetails(ListedRow):
     lease_until: str | None
     held: bool
     first_claimed_at: str | None
+    refused: bool
     to_take_back: int
     not_run_yet: bool
     nodes_alive: int
@@ -112,6 +114,7 @@ class InstallationHealth(TypedDict):
     leases_run_out: int
     unheld: int
     retractions_to_notice: int
+    refused: int
     to_take_back: int
     retries_waiting: int
     retries_due: int
@@ -148,7 +151,8 @@ class PreviewRow:
     """One row that a change would meet.
 
     `accepted`, `unknown`: recipients of its last generation. `closed`: once PENDING it would not be eligible.
-    `fence`: how often it was acquired; a change skips a row whose fence grew since the preview.
+    `fence`: how often it was acquired; a change skips a row whose fence grew since the preview. `refused`: whether a
+    rule of the table refused our last write to it.
     """
 
     id: int
@@ -160,6 +164,7 @@ class PreviewRow:
     accepted: int
     unknown: int
     fence: int | None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

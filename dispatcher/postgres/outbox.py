@@ -4,7 +4,6 @@ Each method runs one statement from queries/, so it takes effect completely or n
 fence or the status that it expects, so a late write changes nothing. All methods raise `pool.CONNECTION_ERRORS`.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
@@ -12,25 +11,24 @@ from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
+import psycopg
 from psycopg.rows import TupleRow, dict_row
 
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
-from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.decisions.call_planning import Call
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
-from dispatcher.models.notification import MAX_RECIPIENTS, Notification, PendingCancel, Status
+from dispatcher.models.notification import MAX_RECIPIENTS, Notification, PendingCancel
 from dispatcher.postgres.array_parameters import (
     call_arrays,
     cancel_arrays,
-    final_arrays,
     ids_and_fences,
-    outcome_arrays,
 )
 from dispatcher.postgres.backlog_stats import BacklogStats
+from dispatcher.postgres.halving import may_be_one_rows_fault
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn
-from dispatcher.postgres.statement_runner import StatementRunner
+from dispatcher.postgres.settling import SettlingStore
 from dispatcher.postgres.statements import TableNames, compose_statements
-from dispatcher.telemetry import metrics
 
 MAX_READ_BYTES = 4_000_000
 """Bytes of JSON and recipients that `acquire` returns at once. One more row may come with it."""
@@ -38,12 +36,10 @@ MAX_READ_BYTES = 4_000_000
 TENANTS_PER_CLAIM = 20
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
 
-LOCK_PAUSES_SECONDS = (0.05, 0.2)
-"""Pauses before the second and the third try to write a status to rows that another transaction has locked. Most
-transactions of producers last less."""
+REFUSED_RELEASE = "cannot be set back: the table refuses the status PENDING"
 
 
-class OutboxStore(StatementRunner):
+class OutboxStore(SettlingStore):
     """The outbox and its ledger, as one node uses them.
 
     `node`: this node's id. `enterprises`: an allow-list; only rows of these enterprises are touched; empty: all.
@@ -60,10 +56,9 @@ class OutboxStore(StatementRunner):
         enterprises: Sequence[UUID] = (),
         max_recipients: int = MAX_RECIPIENTS,
     ) -> None:
-        super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)))
+        super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)), status.labels)
         self._node = node
         self._max_recipients = max_recipients
-        self._labels = status.labels
         # While all due rows fit into the capacity, the plain claim is faster and as fair as the other one. With an
         # allow-list the fair claim is always used, because it reads no rows of other enterprises.
         self._fair = bool(enterprises)
@@ -83,11 +78,10 @@ class OutboxStore(StatementRunner):
             "batch_size": sizes.batch_size,
             **self._tenants,
         }
-        rows = [] if self._fair else await self._fetch("claim", **parameters)
+        rows = [] if self._fair else await self._fetch_claim("claim", parameters)
         if not rows or parse_claim(rows).free_capacity == 0:
-            rows = await self._fetch(
-                "claim_fair", max_tenants=TENANTS_PER_CLAIM, next_tenant=self._next_tenant, **parameters
-            )
+            fair = {"max_tenants": TENANTS_PER_CLAIM, "next_tenant": self._next_tenant}
+            rows = await self._fetch_claim("claim_fair", parameters | fair)
             self._next_tenant = rows[0][1]
         found, self._claimed_up_to = parse_claim(rows), rows[0][2]
         self._fair = found.rows >= found.free_capacity or bool(self._tenants["enterprises"])
@@ -122,54 +116,23 @@ class OutboxStore(StatementRunner):
         rows = await self._fetch("record_calls", **fences, **call_arrays(sent))
         return {(notification_id, recipient) for notification_id, recipient in rows}
 
-    async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
-        """Write the outcomes of `members` and the final status of `rows`. Return the rows whose status was written.
-
-        The returned rows are counted in the metrics. A row that another transaction keeps locked is `locked` and has no
-        final status; its run has to come back for it.
-        """
-        ended: list[Notification] = []
-        to_settle = rows
-        for pause in (*LOCK_PAUSES_SECONDS, None):
-            locked_by_id = await self._settle_free(members, to_settle)
-            ended += [row for row in to_settle if locked_by_id.get(row.id) is False]
-            to_settle = [row for row in to_settle if locked_by_id.get(row.id)]
-            if not to_settle or pause is None:
-                break
-            members = ()
-            await asyncio.sleep(pause)
-        for row in to_settle:
-            row.locked, row.final_status = True, None
-        for row in ended:
-            metrics.count_final(row)
-        return ended
-
-    async def _settle_free(self, members: Sequence[Member], rows: Sequence[Notification]) -> dict[int, bool]:
-        """Settle the rows that nobody else has locked. Return whether a row is locked, by its id."""
-        return dict(
-            await self._fetch(
-                "settle",
-                **ids_and_fences([*(member.notification for member in members), *rows]),
-                **outcome_arrays(members),
-                **final_arrays(rows, self._stored_status),
-            )
-        )
-
     async def release(self, notifications: Sequence[Notification]) -> None:
         """Release rows that a run holds but may not send now. Their attempt does not count.
 
         Of a row that another transaction has locked only the lease ends, and the next sweep starts its run again.
         """
-        await self._fetch("release", **ids_and_fences(notifications), workflow_id=None)
+        fences = {row.id: row.fence for row in notifications}
+        await self._fetch_each("release", fences, REFUSED_RELEASE, workflow_id=None)
 
     async def release_unstarted(self, start: WorkflowStart) -> None:
         """Release rows whose workflow could not be started. Their attempt does not count."""
-        ids = start.notification_ids
-        await self._fetch("release", ids=ids, fences=[None] * len(ids), workflow_id=start.workflow_id)
+        fences = dict.fromkeys(start.notification_ids)
+        await self._fetch_each("release", fences, REFUSED_RELEASE, workflow_id=start.workflow_id)
 
     async def rescue(self, late: ExpiredLease, lease: timedelta) -> WorkflowStart | None:
         """Lease the rows of a lost run again, as one more attempt. Return the workflow to start again, or None."""
-        rows = await self._fetch("rescue", ids=late.ids, fences=late.fences, node=self._node, lease=lease)
+        fences = dict(zip(late.ids, late.fences, strict=True))
+        rows = await self._fetch_each("rescue", fences, REFUSED_RELEASE, node=self._node, lease=lease)
         return WorkflowStart(late.workflow_id, [row[0] for row in rows], late.single) if rows else None
 
     async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
@@ -187,7 +150,7 @@ class OutboxStore(StatementRunner):
 
     async def detect_retracted(self, limit: int) -> dict[int, int]:
         """Record new retractions in rows and ledger. Return how many recipients to cancel, by the row's id."""
-        return dict(await self._fetch("detect_retracted", limit=limit, **self._tenants))
+        return await self._detect_retracted(limit=limit, **self._tenants)
 
     async def acquire_cancels(self, limit: int, lease: timedelta) -> list[PendingCancel]:
         """Return recipients to cancel at Novu now. For the time of `lease` no other caller gets them."""
@@ -255,11 +218,12 @@ class OutboxStore(StatementRunner):
 
     async def release_node(self) -> int:
         """Release all rows of this node and delete its heartbeat. Return how many rows are PENDING again."""
-        return len(await self._fetch("release_node", node=self._node))
-
-    def _stored_status(self, status: Status) -> str:
-        """Return the label to store: FAILED for PARTIAL if the installed enum lacks it (error_details says PARTIAL)."""
-        return (status if not self._labels or status in self._labels else Status.FAILED).value
+        try:
+            return len(await self._fetch("release_node", node=self._node, hand_back=True))
+        except psycopg.Error as error:
+            if not may_be_one_rows_fault(error):
+                raise
+            return len(await self._fetch("release_node", node=self._node, hand_back=False))
 
 
 def parse_claim(rows: Sequence[TupleRow]) -> Claim:

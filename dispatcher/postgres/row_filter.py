@@ -17,7 +17,8 @@ CONDITIONS: dict[str, LiteralString] = {
     "enterprises": "n.enterprise_id::text = any(%(enterprises)s)",
     "workflow": "w.workflow_key = %(workflow)s",
     "error": "strpos(lower(coalesce(d.last_error, n.error_details ->> 'error')), lower(%(error)s)) > 0",
-    "dead": "d.dead_lettered_at is not null and n.notification_status::text in {unsuccessful}",
+    "dead": "d.dead_lettered_at is not null"
+    " and (n.notification_status::text in {unsuccessful} or d.refused_version = n.xmin::text)",
 }
 """One SQL condition for each field of `RowFilter`; the fields' times are added in `RowFilter.condition`."""
 

@@ -29,6 +29,15 @@ NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")
 SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")
 """The conditions of the outbox's partial indexes, word for word: otherwise the planner does not use the indexes."""
 
+NOT_REFUSED = sql.SQL(
+    "not (n.id = any(array(select refused.notification_id from dispatcher.delivery refused"
+    " where refused.refused_version is not null))"
+    " and exists (select from dispatcher.delivery refused"
+    " where refused.notification_id = n.id and refused.refused_version = n.xmin::text))"
+)
+"""Whether no rule of the table has refused our write to the row as it is now. The few refused rows are read once for a
+statement. After an update by its owner the row has another version, and is tried again."""
+
 TENANT = sql.SQL("coalesce(n.enterprise_id::text, '') collate \"C\"")
 """A row's enterprise, spelled as in the index. All rows without an enterprise count as rows of one enterprise."""
 
@@ -59,7 +68,7 @@ RETRY_ROWS = sql.SQL(
   cross join lateral (
     select n.id, {tenant} as tenant, n.created_at from {outbox} n
     where n.id = d.notification_id
-      and n.notification_status::text in {unsuccessful} and {eligible} and {tenant_condition}
+      and n.notification_status::text in {unsuccessful} and {eligible} and {not_refused} and {tenant_condition}
     offset 0
     for no key update of n skip locked
   ) n
@@ -152,6 +161,9 @@ QUERIES = (
     "snapshot_xmax",
     "all_ended_before",
     "detect_retracted",
+    "find_retracted",
+    "refuse",
+    "row_versions",
     "acquire_cancels",
     "record_cancels",
     "backlog_stats",
@@ -175,6 +187,7 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
         "pending": sql.SQL(PENDING),
         "new": NEW,
         "scheduled": SCHEDULED,
+        "not_refused": NOT_REFUSED,
         "tenant": TENANT,
         "birth": BIRTH,
         "leased_rows": LEASED_ROWS,
@@ -206,8 +219,12 @@ def compose_statements(relations: TableNames, status: StatusColumn, *, allow_lis
     parts["retry_rows"] = RETRY_ROWS.format(**parts, tenant_condition=sql.SQL("true"))
     parts["retry_rows_fair"] = RETRY_ROWS.format(**parts, tenant_condition=has_quota)
     statements = {name: load_query(name, **parts).as_bytes() for name in QUERIES}
+    parts["set_processing"] = load_query("set_processing", **parts)
+    statements["try_claim"] = load_query("try_claim", **parts).as_bytes()
     for name, due in (("claim", "due"), ("claim_fair", "due_fair")):
-        statements[name] = load_query("claim", due=load_query(due, **parts), **parts).as_bytes()
+        found = load_query(due, **parts)
+        statements[name] = load_query("claim", due=found, **parts).as_bytes()
+        statements[f"find_{name}"] = load_query("find_claim", due=found, **parts).as_bytes()
     return statements
 
 

@@ -123,7 +123,7 @@ class TriggerApi:
                 return JSONResponse(responses.retracted(row))
             await asyncio.sleep(LOCK_RETRY_SECONDS)
             row = await self._find_row(row["id"])
-        raise HTTPException(409, f"notification {row['id']} {LOCKED}")
+        raise HTTPException(409, f"notification {row['id']} {operator.refusals.get(row['id'], LOCKED)}")
 
     async def _send(self, body: TriggerBody) -> dict[int, str]:
         """Set rows back to PENDING where that is needed; return the reason for each row that cannot be sent."""
@@ -135,7 +135,10 @@ class TriggerApi:
             reset = await self._reset_to_pending(to_reset, body.reason)
             left = await self._find_rows([row.id for row in to_reset if row.id not in reset])
             # A row that changed meanwhile is sent by another request, or was retracted: the response shows its state.
-            refused |= {key: LOCKED for key, row in left.items() if preview_of(row) == preview_of(rows[key])}
+            why = (await self.database.ready()).refusals
+            refused |= {
+                key: why.get(key, LOCKED) for key, row in left.items() if preview_of(row) == preview_of(rows[key])
+            }
         return refused
 
     async def _reset_to_pending(self, rows: list[PreviewRow], reason: str | None) -> set[int]:

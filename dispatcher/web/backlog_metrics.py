@@ -44,6 +44,7 @@ GAUGES = {
     "in_flight": ("dispatcher_outbox_in_flight_rows", "Rows in work, of all enterprises."),
     "overdue": ("dispatcher_outbox_overdue_rows", "Rows in work whose lease has run out, of all enterprises."),
     "to_cancel": ("dispatcher_retracted_recipients", "Recipients still to be cancelled at Novu, of all enterprises."),
+    "refused": ("dispatcher_refused_rows", "Dead letters to which a rule of the outbox table refuses our write."),
     "dead_letters": (
         "dispatcher_dead_letter_rows",
         "Dead letters: failed rows that will not be retried automatically.",
@@ -68,12 +69,17 @@ class BacklogMetrics:
     async def read(self) -> Mapping[str, Any]:
         """Return the numbers. If a query is due, wait up to 2 s for it. They are empty before the first result."""
         now = time.monotonic()
-        if self.outbox is not None and now >= self._next and (self._query_task is None or self._query_task.done()):
-            self._started = now
-            self._query_task = asyncio.create_task(self._query(self.outbox))
+        self.start_query()
         if self._query_task is not None and not self._query_task.done():
             await asyncio.wait([self._query_task], timeout=max(0.0, self._started + READ_TIMEOUT_SECONDS - now))
         return self.known
+
+    def start_query(self) -> None:
+        """Start a query if one is due."""
+        now = time.monotonic()
+        if self.outbox is not None and now >= self._next and (self._query_task is None or self._query_task.done()):
+            self._started = now
+            self._query_task = asyncio.create_task(self._query(self.outbox))
 
     @property
     def age(self) -> float | None:

@@ -28,6 +28,7 @@ from dispatcher.web import status_document
 from dispatcher.web.backlog_metrics import BacklogMetrics
 
 METHODS = ["GET", "OPTIONS"]
+REFUSED_REMEDY = "dispatcher list --dead shows the rows and the rules of the table; dispatcher retry ID tries one again"
 
 Value = TypeVar("Value")
 
@@ -82,10 +83,16 @@ class Health:
         return JSONResponse({"status": "starting", "waiting_for": waiting_for}, 503)
 
     async def readyz(self, _: Request) -> Response:
-        """Answer 200 if every component works, otherwise 503 with the names of those that do not."""
+        """Answer 200 if every component works, otherwise 503 with the names of those that do not.
+
+        Rows that the table refuses are named, too. They make no process unready, because all other rows are sent.
+        """
         health = self._health
+        self._numbers.start_query()  # for the next answer: this one must not wait for the database
+        refused = self._numbers.known.get("refused")
+        named = {"refused_rows": refused, "remedy": REFUSED_REMEDY} if refused else {}
         if health.ready:
-            return JSONResponse({"status": "ready"})
+            return JSONResponse({"status": "ready", **named})
         status = "stopping" if health.stopping else "not ready" if health.started else "starting"
         since = {part: outage.since.isoformat() for part, outage in health.outages.items()}
         document = {
@@ -93,6 +100,7 @@ class Health:
             "broken": sorted(since),
             "since": since,
             "waiting_for": sorted(health.not_reported_yet),
+            **named,
         }
         return JSONResponse(document, 503)
 

@@ -44,7 +44,9 @@ def needs_reset(row: RowDetails, *, resend: bool) -> bool:
 
 
 def in_progress(row: RowDetails) -> bool:
-    """Return whether a run works on the row, or a dispatcher may claim it now."""
+    """Return whether a run works on the row, or a dispatcher may claim it now. Not if the table refused our write."""
+    if row["refused"]:
+        return False
     if row["status"] == Status.PENDING:
         return row["due"] and blocked_by(row) is None
     return row["status"] == Status.PROCESSING

@@ -10,7 +10,18 @@ from typing import Any
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.health import ProcessHealth
 
-BACKLOG = ("due", "scheduled", "retries", "retries_due", "in_flight", "overdue", "to_cancel", "dead_letters", "rows")
+BACKLOG = (
+    "due",
+    "scheduled",
+    "retries",
+    "retries_due",
+    "in_flight",
+    "overdue",
+    "to_cancel",
+    "refused",
+    "dead_letters",
+    "rows",
+)
 MAX_QUEUE_AGE_SECONDS = 120.0
 """Above this age of the oldest due row, the queue is unhealthy. We promise an outcome within two minutes."""
 

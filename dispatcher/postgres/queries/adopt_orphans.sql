@@ -9,9 +9,10 @@ from {outbox} n
 cross join dispatcher.installation i
 left join dispatcher.delivery leased on leased.notification_id = n.id
 where n.notification_status = 'PROCESSING' and leased.lease_until is null
+  and {not_refused}
   and {in_allow_list}
 limit %(limit)s
 on conflict (notification_id) do update
-  set lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
+  set lease_owner = excluded.lease_owner, lease_until = excluded.lease_until, dead_lettered_at = null, refused_version = null
   where d.lease_until is null
 returning notification_id

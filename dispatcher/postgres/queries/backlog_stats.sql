@@ -2,10 +2,10 @@
 -- the backlog. Only `all_rows` counts every row, and not in a table of more than `max_counted_rows` rows.
 with waiting_rows as (
   select notification_status, scheduled_for, created_at from (
-    select n.notification_status, n.scheduled_for, n.created_at, {tenant} as tenant from {outbox} n where {new}
+    select n.notification_status, n.scheduled_for, n.created_at, {tenant} as tenant from {outbox} n where {new} and {not_refused}
     union all
     select n.notification_status, n.scheduled_for, n.created_at, {tenant} from {outbox} n
-    where {pending} and n.scheduled_for is not null
+    where {pending} and n.scheduled_for is not null and {not_refused}
   ) pending
   where %(all_enterprises)s or tenant = any(%(enterprises)s)
 ),
@@ -18,7 +18,7 @@ due as (
 ),
 retry_rows as (
   select count(*) as waiting, count(*) filter (where next_attempt_at <= now()) as due
-  from dispatcher.delivery where next_attempt_at is not null
+  from dispatcher.delivery where next_attempt_at is not null and refused_version is null
 ),
 leased as (
   select count(*) as rows, count(*) filter (where lease_until < now()) as overdue
@@ -41,8 +41,12 @@ select due.rows as due, due.scheduled,
     (select coalesce(json_object_agg(status, rows), '{{}}') from (
       select n.notification_status::text as status, count(*) as rows from {outbox} n
       where {in_allow_list} group by 1) statuses) end as rows,
+  -- Rows to which the table refuses our write. They are dead letters, too.
+  (select count(*) from dispatcher.delivery d join {outbox} n on n.id = d.notification_id
+   where d.refused_version = n.xmin::text and {in_allow_list}) as refused,
   -- A dead letter whose row was retracted or deleted needs no person any more.
   (select count(*) from dispatcher.delivery d join {outbox} n on n.id = d.notification_id
-   where d.dead_lettered_at is not null and n.notification_status::text in {unsuccessful}
+   where d.dead_lettered_at is not null
+     and (n.notification_status::text in {unsuccessful} or d.refused_version = n.xmin::text)
      and {in_allow_list}) as dead_letters
 from due, retry_rows, leased, large

@@ -21,7 +21,7 @@ complete_batches as materialized (
     from dispatcher.delivery d
     join {outbox} n on n.id = d.notification_id
     where d.batch = r.batch and d.next_attempt_at is not null
-      and n.notification_status::text in {unsuccessful} and {eligible}
+      and n.notification_status::text in {unsuccessful} and {eligible} and {not_refused}
   )
 ),
 picked as materialized (
@@ -35,10 +35,7 @@ with_batches as (
   from picked
 ),
 set_processing as (
-  -- Remove the note of an earlier retraction, so that the next retraction is detected as well.
-  update {outbox} n set notification_status = 'PROCESSING', updated_at = now(),
-    error_details = case when n.error_details -> 'retraction' is null then n.error_details::jsonb
-      else n.error_details::jsonb - 'retraction' end
+  {set_processing}
   from picked where n.id = picked.id
 ),
 claimed as (
@@ -71,7 +68,8 @@ claimed as (
     next_attempt_at = null,
     claimed_at = excluded.claimed_at,
     settled_at = null,
-    dead_lettered_at = null
+    dead_lettered_at = null,
+    refused_version = null
   returning notification_id, workflow_id, batch is null as single
 )
 select case when backlog then (select count(*) from picked) else size end::integer as free_capacity,

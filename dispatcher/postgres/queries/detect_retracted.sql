@@ -6,7 +6,7 @@ with found as materialized (
   select n.id
   from {outbox} n
   where n.notification_status = 'RETRACTED' and (n.error_details -> 'retraction') is null
-    and {in_allow_list}
+    and {in_allow_list} and {not_refused} and (%(only)s::bigint[] is null or n.id = any(%(only)s))
   order by n.id
   limit %(limit)s
   for no key update of n skip locked
@@ -22,18 +22,25 @@ unleased as materialized (
     for no key update of d skip locked
   ) d
 ),
-detected as (
+to_note as (
+  -- A leased row is not; a row without a ledger is.
+  select found.id, unleased.claimed_at
+  from found left join unleased on unleased.notification_id = found.id
+  where unleased.notification_id is not null
+    or not exists (select from dispatcher.delivery d where d.notification_id = found.id)
+),
+noted as (
   update {outbox} n
-  set retracted_at = case when n.retracted_at > coalesce(unleased.claimed_at, '-infinity') then n.retracted_at
+  set retracted_at = case when n.retracted_at > coalesce(to_note.claimed_at, '-infinity') then n.retracted_at
       else clock_timestamp() end,
     updated_at = clock_timestamp(),
     error_details = case when jsonb_typeof(n.error_details::jsonb) = 'object' then n.error_details::jsonb
       else '{{}}' end || jsonb_build_object('retraction', jsonb_build_object('noticed_at', clock_timestamp()))
-  from found left join unleased on unleased.notification_id = found.id
-  where n.id = found.id and n.notification_status = 'RETRACTED'
-    and (unleased.notification_id is not null
-      or not exists (select from dispatcher.delivery d where d.notification_id = found.id))
-  returning n.id, n.created_at
+  from to_note
+  where n.id = to_note.id and %(note)s
+),
+detected as (
+  select n.id, n.created_at from to_note join {outbox} n on n.id = to_note.id
 ),
 ended as (
   update dispatcher.delivery d

@@ -11,7 +11,7 @@ capacity as (
 immediate as materialized (
   select n.id, {tenant} as tenant, n.created_at as due, n.created_at, false as retry, null::text as batch
   from {outbox} n
-  where {new}
+  where {new} and {not_refused}
   order by {tenant}, n.id
   limit (select size from capacity)
   for no key update skip locked
@@ -19,7 +19,7 @@ immediate as materialized (
 scheduled as materialized (
   select n.id, {tenant} as tenant, n.scheduled_for as due, n.created_at, false as retry, null::text as batch
   from {outbox} n
-  where {scheduled}
+  where {scheduled} and {not_refused}
   order by n.scheduled_for, n.id
   limit (select size from capacity)
   for no key update skip locked

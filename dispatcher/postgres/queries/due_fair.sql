@@ -54,7 +54,7 @@ immediate as materialized (
   cross join lateral (
     select n.id, {tenant} as tenant, n.created_at as due, n.created_at, false as retry, null::text as batch
     from {outbox} n
-    where {new} and {tenant} = s.tenant
+    where {new} and {not_refused} and {tenant} = s.tenant
     order by n.id
     limit s.rows
     for no key update skip locked
@@ -64,7 +64,7 @@ immediate as materialized (
 first_scheduled as materialized (
   select n.id
   from {outbox} n
-  where {scheduled} and {in_allow_list}
+  where {scheduled} and {not_refused} and {in_allow_list}
   order by n.scheduled_for, n.id
   limit (select size from capacity)
 ),

@@ -1,5 +1,6 @@
 -- Removes this node. The rows it holds are PENDING again at once, except rows with a call of unknown outcome and rows that
 -- another transaction has locked: their lease ends now, and the next sweep of another node repeats their run as it was.
+-- So it does with all rows if `hand_back` is false, because the table refuses a row.
 with removed_node as (
   delete from dispatcher.node where id = %(node)s
 ),
@@ -14,13 +15,13 @@ held as materialized (
   for no key update of d
 ),
 leased as materialized (
-  select held.*, n.id is null and exists (
+  select held.*, not %(hand_back)s or n.id is null and exists (
     select from {outbox} n where n.id = held.notification_id and n.notification_status = 'PROCESSING'
   ) as locked
   from held
   left join lateral (
     select n.id from {outbox} n
-    where not held.unknown and n.id = held.notification_id and n.notification_status = 'PROCESSING'
+    where %(hand_back)s and not held.unknown and n.id = held.notification_id and n.notification_status = 'PROCESSING'
     offset 0
     for no key update of n skip locked
   ) n on true

@@ -44,7 +44,7 @@ final as materialized (
 ),
 deliveries as (
   update dispatcher.delivery d
-  set settled_at = clock_timestamp(), lease_owner = null, lease_until = null, last_error = v.reason,
+  set settled_at = clock_timestamp(), lease_owner = null, lease_until = null, last_error = v.reason, refused_version = null,
     next_attempt_at = now() + v.retry_in,
     recipient_count = (
       select count(*) from dispatcher.recipient r where r.notification_id = d.notification_id and r.generation = d.generation
