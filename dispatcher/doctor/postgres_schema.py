@@ -14,6 +14,7 @@ from dispatcher.postgres.installation import require_own_outbox
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
 from dispatcher.postgres.operator_queries import NODE_TTL
 from dispatcher.postgres.session import RUNTIME_TABLES, missing_tables
+from dispatcher.postgres.statements import REFUSED
 
 INSTALL = "as the tables' owner run dispatcher db install"
 UPGRADE = "as the tables' owner run dispatcher db upgrade"
@@ -26,7 +27,7 @@ from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval
 
 REFUSED_ROWS = """
 select n.id, d.last_error, count(*) over () from dispatcher.delivery d join {} n on n.id = d.notification_id
-where d.refused_version = n.xmin::text order by n.id limit 3
+where {} order by n.id limit 3
 """
 
 
@@ -96,7 +97,7 @@ async def definitions(context: Context) -> Finding:
 
 async def refused_rows(context: Context) -> Finding:
     """Check that no rule of the outbox's table, such as a constraint or a trigger, refuses our write to a row."""
-    statement = sql.SQL(REFUSED_ROWS).format(table_of(context).identifier).as_string()
+    statement = sql.SQL(REFUSED_ROWS).format(table_of(context).identifier, REFUSED).as_string()
     try:
         rows = await fetch_rows(context, statement)
     except errors.UndefinedColumn as error:  # the ledger is older than this version

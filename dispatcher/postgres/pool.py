@@ -161,10 +161,14 @@ async def check_connects(conninfo: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StatusColumn:
-    """The outbox's status column: its type as the catalogue spells it, and its labels; no labels if it is no enum."""
+    """The outbox's status column: its type as the catalogue spells it, and its labels; no labels if it is no enum.
+
+    `reads_version`: whether our role may read `xmin`, the version of a row.
+    """
 
     type: str
     labels: frozenset[str]
+    reads_version: bool = True
 
 
 async def check_installed(pool: Pool, relation: str) -> StatusColumn:
@@ -178,13 +182,14 @@ async def check_installed(pool: Pool, relation: str) -> StatusColumn:
           (select format_type(atttypid, null) from pg_attribute
            where attrelid = to_regclass(%(relation)s) and attname = 'notification_status'),
           array(select enumlabel::text from pg_enum join pg_attribute on enumtypid = atttypid
-                where attrelid = to_regclass(%(relation)s) and attname = 'notification_status')
+                where attrelid = to_regclass(%(relation)s) and attname = 'notification_status'),
+          coalesce(has_column_privilege(to_regclass(%(relation)s), 'xmin', 'SELECT'), false)
     """).format(missing_tables=MISSING_TABLES)
     async with borrow_connection(pool) as connection:
         row: Any = await (
             await connection.execute(statement, {"relation": relation, "ledger": list(RUNTIME_TABLES)})
         ).fetchone()
-    outbox, missing, status_type, labels = row
+    outbox, missing, status_type, labels, reads_version = row
     if not outbox or status_type is None:
         raise ConfigurationError(
             f"{relation} does not exist or is no outbox; set DISPATCHER_OUTBOX to the table of notifications"
@@ -193,4 +198,4 @@ async def check_installed(pool: Pool, relation: str) -> StatusColumn:
         raise ConfigurationError(
             f"this database is not prepared: schema dispatcher lacks {', '.join(missing)}; run: dispatcher db install"
         )
-    return StatusColumn(status_type, frozenset(labels))
+    return StatusColumn(status_type, frozenset(labels), reads_version)

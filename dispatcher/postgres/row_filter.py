@@ -6,7 +6,7 @@ from typing import Any, LiteralString, cast
 
 from psycopg import sql
 
-from dispatcher.postgres.statements import UNSUCCESSFUL_STATUSES
+from dispatcher.postgres.statements import REFUSED, UNSUCCESSFUL_STATUSES
 
 CONDITIONS: dict[str, LiteralString] = {
     "ids": "n.id = any(%(ids)s)",
@@ -17,8 +17,7 @@ CONDITIONS: dict[str, LiteralString] = {
     "enterprises": "n.enterprise_id::text = any(%(enterprises)s)",
     "workflow": "w.workflow_key = %(workflow)s",
     "error": "strpos(lower(coalesce(d.last_error, n.error_details ->> 'error')), lower(%(error)s)) > 0",
-    "dead": "d.dead_lettered_at is not null"
-    " and (n.notification_status::text in {unsuccessful} or d.refused_version = n.xmin::text)",
+    "dead": "d.dead_lettered_at is not null and (n.notification_status::text in {unsuccessful} or {refused})",
 }
 """One SQL condition for each field of `RowFilter`; the fields' times are added in `RowFilter.condition`."""
 
@@ -49,7 +48,7 @@ class RowFilter:
     def condition(self) -> sql.Composable:
         """Return the SQL condition. It names only fields that are set, so that each question gets its own plan."""
         parts: list[sql.Composable] = [
-            sql.SQL(text).format(unsuccessful=UNSUCCESSFUL_STATUSES)
+            sql.SQL(text).format(unsuccessful=UNSUCCESSFUL_STATUSES, refused=REFUSED)
             for name, text in CONDITIONS.items()
             if getattr(self, name)
         ]

@@ -29,14 +29,20 @@ NEW = sql.SQL(f"{PENDING} and n.scheduled_for is null")
 SCHEDULED = sql.SQL(f"{PENDING} and n.scheduled_for <= now()")
 """The conditions of the outbox's partial indexes, word for word: otherwise the planner does not use the indexes."""
 
+REFUSED = sql.SQL("(d.refused_version is not null and n.notification_status <> 'SENT')")
+"""Whether a rule of the table refused our last write to the row. A claim after an update by its owner ends that."""
+
 NOT_REFUSED = sql.SQL(
     "not (n.id = any(array(select refused.notification_id from dispatcher.delivery refused"
     " where refused.refused_version is not null))"
     " and exists (select from dispatcher.delivery refused"
-    " where refused.notification_id = n.id and refused.refused_version = n.xmin::text))"
+    " where refused.notification_id = n.id and refused.refused_version = {row_version}))"
 )
-"""Whether no rule of the table has refused our write to the row as it is now. The few refused rows are read once for a
-statement. After an update by its owner the row has another version, and is tried again."""
+"""Whether no rule of the table has refused our write to this version of the row. The few refused rows are read once for
+a statement. After an update by its owner the row has another version, and is tried again."""
+ROW_VERSION = sql.SQL("n.xmin::text")
+TIMED_VERSION = sql.SQL("to_char(clock_timestamp(), 'YYYY-MM-DD HH24')")
+"""A row's version for a role that may not read xmin: it is tried again in the next hour."""
 
 TENANT = sql.SQL("coalesce(n.enterprise_id::text, '') collate \"C\"")
 """A row's enterprise, spelled as in the index. All rows without an enterprise count as rows of one enterprise."""
@@ -187,7 +193,7 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
         "pending": sql.SQL(PENDING),
         "new": NEW,
         "scheduled": SCHEDULED,
-        "not_refused": NOT_REFUSED,
+        "refused": REFUSED,
         "tenant": TENANT,
         "birth": BIRTH,
         "leased_rows": LEASED_ROWS,
@@ -210,6 +216,8 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
 def compose_statements(relations: TableNames, status: StatusColumn, *, allow_list: bool) -> dict[str, bytes]:
     """Return the text of each statement by its name. `allow_list`: only the enterprises of a list are served."""
     parts = shared_parts(relations)
+    parts["row_version"] = ROW_VERSION if status.reads_version else TIMED_VERSION
+    parts["not_refused"] = NOT_REFUSED.format(**parts)
     # The catalogue's own spelling of the type, already quoted.
     parts["status_type"] = sql.SQL(cast("LiteralString", status.type))
     parts["outbox_name"] = sql.Literal(relations.outbox.as_string())

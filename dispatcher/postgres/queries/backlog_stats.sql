@@ -43,10 +43,10 @@ select due.rows as due, due.scheduled,
       where {in_allow_list} group by 1) statuses) end as rows,
   -- Rows to which the table refuses our write. They are dead letters, too.
   (select count(*) from dispatcher.delivery d join {outbox} n on n.id = d.notification_id
-   where d.refused_version = n.xmin::text and {in_allow_list}) as refused,
+   where {refused} and {in_allow_list}) as refused,
   -- A dead letter whose row was retracted or deleted needs no person any more.
   (select count(*) from dispatcher.delivery d join {outbox} n on n.id = d.notification_id
    where d.dead_lettered_at is not null
-     and (n.notification_status::text in {unsuccessful} or d.refused_version = n.xmin::text)
+     and (n.notification_status::text in {unsuccessful} or {refused})
      and {in_allow_list}) as dead_letters
 from due, retry_rows, leased, large

@@ -11,7 +11,7 @@ with found as materialized (
     select n.id from {outbox} n
     where n.id = v.id and n.notification_status::text = v.was
       and (v.was <> 'RETRACTED' or (n.error_details -> 'retraction') is not null or exists (
-        select from dispatcher.delivery d where d.notification_id = n.id and d.refused_version = n.xmin::text
+        select from dispatcher.delivery d where d.notification_id = n.id and {refused}
       ))
       and v.fence is not distinct from (select d.fence from dispatcher.delivery d where d.notification_id = v.id)
     offset 0

@@ -15,7 +15,7 @@ select json_build_object(
   'retractions_to_notice', (select count(*) from {outbox} n
     where n.notification_status = 'RETRACTED' and (n.error_details -> 'retraction') is null),
   'refused', (select count(*) from dispatcher.delivery d join {outbox} n on n.id = d.notification_id
-    where d.refused_version = n.xmin::text),
+    where {refused}),
   'to_take_back', (select count(*) from dispatcher.recipient where cancel_at is not null),
   'retries_waiting', (select count(*) from dispatcher.delivery where next_attempt_at > clock_timestamp()),
   'retries_due', (select count(*) from dispatcher.delivery where next_attempt_at <= clock_timestamp()),

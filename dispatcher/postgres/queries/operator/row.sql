@@ -10,7 +10,7 @@ select row_to_json(x) from (
     d.workflow_id as temporal_workflow_id, d.generation, d.fence, d.attempts, d.lease_owner, d.lease_until,
     coalesce(d.lease_until > clock_timestamp(), false) as held,
     d.first_claimed_at, d.claimed_at, d.settled_at, d.next_attempt_at, d.dead_lettered_at,
-    coalesce(d.refused_version = n.xmin::text, false) as refused,
+    coalesce({refused}, false) as refused,
     (select count(*) from dispatcher.recipient r where r.notification_id = n.id and r.cancel_at is not null) as to_take_back,
     exists (select from dispatcher.recipient r
       where r.notification_id = n.id and r.cancel_at is not null and r.outcome = 'not_run_yet') as not_run_yet,
