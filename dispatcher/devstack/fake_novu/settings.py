@@ -21,7 +21,7 @@ class Config:
     variant: str = "newer"
     idempotency: bool = True
     idempotency_store_down: bool = False  # Novu without its Redis: 503, and the call has no effect
-    replay_errors_as_500: bool = False  # newer Novu, read from its source, not observed
+    replay_errors_as_500: bool = False  # read from a source between 2.0.0 and 3.19.0, not observed
     idempotency_ttl: float = 24 * 3600.0
     idempotency_progress_ttl: float = 300.0
     object_storage: bool = True  # without it, a payload with attachments gets a 500, which is remembered under the key
@@ -43,7 +43,7 @@ class Config:
 
     @property
     def legacy(self) -> bool:
-        """Whether to behave as the observed version 2.0.0 where newer versions differ."""
+        """Whether to behave as the observed version 2.0.0 where 3.19.0, the default, differs."""
         return self.variant == "2.0.0"
 
     def as_json(self) -> dict[str, Any]:
