@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command line; never returns."""
     from dispatcher.cli import app
     from dispatcher.models.errors import DispatcherError
-    from dispatcher.telemetry.redaction import escaped
+    from dispatcher.telemetry.redaction import escaped, hide_values
 
     code: object = 0
     try:
@@ -20,7 +20,7 @@ def main() -> None:
     except SystemExit as exit_:
         code = exit_.code
     except DispatcherError as error:
-        print(f"dispatcher: {escaped(str(error))}", file=sys.stderr)  # noqa: T201  (the one place where errors are told)
+        print(f"dispatcher: {escaped(hide_values(str(error)))}", file=sys.stderr)  # noqa: T201  (the one place where errors are told)
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130

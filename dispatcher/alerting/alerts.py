@@ -195,7 +195,7 @@ class Alerts(logging.Handler):
         fingerprint = (
             name,
             *(normalized(str(fields[field])) for field in rule.group_by),
-            *(error_location(error) if error else ()),
+            *(error_code_and_function(error) if error else ()),
         )
         throttle = self._throttles.setdefault(fingerprint, AlertThrottle())
         if not throttle.take_token(time.monotonic()):
@@ -269,7 +269,7 @@ def normalized(text: str) -> str:
     return re.sub(r"'[^']*'|\b\d+\b", "*", text)
 
 
-def error_location(error: BaseException) -> tuple[str, str]:
+def error_code_and_function(error: BaseException) -> tuple[str, str]:
     """Return the code of an error, and the innermost of our functions in its stack ("" if there is none)."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

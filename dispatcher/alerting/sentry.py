@@ -9,23 +9,16 @@ import socket
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from psycopg.conninfo import conninfo_to_dict
-
 from dispatcher import __version__
-from dispatcher.config.conninfo import conninfo
 from dispatcher.config.settings import Settings
 from dispatcher.models.errors import DispatcherError
-from dispatcher.telemetry.redaction import HIDDEN, redact
+from dispatcher.telemetry.redaction import hide_values, redact
 
 if TYPE_CHECKING:
     from sentry_sdk import Client
 
 MONITOR = "dispatcher-sweep"
 MAX_QUEUED_EVENTS = 100
-TEMPORAL_SECRETS = ("TEMPORAL_API_KEY", "TEMPORAL_TLS_CLIENT_KEY_DATA", "TEMPORAL_GRPC_META_")
-"""Prefixes of the variables that contain secrets."""
-MIN_SECRET_LENGTH = 9
-"""A shorter password is often a word, such as postgres: hiding it everywhere would hide which part has failed."""
 START_DEPTH = -20
 """`redact` stops at depth 5; the stack lies deeper in an event, so it starts to count here."""
 MAX_FRAMES = 50
@@ -36,20 +29,13 @@ def build_client(settings: Settings, dsn: str) -> "Client":
     """Return a client that sends only the events it is given; ValueError for a DSN that is not valid."""
     from sentry_sdk import Client  # noqa: PLC0415  (see above)
 
-    secrets = secrets_of(settings)
-
-    def hidden(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, HIDDEN)
-        return text
-
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs each attempt
     return Client(
         dsn=dsn,
         environment=settings.sentry_environment,
         release=settings.sentry_release or release(),
         server_name=os.environ.get("DYNO") or socket.gethostname(),
-        before_send=lambda event, _: redact(event, hidden, START_DEPTH),
+        before_send=lambda event, _: redact(event, hide_values, START_DEPTH),
         default_integrations=False,
         auto_enabling_integrations=False,
         include_local_variables=False,
@@ -69,18 +55,6 @@ def release() -> str:
     """Return the commit that the platform reports, or our version."""
     commits = (os.environ.get(name) for name in ("HEROKU_BUILD_COMMIT", "HEROKU_SLUG_COMMIT", "SOURCE_VERSION"))
     return next(filter(None, commits), f"dispatcher@{__version__}")
-
-
-def secrets_of(settings: Settings) -> list[str]:
-    """Return the secrets to hide in every event, longest first. Secrets in files that a library reads are not known."""
-    urls = (settings.database_url, settings.listen_url)
-    found = [str(conninfo_to_dict(conninfo(url)).get("password", "")) for url in urls]
-    found.append(os.environ.get("PGPASSWORD", ""))
-    found += [secret.get_secret_value() for secret in (settings.novu_secret_key, settings.http_token) if secret]
-    for name, value in settings.temporal_environment.items():
-        if name.startswith(TEMPORAL_SECRETS):
-            found += value.split()  # a key has several lines, which a message may have joined
-    return sorted({secret for secret in found if len(secret) >= MIN_SECRET_LENGTH}, key=len, reverse=True)
 
 
 def check_in() -> dict[str, Any]:

@@ -12,7 +12,9 @@ from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.decisions.backoff import MAX_RECONNECT_DELAY, Backoff
 from dispatcher.install import grants, preflight
 from dispatcher.models.errors import Unreachable
+from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.novu.client import NovuClient
+from dispatcher.postgres.installation import Installation, read_installation
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection, check_installed, open_pool
 from dispatcher.postgres.statements import TableNames
@@ -60,7 +62,25 @@ async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
             f"DATABASE_URL: PostgreSQL closed the connection during the start: {reason}. Start again."
         ) from error
     relations = TableNames(table.identifier, table.workflow.identifier)
-    return OutboxStore(pool, relations=relations, status=status, node=node, enterprises=settings.enterprise_ids)
+    return OutboxStore(
+        pool,
+        relations=relations,
+        status=status,
+        node=node,
+        enterprises=settings.enterprise_ids,
+        max_recipients=settings.max_recipients,
+    )
+
+
+async def open_installation(pool: Pool) -> Installation:
+    """Return which installation the database holds."""
+    async with borrow_connection(pool) as connection:
+        return await read_installation(connection)
+
+
+def queues_of(settings: Settings, installation: Installation) -> TaskQueues:
+    """Return the task queues of the installation."""
+    return TaskQueues.of_installation(settings.task_queue, installation.id)
 
 
 async def open_listener(settings: Settings, pool: Pool, wake: WakeUp, node: str) -> Listener | PollOnly:

@@ -72,6 +72,7 @@ class DryRun:
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self.sent = self.refused = 0
         self._pool = pool
+        self._max_recipients = settings.max_recipients
         self._table = table = parse_outbox_name(settings.outbox)
         self._logged: set[int] = set()
         parts = shared_parts(TableNames(table.identifier, table.workflow.identifier))
@@ -89,7 +90,7 @@ class DryRun:
             async with borrow_connection(self._pool) as connection:
                 await preflight.check(connection, self._table)
             await self._read(self._due, **{**self._limits, "limit": 0})
-            await self._read(self._rows, ids=[], max_bytes=0)
+            await self._read(self._rows, ids=[], max_bytes=0, max_recipients=0)
         except InsufficientPrivilege as error:
             reason = error.diag.message_primary
             raise ConfigurationError(f"{reason}: a dry run needs SELECT on the outbox and on its workflows") from error
@@ -127,8 +128,10 @@ class DryRun:
         new = sorted(set(due) - self._logged)
         for first in range(0, len(new), READ_BATCH_ROWS):
             ids = new[first : first + READ_BATCH_ROWS]
-            for row in await self._read(self._rows, ids=ids, max_bytes=validation.MAX_BYTES):
-                self._log_row(validation.parse_row(row))
+            for row in await self._read(
+                self._rows, ids=ids, max_bytes=validation.MAX_BYTES, max_recipients=self._max_recipients
+            ):
+                self._log_row(validation.parse_row(row, max_recipients=self._max_recipients))
             self._logged.update(ids)
         self._logged.intersection_update(due)
         return took

@@ -23,7 +23,14 @@ from temporalio.client import Client
 
 from dispatcher import __version__
 from dispatcher.alerting import alerts
-from dispatcher.app.connections import open_database, open_listener, open_novu, open_outbox
+from dispatcher.app.connections import (
+    open_database,
+    open_installation,
+    open_listener,
+    open_novu,
+    open_outbox,
+    queues_of,
+)
 from dispatcher.app.signals import stop_signal
 from dispatcher.claim.claimer import Claimer
 from dispatcher.claim.rescuer import Rescuer
@@ -36,7 +43,9 @@ from dispatcher.delivery.canceller import Canceller
 from dispatcher.delivery.heartbeat import WorkerHeartbeat
 from dispatcher.install.runtime_check import run_checks
 from dispatcher.models.notification import RunLimits
+from dispatcher.models.workflow_contract import TaskQueues, worker_identity
 from dispatcher.novu.client import NovuClient
+from dispatcher.postgres.installation import Installation
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool
 from dispatcher.telemetry import health, metrics
@@ -66,6 +75,8 @@ class RunContext:
     settings: Settings
     pool: Pool
     outbox: OutboxStore
+    installation: Installation
+    queues: TaskQueues
     starter: WorkflowStarter
     wake: WakeUp
     novu: NovuClient | None
@@ -87,8 +98,10 @@ async def run(settings: Settings, role: Role = "all") -> None:
         )
         outbox = await open_outbox(pool, settings, name)
         port.attach_database(pool, outbox)
-        starter = WorkflowStarter(client, settings.task_queue)
-        context = RunContext(name, role, settings, pool, outbox, starter, WakeUp(), novu)
+        installation = await open_installation(pool)
+        queues = queues_of(settings, installation)
+        starter = WorkflowStarter(client, queues)
+        context = RunContext(name, role, settings, pool, outbox, installation, queues, starter, WakeUp(), novu)
         await run_parts(context, client, stop)
         await release_node(context)
 
@@ -104,7 +117,7 @@ async def run_parts(context: RunContext, client: Client, stop: asyncio.Event) ->
         claimer = start_claiming(context, listener, tasks) if listener else None
         freeze_gc()
         node = {"node": context.name, "role": context.role, "version": __version__}
-        log.info("started", **node, outbox=settings.outbox, queue=settings.task_queue)
+        log.info("started", **node, outbox=settings.outbox, queue=context.queues.first_try)
         await stop.wait()
         log.info("stopping", node=context.name)
         health.process_health.stopping = True
@@ -123,9 +136,11 @@ async def temporal_workers(client: Client, context: RunContext) -> AsyncGenerato
         yield
         return
     settings = context.settings
-    limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon)
+    limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon, settings.lookup_time)
     activities = DeliveryActivities(context.outbox, context.novu, limits)
-    async with worker.run_workers(client, settings, activities, build=__version__):
+    identity = worker_identity(context.name, context.installation.id)
+    parts = worker.WorkerParts(client, settings, activities, context.outbox, identity, __version__)
+    async with worker.run_workers(parts, context.queues):
         yield
 
 

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from dispatcher.app.connections import open_database, open_outbox
+from dispatcher.app.connections import open_database, open_installation, open_outbox, queues_of
 from dispatcher.claim.rescuer import Rescuer, SweepResult
 from dispatcher.config.settings import Settings
 from dispatcher.temporal.client import connect_to_namespace
@@ -22,7 +22,7 @@ async def sweep_once(settings: Settings) -> SweepResult:
     async with open_database(settings) as pool:
         client = await connect_to_namespace(settings.temporal_environment, create_namespace=False)
         outbox = await open_outbox(pool, settings, node)
-        starter = WorkflowStarter(client, settings.task_queue)
+        starter = WorkflowStarter(client, queues_of(settings, await open_installation(pool)))
         rescuer = Rescuer(outbox, starter, wake, PollOnly(wake), interval=settings.sweep_interval, lease=settings.lease)
         result = await rescuer.run_rescue()
         await outbox.notify_all()

@@ -106,7 +106,7 @@ class Rescuer:
         return await self.run_rescue()
 
     async def run_rescue(self) -> SweepResult:
-        """Rescue rows, without a heartbeat of this process."""
+        """Rescue rows whose lease expired. Unlike a sweep of `run`, it writes no heartbeat of this process."""
         found = SweepResult(adopted=await self._outbox.adopt_orphans(self._lease, MAX_RESCUED_ROWS))
         expired = await self._outbox.find_expired(MAX_RESCUED_ROWS)
         limiter = anyio.CapacityLimiter(MAX_PARALLEL_DESCRIBES)

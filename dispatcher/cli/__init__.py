@@ -1,8 +1,8 @@
 """The command line: each command reads its options, calls another package, and prints the result.
 
-Every module here is cheap to import: a command imports its other rooms only when it is called, so that `--help` answers
-at once. Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 a check failed, 2 usage or configuration,
-3 something is unreachable, 130 interrupted.
+Every module here is cheap to import: a command imports its other packages only when it is called, so that `--help`
+answers at once. Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 a check failed, 2 usage or
+configuration, 3 something is unreachable, 130 interrupted.
 """
 
 from typing import Annotated

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dispatcher.cli.filter_options import AsJson
-from dispatcher.cli.options import EnvFile
+from dispatcher.cli.options import EnvFile, load_settings
 
 if TYPE_CHECKING:
     from dispatcher.doctor.runner import Finding
@@ -21,13 +21,12 @@ def doctor(env_file: EnvFile = Path(".env"), as_json: AsJson = False) -> None:
     import anyio
 
     from dispatcher import doctor
-    from dispatcher.config.loading import load
     from dispatcher.doctor.runner import exit_code, failed, passed, skipped
     from dispatcher.models.errors import ConfigurationError
 
     report = FindingPrinter(as_json=as_json)
     try:
-        settings = load(env_file)
+        settings = load_settings(env_file)
     except ConfigurationError as error:
         report.add("configuration", failed(str(error), "dispatcher config env-example shows every setting"))
         for name in doctor.check_names():

@@ -68,7 +68,8 @@ def retracted(row: "RowDetails") -> str:
     if not row["retraction_noticed"]:
         return "as soon as no run works on it, a dispatcher detects the retraction and cancels its triggers at Novu"
     if row["to_take_back"]:
-        return f"triggers of {row['to_take_back']} recipients are still being cancelled at Novu"
+        why = ": Novu has not run it yet" if row["not_run_yet"] else ""
+        return f"triggers of {row['to_take_back']} recipients are still being cancelled at Novu{why}"
     return "nothing: every trigger that can be cancelled at Novu is cancelled"
 
 

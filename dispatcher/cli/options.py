@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from dispatcher.config.settings import Settings
     from dispatcher.install import Options
 
 EnvFile = Annotated[
@@ -22,6 +23,20 @@ LockTimeout = Annotated[
 ]
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (an address to connect to, not to listen at)
 """The address to connect to, for a port that listens at every address."""
+
+
+def load_settings(env_file: Path) -> "Settings":
+    """Return the complete settings. From now on this process hides their secrets in logs, errors and rows.
+
+    Raises ConfigurationError as `loading.load` does.
+    """
+    from dispatcher.config.loading import load
+    from dispatcher.config.secret_values import secret_values
+    from dispatcher.telemetry.redaction import process_secrets
+
+    settings = load(env_file)
+    process_secrets.set(secret_values(settings))
+    return settings
 
 
 def options_from(

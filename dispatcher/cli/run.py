@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dispatcher.cli.options import EnvFile
+from dispatcher.cli.options import EnvFile, load_settings
 
 RunRole = Annotated[
     Literal["all", "dispatch", "worker"],
@@ -33,10 +33,9 @@ def run(env_file: EnvFile = Path(".env"), role: RunRole = "all", dry_run: DryRun
 
     from dispatcher.app import dry_run as dry_run_app
     from dispatcher.app import run as run_app
-    from dispatcher.config.loading import load
     from dispatcher.telemetry import logs
 
-    settings = load(env_file)
+    settings = load_settings(env_file)
     logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)
     if dry_run:
         anyio.run(dry_run_app.run, settings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dispatcher.cli.filter_options import AsJson
-from dispatcher.cli.options import EnvFile
+from dispatcher.cli.options import EnvFile, load_settings
 
 if TYPE_CHECKING:
     from dispatcher.config.settings import Settings
@@ -21,9 +21,8 @@ def sweep(
     import anyio
 
     from dispatcher.cli.output import print_json, print_pairs
-    from dispatcher.config.loading import load
 
-    settings = load(env_file)
+    settings = load_settings(env_file)
     report = anyio.run(count_findings if dry_run else sweep_outbox, settings)
     if as_json:
         print_json({"dry_run": dry_run, **report})

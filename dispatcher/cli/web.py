@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.options import EnvFile
+from dispatcher.cli.options import EnvFile, load_settings
 
 Host = Annotated[str | None, typer.Option("--host", help="Replaces DISPATCHER_HTTP_HOST.", show_default=False)]
 Port = Annotated[int | None, typer.Option("--port", help="Replaces PORT and DISPATCHER_HTTP_PORT.", min=0, max=65535)]
@@ -21,10 +21,9 @@ def web(host: Host = None, port: Port = None, env_file: EnvFile = Path(".env")) 
     import anyio
 
     from dispatcher.app.web import run as serve
-    from dispatcher.config.loading import load
     from dispatcher.telemetry import logs
 
-    settings = load(env_file)
+    settings = load_settings(env_file)
     given = {"http_host": host, "http_port": port}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)

@@ -10,6 +10,7 @@ from dispatcher.config.conninfo import URL_EXAMPLE, conninfo
 from dispatcher.config.setting_sources import names_of
 from dispatcher.config.setting_types import Duration, Uuids
 from dispatcher.models.errors import ConfigurationError
+from dispatcher.models.notification import MAX_RECIPIENTS
 
 MAX_SWEEP_INTERVAL = timedelta(seconds=30)
 """Sweeps rescue orphaned rows and report that the process is alive. Both have documented time limits."""
@@ -51,7 +52,8 @@ class DeliverySettings(BaseSettings):
     task_queue: str = Field(
         default="xnovu-notification-processing",
         validation_alias=AliasChoices("TEMPORAL_TASK_QUEUE"),
-        description="Temporal task queue. Every process of one installation uses the same.",
+        description="Beginning of the name of our Temporal task queues; the installation's short id follows."
+        " Every process of one installation uses the same.",
     )
     max_concurrent_activities: int = Field(
         default=100,
@@ -122,12 +124,27 @@ class DeliverySettings(BaseSettings):
         ge=1,
         le=100,
     )
+    max_recipients: int = Field(
+        default=MAX_RECIPIENTS,
+        validation_alias=AliasChoices("DISPATCHER_MAX_RECIPIENTS"),
+        description="Maximum number of recipients of one notification. One with more becomes a dead letter, unread.",
+        ge=1,
+        le=1_000_000,
+    )
     retry_horizon: Duration = Field(
         default=timedelta(hours=6),
         validation_alias=AliasChoices("DISPATCHER_RETRY_HORIZON"),
         description="Time after the first run during which a failed notification is retried.",
         ge=timedelta(seconds=1),
         le=timedelta(days=30),
+    )
+    lookup_time: Duration = Field(
+        default=timedelta(minutes=5),
+        validation_alias=AliasChoices("DISPATCHER_LOOKUP_TIME"),
+        description="Only for a Novu without idempotency: time after a call with an unknown outcome during which Novu"
+        " is asked for its run, before the call is made again. Longer than Novu's worker ever lags.",
+        ge=timedelta(seconds=15),
+        le=timedelta(minutes=30),
     )
     error_texts: Literal["full", "codes"] = Field(
         default="full",

@@ -37,6 +37,11 @@ RETRY_BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=1))
 CANCEL_BACKOFF = Backoff(timedelta(seconds=1), timedelta(minutes=10))
 """1 2 4 … 512 600 600 … s between tries to cancel a retracted notification at Novu."""
 
+CALLS_PER_RUN = 10
+"""A generation ends after this many calls for one recipient times the runs that it may have, whatever they ended with.
+A call that never left, or that Novu only throttled, is not counted. A run makes five, and more where it splits a bulk
+call."""
+
 
 def next_run_delay(
     attempts: int, since_first_claim: timedelta, *, max_runs: int, horizon: timedelta

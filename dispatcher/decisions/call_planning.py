@@ -126,7 +126,7 @@ def sendable(notifications: Iterable[Notification]) -> Iterator[Member]:
 
 
 def repeat_as_before(members: Iterable[Member]) -> list[Call]:
-    """Return calls with the members and the order of these members' last calls."""
+    """Return one call for each last call of `members`: the same members in the same order, so that the key fits."""
     groups: dict[str | None, list[Member]] = {}
     for member in members:
         groups.setdefault(member.recipient.call_key, []).append(member)

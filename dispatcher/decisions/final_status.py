@@ -14,6 +14,8 @@ MAX_RESULTS = 1000
 def decide_status(row: Notification, retry_in: timedelta | None) -> FinalStatus:
     """Return how this run ends for `row`. `retry_in`: time until its next automatic run; None: there is none."""
     status = status_of(row.recipients)
+    if status is Status.SENT and row.has_unread_recipients:
+        status = Status.PARTIAL
     accepted = [recipient.transaction_id for recipient in row.recipients if recipient.state is RecipientState.ACCEPTED]
     reason = None if status is Status.SENT else row.validation_error or failure_text(row.recipients)
     details = {

@@ -19,6 +19,8 @@ CALL_TIMEOUT_SECONDS = 40.0
 """We wait this long for an answer, because Novu may need 30 s. Novu may work on an unanswered call as long."""
 KEY_TTL_SECONDS = 22 * 3600.0
 """Novu forgets a key after 24 h, plus or minus 5 %; we rely on it for less than that."""
+LOOKUP_AGAIN_SECONDS = 30.0
+"""Time until the next look-up while a missing run proves nothing: Novu's queue may lag."""
 LOOKUP_RETRY_SECONDS = 5.0
 """At least this long until the next look-up after one that found no answer."""
 
@@ -82,12 +84,17 @@ def key_unusable(member: Member) -> bool:
     )
 
 
-def apply_lookup(member: Member, answer: CallResult) -> None:
+def apply_lookup(member: Member, answer: CallResult, patience: float = 0.0) -> None:
     """Change a recipient by the result of looking up its run.
 
-    RETRY (no run exists) makes it PLANNED again, with a new epoch if the old key cannot be used again.
+    RETRY (no run exists) makes it PLANNED again, with a new epoch if the old key cannot be used again. Less than
+    `patience` seconds after the call it only waits for the next look-up, without counting a try.
     """
     recipient = member.recipient
+    if answer.answer_class is AnswerClass.RETRY and recipient.call_age < patience:
+        recipient.retry_after = min(LOOKUP_AGAIN_SECONDS, patience - recipient.call_age)
+        recipient.throttled = True
+        return
     if answer.answer_class is AnswerClass.RETRY:
         recipient.state = RecipientState.PLANNED
         recipient.epoch += key_unusable(member)

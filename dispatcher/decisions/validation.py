@@ -10,13 +10,12 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict, cast
 
 from dispatcher.decisions.identity import body_hash, transaction_id
-from dispatcher.models.notification import Notification, Recipient, RecipientState
+from dispatcher.models.notification import MAX_RECIPIENTS, Notification, Recipient, RecipientState
 
 MAX_BYTES = 512 * 1024
 """Our limit for payload and overrides of one row together. It is that of Novu's cloud; your own Novu has none."""
 SEVERITIES = (None, "none", "low", "medium", "high")
 """Novu accepts an event with another `overrides.severity`, and then never runs it."""
-MAX_RECIPIENTS = 100_000
 
 
 class OutboxRow(TypedDict):
@@ -39,7 +38,9 @@ class OutboxRow(TypedDict):
     payload_bytes: int
     overrides: str | None
     overrides_bytes: int
+    recipient_count: int
     recipients: list[str | None] | None
+    """None: they were not read, because they are too many."""
     ledger: list[list[Any]] | None
 
 
@@ -55,6 +56,7 @@ class LedgerEntry(NamedTuple):
     """Seconds since the last call and since the first call."""
     outcome: str | None
     error: str | None
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class AcquiredRow:
     """Whether the row may be sent now; otherwise the run releases it."""
 
 
-def parse_row(columns: dict[str, Any], acquired_at: float = 0.0) -> AcquiredRow:
+def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, max_recipients: int = MAX_RECIPIENTS) -> AcquiredRow:
     """Return a row of queries/acquire.sql as a notification.
 
     `columns` are those of `OutboxRow`. `acquired_at` is the reading of `time.monotonic()` when the row was acquired.
@@ -82,7 +84,8 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0) -> AcquiredRow:
         acquired_at=acquired_at,
         enterprise=row["enterprise"],
         first_attempt=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
-        validation_error=validation_error(row),
+        validation_error=validation_error(row, max_recipients),
+        has_unread_recipients=row["recipient_count"] > max_recipients,
     )
     if notification.validation_error is None:
         notification.workflow_key = row["workflow_key"] or ""
@@ -116,12 +119,12 @@ def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
     recipient.state, recipient.epoch = RecipientState(entry.state), entry.epoch
     recipient.call_key, recipient.call_ordinal, recipient.call_hash = entry.last_call
     recipient.call_age, recipient.first_call_age = (age or 0 for age in entry.call_ages)
-    recipient.outcome, recipient.error = entry.outcome, entry.error
+    recipient.outcome, recipient.error, recipient.calls = entry.outcome, entry.error, entry.calls
 
 
-def validation_error(row: OutboxRow) -> str | None:
+def validation_error(row: OutboxRow, max_recipients: int) -> str | None:
     """Return why this row can never be sent as it is, or None."""
-    return workflow_error(row) or recipients_error(row["recipients"]) or json_errors(row)
+    return workflow_error(row) or recipients_error(row, max_recipients) or json_errors(row)
 
 
 def workflow_error(row: OutboxRow) -> str | None:
@@ -137,14 +140,15 @@ def workflow_error(row: OutboxRow) -> str | None:
     return None
 
 
-def recipients_error(names: list[str | None] | None) -> str | None:
+def recipients_error(row: OutboxRow, max_recipients: int) -> str | None:
     """Return why the row's recipients cannot be used, or None."""
+    if row["recipient_count"] > max_recipients:
+        return f"{row['recipient_count']} recipients; at most {max_recipients} fit into one notification"
+    names = row["recipients"]
     if not names:
         return "recipients are empty"
     if any(name is None for name in names):
         return "recipients hold a NULL"
-    if len(names) > MAX_RECIPIENTS:
-        return f"{len(names)} recipients; at most {MAX_RECIPIENTS} fit into one notification"
     return None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from dispatcher.decisions.backoff import next_run_delay
+from dispatcher.decisions.backoff import CALLS_PER_RUN, next_run_delay
 from dispatcher.decisions.call_planning import Member
 from dispatcher.decisions.final_status import decide_status
 from dispatcher.delivery.sender import Sender, count_results
@@ -35,7 +35,7 @@ class DeliveryActivities:
     def __init__(self, outbox: "OutboxStore", novu: "NovuClient", limits: RunLimits) -> None:
         self._outbox = outbox
         self._novu = novu
-        self._sender = Sender(outbox, novu)
+        self._sender = Sender(outbox, novu, limits.lookup_time)
         self._limits = limits
 
     @activity.defn(name=DELIVER)
@@ -61,6 +61,10 @@ class DeliveryActivities:
 
     async def _deliver(self, rows: Sequence[Notification]) -> None:
         """Send and settle these rows as far as that is possible now."""
+        max_calls = CALLS_PER_RUN * self._limits.max_runs
+        for row in rows:
+            if row.has_unsettled_recipients and row.most_calls >= max_calls:
+                row.validation_error = row.validation_error or f"{row.most_calls} calls ended without a final answer"
         await self._settle_finished(
             [row for row in rows if row.validation_error is not None or not row.has_unsettled_recipients]
         )
@@ -72,7 +76,10 @@ class DeliveryActivities:
 
     @activity.defn(name=GIVE_UP)
     async def give_up(self, batch: Batch) -> ResultCounts:
-        """End the run of the rows that are still unsettled: FAILED or PARTIAL, retried later or a dead letter."""
+        """End the run of the rows that are still unsettled: FAILED or PARTIAL, retried later or a dead letter.
+
+        A row that only Novu's 409 or 429 stopped becomes PENDING again, and its attempt does not count.
+        """
         counts = ResultCounts()
         rest = batch.notification_ids
         while rest:
@@ -83,6 +90,9 @@ class DeliveryActivities:
 
     async def _give_up(self, rows: Sequence[Notification]) -> None:
         members: list[Member] = []
+        handed_back = [row for row in rows if row.is_throttled]
+        await self._sender.release(handed_back)
+        rows = [row for row in rows if not row.is_throttled]
         for row in rows:
             for recipient in row.recipients:
                 if recipient.state is RecipientState.SENDING:
@@ -161,6 +171,7 @@ def retry_error(waiting: Sequence[Recipient]) -> ApplicationError:
     wait = max(recipient.retry_after for recipient in waiting)
     return ApplicationError(
         f"{len(waiting)} recipients are not settled: {', '.join(codes)}",
+        activity.info().attempt - 1,  # tries that failed before; the workflow counts them over the whole run
         type=THROTTLED if all(recipient.throttled for recipient in waiting) else UNSETTLED,
         next_retry_delay=timedelta(seconds=wait) if wait else None,
         category=ApplicationErrorCategory.BENIGN,

@@ -6,13 +6,22 @@ later by `LateAnswers`.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from temporalio import activity
 
-from dispatcher.decisions.call_planning import MAX_PARALLEL_CALLS, Call, Member, parallel_groups, plan_calls
+from dispatcher.decisions.call_planning import (
+    MAX_PARALLEL_CALLS,
+    Call,
+    Member,
+    parallel_groups,
+    plan_calls,
+    unknown_calls,
+)
 from dispatcher.decisions.call_splitting import count_refused_alone, is_hopeless, is_refused_together, split_call
 from dispatcher.decisions.final_status import decide_status, failure_code
 from dispatcher.decisions.unknown_outcomes import (
@@ -57,9 +66,10 @@ log = get_logger("sender")
 class Sender:
     """Makes the calls of this process's runs. Its methods are called within an activity."""
 
-    def __init__(self, outbox: "OutboxStore", novu: "NovuClient") -> None:
+    def __init__(self, outbox: "OutboxStore", novu: "NovuClient", lookup_time: timedelta) -> None:
         self._outbox = outbox
         self._novu = novu
+        self._lookup_time = lookup_time
         self._late_answers = LateAnswers(self._settle_outcomes)
 
     async def send(self, rows: Sequence[Notification]) -> None:
@@ -107,7 +117,9 @@ class Sender:
 
     async def resolve_unknown(self, rows: Sequence[Notification]) -> None:
         """Look up the calls that cannot be repeated unchanged; make those wait that may still be in flight."""
-        idempotency_on = self._novu.idempotency_on is not False
+        if not unknown_calls(rows):
+            return
+        idempotency_on = await self._novu.honours_keys()
         ready: list[Member] = []
         for call in calls_needing_lookup(rows, idempotency_on=idempotency_on):
             # A local activity has no time for many look-ups: it leaves them to the batch queue.
@@ -117,7 +129,7 @@ class Sender:
                     member.recipient.retry_after, member.recipient.throttled = wait, True
             else:
                 ready += call.members
-        await self._look_up(ready)
+        await self._look_up(ready, 0 if idempotency_on else self._lookup_time.total_seconds())
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
         """Write the outcomes of `members` and the final statuses of `rows`. Log the rows that were still ours."""
@@ -130,8 +142,11 @@ class Sender:
         if rows:
             await self._outbox.release(rows)
 
-    async def _look_up(self, members: Sequence[Member]) -> None:
-        """Ask Novu for the outcomes of the members' last calls, a few at a time, and settle them."""
+    async def _look_up(self, members: Sequence[Member], patience: float) -> None:
+        """Ask Novu for the outcomes of the members' last calls, a few at a time, and settle them.
+
+        `patience`: seconds from the last call until a missing run proves that Novu has none.
+        """
         for first in range(0, len(members), MAX_PARALLEL_CALLS):
             if not self._novu.breaker.allows_calls:
                 return
@@ -140,7 +155,7 @@ class Sender:
                 *(self._novu.look_up(member.event, LOOKUP_TIMEOUT_SECONDS) for member in group)
             )
             for member, answer in zip(group, answers, strict=True):
-                apply_lookup(member, answer)
+                apply_lookup(member, answer, patience)
             # A PLANNED recipient is not settled: `send` records its next call.
             await self._settle_outcomes(
                 [member for member in group if member.recipient.state is not RecipientState.PLANNED]
@@ -151,10 +166,11 @@ class Sender:
 
         For each call that Novu refused as a whole, adds to `refused` the smaller calls to make instead.
         """
+        deadline = time.monotonic() + CALL_TIMEOUT_SECONDS  # from before the record, whose time the ledger has
         calls = await self._record_calls(calls)
         if not calls:
             return True
-        answers = {asyncio.create_task(self._call(call)): call for call in calls}
+        answers = {asyncio.create_task(self._call(call, deadline)): call for call in calls}
         unsettled = dict(answers)
         try:
             late = await wait_for_answers(answers)
@@ -194,8 +210,9 @@ class Sender:
             calls = [Call(members) for members in kept if members]
         return calls
 
-    async def _call(self, call: Call) -> list[CallResult]:
-        return await self._novu.trigger([member.event for member in call.members], call.key, CALL_TIMEOUT_SECONDS)
+    async def _call(self, call: Call, deadline: float) -> list[CallResult]:
+        within = max(0.0, deadline - time.monotonic())
+        return await self._novu.trigger([member.event for member in call.members], call.key, within)
 
     async def _settle_outcomes(self, members: Sequence[Member]) -> None:
         """Write the outcomes of the members' rows. Finish each row whose recipients are all final."""

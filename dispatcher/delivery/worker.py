@@ -1,4 +1,7 @@
-"""The Temporal workers: one for the first-try queue, one for the batch queue, both on the starter's client.
+"""The Temporal workers: one for the first-try queue, one for the batch queue, all on the starter's client.
+
+Two more, with few pollers, serve the queues named like the setting, where earlier versions started workflows. Other
+installations may use these too.
 
 Because the client is shared, a start can return with the workflow's first task (eager start). There are more slots than
 pollers, because an idle poller reserves a slot.
@@ -7,6 +10,7 @@ pollers, because an idle poller reserves a slot.
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,20 +21,26 @@ from temporalio.worker import (
     ExecuteActivityInput,
     Interceptor,
     PollerBehaviorAutoscaling,
+    PollerBehaviorSimpleMaximum,
     UnsandboxedWorkflowRunner,
     Worker,
 )
 
 from dispatcher.config.settings import Settings
 from dispatcher.delivery.activities import DeliveryActivities
+from dispatcher.delivery.shared_queue import ForeignWorkflows
 from dispatcher.delivery.workflows import NotificationDelivery
-from dispatcher.models.workflow_contract import batch_queue
+from dispatcher.models.workflow_contract import TaskQueues, batch_queue
+from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.telemetry.logs import error_code, get_logger
 
 GRACEFUL_SHUTDOWN = timedelta(seconds=15)
 """Time for running regular activities after SIGTERM. A local one is always awaited; it takes at most 8 s."""
 EAGER_SLOTS = 200
 """Workflow tasks and local activities that may run at once."""
+OWN_POLLERS = PollerBehaviorAutoscaling(initial=5, maximum=20)
+SHARED_POLLERS = PollerBehaviorSimpleMaximum(2)
+"""On the shared queues, which are empty most of the time."""
 
 log = get_logger("worker")
 
@@ -61,40 +71,43 @@ class ErrorRedactingActivity(ActivityInboundInterceptor):
         raise redacted  # outside the handler, so that it has no context with the original text
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """The parts that all workers of a process share. `identity`: their name at Temporal. `build`: of this version."""
+
+    client: Client
+    settings: Settings
+    deliveries: DeliveryActivities
+    outbox: OutboxStore
+    identity: str
+    build: str
+
+
 @asynccontextmanager
-async def run_workers(
-    client: Client, settings: Settings, deliveries: DeliveryActivities, *, build: str
-) -> AsyncGenerator[None]:
-    """Run both workers until the block ends, then wait until they are drained. `build`: id of this build."""
-    queue = settings.task_queue
+async def run_workers(parts: WorkerParts, queues: TaskQueues) -> AsyncGenerator[None]:
+    """Run the workers until the block ends, then wait until they are drained."""
     with ThreadPoolExecutor(4, "workflow-task") as executor:
         async with AsyncExitStack() as workers:
-            for task_queue in (batch_queue(queue), queue):
-                worker = build_worker(client, task_queue, settings, deliveries, executor, build=build)
-                await workers.enter_async_context(worker)
+            for queue in (queues.shared, queues.first_try):
+                for each in (batch_queue(queue), queue):
+                    worker = build_worker(parts, each, executor, shared=queue == queues.shared)
+                    await workers.enter_async_context(worker)
             yield
 
 
-def build_worker(
-    client: Client,
-    task_queue: str,
-    settings: Settings,
-    deliveries: DeliveryActivities,
-    executor: ThreadPoolExecutor,
-    *,
-    build: str,
-) -> Worker:
-    """Return the worker of one queue.
+def build_worker(parts: WorkerParts, task_queue: str, executor: ThreadPoolExecutor, *, shared: bool) -> Worker:
+    """Return the worker of one queue. `shared`: workflows of other installations may be there.
 
     The workflow has no I/O, so it runs without Temporal's sandbox and its cost.
     """
     is_batch_queue = task_queue == batch_queue(task_queue)
+    settings, pollers = parts.settings, SHARED_POLLERS if shared else OWN_POLLERS
     return Worker(
-        client,
+        parts.client,
         task_queue=task_queue,
         workflows=[NotificationDelivery],
-        activities=[deliveries.deliver, deliveries.give_up],
-        interceptors=[ErrorRedaction()],
+        activities=[parts.deliveries.deliver, parts.deliveries.give_up],
+        interceptors=[ErrorRedaction(), *([ForeignWorkflows(parts.outbox)] if shared else [])],
         workflow_runner=UnsandboxedWorkflowRunner(),
         workflow_task_executor=executor,
         # A bug has to end the run, whose rows are rescued later, instead of repeating its local activity for ever.
@@ -102,11 +115,12 @@ def build_worker(
         max_concurrent_workflow_tasks=settings.max_concurrent_workflows if is_batch_queue else EAGER_SLOTS,
         max_concurrent_local_activities=EAGER_SLOTS,
         max_concurrent_activities=settings.max_concurrent_activities if is_batch_queue else 1,
-        workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=5, maximum=20),
-        activity_task_poller_behavior=PollerBehaviorAutoscaling(initial=5, maximum=20),
+        workflow_task_poller_behavior=pollers,
+        activity_task_poller_behavior=pollers,
         no_remote_activities=not is_batch_queue,
         max_cached_workflows=settings.max_cached_workflows,
         graceful_shutdown_timeout=GRACEFUL_SHUTDOWN,
         disable_eager_activity_execution=True,
-        build_id=build,
+        identity=parts.identity,
+        build_id=parts.build,
     )

@@ -27,8 +27,7 @@ with workflow.unsafe.imports_passed_through():
     )
 
 MAX_ATTEMPTS = 5
-"""Tries of `deliver` before a run gives up. A throttled try is not counted; on the batch queue the count restarts
-after it."""
+"""Tries of `deliver` before a run gives up, counted over the whole run. A throttled try is not counted."""
 FIRST_RETRY = timedelta(seconds=1)
 LOCAL_ACTIVITY_TIMEOUT = timedelta(seconds=8)
 """Short, because a local activity keeps its workflow task open. It is never repeated locally for the same reason."""
@@ -70,7 +69,7 @@ class NotificationDelivery:
                 await asyncio.sleep(retry_delay(failure).total_seconds())
         return await self.run_on_batch_queue(batch, retry_queue, attempts_left)
 
-    async def run_on_batch_queue(self, batch: Batch, queue: str, max_attempts: int) -> ResultCounts:
+    async def run_on_batch_queue(self, batch: Batch, queue: str, attempts_left: int) -> ResultCounts:
         """Deliver with Temporal's retries, again after each throttled try for up to an hour, then give up."""
         deadline = workflow.now() + MAX_THROTTLED_TIME
         for throttled_tries in itertools.count(1):
@@ -84,13 +83,14 @@ class NotificationDelivery:
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
                     retry_policy=RetryPolicy(
                         initial_interval=FIRST_RETRY,
-                        maximum_attempts=max_attempts,
+                        maximum_attempts=attempts_left,
                         non_retryable_error_types=[THROTTLED],
                     ),
                 )
             except FailureError as failure:
                 if not is_throttled(failure) or workflow.now() > deadline:
                     break
+                attempts_left = max(1, attempts_left - attempts_before(failure))
                 await asyncio.sleep(max(retry_delay(failure), THROTTLE_BACKOFF.delay(throttled_tries)).total_seconds())
         return await workflow.execute_activity(
             GIVE_UP,
@@ -103,17 +103,31 @@ class NotificationDelivery:
 
 
 def retry_delay(failure: FailureError) -> timedelta:
-    """Return the wait before the next try: the one that the activity asked for, else `FIRST_RETRY`.
-
-    A local activity's error arrives as it is; other errors, and its time-out, arrive inside an ActivityError.
-    """
-    cause = failure.cause if isinstance(failure, ActivityError) else failure
-    if isinstance(cause, ApplicationError) and cause.next_retry_delay is not None:
-        return cause.next_retry_delay
-    return FIRST_RETRY
+    """Return the wait before the next try: the one that the activity asked for, else `FIRST_RETRY`."""
+    error = application_error(failure)
+    return FIRST_RETRY if error is None or error.next_retry_delay is None else error.next_retry_delay
 
 
 def is_throttled(failure: FailureError) -> bool:
     """Whether the try did not fail but has to wait: Novu is busy with the same call, or limits our rate."""
+    error = application_error(failure)
+    return error is not None and error.type == THROTTLED
+
+
+def attempts_before(failure: FailureError) -> int:
+    """Return how many tries of the same activity failed before the throttled one.
+
+    The activity says it. A throttled try of an earlier version does not, so that its run continues as it began.
+    """
+    error = application_error(failure)
+    said = error.details[0] if error is not None and error.details else 0
+    return said if isinstance(said, int) else 0
+
+
+def application_error(failure: FailureError) -> ApplicationError | None:
+    """Return the error that the activity raised; None: it raised none, for example because it timed out.
+
+    A local activity's error arrives as it is; other errors, and its time-out, arrive inside an ActivityError.
+    """
     cause = failure.cause if isinstance(failure, ActivityError) else failure
-    return isinstance(cause, ApplicationError) and cause.type == THROTTLED
+    return cause if isinstance(cause, ApplicationError) else None

@@ -35,7 +35,7 @@ POSTGRES = (
 TEMPORAL = (
     Check("temporal", services.temporal),
     Check("namespace", services.namespace, ("temporal",)),
-    Check("pollers", services.pollers, ("namespace",)),
+    Check("pollers", services.pollers, ("namespace", "ledger")),
 )
 NOVU = (
     Check("novu", services.novu),

@@ -12,19 +12,21 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
+from dispatcher.config.durations import format_duration
 from dispatcher.decisions.classification import failure_text, parse_json
 from dispatcher.doctor.postgres_connection import fetch_rows
 from dispatcher.doctor.postgres_schema import table_of
 from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, unanswered, warned
 from dispatcher.models.errors import ConfigurationError, Unreachable
-from dispatcher.models.workflow_contract import batch_queue
-from dispatcher.novu.client import error_text
+from dispatcher.models.workflow_contract import TaskQueues, batch_queue, installation_of, short_id
+from dispatcher.novu.client import body_of, error_text
 from dispatcher.novu.http_client import RawJsonClient
 from dispatcher.temporal import client as our_temporal
 
 POLLER_TTL_SECONDS = 120
 """A poller that has not polled for this long counts as gone. One poll takes a minute at most."""
 REFUSED_LOGIN = re.compile(r"Unauthenticated|PermissionDenied|Unauthorized", re.IGNORECASE)
+WORKFLOWS, ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 PAGE_SIZE = 100
 MAX_PAGES = 20
 NO_HEADERS: Mapping[str, str] = {}
@@ -90,30 +92,37 @@ async def pollers(context: Context) -> Finding:
     """Check that workers poll our task queues."""
     if not await our_temporal.namespace_exists(context.temporal, context.temporal.namespace):
         return skipped("because the namespace does not exist yet")
-    eager = context.settings.task_queue
-    batch = batch_queue(eager)
-    workflows, activities = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+    [[installation]] = await fetch_rows(context, "select id from dispatcher.installation")
+    queues = TaskQueues.of_installation(context.settings.task_queue, installation)
+    eager, batch = queues.first_try, batch_queue(queues.first_try)
     found = {
-        f"{eager} (workflows)": await count_pollers(context, eager, workflows),
-        f"{batch} (workflows)": await count_pollers(context, batch, workflows),
-        f"{batch} (activities)": await count_pollers(context, batch, activities),
+        f"{eager} (workflows)": len(await poller_identities(context, eager, WORKFLOWS)),
+        f"{batch} (workflows)": len(await poller_identities(context, batch, WORKFLOWS)),
+        f"{batch} (activities)": len(await poller_identities(context, batch, ACTIVITIES)),
     }
     unpolled = [name for name, count in found.items() if not count]
     if unpolled:
         return warned(
             f"no worker polls {', '.join(unpolled)}", "start dispatcher run with this TEMPORAL_TASK_QUEUE and namespace"
         )
+    others = {installation_of(each) for each in await poller_identities(context, queues.shared, WORKFLOWS)}
+    if foreign := sorted(each for each in others if each not in (None, short_id(installation))):
+        return warned(
+            f"{queues.shared} is also polled by another installation: {', '.join(foreign)}",
+            "nothing, once all processes of both have this version; before, set another TEMPORAL_NAMESPACE or"
+            " TEMPORAL_TASK_QUEUE for one of them, because earlier versions take each other's workflows",
+        )
     return passed(f"{' + '.join(map(str, found.values()))} on {eager} and its batch queue")
 
 
-async def count_pollers(context: Context, queue: str, kind: TaskQueueType.ValueType) -> int:
-    """Return how many pollers have polled the task queue within `POLLER_TTL_SECONDS`."""
+async def poller_identities(context: Context, queue: str, kind: TaskQueueType.ValueType) -> list[str]:
+    """Return the workers that have polled the task queue within `POLLER_TTL_SECONDS`, by their identity."""
     request = DescribeTaskQueueRequest(
         namespace=context.temporal.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
     )
     answer = await context.temporal.workflow_service.describe_task_queue(request)
     since = time.time() - POLLER_TTL_SECONDS
-    return sum(poller.last_access_time.seconds > since for poller in answer.pollers)
+    return [poller.identity for poller in answer.pollers if poller.last_access_time.seconds > since]
 
 
 async def novu(context: Context) -> Finding:
@@ -209,7 +218,8 @@ async def idempotency(context: Context) -> Finding:
         return passed("on: Novu echoes our key")
     if answer.status_code in (400, 422):  # Novu 2.x, 3.x
         return warned(
-            "off: calls with an unknown outcome are looked up before they are repeated, which is a weaker guarantee",
+            f"off: a call with an unknown outcome is looked up for {format_duration(context.settings.lookup_time)}"
+            " (DISPATCHER_LOOKUP_TIME) before it is repeated, and a Novu whose worker lags longer sends it twice",
             "for Novu cloud ask its support to switch it on; on your own Novu set IS_API_IDEMPOTENCY_ENABLED=true",
         )
     return warned(f"not known: HTTP {answer.status_code} {error_message(answer)}", "run doctor again")
@@ -236,4 +246,4 @@ def response_data(answer: httpx.Response) -> Mapping[str, Any]:
 
 def error_message(answer: httpx.Response) -> str:
     """Return Novu's message in an error answer, sanitized; empty if it has none."""
-    return failure_text(parse_json(answer.content))
+    return failure_text(parse_json(body_of(answer)))

@@ -3,6 +3,7 @@
 The checks read only catalogues. Every role may read those, so a missing right is found here and not half-way.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.config.table_names import OutboxTable, Table
@@ -164,11 +165,12 @@ def check_columns(table: Table, found: dict[str, Column], needed: dict[str, tupl
             )
     for name, labels in LABELS.items():
         if name in needed and found[name].type == "an enum":
-            check_labels(table, name, [label for label in labels if label not in found[name].labels])
+            check_labels(table, name, labels, found[name].labels)
 
 
-def check_labels(table: Table, column: str, missing: list[str]) -> None:
-    if missing:
+def check_labels(table: Table, column: str, needed: Sequence[str], found: Sequence[str]) -> None:
+    """Raise ConfigurationError if the column's enum lacks one of the `needed` labels."""
+    if missing := [label for label in needed if label not in found]:
         raise ConfigurationError(
             f"the enum of {table}.{column} lacks {listed(missing, 'label')}: add it with ALTER TYPE … ADD VALUE"
         )

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+THROTTLED_CODES = ("http_409", "http_429")
+"""Outcome codes of THROTTLED."""
+UNCOUNTED_CODES = ("not_sent", *THROTTLED_CODES)
+"""Outcome codes of calls on which Novu certainly did not work, so that the ledger does not count them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TriggerEvent:

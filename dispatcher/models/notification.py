@@ -5,6 +5,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from math import inf
 
+from dispatcher.models.call_result import THROTTLED_CODES
+
+MAX_RECIPIENTS = 100_000
+"""Default of DISPATCHER_MAX_RECIPIENTS."""
+
 
 class Status(StrEnum):
     """A notification's status in the outbox. The only place in Python that spells the labels.
@@ -68,6 +73,8 @@ class Recipient:
     """Whether that wait is caused by a rate limit or a call in progress, so that it costs no try."""
     unsaved: bool = False
     """Whether this run received an answer that the ledger does not have yet."""
+    calls: int = 0
+    """Calls in this generation that Novu may have worked on, when this run acquired the row."""
     call_hash: str | None = None
     """Hash of the body that the last call carried."""
     call_age: float = 0
@@ -119,6 +126,8 @@ class Notification:
     """Hash of workflow key, payload and overrides."""
     validation_error: str | None = None
     """Why this row can never be sent as it is; None: it can be sent."""
+    has_unread_recipients: bool = False
+    """Whether the row names too many recipients, so that only those in the ledger were read."""
     recipients: list[Recipient] = field(default_factory=list[Recipient])
     final_status: FinalStatus | None = None
     """None until the run has ended for this row."""
@@ -137,6 +146,19 @@ class Notification:
     def has_unsettled_recipients(self) -> bool:
         """Whether another call can still change the outcome."""
         return any(not recipient.is_final for recipient in self.recipients)
+
+    @property
+    def most_calls(self) -> int:
+        """The number of calls for the recipient that has most."""
+        return max((recipient.calls for recipient in self.recipients), default=0)
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether nothing but an answer 409 or 429 keeps the row from its end."""
+        waiting = [recipient for recipient in self.recipients if not recipient.is_final]
+        return bool(waiting) and all(
+            each.state is not RecipientState.SENDING and each.outcome in THROTTLED_CODES for each in waiting
+        )
 
 
 @dataclass(slots=True)
@@ -172,3 +194,5 @@ class RunLimits:
     """Runs of one generation before the row becomes a dead letter."""
     retry_horizon: timedelta
     """No automatic retry is planned later than this after the first claim."""
+    lookup_time: timedelta = timedelta(minutes=5)
+    """Time that a Novu without idempotency gets to show the run of a call whose outcome is unknown."""

@@ -6,6 +6,7 @@ histories and must not change.
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 WORKFLOW = "NotificationDelivery"
 DELIVER = "deliver"
@@ -16,6 +17,7 @@ UNSETTLED = "Unsettled"
 THROTTLED = "Held"
 """Error type of `deliver`: the run only has to wait, and the wait costs no try."""
 BATCH_QUEUE_SUFFIX = "-lane"
+IDENTITY_MARK = " of installation "
 MAX_IDS = 1000
 """More ids than any version of this package put into one workflow."""
 
@@ -23,6 +25,44 @@ MAX_IDS = 1000
 def batch_queue(task_queue: str) -> str:
     """Return the name of the batch queue that belongs to `task_queue`; a batch queue's name is returned unchanged."""
     return task_queue if task_queue.endswith(BATCH_QUEUE_SUFFIX) else task_queue + BATCH_QUEUE_SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQueues:
+    """The task queues that one installation polls.
+
+    `first_try`: its own, for all workflows that it starts. `shared`: the name in the setting. Earlier versions and
+    other installations may have workflows there. Each of the two has a batch queue.
+    """
+
+    first_try: str
+    shared: str
+
+    @classmethod
+    def of_installation(cls, task_queue: str, installation: UUID) -> "TaskQueues":
+        """Return the queues of an installation. `task_queue`: the setting."""
+        return cls(f"{task_queue}-{short_id(installation)}", task_queue)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """The four names: both queues with their batch queues."""
+        return (self.first_try, batch_queue(self.first_try), self.shared, batch_queue(self.shared))
+
+
+def short_id(installation: UUID) -> str:
+    """Return the part of an installation's id that names of queues and identities of workers carry."""
+    return installation.hex[:8]
+
+
+def worker_identity(node: str, installation: UUID) -> str:
+    """Return the name under which Temporal lists a worker; `installation_of` reads it."""
+    return f"{node}{IDENTITY_MARK}{short_id(installation)}"
+
+
+def installation_of(identity: str) -> str | None:
+    """Return the short id of the installation to which a worker belongs; None for earlier versions and strangers."""
+    _, mark, installation = identity.rpartition(IDENTITY_MARK)
+    return installation if mark else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ log = get_logger("circuit_breaker")
 class CircuitBreaker:
     """Whether calls to Novu are allowed.
 
+    A 401, 402, 403 or 404 trips it through `confirm` if the probe is refused too, a spent quota also without a probe.
+    A network error, a 5xx or a 429 never trips it. It allows calls again when a later probe succeeds.
+
     `probe` returns whether Novu is reachable and refuses not every trigger. `check_health` is a cheaper one for idle
     times, by default the same. `first`, `later`: seconds before the first probe and between the next ones.
     """

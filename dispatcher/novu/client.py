@@ -6,6 +6,9 @@ and Python would round numbers.
 """
 
 import asyncio
+import contextlib
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +17,7 @@ import httpx
 from novu_py import Novu
 from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
 
-from dispatcher.decisions.cancellation import STOPPED, classify_cancel
+from dispatcher.decisions.cancellation import NOTHING_THERE, STOPPED, classify_cancel, classify_runs
 from dispatcher.decisions.classification import call_refusal, classify, classify_lookup, sanitized
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
 from dispatcher.models.errors import Unreachable
@@ -23,8 +26,13 @@ from dispatcher.novu.http_client import AnswerTooLarge, RawJsonClient, RequestCo
 from dispatcher.novu.rate_limit import RateLimiter
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
+from dispatcher.telemetry.redaction import hide_values
 
 PROBE_TIMEOUT_SECONDS = 10
+KEY_PROBE_TIMEOUT_SECONDS = 2
+"""Short, because a local activity may wait for it."""
+KEYS_KNOWN_SECONDS = 24 * 3600.0
+"""So long after the last answer that told it, it counts as unknown again whether Novu honours keys."""
 RATE_LIMITED = "Novu's rate limit left no room for the request"
 
 log = get_logger("novu_client")
@@ -44,7 +52,8 @@ class NovuClient:
         self._read_limiter = RateLimiter()
         """Of the category `global`: look-ups, and the deletion of messages."""
         self.idempotency_on: bool | None = None
-        """Whether Novu honours idempotency keys; it echoes the key if so. None: no trigger was accepted yet."""
+        """Whether Novu honours idempotency keys; it echoes the key if so. None: no answer has told it yet."""
+        self._keys_told_at = 0.0
         self._url = url.rstrip("/")
         self._authorized = {"authorization": f"ApiKey {secret_key}"}
         self._wire = RawJsonClient()
@@ -62,12 +71,8 @@ class NovuClient:
             async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
                 with self._wire.exchange():
                     answer = await self._wire.get(f"{self._url}/v1/health-check")
-        except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            TimeoutError,
-            ExceptionGroup,
-        ) as error:  # the group: port above 65535
+        # A port above 65535 raises an ExceptionGroup.
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ExceptionGroup) as error:
             raise Unreachable(
                 f"NOVU_API_URL: {self._url} does not answer ({error_text(error)}). Is the address right?"
             ) from error
@@ -91,13 +96,34 @@ class NovuClient:
             return [CallResult(AnswerClass.UNKNOWN, "no_answer", "no answer")] * len(events)
         headers = lowercase_names(response.headers)
         self.rate_limiter.update_from(response.status_code, headers)
-        answers = classify(response.status_code, headers, response.content, len(events), bulk=len(events) > 1)
+        answers = classify(response.status_code, headers, body_of(response), len(events), bulk=len(events) > 1)
         results = await self._judged([self._redacted(answer) for answer in answers])
         for result in results:
             metrics.NOVU_TRIGGERS.labels(result.answer_class).inc()
-        if any(result.answer_class is AnswerClass.ACCEPTED for result in results):
-            self._record_idempotency(echo="idempotency-key" in headers)
+        echo = "idempotency-key" in headers
+        if echo or any(result.answer_class is AnswerClass.ACCEPTED for result in results):
+            self._record_idempotency(echo=echo)
         return results
+
+    async def honours_keys(self) -> bool:
+        """Return whether an answer has told that Novu honours idempotency keys. Ask if none has told anything.
+
+        Called when an outcome is unknown. Novu refuses the empty trigger that asks, and echoes its key if it honours
+        keys.
+        """
+        if time.monotonic() - self._keys_told_at > KEYS_KNOWN_SECONDS:
+            self.idempotency_on = None
+        if self.idempotency_on is None:
+            echo = f"dispatcher-probe-{secrets.token_hex(16)}"
+            with contextlib.suppress(httpx.HTTPError, TimeoutError):
+                asked = {**self._authorized, "idempotency-key": echo}
+                with self._wire.exchange():
+                    async with asyncio.timeout(KEY_PROBE_TIMEOUT_SECONDS):
+                        answer = await self._wire.post(f"{self._url}/v1/events/trigger", json={}, headers=asked)
+                told = answer.headers.get("idempotency-key") == echo
+                if told or answer.status_code in (400, 422):
+                    self._record_idempotency(echo=told)
+        return self.idempotency_on is True
 
     async def look_up(self, event: TriggerEvent, within: float) -> CallResult:
         """Ask Novu whether an earlier trigger has a run. ACCEPTED: it has; RETRY: it has none; UNKNOWN: unclear.
@@ -112,7 +138,7 @@ class NovuClient:
             return CallResult(AnswerClass.UNKNOWN, "look_up_failed", f"Novu could not be asked: {error_text(error)}")
         headers = lowercase_names(answer.headers)
         self._read_limiter.update_from(answer.status_code, headers)
-        result = classify_lookup(answer.status_code, headers, answer.content, event.recipient)
+        result = classify_lookup(answer.status_code, headers, body_of(answer), event.recipient)
         result = self._redacted(result)
         if result.answer_class is AnswerClass.ACCOUNT_ERROR and not await self.breaker.confirm(result):
             return replace(result, answer_class=AnswerClass.UNKNOWN, code="look_up_failed")
@@ -121,8 +147,21 @@ class NovuClient:
     async def cancel(self, transaction_id: str, within: float) -> CallResult:
         """Cancel a trigger: stop its run's waiting steps, then delete the messages already shown.
 
-        ACCEPTED: Novu did it or had nothing to do. `within`: seconds for each of the two requests.
+        ACCEPTED: Novu did it, or has ended the run and nothing is left of it. `within`: seconds for each request.
         """
+        taken_back = await self._take_back(transaction_id, within)
+        if taken_back != CallResult(AnswerClass.ACCEPTED, NOTHING_THERE):
+            return taken_back
+        try:
+            answer = await self._ask("GET", "/v1/notifications", within, params={"transactionId": transaction_id})
+        except (httpx.HTTPError, TimeoutError) as error:
+            return CallResult(AnswerClass.RETRY, "cancel_failed", f"Novu could not be asked: {error_text(error)}")
+        state = self._redacted(classify_runs(answer.status_code, lowercase_names(answer.headers), answer.content))
+        # The run may have come after the first requests.
+        return await self._take_back(transaction_id, within) if state.answer_class is AnswerClass.ACCEPTED else state
+
+    async def _take_back(self, transaction_id: str, within: float) -> CallResult:
+        """Make the two requests of a cancel."""
         stopped = await self._delete(self._sdk.cancel_async, transaction_id, within, self.rate_limiter)
         if stopped.answer_class is not AnswerClass.ACCEPTED:
             return stopped
@@ -155,7 +194,7 @@ class NovuClient:
         # Not every Novu counts a DELETE, so one without headers says nothing about the limit of triggers.
         if response.status_code == 429 or "ratelimit-policy" in headers:
             limiter.update_from(response.status_code, headers)
-        result = self._redacted(classify_cancel(response.status_code, headers, response.content))
+        result = self._redacted(classify_cancel(response.status_code, headers, body_of(response)))
         [result] = await self._judged([result])
         return result
 
@@ -196,13 +235,13 @@ class NovuClient:
         return results
 
     def _record_idempotency(self, *, echo: bool) -> None:
-        """Record from an accepted trigger whether Novu honours idempotency keys: it echoes the key only if it does."""
+        """Record from an answer whether Novu honours idempotency keys: it echoes the key only if it does."""
         if not echo and self.idempotency_on is not False:
             log.warning(
                 "novu_idempotency_off",
                 effect="calls with an unknown outcome are looked up before they are repeated, a weaker promise",
             )
-        self.idempotency_on = echo
+        self.idempotency_on, self._keys_told_at = echo, time.monotonic()
 
     async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> CallResult | None:
         """Make the SDK's call. Return a result only if there is no answer to classify, else None."""
@@ -222,7 +261,7 @@ class NovuClient:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return CallResult(AnswerClass.RETRY, "not_sent", f"Novu could not be reached: {error_text(error)}")
         except TimeoutError:
-            return CallResult(AnswerClass.UNKNOWN, "timeout", f"no answer within {within:g} s")
+            return CallResult(AnswerClass.UNKNOWN, "timeout", f"no answer within {within:.3g} s")
         except AnswerTooLarge as error:
             return CallResult(AnswerClass.UNKNOWN, "answer_too_large", error_text(error))
         except (httpx.HTTPError, NoResponseError) as error:
@@ -240,6 +279,12 @@ class NovuClient:
         )
 
 
+def body_of(response: httpx.Response) -> bytes:
+    """Return the body without our secrets: a proxy that repeats the request's headers must not write them into rows."""
+    text = response.content.decode(errors="surrogateescape")  # and back: bytes that are no UTF-8 stay as they are
+    return hide_values(text).encode(errors="surrogateescape")
+
+
 def lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers with lower-case names."""
     return {name.lower(): value for name, value in headers.items()}
@@ -247,4 +292,4 @@ def lowercase_names(headers: Mapping[str, str]) -> dict[str, str]:
 
 def error_text(error: Exception) -> str:
     """Return an error of the HTTP client as one line."""
-    return sanitized(f"{type(error).__name__} {error}")
+    return sanitized(hide_values(f"{type(error).__name__} {error}"))

@@ -41,6 +41,7 @@ class RowDetails(ListedRow):
 
     `accepted`, `unknown`: recipients of the last generation that Novu accepted or whose outcome is not known.
     `held`: whether its lease is valid. `to_take_back`: recipients whose trigger is still to be cancelled at Novu.
+    `not_run_yet`: whether Novu has not run one of these triggers yet.
     """
 
     publish_status: str
@@ -59,6 +60,7 @@ class RowDetails(ListedRow):
     held: bool
     first_claimed_at: str | None
     to_take_back: int
+    not_run_yet: bool
     nodes_alive: int
     now: str
 

@@ -18,7 +18,7 @@ from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
-from dispatcher.models.notification import Notification, PendingCancel, Status
+from dispatcher.models.notification import MAX_RECIPIENTS, Notification, PendingCancel, Status
 from dispatcher.postgres.array_parameters import (
     call_arrays,
     cancel_arrays,
@@ -32,7 +32,7 @@ from dispatcher.postgres.statements import TableNames, compose_statements
 from dispatcher.telemetry import metrics
 
 MAX_READ_BYTES = 4_000_000
-"""Bytes of JSON that `acquire` returns at once. One more row may come with it."""
+"""Bytes of JSON and recipients that `acquire` returns at once. One more row may come with it."""
 
 TENANTS_PER_CLAIM = 20
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
@@ -45,13 +45,22 @@ class OutboxStore:
     """The outbox and its ledger, as one node uses them.
 
     `node`: this node's id. `enterprises`: an allow-list; only rows of these enterprises are touched; empty: all.
+    `max_recipients`: a row with more is refused, and they are not read.
     """
 
     def __init__(
-        self, pool: Pool, *, relations: TableNames, status: StatusColumn, node: str, enterprises: Sequence[UUID] = ()
+        self,
+        pool: Pool,
+        *,
+        relations: TableNames,
+        status: StatusColumn,
+        node: str,
+        enterprises: Sequence[UUID] = (),
+        max_recipients: int = MAX_RECIPIENTS,
     ) -> None:
         self._pool = pool
         self._node = node
+        self._max_recipients = max_recipients
         self._labels = status.labels
         # While all due rows fit into the capacity, the plain claim is faster and as fair as the other one. With an
         # allow-list the fair claim is always used, because it reads no rows of other enterprises.
@@ -88,11 +97,22 @@ class OutboxStore:
 
         Rows that are settled, no longer PROCESSING or of another workflow are left out.
         """
-        parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease}
-        limits = {"max_bytes": validation.MAX_BYTES, "max_read_bytes": MAX_READ_BYTES}
-        rows = await self._execute("acquire", {**parameters, **limits}, dict_row)
+        parameters = {
+            "ids": ids,
+            "workflow_id": workflow_id,
+            "node": self._node,
+            "lease": lease,
+            "max_bytes": validation.MAX_BYTES,
+            "max_read_bytes": MAX_READ_BYTES,
+            "max_recipients": self._max_recipients,
+        }
+        rows = await self._execute("acquire", parameters, dict_row)
         acquired_at = time.monotonic()
-        return [validation.parse_row(row, acquired_at) for row in rows]
+        return [validation.parse_row(row, acquired_at, self._max_recipients) for row in rows]
+
+    async def knows_workflow(self, workflow_id: str, ids: list[int]) -> bool:
+        """Return whether one of the rows is in the ledger under this workflow."""
+        return (await self._fetch("knows_workflow", ids=ids, workflow_id=workflow_id))[0][0]
 
     async def record_calls(self, calls: Iterable[Call]) -> set[tuple[int, str]]:
         """Record these calls before they leave. Return the (notification, recipient) pairs that may still be called."""

@@ -1,14 +1,22 @@
 """Composes the statements in queries/ from the names of the user's tables and the SQL parts that several share."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import LiteralString, cast
 
 from psycopg import sql
 
+from dispatcher.models.call_result import UNCOUNTED_CODES
 from dispatcher.models.notification import UNSUCCESSFUL
 from dispatcher.postgres.pool import StatusColumn
 from dispatcher.postgres.session import MISSING_TABLES
+
+
+def literals(texts: Iterable[str]) -> sql.Composed:
+    """Return the texts as a list for `in`."""
+    return sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, texts)))
+
 
 ELIGIBLE = sql.SQL(
     "n.publish_status = 'PUBLISH' and not n.deactivated"
@@ -35,7 +43,8 @@ TENANTS_IN_ALLOW_LIST = sql.SQL(
 
 TENANT_HAS_QUOTA = sql.SQL("not exists (select from tenant_quota where tenant = {tenant} and rows = 0)")
 
-UNSUCCESSFUL_STATUSES = sql.SQL("({})").format(sql.SQL(", ").join(sql.Literal(status.value) for status in UNSUCCESSFUL))
+UNSUCCESSFUL_STATUSES = literals(status.value for status in UNSUCCESSFUL)
+UNCOUNTED_OUTCOMES = literals(UNCOUNTED_CODES)
 
 RETRY_ROWS = sql.SQL(
     """
@@ -92,14 +101,17 @@ ROW_COLUMNS = sql.SQL(
     x.payload_bytes, x.overrides_bytes,
     case when x.payload_bytes <= %(max_bytes)s then x.payload end as payload,
     case when x.overrides_bytes <= %(max_bytes)s then x.overrides end as overrides,
-    array(select r::text from unnest(n.recipients) r) as recipients"""
+    x.recipient_count,
+    case when x.recipient_count <= %(max_recipients)s then array(select r::text from unnest(n.recipients) r) end
+      as recipients"""
 )
 ROW_JOINS = sql.SQL(
     """left join {workflow} w on w.id = n.notification_workflow_id
   cross join lateral (select n.payload::text as payload, n.overrides::text as overrides offset 0) text
   cross join lateral (
     select text.*, octet_length(text.payload) as payload_bytes,
-      coalesce(octet_length(text.overrides), 0) as overrides_bytes
+      coalesce(octet_length(text.overrides), 0) as overrides_bytes,
+      coalesce(cardinality(n.recipients), 0) as recipient_count
     offset 0
   ) x"""
 )
@@ -107,6 +119,7 @@ ROW_JOINS = sql.SQL(
 
 QUERIES = (
     "acquire",
+    "knows_workflow",
     "record_calls",
     "settle",
     "release",
@@ -153,6 +166,7 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
         "birth": BIRTH,
         "leased_rows": LEASED_ROWS,
         "unsuccessful": UNSUCCESSFUL_STATUSES,
+        "uncounted": UNCOUNTED_OUTCOMES,
         "same_generation": SAME_GENERATION,
         "missing_tables": MISSING_TABLES,
     }

@@ -1,12 +1,16 @@
 """Hides what must not reach a log or a terminal.
 
-That is: secrets, recognized by their key; credentials inside a text; the content of a notification; and characters that
-control a terminal. Pure. In doubt it hides: a hidden word costs one more look elsewhere, a leaked key costs a new key.
+That is: the secrets of this process's settings, recognized by their value wherever another program repeats them; other
+secrets, recognized by their key; credentials inside a text; the content of a notification; and characters that control
+a terminal. In doubt it hides: a hidden word costs one more look elsewhere, a leaked key costs a new key.
 """
 
+import base64
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 HIDDEN = "***"
 MAX_TEXT_CHARS = 4_000
@@ -38,10 +42,40 @@ _CREDENTIALS: list[tuple[re.Pattern[str], str]] = [
 ]
 
 
+class SecretValues:
+    """The secrets of this process, in every form in which another program may repeat them."""
+
+    def __init__(self) -> None:
+        self.forms: list[str] = []
+
+    def set(self, secrets: Iterable[str]) -> None:
+        """Hide these values from now on, instead of those set before."""
+        forms = {form for secret in secrets for form in forms_of(secret)}
+        self.forms = sorted(forms, key=len, reverse=True)  # a secret may contain a shorter one
+
+    def hide(self, text: str) -> str:
+        """Return `text` with each value replaced. It must not have been cut: half a value is not recognized."""
+        for form in self.forms:
+            text = text.replace(form, HIDDEN)
+        return text
+
+
+def forms_of(secret: str) -> set[str]:
+    """Return the secret as it is, and as a part of JSON and of a URL, and in base64."""
+    in_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    encoded = base64.b64encode(secret.encode()).decode()
+    return {secret, *in_json, quote(secret), quote(secret, safe=""), encoded.rstrip("=")}
+
+
+process_secrets = SecretValues()
+"""The instance of this process. It is filled as soon as the settings are loaded."""
+hide_values = process_secrets.hide
+
+
 def redact(value: Any, clean: Callable[[str], str] = str, depth: int = 0) -> Any:
     """Return a copy of `value` for a log: secrets hidden, sizes limited, every text passed through `clean`.
 
-    `depth` is the nesting level of `value`; below level 5 everything is replaced by "…".
+    `depth` is the nesting level of `value`; everything deeper than level 5 is replaced by "…".
     """
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -57,6 +91,7 @@ def redact(value: Any, clean: Callable[[str], str] = str, depth: int = 0) -> Any
 
 def redact_text(text: str) -> str:
     """Return `text` with credentials hidden, cut after `MAX_TEXT_CHARS`."""
+    text = hide_values(text)
     # Cut first, so that the patterns have at most one line of text to match. If a credential is cut in two, its first
     # part is still hidden, because every pattern matches up to the end of the text.
     short = text[:MAX_TEXT_CHARS]

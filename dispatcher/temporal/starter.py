@@ -11,7 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from dispatcher.models.claims import WorkflowStart
-from dispatcher.models.workflow_contract import WORKFLOW, Batch, batch_queue
+from dispatcher.models.workflow_contract import WORKFLOW, Batch, TaskQueues, batch_queue
 from dispatcher.telemetry import health, metrics
 from dispatcher.temporal.client import RPC_TIMEOUT_SECONDS
 
@@ -32,9 +32,9 @@ MAX_FAIRNESS_KEY_BYTES = 64
 class WorkflowStarter:
     """Starts workflows for claimed rows, and reports the server's health from the results."""
 
-    def __init__(self, client: Client, task_queue: str) -> None:
+    def __init__(self, client: Client, queues: TaskQueues) -> None:
         self._client = client
-        self._queue = task_queue
+        self._queues = queues
         self._last_failure = -QUIET_AFTER_PING_SECONDS
 
     async def start(self, start: WorkflowStart) -> None:
@@ -56,7 +56,7 @@ class WorkflowStarter:
                     WORKFLOW,
                     Batch(start.notification_ids),
                     id=start.workflow_id,
-                    task_queue=self._queue if start.single else batch_queue(self._queue),
+                    task_queue=self._queues.first_try if start.single else batch_queue(self._queues.first_try),
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,  # the ledger decides what is sent again
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     request_eager_start=True,
@@ -106,9 +106,10 @@ class WorkflowStarter:
                 description = await workflow.describe()
                 if description.status is not WorkflowExecutionStatus.RUNNING:
                     return False
-                if description.task_queue in (self._queue, batch_queue(self._queue)):
+                if description.task_queue in self._queues.all_names:
                     return True
-                await workflow.terminate(reason=f"on the queue {description.task_queue}, not on {self._queue}")
+                reason = f"on the queue {description.task_queue}, not on {self._queues.first_try}"
+                await workflow.terminate(reason=reason)
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise

@@ -43,7 +43,7 @@ LOCKED = "is locked or was changed by another transaction: try again"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Api:
+class TriggerApi:
     """The trigger API of one process, for rows of these enterprises; none means all."""
 
     def __init__(self, health: ProcessHealth, enterprises: Sequence[UUID]) -> None:

@@ -19,7 +19,7 @@ from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool
 from dispatcher.telemetry.health import process_health
 from dispatcher.telemetry.logs import get_logger
-from dispatcher.web.api import Api
+from dispatcher.web.api import TriggerApi
 from dispatcher.web.backlog_metrics import BacklogMetrics
 from dispatcher.web.guard import Guard
 from dispatcher.web.health import Health
@@ -34,7 +34,7 @@ class ServedPort:
 
     settings: Settings
     numbers: BacklogMetrics
-    api: Api | None
+    api: TriggerApi | None
     private: bool
 
     def attach_database(self, pool: Pool, outbox: OutboxStore) -> None:
@@ -51,7 +51,7 @@ async def serve_port(settings: Settings, *registries: CollectorRegistry) -> Asyn
     Raises ConfigurationError if the address cannot be used.
     """
     numbers = BacklogMetrics()
-    api = Api(process_health, settings.enterprise_ids) if settings.http_api else None
+    api = TriggerApi(process_health, settings.enterprise_ids) if settings.http_api else None
     listening = bind(settings.http_host, settings.http_port)
     port = ServedPort(settings, numbers, api, on_loopback(listening))
     health = Health(process_health, numbers, settings.enterprise_ids, *registries)

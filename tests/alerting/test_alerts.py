@@ -16,10 +16,12 @@ from pydantic import SecretStr
 from dispatcher.alerting import alerts
 from dispatcher.alerting.alerts import BURST, FLUSH_SECONDS, AlertThrottle
 from dispatcher.alerting.sentry import MAX_QUEUED_EVENTS
+from dispatcher.config.secret_values import secret_values
 from dispatcher.config.settings import Settings
 from dispatcher.models.errors import Unreachable
 from dispatcher.telemetry import logs
 from dispatcher.telemetry.health import ProcessHealth
+from dispatcher.telemetry.redaction import process_secrets
 from tests.support import kent_server
 from tests.support.kent_server import Kent, counted
 
@@ -68,7 +70,14 @@ def fails(values: dict[str, str]) -> None:
 def telling(kent: Kent, **settings: Any):
     url, dsn = SecretStr(URL), SecretStr(kent.dsn)
     found = Settings(database_url=url, novu_secret_key=SecretStr(KEY), sentry_dsn=dsn, **settings)
+    process_secrets.set(secret_values(found))  # as each command does with its settings
     return alerts.alerting(found, "node-1")
+
+
+@pytest.fixture(autouse=True)
+def _secrets_as_before() -> Iterator[None]:
+    yield
+    process_secrets.set([])
 
 
 async def test_f161_ten_thousand_equal_errors_make_few_alerts_and_all_are_counted(kent: Kent):

@@ -21,6 +21,16 @@ from tests.support.stack import Process, Stack, open_stack
 
 SETTINGS = {"DISPATCHER_LEASE": "6s", "DISPATCHER_SWEEP_INTERVAL": "2s", "SUBSCRIPTION_RECONNECT_DELAY": "200"}
 POSTGRES = {"fsync": "off", "max_connections": "200"}
+FIREWALLED_WORKFLOW = "chaos-firewalled"
+HOST_TRIGGER = """
+create or replace function notify.bar_row() returns trigger language plpgsql as $$
+begin
+  raise exception 'the host bars row %', new.id;
+end $$;
+create or replace trigger bar_row before update of notification_status on notify.ent_notification for each row
+  when (new.description = 'barred' and old.notification_status is distinct from new.notification_status)
+  execute function notify.bar_row();
+"""
 PATIENCE_SECONDS = 60
 """How long the run itself waits for a server it broke."""
 
@@ -128,7 +138,13 @@ class ChaosEnvironment:
                 with suppress(OSError):
                     await proxy.open()
         await self.stack.novu.clear_faults()
-        await self.stack.novu.configure(latency_ms=0)
+        await self.raise_firewall()
+        await self.stack.novu.configure(latency_ms=0, worker_paused=False)
+
+    async def raise_firewall(self) -> None:
+        """Refuse calls with a firewalled row, as a firewall before Novu does for one payload. It stays to the end."""
+        await self.stack.novu.add_workflow(FIREWALLED_WORKFLOW)
+        await self.stack.novu.add_fault("status", status=403, message="blocked", workflow=FIREWALLED_WORKFLOW)
 
     async def stop(self) -> None:
         """Ask every dispatcher to go; each has to leave in time and in order."""
@@ -152,9 +168,12 @@ async def open_environment(folder: Path, dispatchers: int) -> AsyncGenerator[Cha
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         await install_outbox(url)
         await prepare_invariants(url)
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute(HOST_TRIGGER.encode())
         novu = await exits.enter_async_context(run_fake_novu())
         stack = await exits.enter_async_context(open_stack(url, f"127.0.0.1:{temporal_port}", novu, folder))
         environment = ChaosEnvironment(stack, database, flows)
+        await environment.raise_firewall()
         for number in range(dispatchers):
             environment.slots.append(await open_slot(environment, number, exits))
         yield environment

@@ -12,11 +12,20 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from tests.chaos.environment import ChaosEnvironment
+from tests.chaos.environment import FIREWALLED_WORKFLOW, ChaosEnvironment
 
 TENANTS = 5
 GOOD, POISON, LATER, DRAFT, RETRACTED = "good", "poison", "later", "draft", "retracted"
-EXPECTED = {GOOD: "SENT", LATER: "SENT", POISON: "FAILED", RETRACTED: "RETRACTED"}
+FIREWALLED, BARRED = "firewalled", "barred"
+"""A firewall answers 403 to calls with a firewalled row. The host's trigger refuses to change a barred row's status."""
+EXPECTED = {
+    GOOD: "SENT",
+    LATER: "SENT",
+    POISON: "FAILED",
+    FIREWALLED: "FAILED",
+    RETRACTED: "RETRACTED",
+    BARRED: "PENDING",
+}
 
 POISONS: tuple[dict[str, Any], ...] = (
     {"payload": "[1, 2]"},
@@ -95,14 +104,14 @@ def batch_sizes(dice: Random, rows: int) -> list[int]:
     return sizes
 
 
-def row(dice: Random, number: int, kinds: tuple[int, ...] = (90, 6, 2, 2)) -> dict[str, Any]:
-    """Return one row; `kinds` weighs good, later, draft and poison ones."""
+def row(dice: Random, number: int, kinds: tuple[float, ...] = (89.8, 6, 2, 2, 0.2, 0.0)) -> dict[str, Any]:
+    """Return one row; `kinds` weighs good, later, draft, poison, firewalled and barred ones."""
     people = dice.choices((1, dice.randint(2, 5), dice.randint(12, 30)), (85, 14, 1))[0]
-    kind = dice.choices((GOOD, LATER, DRAFT, POISON), kinds)[0]
+    kind = dice.choices((GOOD, LATER, DRAFT, POISON, FIREWALLED, BARRED), kinds)[0]
     plain = {
         "name": f"chaos {number}",
         "kind": kind,
-        "workflow": "default-in-app",
+        "workflow": FIREWALLED_WORKFLOW if kind == FIREWALLED else "default-in-app",
         "payload": json.dumps({"n": number, "text": "x" * dice.randrange(200)}),
         "recipients": [str(UUID(int=dice.getrandbits(128))) for _ in range(people)],
         "enterprise": str(UUID(int=dice.randrange(TENANTS))),
@@ -134,7 +143,7 @@ async def produce(environment: ChaosEnvironment, plan: list[Step]) -> None:
     for number in itertools.count(sum(len(step.rows) for step in plan)):
         if environment.ending.is_set():
             return
-        await environment.rows(INSERT, json.dumps([row(dice, number, (1, 0, 0, 0))]))
+        await environment.rows(INSERT, json.dumps([row(dice, number, (1, 0, 0, 0, 0, 0))]))
         await asyncio.sleep(0.3)
 
 
@@ -144,6 +153,7 @@ async def workflows(environment: ChaosEnvironment) -> None:
         ("default-in-app", "PUBLISH"),
         ("chaos-draft", "DRAFT"),
         ("chaos-unknown-to-novu", "PUBLISH"),
+        (FIREWALLED_WORKFLOW, "PUBLISH"),
     ):
         await environment.rows(
             "insert into notify.ent_notification_workflow (name, workflow_key, workflow_type, publish_status,"

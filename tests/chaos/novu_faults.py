@@ -64,6 +64,20 @@ async def paused(environment: ChaosEnvironment, dice: Random) -> str:
     return f"{seconds:.1f} s"
 
 
+@injection("Novu's queue lags")
+async def lagging(environment: ChaosEnvironment, dice: Random) -> str:
+    """Novu accepts events and works on none of them for a while, so a look-up finds no run."""
+    seconds = dice.uniform(10, 40)
+    await environment.stack.novu.configure(worker_paused=True)
+    try:
+        await asyncio.sleep(seconds)
+        waiting = (await environment.stack.novu.summary()).queued
+    finally:
+        await environment.stack.novu.configure(worker_paused=False)
+    met(waiting, "nothing was queued")
+    return f"{waiting} events waited {seconds:.1f} s"
+
+
 def scripted(name: str, rule: dict[str, Any]) -> None:
     """Register a kind that adds a rule to the fake Novu and returns how many calls it matched."""
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from random import Random
+from typing import Any
 
 import psycopg
 
@@ -145,6 +146,24 @@ async def locked(environment: ChaosEnvironment, dice: Random) -> str:
         met(held, f"{type(error).__name__} while locking")
     met(held and held[0], "nothing was locked")
     return f"{statement!r}, {seconds:.1f} s"
+
+
+@injection("rows locked for 30 s")
+async def locked_rows(environment: ChaosEnvironment, dice: Random) -> str:
+    """A producer's open transaction holds a few of the newest rows."""
+    newest = "select id from notify.ent_notification order by id desc limit 40"
+    chosen = dice.sample([row_id for (row_id,) in await environment.rows(newest)] or [0], k=1)
+    statement = "select id from notify.ent_notification where id between %s and %s for update skip locked"
+    locked: list[Any] = []
+    try:
+        async with await psycopg.AsyncConnection.connect(environment.stack.url) as other:
+            locked = await (await other.execute(statement.encode(), (chosen[0] - 3, chosen[0]))).fetchall()
+            await asyncio.sleep(30)
+            await other.execute("select 1")
+    except psycopg.OperationalError as error:  # another fault ended it
+        met(False, f"{type(error).__name__} while holding {len(locked)} rows")  # noqa: FBT003
+    met(locked, "nothing was locked")
+    return f"{len(locked)} rows up to {chosen[0]}"
 
 
 @injection("forged wake-ups")

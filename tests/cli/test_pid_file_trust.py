@@ -1,11 +1,8 @@
 """A pid file is believed only if no other user can have written it."""
 
-import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,16 +11,7 @@ from dispatcher.cli.pidfile import PidFile
 from dispatcher.devstack.stale_processes import PIDS_FILE, recorded_pids
 from dispatcher.models.errors import ConfigurationError
 from tests.support.commands import run_dispatcher
-
-
-@contextmanager
-def locked_file(path: Path, text: str = "4711\n") -> Generator[PidFile]:
-    """Write the file and hold its lock, as a running process would."""
-    path.write_text(text)
-    path.chmod(0o600)
-    with path.open("rb") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        yield PidFile(path)
+from tests.support.pid_files import locked_file
 
 
 @pytest.fixture

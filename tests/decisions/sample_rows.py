@@ -47,6 +47,7 @@ def acquired_row(**columns: Any) -> dict[str, Any]:
         "ledger": None,
         **columns,
     }
+    row.setdefault("recipient_count", len(row["recipients"] or []))
     for column in ("payload", "overrides"):
         row.setdefault(f"{column}_bytes", len((row[column] or "").encode()))
     return row

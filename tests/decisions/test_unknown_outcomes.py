@@ -160,6 +160,19 @@ def test_missing_run_is_sent_again_under_the_free_key():
     assert call.key == single_call_key("tx-0", 1)
 
 
+def test_f172_missing_run_proves_nothing_while_novu_may_lag():
+    row = called(age=20)
+    member, person = the(row)
+    apply_lookup(member, NO_RUN, 300)
+    assert (person.state, person.throttled, person.retry_after) == (RecipientState.UNKNOWN, True, 30)
+    person.call_age = 290
+    apply_lookup(member, NO_RUN, 300)
+    assert (person.state, person.retry_after) == (RecipientState.UNKNOWN, 10)
+    person.call_age, person.retry_after = 300, 0
+    apply_lookup(member, NO_RUN, 300)
+    assert person.state is RecipientState.PLANNED
+
+
 @pytest.mark.parametrize("change", [edit_the_body, reuse_the_key, grow_old])
 def test_missing_run_under_a_used_key_gets_another_key(change: Change):
     row = called(40)

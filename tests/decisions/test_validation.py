@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.identity import body_hash, transaction_id
-from dispatcher.decisions.validation import MAX_BYTES, MAX_RECIPIENTS, parse_row
-from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.decisions.validation import MAX_BYTES, parse_row
+from dispatcher.models.notification import MAX_RECIPIENTS, Notification, RecipientState
 from tests.decisions.sample_rows import acquired_row
 
 DEEP = '{"a":' * 6000 + "1" + "}" * 6000

@@ -11,7 +11,7 @@ import httpx
 
 from dispatcher.install import render_grants
 from dispatcher.telemetry.health import ProcessHealth
-from dispatcher.web.api import Api
+from dispatcher.web.api import TriggerApi
 from dispatcher.web.backlog_metrics import BacklogMetrics
 from dispatcher.web.health import Health
 from tests.support.repository import text
@@ -92,7 +92,7 @@ def compare(shown: dict[str, Any], told: dict[str, Any]) -> None:
 
 def test_http_page_has_exactly_the_servers_paths():
     health = Health(ProcessHealth(), BacklogMetrics(), ())
-    served = {route.path for route in (*health.routes, *Api(ProcessHealth(), ()).routes)}
+    served = {route.path for route in (*health.routes, *TriggerApi(ProcessHealth(), ()).routes)}
     table = set(re.findall(r"^\| `(?:GET|POST) ([^`?]+)", DOCS, re.MULTILINE))
     names = {path.replace("{workflow}", "{workflowId}").replace("{notification}", "{id}") for path in served}
     assert table == names

@@ -80,7 +80,7 @@ BY_SETTINGS: dict[str, tuple[dict[str, str], str, str, str, int]] = {
         {"TEMPORAL_TASK_QUEUE": "deserted"},
         "pollers",
         "warn",
-        "no worker polls deserted (workflows)",
+        "no worker polls deserted-",
         0,
     ),
     "Novu away": ({"NOVU_API_URL": f"http://{CLOSED}"}, "novu", "fail", "does not answer", 3),
@@ -209,6 +209,7 @@ async def test_missing_part_of_novu_is_named(stack: Stack):
     assert (found.code, found.verdicts("fail")) == (1, ["workflow keys"])
     assert found.checks["workflow keys"]["value"] == ALL_FAULTY
     assert found.checks["idempotency"]["verdict"] == "warn"
+    assert "looked up for 5m (DISPATCHER_LOOKUP_TIME)" in found.checks["idempotency"]["value"]
     await stack.novu.add_workflow("no-such-workflow")
     found = await run_doctor(stack)
     assert (found.code, found.checks["workflow keys"]["value"]) == (0, ALL_FAULTY.partition("; ")[2])

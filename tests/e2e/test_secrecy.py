@@ -7,8 +7,10 @@ of the database with DETAIL. Then all of it is searched.
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from temporalio.client import Client
 
+from tests.support.commands import run_dispatcher
 from tests.support.stack import RUN_ROLE, Process, Stack
 from tests.support.waits import eventually
 
@@ -35,7 +37,7 @@ async def wait_for_log(process: Process, word: str, times: int = 1) -> None:
 async def histories(stack: Stack) -> bytes:
     """Return every event of every workflow of the stack, as bytes and as text."""
     client = await Client.connect(stack.temporal_address)
-    query = f"TaskQueue = '{stack.queue}' or TaskQueue = '{stack.queue}-lane'"
+    query = f"TaskQueue in {(await stack.queues()).all_names}"
     count = await stack.value("select count(*) from dispatcher.delivery")
     found: dict[str, bytes] = {}
 
@@ -110,6 +112,32 @@ async def test_s07_s08_s10_s27_markers_appear_nowhere(stack: Stack):
     named = [(place, person) for place in ("log", "histories", "process list") for person in people]
     assert [(place, person) for place, person in named if person in places[place]] == []
     assert all(person in ledger for person in people[:5]), "the ledger is where they belong"
+
+
+@pytest.mark.parametrize("status", [400, 401, 503])
+async def test_f222_key_that_novu_repeats_is_hidden_everywhere(stack: Stack, status: int):
+    key = stack.novu.api_key
+    await stack.novu.add_fault("status", status=status, message=f"refused: ApiKey {key}, {key}", times=1)
+    process = await stack.running(DISPATCHER_LOG_LEVEL="debug")
+    row = await stack.notify()
+    await eventually(lambda: hit(stack), "the fault to be hit")
+    assert (await stack.final(row, within=30))[0] in ("FAILED", "SENT")
+    shown = run_dispatcher("show", str(row), "--json", "--database-url", stack.url, cwd=stack.folder, environment={})
+    async with await process.http() as http:
+        pages = [(await http.get(page)).text for page in ("/status", "/readyz", "/health/detailed")]
+    places = [
+        process.read_log(),
+        str(await stack.rows(" union all ".join(LEDGER))),
+        str(await stack.rows("select error_details::text from notify.ent_notification")),
+        shown.stdout + shown.stderr,
+        *pages,
+    ]
+    assert [place for place in places if key in place] == []
+    assert "***" in places[0] or status == 503
+
+
+async def hit(stack: Stack) -> bool:
+    return await stack.novu.fault_counts() == [1]
 
 
 LEDGER = [

@@ -5,13 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.faults.waits import effects_are_exactly
+from tests.faults.waits import effects_are_exactly, posts
 from tests.support.stack import Stack
 from tests.support.waits import eventually
-
-
-async def posts(stack: Stack) -> list[Any]:
-    return [request for request in await stack.novu.requests() if request.method == "POST"]
 
 
 async def calls_of_the_first_refused(stack: Stack) -> list[Any]:

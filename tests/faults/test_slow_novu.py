@@ -8,16 +8,12 @@ import pytest
 from temporalio.client import Client
 
 from dispatcher.delivery.workflows import MAX_ATTEMPTS
-from tests.faults.waits import effects_are_exactly
+from tests.faults.waits import effects_are_exactly, posts
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Process, Stack
 from tests.support.waits import eventually
 
 pytestmark = pytest.mark.slow
-
-
-async def posts(stack: Stack) -> list[Any]:
-    return [request for request in await stack.novu.requests() if request.method == "POST"]
 
 
 async def nothing_failed(stack: Stack) -> None:
@@ -138,7 +134,7 @@ async def test_f80_429_without_limit_headers_spends_no_attempt(stack: Stack):
 
 
 @pytest.mark.parametrize("status", [409, 429])
-async def test_f222_throttled_first_try_leaves_all_tries_to_the_batch_queue(stack: Stack, status: int):
+async def test_f224_throttled_first_try_leaves_all_tries_to_the_batch_queue(stack: Stack, status: int):
     await stack.novu.add_fault("status", status=status, times=1)
     await stack.running()
     row = await stack.notify()

@@ -1,5 +1,7 @@
 """Facts that several fault tests wait for or end with."""
 
+from typing import Any
+
 from tests.support.proxy import FaultProxy
 from tests.support.stack import Process, Stack
 from tests.support.waits import eventually
@@ -9,6 +11,11 @@ async def effects_are_exactly(stack: Stack, count: int) -> None:
     """Novu accepted so many, each once."""
     summary = await stack.novu.summary()
     assert (summary.effects, summary.duplicate_pairs) == (count, 0)
+
+
+async def posts(stack: Stack) -> list[Any]:
+    """Return the triggers that Novu answered, without the empty ones that only ask whether it honours keys."""
+    return [request for request in await stack.novu.requests() if request.method == "POST" and request.subscribers]
 
 
 async def caught(proxy: FaultProxy) -> bool:

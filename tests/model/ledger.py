@@ -88,6 +88,7 @@ class Ledger:
             [
                 name, entry.state, entry.epoch, [entry.key, entry.place, entry.body_hash],
                 [self.now - entry.last_call, self.now - entry.first_call], entry.outcome, entry.error,
+                entry.attempts,
             ]
             for name, entry in sorted(self.entries_of(head).items(), key=lambda item: (item[1].ordinal, item[0]))
         ]  # fmt: skip
@@ -109,6 +110,7 @@ class Ledger:
             "payload_bytes": len(row.payload),
             "overrides": None,
             "overrides_bytes": 0,
+            "recipient_count": len(row.recipients or []),
             "recipients": row.recipients,
             "ledger": ledger or None,
         }
@@ -141,6 +143,7 @@ class Ledger:
             if entry is not None:
                 entry.state, entry.epoch = member.recipient.state.value, member.recipient.epoch
                 entry.outcome, entry.error = member.recipient.outcome, member.recipient.error
+                entry.attempts = max(0, entry.attempts - (entry.outcome in ("not_sent", "http_409", "http_429")))
         for row in rows:
             head = self._fenced_head(row.id, row.fence)
             if head is None or row.final_status is None:

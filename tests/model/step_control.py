@@ -178,9 +178,9 @@ class SteppedNovu:
         self._control, self._run, self._outbox, self._process = control, run, outbox, process
         self.breaker, self.rate_limiter = process.breaker, process.rate_limiter
 
-    @property
-    def idempotency_on(self) -> bool | None:
-        return self._process.idempotency_on
+    async def honours_keys(self) -> bool:
+        """Answer as Novu would answer the question."""
+        return self._process.novu.idempotency_on
 
     async def trigger(self, events: Sequence[TriggerEvent], key: str, within: float) -> list[CallResult]:
         begun = self._outbox.ledger.now

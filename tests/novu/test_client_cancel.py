@@ -2,7 +2,7 @@
 
 import pytest
 
-from dispatcher.decisions.cancellation import NOTHING_THERE, REMOVED, STOPPED
+from dispatcher.decisions.cancellation import NOT_RUN_YET, NOTHING_THERE, REMOVED, STOPPED
 from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.processes import free_port
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
@@ -32,9 +32,21 @@ async def test_cancel_stops_a_delayed_run(client: NovuClient, novu: FakeNovu):
     assert [effect.taken_back for effect in await novu.effects()] == [2], "stopped, and its first message removed"
 
 
+async def test_f173_cancel_before_the_run_is_not_over(client: NovuClient, novu: FakeNovu):
+    await novu.configure(worker_paused=True)
+    await client.trigger([ANA], "key-ana", 5)
+    early = await client.cancel("tx-ana", 5)
+    assert (early.answer_class, early.code) == (AnswerClass.RETRY, NOT_RUN_YET)
+    await novu.configure(worker_paused=False)
+    await novu.wait_idle()
+    assert await client.cancel("tx-ana", 5) == CallResult(AnswerClass.ACCEPTED, REMOVED)
+    assert await client.cancel("tx-ana", 5) == CallResult(AnswerClass.ACCEPTED, NOTHING_THERE)
+
+
 async def test_both_cancel_calls_carry_our_key(client: NovuClient, novu: FakeNovu):
     await client.cancel("tx-ana", 5)
-    requests = [(request.method, request.path, request.idempotency_key) for request in await novu.requests()]
+    made = [request for request in await novu.requests() if request.method == "DELETE"]
+    requests = [(request.method, request.path, request.idempotency_key) for request in made]
     assert requests == [
         ("DELETE", "/v1/events/trigger/tx-ana", "cancel-tx-ana"),
         ("DELETE", "/v1/messages/transaction/tx-ana", "cancel-tx-ana"),

@@ -7,6 +7,7 @@ import pytest
 from dispatcher.devstack.fake_novu.process import FakeNovu
 from dispatcher.devstack.processes import free_port
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
+from dispatcher.novu import client as module
 from dispatcher.novu.client import NovuClient
 from tests.novu.odd_server import answering, reply
 
@@ -89,3 +90,34 @@ class TestIdempotencyDetection:
             await client.trigger([ANA], "key-1", 5)
             await client.aclose()
         assert client.idempotency_on is None
+
+
+@pytest.mark.parametrize("honoured", [True, False])
+async def test_f172_keys_count_only_once_novu_has_shown_that_it_honours_them(
+    client: NovuClient,
+    novu: FakeNovu,
+    honoured: bool,  # noqa: FBT001
+):
+    await novu.configure(idempotency=honoured)
+    assert client.idempotency_on is None
+    assert await client.honours_keys() is honoured
+    assert await client.honours_keys() is honoured
+    assert len(await novu.requests()) == 1, "an answer is remembered"
+    assert (await novu.summary()).effects == 0
+
+
+async def test_f172_keys_do_not_count_while_novu_does_not_answer(client: NovuClient, novu: FakeNovu):
+    await novu.add_fault("status", status=502, times=1)
+    assert not await client.honours_keys()
+    assert client.idempotency_on is None
+    assert await client.honours_keys()
+
+
+async def test_f172_what_was_learned_about_keys_is_forgotten_after_a_day_without_an_answer(
+    client: NovuClient, novu: FakeNovu, monkeypatch: pytest.MonkeyPatch
+):
+    await client.trigger([ANA], "key-1", 5)
+    await novu.configure(idempotency=False)
+    assert await client.honours_keys()
+    monkeypatch.setattr(module, "KEYS_KNOWN_SECONDS", 0)
+    assert not await client.honours_keys()

@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
 
 from dispatcher.cli.next_step import next_step
+from dispatcher.decisions.cancellation import apply_cancel_result, classify_runs
 from dispatcher.install import render_grants
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.models.notification import RecipientState
@@ -130,6 +131,20 @@ class TestReads:
         }
         said = {row: next_step(found) for row in sentences if (found := await queries.find_row(row))}
         assert {row: sentence for row, sentence in sentences.items() if sentence not in said[row]} == {}, said
+
+    async def test_f173_show_says_that_novu_has_not_run_a_retracted_trigger_yet(
+        self, outbox_fixture: OutboxFixture, queries: OperatorQueries
+    ):
+        row = await ended(outbox_fixture, RecipientState.ACCEPTED)
+        await outbox_fixture.change(row.id, notification_status="RETRACTED")
+        await outbox_fixture.outbox.detect_retracted(10)
+        [cancel] = await outbox_fixture.outbox.acquire_cancels(1, timedelta(minutes=1))
+        answer = classify_runs(200, {}, b'{"data": []}')
+        apply_cancel_result(cancel, answer, timedelta(hours=6))
+        await outbox_fixture.outbox.record_cancels([cancel])
+        shown = await queries.find_row(row.id)
+        assert shown is not None
+        assert next_step(shown) == "triggers of 1 recipients are still being cancelled at Novu: Novu has not run it yet"
 
     async def test_counts_are_exact_or_marked_as_estimates(
         self, outbox_fixture: OutboxFixture, queries: OperatorQueries

@@ -1,11 +1,13 @@
 """A run acquires its rows: under a new fence, with all that a call to Novu needs, and no row of another run."""
 
+import resource
 from datetime import timedelta
 
 import pytest
 
-from dispatcher.models.notification import RecipientState
-from tests.support.outbox_fixture import INELIGIBLE, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of
+from dispatcher.decisions.final_status import decide_status
+from dispatcher.models.notification import RecipientState, Status
+from tests.support.outbox_fixture import INELIGIBLE, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of, members_of
 
 
 async def test_acquire_raises_the_fence_and_renews_the_lease(outbox_fixture: OutboxFixture):
@@ -82,7 +84,7 @@ async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixt
     assert [item.notification.id for item in taken] == [first, large, nobody, last]
     refusals = [item.notification.validation_error for item in taken]
     assert (refusals[0], refusals[2], refusals[3]) == (None, "recipients are empty", None)
-    assert "Novu takes at most" in (refusals[1] or "")
+    assert "the limit is 524288" in (refusals[1] or "")
 
 
 async def test_acquire_fences_out_the_earlier_run(outbox_fixture: OutboxFixture):
@@ -110,3 +112,46 @@ async def test_acquire_returns_the_last_calls_content_and_age(outbox_fixture: Ou
     )
     assert 20 <= person.call_age < 30
     assert 23 * 3600 <= person.first_call_age < 23 * 3600 + 10
+
+
+async def test_row_with_too_many_recipients_is_refused_without_reading_them(outbox_fixture: OutboxFixture):
+    row, neighbour = await outbox_fixture.many(2)
+    await outbox_fixture.rows(
+        "update notify.ent_notification set recipients = array_fill(gen_random_uuid(), array[1000000]) where id = %s",
+        row,
+    )
+    await outbox_fixture.claim()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for notification_id in (row, neighbour):
+        workflow_id = (await outbox_fixture.head(notification_id))["workflow_id"]
+        [taken] = await outbox_fixture.outbox.acquire([notification_id], workflow_id, LEASE)
+        if notification_id == row:
+            assert taken.notification.validation_error == "1000000 recipients; at most 100000 fit into one notification"
+            assert taken.notification.recipients == []
+        else:
+            assert taken.notification.validation_error is None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000, "KiB more than before"
+
+
+async def test_row_that_grew_too_large_after_its_calls_is_partial(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired()
+    await outbox_fixture.outbox.record_calls(calls_of(row))
+    row.recipients[0].state = RecipientState.ACCEPTED
+    await outbox_fixture.outbox.settle(members_of(row), [])
+    await outbox_fixture.rows(
+        "update notify.ent_notification set recipients = recipients || array_fill(gen_random_uuid(), array[100000])"
+    )
+    [again] = await outbox_fixture.acquire(row.id)
+    assert again.validation_error == "100001 recipients; at most 100000 fit into one notification"
+    assert [recipient.state for recipient in again.recipients] == [RecipientState.ACCEPTED]
+    assert decide_status(again, None).status is Status.PARTIAL
+
+
+async def test_rows_of_many_recipients_are_read_in_parts(outbox_fixture: OutboxFixture):
+    rows = await outbox_fixture.many(20)
+    await outbox_fixture.rows(
+        "update notify.ent_notification set recipients = array_fill(gen_random_uuid(), array[50000])"
+    )
+    [start] = (await outbox_fixture.claim()).starts
+    taken = await outbox_fixture.outbox.acquire(rows, start.workflow_id, LEASE)
+    assert 1 <= len(taken) <= 3

@@ -28,7 +28,7 @@ async def test_row_lost_before_its_call_is_released_at_once(
 ):
     row = await outbox_fixture.acquired()
     await outbox_fixture.change(row.id, **INELIGIBLE[change])
-    await ActivityEnvironment().run(Sender(outbox_fixture.outbox, unreachable_novu).send, [row])
+    await ActivityEnvironment().run(Sender(outbox_fixture.outbox, unreachable_novu, timedelta(minutes=5)).send, [row])
     head = await outbox_fixture.head(row.id)
     assert (head["lease_until"], head["attempts"], await outbox_fixture.status(row.id)) == (None, 0, "PENDING")
     assert await outbox_fixture.entries(row.id) == []

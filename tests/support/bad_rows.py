@@ -19,7 +19,7 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "overrides are an array": ({"overrides": "[]"}, "overrides is not a JSON object"),
     "6,000 levels of JSON": ({"payload": '{"a":' * 6000 + "1" + "}" * 6000}, "nested too deeply"),
     "5,000 digits": ({"payload": '{"n": ' + "7" * 5000 + "}"}, "payload cannot be read"),
-    "600 KiB": ({"payload": '{"x": "' + "x" * 600 * 1024 + '"}'}, "Novu takes at most 524288"),
+    "600 KiB": ({"payload": '{"x": "' + "x" * 600 * 1024 + '"}'}, "the limit is 524288"),
 }
 
 

@@ -17,6 +17,7 @@ import psycopg
 
 from dispatcher.devstack.fake_novu.process import FakeNovu, run_fake_novu
 from dispatcher.devstack.processes import accepts_connections
+from dispatcher.models.workflow_contract import TaskQueues
 from tests.support.waits import eventually
 
 WORKFLOW = "default-in-app"
@@ -244,6 +245,10 @@ class Stack:
     def novu_port(self) -> int:
         """Return where Novu listens."""
         return int(self.novu.url.rsplit(":", 1)[1])
+
+    async def queues(self) -> TaskQueues:
+        """Return the task queues of this installation."""
+        return TaskQueues.of_installation(self.queue, await self.value("select id from dispatcher.installation"))
 
     async def listening(self, node: str = "%") -> int:
         """Return how many nodes are in event mode."""

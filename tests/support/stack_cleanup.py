@@ -2,7 +2,6 @@
 
 from temporalio.client import Client
 
-from dispatcher.models.workflow_contract import batch_queue
 from tests.support.stack import Stack
 from tests.support.waits import eventually
 
@@ -27,7 +26,7 @@ async def none_open(stack: Stack) -> None:
     if not living:
         return
     client = await Client.connect(stack.temporal_address)
-    query = f"ExecutionStatus = 'Running' and TaskQueue in ('{stack.queue}', '{batch_queue(stack.queue)}')"
+    query = f"ExecutionStatus = 'Running' and TaskQueue in {(await stack.queues()).all_names}"
 
     async def none() -> bool:
         return (await client.count_workflows(query)).count == 0

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from temporalio.service import RPCError, RPCStatusCode
 
 from dispatcher.models.claims import WorkflowStart
+from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.health import COMPONENTS, ProcessHealth
 from dispatcher.temporal.starter import WorkflowStarter
@@ -83,7 +84,7 @@ async def test_partly_refusing_temporal_is_one_outage(monkeypatch: pytest.Monkey
     told = ProcessHealth()
     monkeypatch.setattr(health, "report_ok", told.report_ok)
     monkeypatch.setattr(health, "report_failure", told.report_failure)
-    starter = MixedStarter(cast("Any", None), "queue")
+    starter = MixedStarter(cast("Any", None), TaskQueues("queue-0", "queue"))
     with capture_logs() as logs:
         for number in range(8):
             with contextlib.suppress(RPCError):

@@ -13,7 +13,7 @@ from dispatcher.models.notification import RecipientState
 from dispatcher.postgres import lock_retry
 from dispatcher.telemetry.health import ProcessHealth
 from dispatcher.web import api, database_handle
-from dispatcher.web.api import Api
+from dispatcher.web.api import TriggerApi
 from dispatcher.web.backlog_metrics import BacklogMetrics
 from dispatcher.web.health import Health
 from dispatcher.web.server import MAX_CONNECTIONS, bind, serving
@@ -38,7 +38,7 @@ async def http(
     monkeypatch.setattr(api, "RESULT_POLL_SECONDS", 0.05)
     for module in (api, lock_retry):
         monkeypatch.setattr(module, "LOCK_RETRY_SECONDS", 0.05)
-    asked = Api(condition, ())
+    asked = TriggerApi(condition, ())
     asked.database.attach(outbox_fixture.pool, "notify.ent_notification")
     transport = httpx.ASGITransport(app=guarded(asked.routes, SecretStr(TOKEN), private=True))
     headers = {"authorization": f"Bearer {TOKEN}"}
@@ -75,7 +75,7 @@ async def test_requests_above_the_waiting_limit_are_answered_at_once(
 
 
 async def test_silent_database_blocks_a_limited_number_of_requests(outbox_fixture: OutboxFixture):
-    asked = Api(ProcessHealth(), ())
+    asked = TriggerApi(ProcessHealth(), ())
     asked.database.attach(outbox_fixture.pool, "notify.ent_notification")
     listening = bind("127.0.0.1", 0)
     address = listening.getsockname()[:2]

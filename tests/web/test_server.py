@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from dispatcher.telemetry.health import ProcessHealth
 from dispatcher.web import server
-from dispatcher.web.api import Api
+from dispatcher.web.api import TriggerApi
 from dispatcher.web.server import MAX_CONNECTIONS, BoundedConnection, bind, serving
 from dispatcher.web.server_app import guarded
 from tests.web.raw_http import app, get, send_raw
@@ -182,7 +182,7 @@ async def test_shutdown_waits_only_briefly_for_clients(monkeypatch: pytest.Monke
 async def test_client_that_leaves_during_its_body_causes_no_error(caplog: pytest.LogCaptureFixture):
     listening = bind("127.0.0.1", 0)
     token = "correct horse battery"
-    async with serving(listening, guarded(Api(ProcessHealth(), ()).routes, SecretStr(token), private=True)):
+    async with serving(listening, guarded(TriggerApi(ProcessHealth(), ()).routes, SecretStr(token), private=True)):
         reader, writer = await asyncio.open_connection("127.0.0.1", listening.getsockname()[1])
         head = f"POST /api/trigger-async HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
         writer.write(head.encode() + b"expect: 100-continue\r\ncontent-length: 100\r\n\r\n")

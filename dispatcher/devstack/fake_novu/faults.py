@@ -68,8 +68,8 @@ class Fault:
     def __post_init__(self) -> None:
         self._random.seed(self.seed)
 
-    def hits(self, call: MatchedCall) -> bool:
-        """Return whether the rule hits this call, and count it."""
+    def match_and_count(self, call: MatchedCall) -> bool:
+        """Return whether the rule applies to this call now. Count the calls that it matches and those that it hits."""
         if not self._matches(call):
             return False
         self.match_count += 1
@@ -150,4 +150,4 @@ class Faults:
 
     def match(self, call: MatchedCall) -> Fault | None:
         """Return the first rule that hits this call, or None."""
-        return next((rule for rule in self.rules if rule.hits(call)), None)
+        return next((rule for rule in self.rules if rule.match_and_count(call)), None)

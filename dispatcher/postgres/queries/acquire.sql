@@ -1,7 +1,7 @@
 -- A run acquires its rows: each gets a higher fence, which rejects later writes of an earlier run, and a fresh lease.
 -- Returns the columns that a call to Novu needs. JSON is returned as text, so that reading a row cannot fail, and not
--- returned at all when it is too large to be sent. Large rows are returned in parts: the rows with the lowest ids, up to
--- `max_read_bytes`, and at least one row.
+-- returned at all when it is too large to be sent; nor are recipients, if the row has more than `max_recipients`. Large
+-- rows are returned in parts: the rows with the lowest ids, up to `max_read_bytes`, and at least one row.
 with to_acquire as materialized (
   select d.notification_id
   from (select * from unnest(%(ids)s::bigint[]) v (id) order by id offset 0) v  -- as in LEASED_ROWS
@@ -28,16 +28,18 @@ select * from (
        json_build_array(r.call_key, r.call_ordinal, r.body_hash),
        json_build_array(extract(epoch from clock_timestamp() - r.last_called_at),
          extract(epoch from clock_timestamp() - r.first_called_at)),
-       r.outcome, r.error) order by r.ordinal, r.recipient)
+       r.outcome, r.error, r.attempts) order by r.ordinal, r.recipient)
      from dispatcher.recipient r
      where r.notification_id = a.notification_id and r.generation = a.generation) as ledger,
-    sum(x.payload_bytes + x.overrides_bytes) over (order by a.notification_id rows unbounded preceding)
-      - x.payload_bytes - x.overrides_bytes as bytes_before
+    -- A recipient is read as 36 characters.
+    sum(x.payload_bytes + x.overrides_bytes + 36::bigint * x.recipient_count)
+      over (order by a.notification_id rows between unbounded preceding and 1 preceding)
+      as bytes_before
   from acquired a
   -- As with a claim: the write that has to be durable is the one before the call, and it flushes this one.
   cross join (select set_config('synchronous_commit', 'off', true) offset 0) async_commit
   join {outbox} n on n.id = a.notification_id
   {row_joins}
 ) loaded
-where bytes_before < %(max_read_bytes)s
+where coalesce(bytes_before, 0) < %(max_read_bytes)s
 order by notification_id

@@ -13,7 +13,9 @@ with leased as materialized (
 ),
 outcomes as (
   update dispatcher.recipient r
-  set state = o.state, epoch = o.epoch, outcome = o.outcome, error = o.error
+  set state = o.state, epoch = o.epoch, outcome = o.outcome, error = o.error,
+    -- Only calls that Novu may have worked on are counted.
+    attempts = greatest(0, r.attempts - (coalesce(o.outcome, '') in {uncounted})::integer)
   from (
     -- From each outcome to its recipient by the whole key: a row can have thousands of them.
     select o.*, h.generation

@@ -11,6 +11,8 @@ select row_to_json(x) from (
     coalesce(d.lease_until > clock_timestamp(), false) as held,
     d.first_claimed_at, d.claimed_at, d.settled_at, d.next_attempt_at, d.dead_lettered_at,
     (select count(*) from dispatcher.recipient r where r.notification_id = n.id and r.cancel_at is not null) as to_take_back,
+    exists (select from dispatcher.recipient r
+      where r.notification_id = n.id and r.cancel_at is not null and r.outcome = 'not_run_yet') as not_run_yet,
     (select count(*) from dispatcher.node where seen_at > clock_timestamp() - %(node_ttl)s::interval) as nodes_alive,
     clock_timestamp() as now
   from {outbox} n
