@@ -1,7 +1,7 @@
 """The routes that read and cancel: activity, messages, workflows, environment.
 
-Ids are computed from the object they belong to, so the same object always has the same id. The shapes are those that
-novu-py parses.
+Ids are computed from the object they belong to, so the same object always has the same id. The shapes are those of
+3.19.0, which novu-py parses; payloads are empty, because the worker does not keep them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -119,9 +119,17 @@ def _notification(run: Run, organization: str) -> dict[str, Any]:
     trigger: dict[str, Any] = {"type": "event", "identifier": key, "variables": []}
     return _common(run, organization) | {
         "_id": _id(3, run.number),
+        "_templateId": _id(10, run.number),
         "channels": [step.type for step in run.workflow.running],
         "subscriber": {"_id": _id(4, run.number), "subscriberId": run.subscriber},
+        "to": {"subscriberId": run.subscriber},
         "template": {"name": key, "triggers": [trigger]},
+        "payload": {},
+        "topics": [],
+        "tags": [],
+        "contextKeys": [],
+        "severity": "none",
+        "critical": False,
         "jobs": [_job(run, index, *job) for index, job in enumerate(run.jobs())],
     }
 
@@ -135,6 +143,7 @@ def _job(run: Run, index: int, kind: str, status: str) -> dict[str, Any]:
         "type": kind,
         "status": status,
         "providerId": "novu",
+        "payload": {},
         "executionDetails": [detail | flags],
         "step": {"_id": _id(7, index), "active": True, "filters": [], "_templateId": _id(8, index)},
     }

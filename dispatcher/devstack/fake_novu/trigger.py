@@ -77,6 +77,7 @@ class TriggerRoutes:
         status = self._refusal_status(workflow, event)
         if status is not None:
             return self._result(status, transaction_id)
+        self._check_payload(workflow, event.payload)
         self._store_attachments(event.payload)
         valid = self._without_refused(event)
         accepted.append(queued(call.owner.id, transaction_id, workflow, valid))
@@ -101,6 +102,14 @@ class TriggerRoutes:
         if not refused or self._config.legacy:
             return event
         return event._replace(recipients=tuple(entry for entry in event.recipients if entry.name not in refused))
+
+    def _check_payload(self, workflow: NovuWorkflow, payload: Any) -> None:
+        """Refuse a payload that does not satisfy the schema of its workflow; here a schema is only required fields."""
+        given = payload if isinstance(payload, dict) else {}
+        missing = next((name for name in workflow.required if name not in given), None)
+        if missing is not None:
+            sentence = f"root.{missing}: must have required property '{missing}'"
+            raise Refusal(400, f"Payload validation failed: {sentence}")
 
     def _store_attachments(self, payload: Any) -> None:
         if not self._config.object_storage and isinstance(payload, dict) and payload.get("attachments"):
