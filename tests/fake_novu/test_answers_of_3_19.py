@@ -1,4 +1,4 @@
-"""The answers of Novu 3.19.0 to calls that it refuses, and to those that it accepts and 2.0.0 or we would not expect."""
+"""The answers of Novu 3.19.0 that differ from those of 2.0.0, or that a reader would not expect."""
 
 from typing import Any
 

@@ -63,7 +63,7 @@ class NovuWorkflow:
 def workflow_from(data: Any) -> NovuWorkflow:
     """Return the workflow in `{"key", "active"?, "broken"?, "required"?: ["site"], "steps"?: [STEP]}`.
 
-    STEP is "in_app" or another channel, or {"type", "seconds"?, "active"?}. Raises BadControl if `data` has another form.
+    STEP is a channel or {"type", "seconds"?, "active"?}. Raises BadControl if `data` has another form.
     """
     if not isinstance(data, dict) or not isinstance(data.get("key"), str) or not data["key"]:
         raise BadControl("a workflow needs a key")
