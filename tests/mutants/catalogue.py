@@ -635,4 +635,13 @@ MUTANTS = [
         FAULTS
         + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
     ),
+    # Novu 3.19.0.
+    Mutant(
+        "Novu 3 never tells that it honours no keys",
+        "I2",
+        "novu/client.py",
+        "answer.status_code in (400, 422)",
+        "answer.status_code == 400",
+        NOVU + "test_client_real_answers.py::test_f210_empty_trigger_tells_whether_keys_are_honoured",
+    ),
 ]
