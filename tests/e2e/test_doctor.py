@@ -167,7 +167,7 @@ BY_SQL: dict[str, tuple[str, str, str, str]] = {
     ),
     "an index dropped": (f"drop index notify.{INDEX}", "indexes", "warn", f"missing: {INDEX}"),
     "a ledger gone": ("drop table dispatcher.node", "ledger", "fail", "lacks node"),
-    "a role that only reads": (READ_ONLY, "server", "fail", "read-only"),
+    "a role that only reads": (READ_ONLY, "server", "warn", "read-only by default, which dispatcher overrides"),
 }
 
 
