@@ -14,7 +14,7 @@ from dispatcher.install import grants, preflight
 from dispatcher.models.errors import Unreachable
 from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.novu.client import NovuClient
-from dispatcher.postgres.installation import Installation, read_installation
+from dispatcher.postgres.installation import Installation, read_installation, require_own_outbox
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection, check_installed, open_pool
 from dispatcher.postgres.statements import TableNames
@@ -55,6 +55,7 @@ async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
     try:
         async with borrow_connection(pool) as connection:
             await grants.require_rights(connection, table, await preflight.check(connection, table))
+            await require_own_outbox(connection, str(table))
         status = await check_installed(pool, str(table))
     except CONNECTION_ERRORS as error:
         reason = " ".join(str(error).split())

@@ -25,7 +25,7 @@ from dispatcher.decisions.call_planning import plan_calls
 from dispatcher.install import preflight
 from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection
-from dispatcher.postgres.session import apply_settings
+from dispatcher.postgres.session import pinned_transaction
 from dispatcher.postgres.statements import TableNames, load_query, shared_parts
 from dispatcher.telemetry import health
 from dispatcher.telemetry.logs import get_logger
@@ -152,8 +152,10 @@ class DryRun:
 
     async def _read(self, statement: bytes, **parameters: Any) -> list[dict[str, Any]]:
         """Run one statement in a read-only transaction, and return its rows."""
-        async with borrow_connection(self._pool) as connection, connection.transaction():
-            await apply_settings(connection, READ_ONLY_SETTINGS, local=True)
-            async with connection.cursor(row_factory=dict_row) as cursor:
-                await cursor.execute(statement, parameters)
-                return await cursor.fetchall()
+        async with (
+            borrow_connection(self._pool) as connection,
+            pinned_transaction(connection, READ_ONLY_SETTINGS),
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            await cursor.execute(statement, parameters)
+            return await cursor.fetchall()

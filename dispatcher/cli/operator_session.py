@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel, errors
+from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
 from dispatcher.cli.options import options_from, url_from
@@ -15,6 +15,7 @@ from dispatcher.install.session import first_line
 from dispatcher.models.errors import CheckFailed, ConfigurationError, Unreachable
 from dispatcher.postgres.operator_queries import OperatorQueries
 from dispatcher.postgres.pool import STATEMENT_DEADLINE_SECONDS, deadline
+from dispatcher.postgres.session import pin_session
 from dispatcher.postgres.statements import TableNames
 
 
@@ -33,7 +34,6 @@ async def open_operator(database_url: str | None, outbox: str | None) -> AsyncGe
     except psycopg.OperationalError as error:
         raise Unreachable(f"cannot connect to {masked(url)}: {first_line(error)}") from error
     async with connection:
-        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
         @asynccontextmanager
         async def connect() -> AsyncGenerator[AsyncConnection[TupleRow]]:
@@ -41,6 +41,7 @@ async def open_operator(database_url: str | None, outbox: str | None) -> AsyncGe
                 yield connection
 
         with explain_errors(url):
+            await pin_session(connection)
             relations = TableNames(table.identifier, table.workflow.identifier)
             operator = OperatorQueries(connect, relations, actor=current_actor())
             await operator.prepare()

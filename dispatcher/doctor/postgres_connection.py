@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel, sql
+from psycopg import AsyncConnection, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from pydantic import SecretStr
@@ -24,12 +24,13 @@ from dispatcher.doctor.runner import Context, Finding, failed, passed, skipped, 
 from dispatcher.install import preflight
 from dispatcher.install.session import open_session
 from dispatcher.postgres.pool import deadline
-from dispatcher.postgres.session import DOCTOR_SETTINGS, apply_settings, is_direct, is_shared
+from dispatcher.postgres.session import DOCTOR_SETTINGS, is_direct, is_shared, pin_session, pinned_transaction
 
 ANSWER_TIMEOUT_SECONDS = 4.0
 NOTIFY_TIMEOUT_SECONDS = 2.0
 TLS_ERROR = re.compile(r"\bSSL\b|certificate|\bTLS\b|sslmode", re.IGNORECASE)
 ADDRESS_PREFIX = r'(connection failed: )?connection to server at "[^"]*"( \([^)]*\))?, port \d+ failed: '
+READ_ONLY_DEFAULT = "select reset_val from pg_settings where name = 'default_transaction_read_only'"
 USE_DIRECT_URL = "set DISPATCHER_LISTEN_DATABASE_URL to a direct connection"
 
 
@@ -39,8 +40,11 @@ async def transaction(context: Context) -> AsyncGenerator[AsyncConnection[Any]]:
 
     Our settings end with the transaction, because the session may be one that a pooler shares.
     """
-    async with context.lock, deadline(context.connection, ANSWER_TIMEOUT_SECONDS), context.connection.transaction():
-        await apply_settings(context.connection, DOCTOR_SETTINGS, local=True)
+    async with (
+        context.lock,
+        deadline(context.connection, ANSWER_TIMEOUT_SECONDS),
+        pinned_transaction(context.connection, DOCTOR_SETTINGS),
+    ):
         yield context.connection
 
 
@@ -112,9 +116,14 @@ async def connect(context: Context, url: SecretStr) -> AsyncConnection[TupleRow]
     connection = await AsyncConnection.connect(
         conninfo(url, application_name="dispatcher doctor"), autocommit=True, prepare_threshold=None
     )
-    context.exits.callback(connection.pgconn.finish)
-    await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+    context.exits.callback(close_at_once, connection)
+    await pin_session(connection)
     return connection
+
+
+def close_at_once(connection: AsyncConnection[TupleRow]) -> None:
+    """Close the socket of a connection."""
+    connection.pgconn.finish()
 
 
 async def tls(context: Context) -> Finding:
@@ -158,12 +167,13 @@ async def server(context: Context) -> Finding:
     """Check that the server's version is supported and that it accepts writes."""
     async with transaction(context) as connection:
         await preflight.check_server(connection)
-        cursor = await connection.execute("select current_setting('transaction_read_only')")
+        cursor = await connection.execute(READ_ONLY_DEFAULT)
         [read_only] = await cursor.fetchone() or ["off"]
     version = context.connection.info.parameter_status("server_version")
     if read_only == "on":
-        return failed(
-            f"PostgreSQL {version}, read-only", "use the primary's URL, or switch default_transaction_read_only off"
+        return warned(
+            f"PostgreSQL {version}, read-only by default, which dispatcher overrides",
+            "find out why default_transaction_read_only is on: some providers set it when the disk is full",
         )
     return passed(f"PostgreSQL {version}, accepts writes")
 

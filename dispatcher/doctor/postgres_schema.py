@@ -10,6 +10,7 @@ from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, pass
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
 from dispatcher.install.rights import lacking_rights
+from dispatcher.postgres.installation import require_own_outbox
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
 from dispatcher.postgres.operator_queries import NODE_TTL
 from dispatcher.postgres.session import RUNTIME_TABLES, missing_tables
@@ -59,9 +60,10 @@ async def rights(context: Context) -> Finding:
 
 
 async def ledger(context: Context) -> Finding:
-    """Check that our own tables exist."""
+    """Check that our own tables exist, and that they are the ledger of this outbox."""
     async with transaction(context) as connection:
         missing = await missing_tables(connection)
+        await require_own_outbox(connection, str(table_of(context)))
     if missing:
         return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
     return passed(f"tables {', '.join(RUNTIME_TABLES)}")

@@ -161,6 +161,8 @@ def from_error(error: Exception) -> Finding:
         return Finding(CheckStatus.FAIL, value, remedy or RETRY_ADVICE, isinstance(error, Unreachable))
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return failed(first_line(error), "as the tables' owner run what dispatcher db sql grants --role NAME prints")
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return failed("this server is a standby, which takes no changes", "use the primary's URL")
     if isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError):
         return failed(first_line(error), "see dispatcher db status")
     words = first_line(error) if isinstance(error, psycopg.Error) else f"{type(error).__name__}: {error}"

@@ -16,9 +16,14 @@ from dispatcher.install.session import (
     connect_exclusive_session,
     exclusive,
     limit_locks,
+    one_value,
     read_only_session,
     run,
 )
+from dispatcher.postgres.installation import require_own_outbox
+
+MAY_RECORD = "select has_table_privilege('dispatcher.installation', 'UPDATE')"
+"""A role that may only look can still learn that nothing differs."""
 
 
 async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) -> Report:
@@ -33,6 +38,7 @@ async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) 
         lacking = await lacking_rights(connection, outbox, oid, indexes=options.indexes)
         if lacking.to_look:
             lacking.require_all()  # raise one error that names the rights for changing, too
+        await require_own_outbox(connection, str(outbox))
         async with exclusive(connection, options, say):
             before = await compare(connection, outbox, oid, options)
             if any(each.problem == "newer" for each in before):
@@ -46,6 +52,8 @@ async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) 
                     connection, oid, options, say, lambda: build_indexes(connection, outbox, oid, options, say)
                 )
             after = await compare(connection, outbox, oid, options) if before else []
+            if await one_value(connection, MAY_RECORD):
+                await run(connection, steps.outbox_recording(outbox))
     hint = pooler_hint(url)
     warnings = [f"{hint}: install over a direct connection instead"] if hint else []
     return Report([each for each in before if each not in after], after, warnings)
@@ -60,6 +68,7 @@ async def inspect(url: str, options: Options = DEFAULT) -> list[Difference]:
     async with read_only_session(url, options.lock_timeout) as connection:
         oid = await preflight.check(connection, outbox)
         (await lacking_rights(connection, outbox, oid, indexes=options.indexes)).require_look()
+        await require_own_outbox(connection, str(outbox))
         return await catalogue.differences(connection, outbox, oid, indexes=options.indexes)
 
 

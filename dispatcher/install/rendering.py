@@ -17,7 +17,10 @@ from dispatcher.install.session import ADVISORY_LOCK
 
 Statements = list[sql.Composed]
 OPENING = """-- One transaction. Writers of the outbox wait for it at most as long as lock_timeout says.
+set transaction isolation level read committed, read write;
 set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
+set local default_table_access_method = heap;
 set local client_min_messages = warning;
 set local lock_timeout = {};
 set local dispatcher.quiet = on;
@@ -30,6 +33,9 @@ end
 $$;
 """
 OUTSIDE = """-- Outside a transaction, one by one; blocks no writer.
+set default_transaction_isolation = 'read committed';
+set default_transaction_read_only = off;
+set standard_conforming_strings = on;
 set search_path = pg_catalog, pg_temp;
 set client_min_messages = warning;
 """

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from dispatcher.config.conninfo import conninfo, masked
 from dispatcher.install.options import Options, Say
 from dispatcher.models.errors import ConfigurationError, Unreachable
-from dispatcher.postgres.session import INSTALLER_SETTINGS, apply_settings, is_shared
+from dispatcher.postgres.session import INSTALLER_SETTINGS, apply_settings, is_shared, pin_session, pinned_transaction
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 
@@ -26,7 +26,7 @@ ADVISORY_LOCK = 0x0D15_9A7C_4E50
 
 @asynccontextmanager
 async def open_session(url: str) -> AsyncGenerator[Connection]:
-    """Open a session without settings. An error that a person can act on leaves the block as ours, with its remedy.
+    """Open a session with our pins. An error that a person can act on leaves the block as ours, with its remedy.
 
     Raises Unreachable if it cannot connect, and the errors of `explain_errors`.
     """
@@ -37,6 +37,7 @@ async def open_session(url: str) -> AsyncGenerator[Connection]:
     except psycopg.OperationalError as error:
         raise Unreachable(f"cannot connect to {masked(url)}: {first_line(error)}") from error
     async with connection, explain_errors(url):
+        await pin_session(connection)
         yield connection
 
 
@@ -52,8 +53,10 @@ async def connect_exclusive_session(url: str) -> AsyncGenerator[Connection]:
 @asynccontextmanager
 async def read_only_session(url: str, limit: timedelta) -> AsyncGenerator[Connection]:
     """Open a session with one transaction, which waits at most `limit` for each lock and is rolled back."""
-    async with open_session(url) as connection, connection.transaction(force_rollback=True):
-        await apply_settings(connection, INSTALLER_SETTINGS, local=True)
+    async with (
+        open_session(url) as connection,
+        pinned_transaction(connection, INSTALLER_SETTINGS, force_rollback=True),
+    ):
         await limit_locks(connection, limit, local=True)
         yield connection
 
@@ -69,13 +72,15 @@ async def refuse_shared(connection: Connection, url: str) -> None:
 
 @asynccontextmanager
 async def explain_errors(url: str) -> AsyncGenerator[None]:
-    """Turn a missing right into ConfigurationError, and a lost connection into Unreachable."""
+    """Turn a missing right or a standby into ConfigurationError, and a lost connection into Unreachable."""
     try:
         yield
     except errors.InsufficientPrivilege as error:
         raise ConfigurationError(
             f"{first_line(error)}: use the role that owns the outbox, or grant the right"
         ) from error
+    except errors.ReadOnlySqlTransaction as error:
+        raise ConfigurationError("this server is a standby, which takes no changes: use the primary's URL") from error
     except psycopg.OperationalError as error:
         raise Unreachable(f"the connection to {masked(url)} failed: {first_line(error)}") from error
 

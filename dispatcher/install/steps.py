@@ -8,12 +8,29 @@ from psycopg import sql
 from dispatcher.config.table_names import OutboxTable
 from dispatcher.install.files import File, Part, as_sql, index_statements, installer_files
 from dispatcher.install.options import Difference
+from dispatcher.postgres.statements import load_query
 
 Differences = Sequence[Difference]
 
 RECORD = """
 insert into dispatcher.migration (name, checksum) values ({name}, {checksum})
 on conflict (name) do update set checksum = excluded.checksum, applied_at = clock_timestamp();
+"""
+RECORD_OUTBOX = """
+declare
+  other text;
+begin
+  {other_outbox} into other;
+  if other is not null then
+    raise exception 'the ledger in schema dispatcher belongs to the outbox %, not to %', other, {relation};
+  end if;
+  update dispatcher.installation i set outbox = found.name, outbox_oid = found.oid
+  from (
+    select format('%I.%I', n.nspname, c.relname) as name, c.oid
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {relation}::regclass
+  ) found
+  where i.outbox is distinct from found.name or i.outbox_oid is distinct from found.oid;
+end
 """
 FORGET = """
 do $$
@@ -68,6 +85,7 @@ def transaction(outbox: OutboxTable, found: Differences | None = None) -> list[s
     if plan.ledger:
         statements += [file.render(outbox) for file in files(Part.LEDGER)]
         statements += [recording(file) for file in files(Part.LEDGER)]
+        statements.append(outbox_recording(outbox))
     if plan.triggers:
         statements += [file.render(outbox) for file in files(Part.TRIGGERS)]
     if plan.trigger_records:
@@ -107,12 +125,19 @@ def recording(file: File) -> sql.Composed:
     return as_sql(RECORD).format(name=sql.Literal(file.name), checksum=sql.Literal(file.checksum))
 
 
-def trigger_removal(outbox: OutboxTable) -> list[sql.Composed]:
-    """Return the statements that drop the triggers, and then the function that both call."""
+def outbox_recording(outbox: OutboxTable) -> sql.Composed:
+    """Return the statement that records name and oid of the installation's outbox. It fails if there is another one."""
+    relation = sql.Literal(str(outbox))
+    block = as_sql(RECORD_OUTBOX).format(other_outbox=load_query("other_outbox", relation=relation), relation=relation)
+    return sql.SQL("do {};").format(sql.Literal(block.as_string()))
+
+
+def trigger_removal(outbox: OutboxTable, *, function: bool = True) -> list[sql.Composed]:
+    """Return the statements that drop the triggers, and then, with `function`, the function that both call."""
     drop = sql.SQL("drop trigger if exists {} on {};")
     names = (sql.Identifier("dispatcher_insert"), sql.Identifier("dispatcher_update"))
     statements = [drop.format(name, outbox.identifier) for name in names]
-    return [*statements, as_sql("drop function if exists dispatcher.ring_v1();").format()]
+    return [*statements, *([as_sql("drop function if exists dispatcher.ring_v1();").format()] if function else [])]
 
 
 def ledger_removal(*, ledger: bool) -> list[sql.Composed]:

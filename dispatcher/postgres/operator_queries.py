@@ -4,8 +4,8 @@
 update that an application would write, and its entry in `dispatcher.action`. Dispatchers act on it as on any update.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any, LiteralString, cast
 from uuid import UUID
@@ -15,6 +15,7 @@ from psycopg.errors import QueryCanceled
 from psycopg.rows import TupleRow
 
 from dispatcher.models.errors import ConfigurationError
+from dispatcher.postgres.installation import require_own_outbox
 from dispatcher.postgres.operator_rows import (
     InstallationHealth,
     ListedRow,
@@ -27,7 +28,7 @@ from dispatcher.postgres.operator_rows import (
     WatchedRow,
 )
 from dispatcher.postgres.row_filter import RowFilter
-from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, apply_settings
+from dispatcher.postgres.session import OPERATOR_SETTINGS, RUNTIME_TABLES, pinned_transaction
 from dispatcher.postgres.statements import TableNames, load_query, shared_parts
 
 COUNT_TIMEOUT = "2s"
@@ -65,7 +66,10 @@ class OperatorQueries:
         return bool(self._columns)
 
     async def prepare(self) -> None:
-        """Read which columns the outbox has. Raises ConfigurationError if it is no outbox, or not installed."""
+        """Read which columns the outbox has.
+
+        Raises ConfigurationError if it is no outbox, not installed, or not the outbox of this ledger.
+        """
         [[outbox, missing, columns, readable]] = await self._rows(
             "check_outbox", outbox=self._outbox, ledger=list(RUNTIME_TABLES)
         )
@@ -75,6 +79,8 @@ class OperatorQueries:
             )
         if missing:
             raise ConfigurationError("this database is not prepared; run: dispatcher db install")
+        async with self._transaction(OPERATOR_SETTINGS["statement_timeout"]) as connection:
+            await require_own_outbox(connection, self._outbox)
         self._columns, self._readable = set(columns), set(readable)
 
     async def list_rows(self, filters: RowFilter, limit: int, below: int | None = None) -> list[ListedRow]:
@@ -200,12 +206,17 @@ class OperatorQueries:
         **parameters: Any,
     ) -> list[TupleRow]:
         """Run one statement in its own transaction with `OPERATOR_SETTINGS`; the session keeps its own settings."""
-        settings = {**OPERATOR_SETTINGS, "statement_timeout": within}
-        async with self._connect() as connection, connection.transaction():
-            await apply_settings(connection, settings, local=True)
+        async with self._transaction(within) as connection:
             statement = load_query(f"operator/{name}", **self._parts(parts))
             cursor = await connection.execute(statement, parameters, prepare=False)
             return await cursor.fetchall()
+
+    @asynccontextmanager
+    async def _transaction(self, within: str) -> AsyncGenerator[AsyncConnection[TupleRow]]:
+        """Lend a connection in a transaction with `OPERATOR_SETTINGS`."""
+        settings = {**OPERATOR_SETTINGS, "statement_timeout": within}
+        async with self._connect() as connection, pinned_transaction(connection, settings):
+            yield connection
 
     def _parts(self, more: Parts) -> dict[str, sql.Composable]:
         return {

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, IsolationLevel, sql
+from psycopg import AsyncConnection, sql
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from dispatcher.models.errors import ConfigurationError, Unreachable
-from dispatcher.postgres.session import MISSING_TABLES, POOL_SETTINGS, RUNTIME_TABLES, apply_settings, is_direct
+from dispatcher.postgres.session import (
+    MISSING_TABLES,
+    POOL_SETTINGS,
+    RUNTIME_TABLES,
+    ReadOnlyServer,
+    pin_session,
+    pinned_transaction,
+)
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
@@ -30,10 +38,21 @@ STATEMENT_DEADLINE_SECONDS = 35.0
 CONNECTION_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    psycopg.errors.ReadOnlySqlTransaction,
+    ReadOnlySqlTransaction,
     PoolTimeout,
 )
-"""Errors of a lost or refused connection, or of a server that is no longer the primary. Wait and try again."""
+"""Errors of a lost or refused connection, or of a server that is no longer the primary. Wait and try again.
+
+LOCK_ERRORS are among them only because psycopg derives them from OperationalError: handle those first.
+"""
+
+LOCK_ERRORS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+"""Another transaction held a lock for too long. The connection is fine. Try again later."""
+
+
+def lock_reason(error: BaseException) -> str:
+    """Return why a statement had to give up waiting for a lock, and the remedy."""
+    return f"another transaction holds a lock that we need ({error}); pg_blocking_pids() names it: end it if it is idle"
 
 
 class StatementTimeout(psycopg.OperationalError):
@@ -46,15 +65,18 @@ async def borrow_connection(
 ) -> AsyncGenerator[AsyncConnection[TupleRow]]:
     """Lend a connection for one statement, which has `seconds` to finish.
 
-    Raises StatementTimeout after that time, PoolTimeout if no connection is free within 10 s, and psycopg's errors.
+    Raises StatementTimeout after that time, PoolTimeout if no connection is free within 10 s, ReadOnlyServer at a
+    standby, and psycopg's errors.
     """
     async with pool.connection() as connection:
         try:
             async with deadline(connection, seconds), with_settings(connection):
                 yield connection
-        except (StatementTimeout, psycopg.errors.ReadOnlySqlTransaction):
+        except (StatementTimeout, ReadOnlySqlTransaction) as error:
             await pool.drain()  # the other connections lead to the same server, so replace them all
-            raise
+            if isinstance(error, StatementTimeout | ReadOnlyServer):
+                raise
+            raise ReadOnlyServer(error.diag.message_primary or str(error)) from error
 
 
 @asynccontextmanager
@@ -91,11 +113,8 @@ def abort_socket(connection: AsyncConnection[TupleRow]) -> None:
 async def configure_session(connection: AsyncConnection[TupleRow]) -> None:
     """Set POOL_SETTINGS in a new session. Leave nothing in the session if a pooler may share it."""
     async with deadline(connection, CONNECT_TIMEOUT_SECONDS):
-        if await is_direct(connection):
-            await apply_settings(connection, POOL_SETTINGS, local=False)
-        else:
+        if not await pin_session(connection, POOL_SETTINGS):
             connection.prepare_threshold = None  # for `with_settings`, too, this marks a session behind a pooler
-            await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
 
 
 @asynccontextmanager
@@ -107,8 +126,7 @@ async def with_settings(connection: AsyncConnection[TupleRow]) -> AsyncGenerator
     if connection.prepare_threshold is not None:
         yield
         return
-    async with connection.transaction():
-        await apply_settings(connection, POOL_SETTINGS, local=True)
+    async with pinned_transaction(connection, POOL_SETTINGS):
         yield
 
 

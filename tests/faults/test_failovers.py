@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from dispatcher.postgres.pool import CONNECTION_ERRORS
+from dispatcher.postgres.session import POOL_SETTINGS, pinned_transaction
 from tests.faults.own_server import OwnServer, reconnect
 from tests.faults.waits import effects_are_exactly, proven
 from tests.support.proxy import FaultProxy, proxied
@@ -66,6 +68,7 @@ async def test_f24_socket_to_a_standby_is_replaced(
         return "read-only transaction" in process.read_log()
 
     await eventually(refused, "a refused write")
+    assert "the server is a standby, which takes no changes" in process.read_log()
     row = await stack.notify()
     to_postgres.lead_to("127.0.0.1", own.port)  # for new connections; the open ones stay, and stay healthy
     assert await stack.final(row, within=25) == ["SENT"]
@@ -74,6 +77,15 @@ async def test_f24_socket_to_a_standby_is_replaced(
     assert process.popen.poll() is None
     await proven(process, 1)
     await effects_are_exactly(stack, 1)
+
+
+async def test_f217_standby_behind_a_pooler_is_named(standby: OwnServer):
+    """A pooler's session is told to begin READ WRITE transactions, which a standby refuses in other words."""
+    async with await psycopg.AsyncConnection.connect(standby.url(), autocommit=True) as connection:
+        await connection.set_read_only(False)
+        with pytest.raises(CONNECTION_ERRORS, match="is a standby, which takes no changes"):
+            async with pinned_transaction(connection, POOL_SETTINGS):
+                pass
 
 
 async def test_f23_failover_that_loses_rows_sends_none_of_them(

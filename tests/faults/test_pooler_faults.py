@@ -98,6 +98,25 @@ def command(stack: Stack, url: str, *arguments: str, **settings: str) -> subproc
     return run_dispatcher(*arguments, cwd=stack.folder, environment={"DATABASE_URL": url, **settings})
 
 
+@pytest.mark.slow
+async def test_f216_hostile_defaults_behind_a_pooler_have_no_effect(stack: Stack, transactions: Pooler):
+    for setting in ("array_nulls = off", "quote_all_identifiers = on", "default_transaction_read_only = on"):
+        await stack.rows(f"alter database {stack.url.rsplit('/', 1)[1]} set {setting}")
+    url = transactions.url(stack.url)
+    before = await settings_of_every_session(url)
+    stack.start(DATABASE_URL=url, **QUICK)
+    sent, retracted = await stack.notify(), await stack.notify()
+    assert await stack.final(sent, retracted, within=20) == ["SENT"] * 2
+    for arguments in (["db", "status"], ["status"], ["retract", str(retracted), "-y"]):
+        done = await asyncio.to_thread(command, stack, url, *arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+    found = await run_doctor(stack, DATABASE_URL=url)
+    assert "dispatcher overrides" in found.checks["server"]["value"]
+    assert found.verdicts("fail") == ["notify"], "a pooler in transaction mode"
+    assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
+    await effects_are_exactly(stack, 2)
+
+
 async def test_f05_operator_commands_leave_nothing_in_shared_sessions(stack: Stack, transactions: Pooler):
     url = transactions.url(stack.url)
     before = await settings_of_every_session(url)

@@ -97,10 +97,13 @@ async def test_function_used_by_another_outbox_is_kept(installed: Database) -> N
         "create table two.outbox (like notify.ent_notification including all)",
         "create table two.outbox_workflow (like notify.ent_notification_workflow including all)",
     )
+    await installed.run("update dispatcher.installation set outbox = null, outbox_oid = null")  # as earlier versions
     await install(installed.url, Options(outbox="two.outbox"))
     with pytest.raises(ConfigurationError, match="still in use, nothing was removed"):
-        await uninstall(installed.url)
-    assert await inspect(installed.url) == []
+        await uninstall(installed.url, Options(outbox="two.outbox"))
+    assert await inspect(installed.url, Options(outbox="two.outbox")) == []
+    await uninstall(installed.url)
+    assert await inspect(installed.url, Options(outbox="two.outbox")) == []
 
 
 def sql_name(table: Table) -> str:

@@ -40,6 +40,23 @@ async def test_both_parts_run_separately(postgres_server: PostgresServer, databa
     assert await inspect(database.url) == []
 
 
+@pytest.mark.parametrize("options", [(), ("-1",)])
+async def test_hostile_defaults_do_not_change_what_psql_installs(
+    postgres_server: PostgresServer, database: Database, options: tuple[str, ...]
+) -> None:
+    for default in (
+        "default_transaction_isolation = serializable",
+        "standard_conforming_strings = off",
+        "search_path = nowhere",
+        "default_transaction_read_only = on",
+    ):
+        await database.run(f"alter database {database.name} set {default}")
+    pieces = [("transaction", options), ("indexes", ())] if options else [("all", ())]
+    for piece, how in pieces:
+        await psql(postgres_server, database, render("install", piece=piece), *how)
+    assert await inspect(database.url) == []
+
+
 async def test_failing_statement_rolls_everything_back(postgres_server: PostgresServer, database: Database) -> None:
     before = await database.definitions()
     missing = render("install", Options(outbox="notify.missing"))

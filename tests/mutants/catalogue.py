@@ -23,6 +23,16 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    # Sessions and the schema's changes.
+    Mutant(
+        "a text NULL in an array",
+        "truthful outcomes",
+        "postgres/session.py",
+        '    "array_nulls": "on",  # off: NULL in an array parameter would be a text\n',
+        "",
+        POSTGRES + "test_session_settings.py::test_f216_hostile_defaults_change_nothing_together",
+    ),
+    # Wake-ups, claims, delivery, and what is around them.
     Mutant(
         "rows wait for a wake-up only",
         "I1",
@@ -211,9 +221,25 @@ MUTANTS = [
         "an outcome overwrites the owner's status",
         "I8",
         "postgres/queries/settle.sql",
-        " and n.notification_status = 'PROCESSING'\nreturning",
-        "\nreturning",
+        " and n.notification_status = 'PROCESSING'\n    offset 0",
+        "\n    offset 0",
         POSTGRES + "test_outbox_settle.py::test_only_a_processing_row_gets_a_final_status",
+    ),
+    Mutant(
+        "retractions wait for a locked row",
+        "no lock stops another row",
+        "postgres/queries/detect_retracted.sql",
+        "for no key update of n skip locked",
+        "for no key update of n",
+        POSTGRES + "test_outbox_locks.py::test_f187_locked_retracted_row_stops_no_other_retraction",
+    ),
+    Mutant(
+        "outcomes wait for a locked row",
+        "no lock stops another row",
+        "postgres/queries/settle.sql",
+        "for no key update of n skip locked",
+        "for no key update of n",
+        POSTGRES + "test_outbox_locks.py::test_f187_locked_row_leaves_the_others_of_its_batch_settled",
     ),
     Mutant(
         "early by a day",
@@ -625,6 +651,15 @@ MUTANTS = [
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
     ),
+    # Novu 3.19.0.
+    Mutant(
+        "Novu 3 never tells that it honours no keys",
+        "I2",
+        "novu/client.py",
+        "answer.status_code in (400, 422)",
+        "answer.status_code == 400",
+        NOVU + "test_client_real_answers.py::test_f210_empty_trigger_tells_whether_keys_are_honoured",
+    ),
     # Identity of an installation.
     Mutant(
         "workflows of another installation are completed",
@@ -634,5 +669,29 @@ MUTANTS = [
         "if True:",
         FAULTS
         + "test_two_installations.py::test_f200_workflow_of_another_installation_on_the_shared_queue_is_left_to_it",
+    ),
+    Mutant(
+        "a renamed outbox is another one",
+        "one outbox for each ledger",
+        "postgres/queries/other_outbox.sql",
+        "c.oid = r.table_oid",
+        "c.oid is null",
+        "tests/install/test_second_outbox.py",
+    ),
+    Mutant(
+        "another created_at makes a failed row a new one",
+        "I2",
+        "postgres/statements.py",
+        '"(excluded.next_attempt_at is not null or d.settled_at is null)"',
+        '"d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)"',
+        POSTGRES + "test_row_identity.py",
+    ),
+    Mutant(
+        "half a ledger is believed",
+        "I3",
+        "decisions/validation.py",
+        "if missing < 0 and recipient.state in",
+        "if missing < -9 and recipient.state in",
+        "tests/delivery/test_half_a_ledger.py",
     ),
 ]

@@ -59,6 +59,7 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         sent, lost, back = [await outbox_fixture.acquired() for _ in range(3)]
         await outbox_fixture.settle(sent, RecipientState.ACCEPTED)
         assert await outbox_fixture.status(sent.id) == "SENT"
+        assert not await outbox.knows_workflow("any", [sent.id])
         await outbox_fixture.notify(notification_status="PROCESSING")
         assert await outbox.adopt_orphans(LEASE, 10) == 1
         await outbox.renew_leases([lost.id], [lost.fence], LEASE)
