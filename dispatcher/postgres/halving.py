@@ -20,7 +20,7 @@ RETRIED_CLASSES = ("08", "53", "57", "58")
 RETRIED_CODES = ("40001", "40P01", "55P03")
 """Serialization failure, deadlock and lock time-out: the same statement can succeed a moment later."""
 MAX_REFUSED_ROWS = 10
-"""So many refused rows end a search. If no other row passed until then, the fault is not the rows'."""
+"""A search ends after this number of refused rows. If no other row passed until then, no row is blamed."""
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ RefusedRow = tuple[RowVersion, psycopg.Error]
 
 
 class Found(NamedTuple):
-    """What `RefusedRows._run_halving` found; see `Halved`."""
+    """The rows of a statement, the rows of the outbox that were refused with the errors, and the ids not tried."""
 
     results: list[TupleRow]
     refused: list[RefusedRow]

@@ -1,6 +1,9 @@
 """Rules of the owner's table that refuse single rows: every other row goes on, and the refused ones are named."""
 
-from tests.e2e.test_operator_commands import run_command
+import asyncio
+import json
+
+from tests.e2e.test_operator_commands import run, run_command
 from tests.faults.waits import effects_are_exactly
 from tests.support.run_doctor import run_doctor
 from tests.support.stack import Process, Stack
@@ -61,5 +64,5 @@ async def names_them(stack: Stack, process: Process, claim: int, outcome: int, r
         assert f"row {each} " in check["value"]
     _, shown, _ = await run_command(stack, "show", str(outcome))
     assert shown["error"].startswith("Novu accepted it, but the table refuses the status SENT: no bad outcome in this")
-    _, listed, _ = await run_command(stack, "list", "--dead")
-    assert {row["id"] for row in listed} == {claim, outcome, retraction}
+    done = await asyncio.to_thread(run, stack, "list", "--dead", "--json")
+    assert {json.loads(line)["id"] for line in done.stdout.splitlines()} == {claim, outcome, retraction}
