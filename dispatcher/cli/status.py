@@ -83,7 +83,7 @@ def warnings(report: "StatusReport") -> Iterator[str]:
         yield "no dispatcher is running: start one with dispatcher run"
     if report["refused"]:
         yield (
-            f"the table refuses our write to {report['refused']} rows: dispatcher list --dead shows them and the rule;"
+            f"the table refuses our write to {report['refused']} rows: dispatcher list --dead-letters shows them;"
             " correct the row or the rule, then dispatcher retry ID"
         )
     if not all(report["triggers"].get(name) for name in TRIGGERS):

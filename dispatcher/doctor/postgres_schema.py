@@ -107,7 +107,7 @@ async def refused_rows(context: Context) -> Finding:
     words = "; ".join(f"row {notification_id} {reason}" for notification_id, reason, _ in rows)
     return warned(
         f"{rows[0][2]} refused: {words}",
-        "correct the row or the rule, then dispatcher retry ID; dispatcher list --dead shows all",
+        "correct the row or the rule, then dispatcher retry ID; dispatcher list --dead-letters shows all",
     )
 
 

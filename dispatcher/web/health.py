@@ -28,7 +28,9 @@ from dispatcher.web import status_document
 from dispatcher.web.backlog_metrics import BacklogMetrics
 
 METHODS = ["GET", "OPTIONS"]
-REFUSED_REMEDY = "dispatcher list --dead shows the rows and the rules of the table; dispatcher retry ID tries one again"
+REFUSED_REMEDY = (
+    "dispatcher list --dead-letters shows the rows and the rules of the table; dispatcher retry ID tries one again"
+)
 
 Value = TypeVar("Value")
 
