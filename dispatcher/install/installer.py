@@ -7,6 +7,7 @@ that a newer version has installed is not changed.
 from dispatcher.config.conninfo import pooler_hint
 from dispatcher.config.table_names import OutboxTable, parse_outbox_name
 from dispatcher.install import catalogue, preflight, steps
+from dispatcher.install.ledger_preflight import check_keys
 from dispatcher.install.locks import retry_on_lock
 from dispatcher.install.options import DEFAULT, Difference, Options, Report, Say, say_nothing
 from dispatcher.install.rendering import rendered
@@ -47,6 +48,7 @@ async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) 
                 )
             if before:
                 lacking.require_all()
+                await check_keys(connection)
                 await retry_on_lock(connection, oid, options, say, lambda: repair(connection, outbox, oid, options))
                 await retry_on_lock(
                     connection, oid, options, say, lambda: build_indexes(connection, outbox, oid, options, say)

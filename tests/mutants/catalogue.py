@@ -32,6 +32,14 @@ MUTANTS = [
         "",
         POSTGRES + "test_session_settings.py::test_f216_hostile_defaults_change_nothing_together",
     ),
+    Mutant(
+        "an installer that writes to a table without its key",
+        "one installation",
+        "install/installer.py",
+        "                await check_keys(connection)\n",
+        "",
+        INSTALL + "test_foreign_ledger.py::test_f219_table_without_its_key_is_not_written_to",
+    ),
     # Wake-ups, claims, delivery, and what is around them.
     Mutant(
         "rows wait for a wake-up only",
