@@ -1,11 +1,11 @@
-"""An upgrade and a rollback under load: the previous version and this one on one ledger, in both orders and together."""
+"""An upgrade and a rollback under load: the previous version and this one on one ledger, both ways."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
-from dispatcher.install import inspect, install, uninstall
+from dispatcher.install import inspect, uninstall
 from dispatcher.install.options import Options
 from tests.support.commands import run_dispatcher
 from tests.support.previous_version import run_previous, unpack_previous
