@@ -18,6 +18,7 @@ from dispatcher.install.session import (
     exclusive,
     limit_locks,
     one_value,
+    open_session,
     read_only_session,
     run,
 )
@@ -82,6 +83,15 @@ async def plan(url: str, options: Options = DEFAULT) -> tuple[list[Difference], 
     found = await inspect(url, options)
     newer = any(each.problem == "newer" for each in found)
     return found, "" if newer or not found else rendered(parse_outbox_name(options.outbox), found, options)
+
+
+async def is_ledger_newer(url: str) -> bool:
+    """Return whether a version that knows more files than this one has upgraded the database. Needs no right.
+
+    Raises Unreachable without a server.
+    """
+    async with open_session(url) as connection:
+        return await catalogue.has_newer_files(connection)
 
 
 async def compare(connection: Connection, outbox: OutboxTable, oid: int, options: Options) -> list[Difference]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.repository import ROOT
 from tests.support.stack import Process, Stack
 
-ARCHIVE = ROOT / "tests/e2e/versions/0b5b0c9.tar.xz"
+ARCHIVE = ROOT / "tests/faults/versions/0b5b0c9.tar.xz"
 MODULE = (sys.executable, "-m", "dispatcher")
 
 
