@@ -18,6 +18,7 @@ from dispatcher.install.grants import on_ledger, on_outbox, require_rights
 from dispatcher.models.claims import ClaimLimits
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.models.notification import RecipientState
+from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import LEASE, OutboxFixture, late, open_outbox_fixture
 
 ODD = 'run "me" \'$$; {x} %s'
@@ -86,7 +87,22 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         await outbox.release_node()
         vars(outbox)["_fair"] = True
         await outbox.claim("in turn", LEASE, ClaimLimits(10, 10, 1, 5))
+        await meet_refused_rows(outbox_fixture, outbox)
         assert noted.used == set(noted)
+
+
+async def meet_refused_rows(outbox_fixture: OutboxFixture, outbox: OutboxStore) -> None:
+    """Make the table refuse rows of both kinds of claims and a retraction."""
+    for fair in (True, False):
+        bad = await outbox_fixture.notify(name="bad")
+        await outbox_fixture.notify(name="bad", notification_status="RETRACTED")
+        rule = "alter table notify.ent_notification add constraint rule check (name <> 'bad') not valid"
+        await outbox_fixture.rows(rule)
+        vars(outbox)["_fair"] = fair
+        await outbox.claim(f"refused {fair}", LEASE, ClaimLimits(10, 10, 1, 5))
+        assert len(await outbox.detect_retracted(10)) == 1
+        assert (await outbox_fixture.head(bad))["refused_version"] is not None
+        await outbox_fixture.rows("alter table notify.ent_notification drop constraint rule")
 
 
 FORBIDDEN = {

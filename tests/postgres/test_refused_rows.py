@@ -1,5 +1,6 @@
 """A rule of the owner's table that refuses one row stops no other row, and is told in the table's words."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -8,7 +9,9 @@ import pytest
 from dispatcher.decisions.final_status import decide_status
 from dispatcher.models.claims import WorkflowStart
 from dispatcher.models.notification import Notification, RecipientState
-from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, late, members_of
+from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.pool import check_installed
+from tests.support.outbox_fixture import LEASE, RELATIONS, OutboxFixture, calls_of, ids_of, late, members_of
 
 TABLE = "notify.ent_notification"
 
@@ -123,6 +126,22 @@ async def test_f186_failed_row_that_the_table_refuses_is_retried_after_an_update
     await outbox_fixture.change(rows[1].id, name="mended")
     assert ids_of(await outbox_fixture.claim()) == [rows[1].id]
     assert (await outbox_fixture.head(rows[1].id))["generation"] == 1
+
+
+async def test_f186_role_that_may_not_read_versions_tries_a_refused_row_in_the_next_hour(
+    outbox_fixture: OutboxFixture,
+):
+    status = await check_installed(outbox_fixture.pool, TABLE)
+    outbox = OutboxStore(
+        outbox_fixture.pool, relations=RELATIONS, status=replace(status, reads_version=False), node="here"
+    )
+    bad = await outbox_fixture.notify(name="bad")
+    await rule(outbox_fixture, RULES["check that is not validated"])
+    assert ids_of(await outbox_fixture.claim(outbox)) == []
+    await outbox_fixture.change(bad, name="mended")
+    assert ids_of(await outbox_fixture.claim(outbox)) == []
+    await outbox_fixture.rows("update dispatcher.delivery set refused_version = '2020-01-01 00'")
+    assert ids_of(await outbox_fixture.claim(outbox)) == [bad]
 
 
 async def test_f186_two_rows_that_exclude_each_other_stop_no_other(outbox_fixture: OutboxFixture):
