@@ -17,7 +17,7 @@ from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
+from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, ForeignStatus, WorkflowStart
 from dispatcher.models.notification import MAX_RECIPIENTS, Notification, PendingCancel, Status
 from dispatcher.postgres.array_parameters import (
     call_arrays,
@@ -25,6 +25,7 @@ from dispatcher.postgres.array_parameters import (
     final_arrays,
     ids_and_fences,
     outcome_arrays,
+    status_arrays,
 )
 from dispatcher.postgres.backlog_stats import BacklogStats
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
@@ -164,6 +165,19 @@ class OutboxStore:
     async def adopt_orphans(self, lease: timedelta, limit: int) -> int:
         """Give PROCESSING rows without a lease one, so that they are rescued when it expires. Return how many."""
         return len(await self._fetch("adopt_orphans", lease=lease, limit=limit, **self._tenants))
+
+    async def find_foreign_statuses(self, after: int, limit: int) -> tuple[list[ForeignStatus], int]:
+        """Return rows whose status somebody wrote over our outcome, among the `limit` ledger heads after this id.
+
+        All PROCESSING rows are looked at. Also returns the id to go on after; 0: the ledger is at its end.
+        """
+        partial = self._stored_status(Status.PARTIAL)
+        rows = await self._fetch("find_foreign_statuses", after=after, limit=limit, partial=partial, **self._tenants)
+        return [ForeignStatus(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+
+    async def put_statuses_back(self, found: Sequence[ForeignStatus], *, write: bool = True) -> set[int]:
+        """Put our statuses back and mark these rows; `write`: False only marks. Return the ids that were written."""
+        return {row[0] for row in await self._fetch("put_statuses_back", write=write, **status_arrays(found))}
 
     async def detect_retracted(self, limit: int) -> dict[int, int]:
         """Record new retractions in rows and ledger. Return how many recipients to cancel, by the row's id."""

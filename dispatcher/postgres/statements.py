@@ -140,6 +140,8 @@ QUERIES = (
     "find_expired",
     "rescue",
     "adopt_orphans",
+    "find_foreign_statuses",
+    "put_statuses_back",
     "seconds_until_due",
     "count_leased",
     "heartbeat",

@@ -25,11 +25,5 @@ fenced as (
     lease_until = case when expired.orphaned then clock_timestamp() + %(lease)s end
   from expired
   where d.notification_id = expired.notification_id
-),
--- PROCESSING over an outcome that we know was written by hand: the owner wants the row sent again.
-reopened as (
-  update {outbox} n set notification_status = 'PENDING', updated_at = now()
-  from expired
-  where n.id = expired.notification_id and not expired.orphaned and n.notification_status = 'PROCESSING'
 )
 select notification_id from expired where orphaned order by notification_id

@@ -1,10 +1,11 @@
 -- Writes the outcomes of calls, and the final status of every notification that is finished, in one statement. Only the
--- holder of the fence writes. Only PROCESSING is replaced, so a retraction or an owner's edit is kept.
+-- holder of the fence writes. Only PROCESSING is replaced, so a retraction or an owner's edit is kept; and PENDING, which is
+-- a wish to send again only over an outcome.
 with leased as materialized (
-  select d.notification_id, d.generation
+  select d.notification_id, d.generation, d.unsettled
   from {leased_rows}
   cross join lateral (
-    select d.notification_id, d.generation
+    select d.notification_id, d.generation, d.settled_at is null as unsettled
     from dispatcher.delivery d
     where d.notification_id = v.id and d.fence = v.fence
     offset 0
@@ -27,7 +28,7 @@ outcomes as (
   where r.notification_id = o.notification_id and r.generation = o.generation and r.recipient = o.recipient
 ),
 final as (
-  select v.*
+  select v.*, h.unsettled
   from unnest(%(final_ids)s::bigint[], %(statuses)s::text[], %(error_details)s::text[], %(first_transactions)s::text[],
     %(retry_ins)s::interval[], %(reasons)s::text[]) v (id, status, error_details, transaction_id, retry_in, reason)
   join leased h on h.notification_id = v.id
@@ -49,5 +50,5 @@ set notification_status = v.status::{status_type}, processed_at = clock_timestam
   transaction_id = coalesce(n.transaction_id, v.transaction_id),
   channels = coalesce((select w.default_channels from {workflow} w where w.id = n.notification_workflow_id), '{{}}')
 from final v
-where n.id = v.id and n.notification_status = 'PROCESSING'
+where n.id = v.id and (n.notification_status = 'PROCESSING' or n.notification_status = 'PENDING' and v.unsettled)
 returning n.id
