@@ -1,6 +1,7 @@
 -- Detects retracted rows by their status alone: any program may write it. Ends the generation, so that a row that is published
 -- again starts a new one, and marks every recipient of which Novu may know to be cancelled there. A leased row is left
--- until its run releases it, because only then the effect of its calls is known.
+-- until its run releases it, because only then the effect of its calls is known. A row that another transaction has
+-- locked is left to the next search.
 with found as materialized (
   select n.id
   from {outbox} n
@@ -8,6 +9,7 @@ with found as materialized (
     and {in_allow_list}
   order by n.id
   limit %(limit)s
+  for no key update of n skip locked
 ),
 unleased as materialized (
   select d.notification_id, d.generation, d.first_generation, d.claimed_at
