@@ -1,7 +1,7 @@
 """Puts back the status of rows over whose outcome another program wrote a status that is no wish.
 
-PENDING over an outcome means "send again", RETRACTED "take back". For any other status the ledger knows better. It is put
-back once for each generation. After that the row is left as it is, and named in the log at each walk of the ledger.
+PENDING over an outcome means "send again", RETRACTED "take back". Any other status is replaced by that of the outcome,
+once for each generation. After that the row is left as it is, and named in the log at each walk of the ledger.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry.logs import get_logger
 
 HEADS_PER_SWEEP = 1000
-"""Each sweep compares this many heads of the ledger with their rows. PROCESSING is found by its index, at each sweep."""
+"""Each sweep compares this many heads of the ledger with their rows. PROCESSING has an index and is found at once."""
 MAX_LOGGED_ROWS = 20
 
 log = get_logger("foreign_statuses")

@@ -198,16 +198,6 @@ async def test_f194_walk_takes_a_part_of_the_ledger_at_a_time(outbox_fixture: Ou
     assert await walk.put_back() == 1, "PROCESSING is found at once, wherever the walk is"
 
 
-async def test_f194_locked_row_does_not_hold_up_others(outbox_fixture: OutboxFixture, outbox: OutboxStore):
-    rows = [await sent(outbox_fixture) for _ in range(2)]
-    await outbox_fixture.rows("update notify.ent_notification set notification_status = 'PROCESSING'")
-    async with outbox_fixture.owner.transaction():
-        await outbox_fixture.rows("select from notify.ent_notification where id = %s for no key update", rows[0])
-        assert await ForeignStatuses(outbox).put_back() == 1
-    assert [await outbox_fixture.status(row) for row in rows] == ["PROCESSING", "SENT"]
-    assert await ForeignStatuses(outbox).put_back() == 1
-
-
 async def test_f194_row_whose_table_refuses_our_status_does_not_hold_up_others(
     outbox_fixture: OutboxFixture, outbox: OutboxStore
 ):

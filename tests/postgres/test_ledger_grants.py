@@ -59,6 +59,9 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         sent, lost, back = [await outbox_fixture.acquired() for _ in range(3)]
         await outbox_fixture.settle(sent, RecipientState.ACCEPTED)
         assert await outbox_fixture.status(sent.id) == "SENT"
+        await outbox_fixture.change(sent.id, notification_status="PROCESSING")
+        found, _ = await outbox.find_foreign_statuses(0, 10)
+        assert await outbox.put_statuses_back(found) == {sent.id}
         assert not await outbox.knows_workflow("any", [sent.id])
         await outbox_fixture.notify(notification_status="PROCESSING")
         assert await outbox.adopt_orphans(LEASE, 10) == 1

@@ -50,3 +50,4 @@ replaced as (
 )
 select coalesce((select max(notification_id) from walked having count(*) = %(limit)s), 0) as walked_to, replaced.*
 from (values (1)) always left join replaced on true
+order by replaced.notification_id

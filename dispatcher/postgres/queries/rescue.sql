@@ -8,7 +8,7 @@ with expired as materialized (
     select d.notification_id, d.settled_at is null and exists (
       select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING'
     ) as orphaned,
-      not exists (select from {outbox} n where n.id = v.id) as gone
+      d.settled_at is null and not exists (select from {outbox} n where n.id = v.id) as gone
     from dispatcher.delivery d
     where d.notification_id = v.id and d.fence = v.fence
     offset 0
@@ -18,9 +18,11 @@ with expired as materialized (
 fenced as (
   update dispatcher.delivery d
   set fence = d.fence + 1,
-    attempts = d.attempts + case when expired.orphaned then 1 else 0 end,
-    -- The owner deleted the row: its generation ends here, so that a new row with the same id begins another.
-    settled_at = case when expired.gone then coalesce(d.settled_at, clock_timestamp()) else d.settled_at end,
+    attempts = case when expired.gone then 0 when expired.orphaned then d.attempts + 1 else d.attempts end,
+    -- The owner deleted the row: its generation ends here. A new row with the same id continues with the next one.
+    generation = d.generation + case when expired.gone then 1 else 0 end,
+    first_generation = case when expired.gone then d.generation + 1 else d.first_generation end,
+    recipient_count = case when expired.gone then 0 else d.recipient_count end,
     lease_owner = case when expired.orphaned then %(node)s end,
     lease_until = case when expired.orphaned then clock_timestamp() + %(lease)s end
   from expired
