@@ -65,7 +65,8 @@ ALERT_RULES = {
         "{part} has failed: {reason}",
         ("part",),
         ("reason",),
-        "a part stops working: postgres, outbox, listener, claim, temporal, novu or sweep; once for each outage",
+        "a part stops working: postgres, outbox, listener, claim, temporal, novu, sweep or retraction; once for each"
+        " outage",
         "Nothing is lost, rows wait. Runbook: DispatcherPartBroken",
     ),
     "outage_over": AlertRule(

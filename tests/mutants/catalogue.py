@@ -651,6 +651,15 @@ MUTANTS = [
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
     ),
+    # Novu 3.19.0.
+    Mutant(
+        "Novu 3 never tells that it honours no keys",
+        "I2",
+        "novu/client.py",
+        "answer.status_code in (400, 422)",
+        "answer.status_code == 400",
+        NOVU + "test_client_real_answers.py::test_f210_empty_trigger_tells_whether_keys_are_honoured",
+    ),
     # Identity of an installation.
     Mutant(
         "workflows of another installation are completed",
