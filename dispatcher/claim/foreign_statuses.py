@@ -33,9 +33,10 @@ class ForeignStatuses:
         found, self._walked_to = await self._outbox.find_foreign_statuses(self._walked_to, self._heads)
         put_back = await self._put_back([row for row in found if not row.was_put_back])
         if put_back:
-            log_rows("status_put_back", [row for row in found if row.notification_id in put_back])
+            examples = examples_of([row for row in found if row.notification_id in put_back])
+            log.warning("status_put_back", rows=len(put_back), examples=examples)
         if left := [row for row in found if row.was_put_back]:
-            log_rows("foreign_status_left", left)
+            log.warning("foreign_status_left", rows=len(left), examples=examples_of(left))
         return len(put_back)
 
     async def _put_back(self, found: Sequence[ForeignStatus]) -> set[int]:
@@ -51,11 +52,11 @@ class ForeignStatuses:
                 half = len(found) // 2
                 return await self._put_back(found[:half]) | await self._put_back(found[half:])
             await self._outbox.put_statuses_back(found, write=False)
-            log_rows("foreign_status_left", found, reason=f"{type(error).__name__}: {error.diag.message_primary}")
+            reason = f"{type(error).__name__}: {error.diag.message_primary}"
+            log.warning("foreign_status_left", rows=1, examples=examples_of(found), reason=reason)
             return set()
 
 
-def log_rows(event: str, rows: Sequence[ForeignStatus], **more: str) -> None:
-    """Log the number of rows, and for some of them their id, the foreign status and ours."""
-    examples = [f"{row.notification_id}: {row.theirs}, ours {row.ours}" for row in rows[:MAX_LOGGED_ROWS]]
-    log.warning(event, rows=len(rows), examples=examples, **more)
+def examples_of(rows: Sequence[ForeignStatus]) -> list[str]:
+    """Return id, foreign status and our status of some of the rows."""
+    return [f"{row.notification_id}: {row.theirs}, ours {row.ours}" for row in rows[:MAX_LOGGED_ROWS]]

@@ -694,4 +694,20 @@ MUTANTS = [
         "if missing < -9 and recipient.state in",
         "tests/delivery/test_half_a_ledger.py",
     ),
+    Mutant(
+        "PENDING over a row in work is a new generation",
+        "I2",
+        "postgres/queries/settle.sql",
+        "h.unsettled)\n    offset 0",
+        "not h.unsettled)\n    offset 0",
+        POSTGRES + "test_foreign_statuses.py",
+    ),
+    Mutant(
+        "a foreign status is put back for ever",
+        "once for each generation",
+        "postgres/queries/put_statuses_back.sql",
+        "set status_put_back_in = d.generation",
+        "set status_put_back_in = 0",
+        POSTGRES + "test_foreign_statuses.py",
+    ),
 ]
