@@ -237,8 +237,8 @@ MUTANTS = [
         "an outcome overwrites the owner's status",
         "I8",
         "postgres/queries/settle.sql",
-        " and n.notification_status = 'PROCESSING'\n    offset 0",
-        "\n    offset 0",
+        "(n.notification_status = 'PROCESSING' or n.notification_status = 'PENDING' and h.unsettled)\n    offset 0",
+        "true\n    offset 0",
         POSTGRES + "test_outbox_settle.py::test_only_a_processing_row_gets_a_final_status",
     ),
     Mutant(
