@@ -1,6 +1,7 @@
 """The installer: runs the files of sql/, and compares the objects of a database with those that sql/ creates."""
 
 from dispatcher.config.table_names import CHANNEL
+from dispatcher.install.after_restore import mark_restored
 from dispatcher.install.devschema import create_dev_schema
 from dispatcher.install.grants import render_grants
 from dispatcher.install.installer import inspect, install, plan
@@ -18,6 +19,7 @@ __all__ = [
     "create_dev_schema",
     "inspect",
     "install",
+    "mark_restored",
     "plan",
     "render",
     "render_grants",
