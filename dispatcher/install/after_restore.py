@@ -4,6 +4,7 @@ from psycopg import errors
 
 from dispatcher.install.session import open_session
 from dispatcher.models.errors import ConfigurationError
+from dispatcher.postgres.session import INSTALLER_SETTINGS, apply_settings
 
 MARK = """
 update dispatcher.installation set restored_at = clock_timestamp()
@@ -18,7 +19,9 @@ async def mark_restored(url: str) -> str:
     """
     async with open_session(url) as connection:
         try:
-            row = await (await connection.execute(MARK)).fetchone()
+            async with connection.transaction():
+                await apply_settings(connection, INSTALLER_SETTINGS, local=True)
+                row = await (await connection.execute(MARK)).fetchone()
         except (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName) as error:
             raise ConfigurationError(
                 "this database is not prepared for it: as the tables' owner run dispatcher db upgrade"

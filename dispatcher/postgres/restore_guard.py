@@ -10,7 +10,8 @@ A restore that keeps the timeline (a snapshot of the disk) while no process runs
 """
 
 import asyncio
-from typing import Any
+import contextlib
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, errors, sql
 
@@ -25,6 +26,15 @@ TIMELINE = sql.SQL(
 UNKNOWN_TIMELINE = sql.SQL("null::text")
 """Some hosts withhold the functions that tell the timeline. Then only the fence is compared."""
 
+NOT_COMPARABLE = (
+    errors.InsufficientPrivilege,
+    errors.UndefinedFunction,
+    errors.FeatureNotSupported,
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.InvalidSchemaName,
+)
+
 RECORD_RESTORE = """
 update dispatcher.installation
 set timeline = coalesce(%(timeline)s, timeline),
@@ -34,12 +44,21 @@ set timeline = coalesce(%(timeline)s, timeline),
 log = get_logger("restore_guard")
 
 
+class Comparison(NamedTuple):
+    """The row of compare_restore.sql. `stored` and `timeline` are None if they are not known."""
+
+    is_standby: bool
+    stored: str | None
+    timeline: str | None
+    fence_lost: bool
+
+
 class RestoreGuard:
     """Compares each new connection's database with what this process knows, from `enable` on."""
 
     def __init__(self) -> None:
         self._enabled = False
-        self._timeline = TIMELINE
+        self._timeline_known = True
         self._last_call: tuple[int, int] | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -59,10 +78,13 @@ class RestoreGuard:
                 await self._check(connection)
 
     async def _check(self, connection: AsyncConnection[Any]) -> None:
-        is_standby, stored, timeline, fence_lost = await self._compare(connection)
+        compared = await self._compare(connection)
+        if compared is None or compared.is_standby:
+            return
+        stored, timeline = compared.stored, compared.timeline
         timeline_changed = None not in (stored, timeline) and stored != timeline
-        lost = fence_lost or timeline_changed
-        if is_standby or not (lost or (stored is None and timeline is not None)):
+        lost = compared.fence_lost or timeline_changed
+        if not (lost or (stored is None and timeline is not None)):
             return
         await connection.execute(RECORD_RESTORE, {"timeline": timeline, "lost": lost})
         self._last_call = None
@@ -74,15 +96,17 @@ class RestoreGuard:
                 effect="rows that were due before now are looked up at Novu before their first call",
             )
 
-    async def _compare(self, connection: AsyncConnection[Any]) -> tuple[Any, ...]:
+    async def _compare(self, connection: AsyncConnection[Any]) -> Comparison | None:
+        """Compare. None: a table or a right is missing, which the next statement of ours names."""
         notification_id, fence = self._last_call or (None, None)
         known = {"id": notification_id, "fence": fence}
-        try:
-            cursor = await connection.execute(load_query("compare_restore", timeline=self._timeline), known)
-        except (errors.InsufficientPrivilege, errors.UndefinedFunction, errors.FeatureNotSupported):
-            if self._timeline is UNKNOWN_TIMELINE:
-                raise
-            log.info("timeline_unknown", effect="a restore is noticed by the fence of the last call only")
-            self._timeline = UNKNOWN_TIMELINE
-            return await self._compare(connection)
-        return await cursor.fetchone() or (False, None, None, False)
+        for timeline in (TIMELINE, UNKNOWN_TIMELINE) if self._timeline_known else (UNKNOWN_TIMELINE,):
+            with contextlib.suppress(*NOT_COMPARABLE):
+                async with connection.transaction():  # an error must not end the transaction around it
+                    cursor = await connection.execute(load_query("compare_restore", timeline=timeline), known)
+                    row = await cursor.fetchone()
+                if self._timeline_known and timeline is UNKNOWN_TIMELINE:
+                    log.info("timeline_unknown", effect="a restore is noticed by the fence of the last call only")
+                    self._timeline_known = False
+                return row and Comparison(*row)
+        return None
