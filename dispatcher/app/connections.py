@@ -12,6 +12,7 @@ from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.decisions.backoff import MAX_RECONNECT_DELAY, Backoff
 from dispatcher.install import grants, preflight
 from dispatcher.models.errors import Unreachable
+from dispatcher.models.notification import RowLimits
 from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.installation import Installation, read_installation, require_own_outbox
@@ -76,11 +77,16 @@ async def open_outbox(pool: Pool, settings: Settings, node: str, guard: RestoreG
         status=status,
         node=node,
         enterprises=settings.enterprise_ids,
-        max_recipients=settings.max_recipients,
+        limits=row_limits(settings),
     )
     if guard is not None:
         outbox.guard = guard
     return outbox
+
+
+def row_limits(settings: Settings) -> RowLimits:
+    """Return the limits of what is read of one row."""
+    return RowLimits(settings.max_recipients, int(settings.max_payload))
 
 
 async def open_installation(pool: Pool) -> Installation:

@@ -9,6 +9,7 @@ from dispatcher.doctor.postgres_connection import fetch_rows, transaction
 from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, warned
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
+from dispatcher.install.ledger_preflight import check_ledger
 from dispatcher.install.rights import lacking_rights
 from dispatcher.postgres.installation import require_own_outbox
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
@@ -62,6 +63,7 @@ async def rights(context: Context) -> Finding:
 async def ledger(context: Context) -> Finding:
     """Check that our own tables exist, and that they are the ledger of this outbox."""
     async with transaction(context) as connection:
+        await check_ledger(connection)
         missing = await missing_tables(connection)
         await require_own_outbox(connection, str(table_of(context)))
     if missing:

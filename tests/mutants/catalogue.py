@@ -32,6 +32,22 @@ MUTANTS = [
         "",
         POSTGRES + "test_session_settings.py::test_f216_hostile_defaults_change_nothing_together",
     ),
+    Mutant(
+        "an installer that writes to a table without its key",
+        "one installation",
+        "install/installer.py",
+        "                await check_keys(connection)\n",
+        "",
+        INSTALL + "test_foreign_ledger.py::test_f219_table_without_its_key_is_not_written_to",
+    ),
+    Mutant(
+        "a misspelled setting is ignored",
+        "a setting that works",
+        "install/catalogue.py",
+        "    return not {str(name) for (name,) in rows} <= {file.name for file in installer_files()}",
+        "    return bool(rows)",
+        FAULTS + "test_versions.py::test_f221_setting_of_a_newer_version_is_only_warned_about_after_a_rollback",
+    ),
     # Wake-ups, claims, delivery, and what is around them.
     Mutant(
         "rows wait for a wake-up only",
@@ -675,6 +691,22 @@ MUTANTS = [
         "answer.status_code in (400, 422)",
         "answer.status_code == 400",
         NOVU + "test_client_real_answers.py::test_f210_empty_trigger_tells_whether_keys_are_honoured",
+    ),
+    Mutant(
+        "a payload that is refused is read",
+        "a bound on memory",
+        "postgres/statements.py",
+        "case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end",
+        "case when x.payload_bytes <= %(max_bytes)s then x.payload end",
+        POSTGRES + "test_outbox_acquire.py::test_f211_limit_of_a_larger_payload_is_a_setting",
+    ),
+    Mutant(
+        "ten calls in flight, however large",
+        "a bound on memory",
+        "decisions/call_planning.py",
+        "size + call.max_bytes > MAX_PARALLEL_BYTES",
+        "False",
+        DECISIONS + "test_call_planning.py::test_f211_few_large_calls_are_in_flight_at_once",
     ),
     # Identity of an installation.
     Mutant(
