@@ -28,7 +28,8 @@ from dispatcher.postgres.array_parameters import (
     status_arrays,
 )
 from dispatcher.postgres.backlog_stats import BacklogStats
-from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn
+from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
+from dispatcher.postgres.restore_guard import RestoreGuard
 from dispatcher.postgres.statement_runner import StatementRunner
 from dispatcher.postgres.statements import TableNames, compose_statements
 from dispatcher.telemetry import metrics
@@ -62,6 +63,8 @@ class OutboxStore(StatementRunner):
         limits: RowLimits = DEFAULT_LIMITS,
     ) -> None:
         super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)))
+        self.guard = RestoreGuard()
+        """Notices a database that lost commits; to be replaced by the one that checks the pool's connections."""
         self._node = node
         self._limits = limits
         self._labels = status.labels
@@ -121,7 +124,14 @@ class OutboxStore(StatementRunner):
         sent = list(calls)
         fences = ids_and_fences(member.notification for call in sent for member in call.members)
         rows = await self._fetch("record_calls", **fences, **call_arrays(sent))
+        if rows:
+            self.guard.remember_call(sent[-1].members[-1].notification)
         return {(notification_id, recipient) for notification_id, recipient in rows}
+
+    async def record_found(self, members: Sequence[Member]) -> None:
+        """Record recipients that are missing in the ledger although Novu has their run."""
+        fences = ids_and_fences(member.notification for member in members)
+        await self._run("record_found", **fences, **call_arrays(Call((member,)) for member in members))
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         """Write the outcomes of `members` and the final status of `rows`. Return the rows whose status was written.
@@ -223,6 +233,8 @@ class OutboxStore(StatementRunner):
     async def heartbeat(self, *, role: str, host: str, version: str, mode: str) -> bool:
         """Record that this node is alive. Return whether its id is the lowest of all live nodes that sweep."""
         rows = await self._fetch("heartbeat", node=self._node, role=role, host=host, version=version, mode=mode)
+        async with borrow_connection(self._pool) as connection:  # a pooler may have led it to another server
+            await self.guard.check(connection)
         return rows[0][0]
 
     async def withdraw_heartbeat(self) -> None:

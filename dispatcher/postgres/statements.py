@@ -134,6 +134,7 @@ QUERIES = (
     "acquire",
     "knows_workflow",
     "record_calls",
+    "record_found",
     "settle",
     "release",
     "renew_leases",

@@ -652,6 +652,22 @@ MUTANTS = [
         NOVU + "test_client_look_up.py::test_f172_keys_do_not_count_while_novu_does_not_answer",
     ),
     Mutant(
+        "a restored ledger lacks no call",
+        "I2",
+        "decisions/validation.py",
+        "        if since_restore is not None and not (",
+        "        if False and not (",
+        "tests/delivery/test_after_restore.py::test_f183_forgotten_calls_are_found_however_the_claim_cuts_the_batches",
+    ),
+    Mutant(
+        "another timeline is the same database",
+        "a loss is noticed",
+        "postgres/restore_guard.py",
+        "timeline_changed = None not in (stored, timeline) and stored != timeline",
+        "timeline_changed = False",
+        POSTGRES + "test_restore_guard.py::test_f184_other_timeline_is_noticed_at_the_next_connection",
+    ),
+    Mutant(
         "a retraction that came too early is done",
         "retracted",
         "decisions/cancellation.py",
