@@ -1,6 +1,7 @@
 """The installer: runs the files of sql/, and compares the objects of a database with those that sql/ creates."""
 
 from dispatcher.config.table_names import CHANNEL
+from dispatcher.install.after_restore import mark_restored
 from dispatcher.install.devschema import create_dev_schema
 from dispatcher.install.grants import render_grants
 from dispatcher.install.installer import inspect, install, is_ledger_newer, plan
@@ -19,6 +20,7 @@ __all__ = [
     "inspect",
     "install",
     "is_ledger_newer",
+    "mark_restored",
     "plan",
     "render",
     "render_grants",

@@ -11,7 +11,7 @@ from dispatcher.models.claims import WorkflowStart
 from dispatcher.models.notification import Notification, RecipientState
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import check_installed
-from tests.support.outbox_fixture import LEASE, RELATIONS, OutboxFixture, calls_of, ids_of, late, members_of
+from tests.support.outbox_fixture import LEASE, RELATIONS, OutboxFixture, calls_of, ids_of, members_of
 
 TABLE = "notify.ent_notification"
 
@@ -206,16 +206,10 @@ async def test_f186_refused_retraction_stops_no_other_and_is_cancelled(outbox_fi
     assert (await outbox_fixture.row(rows[7].id))["error_details"]["outcome"] == "SENT", "the row stays as it is"
 
 
-@pytest.mark.parametrize("statement", ["release", "release_unstarted", "release_node", "rescue"])
+@pytest.mark.parametrize("statement", ["release", "release_unstarted", "release_node"])
 async def test_f186_row_that_may_not_become_pending_stops_no_other(outbox_fixture: OutboxFixture, statement: str):
     outbox = outbox_fixture.outbox
     rows = await in_work(outbox_fixture)
-    for row in rows if statement == "rescue" else ():
-        row.final_status = decide_status(row, None)
-    if statement == "rescue":
-        await outbox.settle(members_of(*rows), rows)
-        await outbox_fixture.rows(f"update {TABLE} set notification_status = 'PROCESSING'")
-        await outbox.adopt_orphans(LEASE, 100)
     await rule(outbox_fixture, RULES["trigger"])
     workflow = (await outbox_fixture.head(rows[0].id))["workflow_id"]
     match statement:
@@ -223,8 +217,6 @@ async def test_f186_row_that_may_not_become_pending_stops_no_other(outbox_fixtur
             await outbox.release(rows)
         case "release_unstarted":
             await outbox.release_unstarted(WorkflowStart(workflow, [row.id for row in rows], single=False))
-        case "rescue":
-            await outbox.rescue(late(*rows), LEASE)
         case _:
             assert await outbox.release_node() == 0
     statuses = [await outbox_fixture.status(row.id) for row in rows]

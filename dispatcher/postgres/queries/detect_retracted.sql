@@ -45,7 +45,7 @@ detected as (
 ended as (
   update dispatcher.delivery d
   set fence = d.fence + 1, settled_at = coalesce(d.settled_at, clock_timestamp()), next_attempt_at = null,
-    refused_version = null
+    retracted_in = d.generation, refused_version = null
   from detected
   where d.notification_id = detected.id
 ),
