@@ -270,7 +270,14 @@ async def test_search_for_cancels_is_cheap_in_a_large_ledger(
     await retracted(outbox_fixture)
     await outbox_fixture.outbox.acquire_cancels(10, LEASE)
     await outbox_fixture.rows("vacuum analyze notify.ent_notification, dispatcher.delivery, dispatcher.recipient")
-    asked: dict[str, Any] = {"limit": 10, "lease": LEASE, "all_enterprises": True, "enterprises": []}
+    asked: dict[str, Any] = {
+        "limit": 10,
+        "lease": LEASE,
+        "all_enterprises": True,
+        "enterprises": [],
+        "only": None,
+        "note": True,
+    }
     async with outbox_fixture.pool.connection() as connection:
         plan = await connection.execute(
             b"explain (analyze, buffers, format json) " + vars(outbox_fixture.outbox)["_queries"][name], asked
