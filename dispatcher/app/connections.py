@@ -14,7 +14,7 @@ from dispatcher.install import grants, preflight
 from dispatcher.models.errors import Unreachable
 from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.novu.client import NovuClient
-from dispatcher.postgres.installation import Installation, read_installation, require_own_outbox
+from dispatcher.postgres.installation import Installation, require_own_database, require_own_outbox
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection, check_installed, open_pool
 from dispatcher.postgres.statements import TableNames
@@ -73,10 +73,10 @@ async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
     )
 
 
-async def open_installation(pool: Pool) -> Installation:
-    """Return which installation the database holds."""
+async def open_installation(pool: Pool, settings: Settings) -> Installation:
+    """Return which installation the database holds. Raises ConfigurationError if the database may be a copy."""
     async with borrow_connection(pool) as connection:
-        return await read_installation(connection)
+        return await require_own_database(connection, settings.installation)
 
 
 def queues_of(settings: Settings, installation: Installation) -> TaskQueues:

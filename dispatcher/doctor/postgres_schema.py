@@ -10,7 +10,7 @@ from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, pass
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
 from dispatcher.install.rights import lacking_rights
-from dispatcher.postgres.installation import require_own_outbox
+from dispatcher.postgres.installation import require_own_database, require_own_outbox
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
 from dispatcher.postgres.operator_queries import NODE_TTL
 from dispatcher.postgres.session import RUNTIME_TABLES, missing_tables
@@ -31,7 +31,7 @@ def table_of(context: Context) -> OutboxTable:
 
 
 async def outbox(context: Context) -> Finding:
-    """Check that the outbox and its workflow table exist and have the columns that we use."""
+    """Check that the outbox and its workflow table exist, have the columns that we use, and belong to the ledger."""
     table = table_of(context)
     async with transaction(context) as connection:
         context.outbox_oid = await preflight.check_table(connection, table, "set DISPATCHER_OUTBOX, or create it")
@@ -42,6 +42,7 @@ async def outbox(context: Context) -> Finding:
         preflight.check_columns(
             table.workflow, await preflight.columns(connection, workflow_oid), preflight.WORKFLOW_COLUMNS
         )
+        await require_own_outbox(connection, str(table))
     return passed(f"{table} and {table.workflow.name} have the columns that are needed")
 
 
@@ -60,12 +61,12 @@ async def rights(context: Context) -> Finding:
 
 
 async def ledger(context: Context) -> Finding:
-    """Check that our own tables exist, and that they are the ledger of this outbox."""
+    """Check that our own tables exist, and that they were made for this database."""
     async with transaction(context) as connection:
         missing = await missing_tables(connection)
-        await require_own_outbox(connection, str(table_of(context)))
-    if missing:
-        return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
+        if missing:
+            return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
+        await require_own_database(connection, context.settings.installation)
     return passed(f"tables {', '.join(RUNTIME_TABLES)}")
 
 

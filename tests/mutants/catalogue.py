@@ -653,4 +653,20 @@ MUTANTS = [
         "c.oid is null",
         "tests/install/test_second_outbox.py",
     ),
+    Mutant(
+        "a copied database is taken for the original",
+        "a copy sends nothing",
+        "postgres/installation.py",
+        "self.marks.get(name, mark) != mark",
+        "False and self.marks.get(name, mark) != mark",
+        "tests/install/test_copied_database.py",
+    ),
+    Mutant(
+        "a renewed copy keeps the ledger",
+        "a copy cancels nothing of the original",
+        "install/adoption.py",
+        "await connection.execute(EMPTY_LEDGER.encode())",
+        "pass",
+        "tests/install/test_copied_database.py",
+    ),
 ]
