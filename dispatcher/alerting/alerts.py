@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dispatcher.alerting import sentry
 from dispatcher.config.settings import Settings
-from dispatcher.postgres.pool import CONNECTION_ERRORS
+from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS
 from dispatcher.telemetry import logs
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ ALERT_RULES = {
         "{part} has failed: {reason}",
         ("part",),
         ("reason",),
-        "a part stops working: postgres, outbox, listener, temporal, novu or sweep; once for each outage",
+        "a part stops working: postgres, outbox, listener, claim, temporal, novu, sweep or retraction; once for each"
+        " outage",
         "Nothing is lost, rows wait. Runbook: DispatcherPartBroken",
     ),
     "outage_over": AlertRule(
@@ -178,9 +179,9 @@ class Alerts(logging.Handler):
             self._send_if_alert({"event": "library", "component": record.name}, given)
 
     def _send_if_alert(self, fields: Mapping[str, Any], error: BaseException | None) -> None:
-        if fields["event"] in ALERT_RULES and not isinstance(
-            error, CONNECTION_ERRORS
-        ):  # a lost connection is reported by outage_began
+        # A lost connection is reported by outage_began.
+        lost = isinstance(error, CONNECTION_ERRORS) and not isinstance(error, LOCK_ERRORS)
+        if fields["event"] in ALERT_RULES and not lost:
             self.send_alert(fields["event"], fields, error)
 
     def send_alert(self, name: str, fields: Mapping[str, Any], error: BaseException | None = None) -> None:

@@ -59,7 +59,12 @@ from dispatcher.web.server_app import serve_port
 
 Role = Literal["all", "dispatch", "worker"]
 """dispatch: claims rows and starts workflows. worker: sends. all: both. Split roles meet in the table `node`."""
-WORKER_COMPONENTS: tuple[Component, ...] = ("postgres", "outbox", "temporal", "novu")
+COMPONENTS_OF: dict[Role, tuple[Component, ...]] = {
+    "all": COMPONENTS,
+    "dispatch": tuple(name for name in COMPONENTS if name != "retraction"),
+    "worker": ("postgres", "outbox", "temporal", "novu", "retraction"),
+}
+"""Retractions are cancelled by the processes that call Novu."""
 DRAIN_TIMEOUT_SECONDS = 6.0
 """Runs that need longer still get the grace period of the Temporal workers."""
 
@@ -85,7 +90,7 @@ class RunContext:
 async def run(settings: Settings, role: Role = "all") -> None:
     """Run until SIGTERM or SIGINT. Raises a `DispatcherError` if a server does not answer at the start."""
     stop = stop_signal()
-    health.process_health.expect_components(WORKER_COMPONENTS if role == "worker" else COMPONENTS)
+    health.process_health.expect_components(COMPONENTS_OF[role])
     name = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
     async with AsyncExitStack() as exits:
         await exits.enter_async_context(alerts.alerting(settings, name))

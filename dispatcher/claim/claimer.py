@@ -17,10 +17,10 @@ import anyio
 from dispatcher.decisions.backoff import TEMPORAL_BACKOFF
 from dispatcher.models.claims import ClaimLimits, ClaimResult, WorkflowStart
 from dispatcher.postgres.outbox import OutboxStore
-from dispatcher.postgres.pool import CONNECTION_ERRORS
+from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS, lock_reason
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.labels import WakeSource
-from dispatcher.telemetry.logs import get_logger
+from dispatcher.telemetry.logs import error_code, get_logger
 from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
 from dispatcher.wakeup.adaptive_notify import AdaptiveNotify, NodeState
 from dispatcher.wakeup.signal import WakeUp
@@ -117,6 +117,7 @@ class Claimer:
         while not self._stopping and self._breaker.allows_calls and await self._temporal_is_available():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._limits)
             health.report_ok("postgres")
+            health.report_ok("claim")
             await self._start_all(claim.starts)
             if claim.starts:
                 log.info("claimed", rows=claim.rows, workflows=len(claim.starts))
@@ -158,12 +159,19 @@ class Claimer:
     async def _guarded_run_once(self) -> float | None:
         """Run once; return the seconds to sleep."""
         try:
-            return await self.run_once()
+            pause = await self.run_once()
+        except LOCK_ERRORS as error:
+            log.warning("lock_timeout", error=str(error))
+            health.report_failure("claim", lock_reason(error))
         except CONNECTION_ERRORS as error:
             log.warning("database_unreachable", error=str(error))
             health.report_failure("postgres", f"{type(error).__name__}: {error}")
-        except Exception:  # one row or one bug must not stop the claims of all others
+        except Exception as error:  # one row or one bug must not stop the claims of all others
             log.exception("dispatch_failed")
+            health.report_failure("claim", f"{error_code(error)}: see dispatch_failed in the log")
+        else:
+            health.report_ok("claim")  # also if it may not claim now: Temporal and Novu are parts of their own
+            return pause
         self._failures += 1
         return self._backoff_seconds()
 

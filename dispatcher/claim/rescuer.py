@@ -17,7 +17,7 @@ from dispatcher import __version__
 from dispatcher.models.claims import ExpiredLease
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.periodic import run_every
-from dispatcher.postgres.pool import CONNECTION_ERRORS
+from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
@@ -90,6 +90,8 @@ class Rescuer:
                 await self.run_once()
             outcome = "ok"
             metrics.SWEEP_SUCCESS.set_to_current_time()
+        except LOCK_ERRORS:
+            raise
         except CONNECTION_ERRORS:
             outcome = "lost"
             raise

@@ -42,6 +42,8 @@ class OutboxRow(TypedDict):
     recipients: list[str | None] | None
     """None: they were not read, because they are too many."""
     ledger: list[list[Any]] | None
+    recipients_missing: int | None
+    """The recipients that the ledger's head counted, minus those in `ledger`. None: it did not count them."""
 
 
 class LedgerEntry(NamedTuple):
@@ -57,6 +59,7 @@ class LedgerEntry(NamedTuple):
     outcome: str | None
     error: str | None
     calls: int = 0
+    transaction_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +96,17 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, max_recipients:
         notification.overrides = overrides_text(row)
         notification.body_hash = body_hash(notification.workflow_key, notification.payload, notification.overrides)
     if notification.validation_error is None or row["ledger"]:
-        notification.recipients = parse_recipients(row)
+        notification.recipients = parse_recipients(row, notification.body_hash)
     return AcquiredRow(notification, row["eligible"])
 
 
-def parse_recipients(row: OutboxRow) -> list[Recipient]:
+def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
     """Return the distinct recipients in the row's order, each with its state in the ledger.
 
-    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too.
+    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too. If one of
+    the ledger's two tables has lost rows, outcomes that it cannot prove are unknown. `content`: the row's body hash.
     """
+    missing = row["recipients_missing"] or 0
     known = {entry.recipient: entry for entry in (LedgerEntry(*values) for values in row["ledger"] or [])}
     named = [recipient for recipient in row["recipients"] or [] if recipient is not None]
     result: list[Recipient] = []
@@ -110,6 +115,11 @@ def parse_recipients(row: OutboxRow) -> list[Recipient]:
         recipient = Recipient(name, ordinal, transaction)
         if name in known:
             restore_state(recipient, known[name])
+            if missing < 0 and recipient.state in (RecipientState.ACCEPTED, RecipientState.REFUSED):
+                recipient.state = RecipientState.UNKNOWN
+        elif missing > 0:  # perhaps it was called before: without the call's key it is looked up
+            recipient.state, recipient.call_key, recipient.call_hash = RecipientState.UNKNOWN, "", content
+            recipient.call_age = row["since_first_claim"].total_seconds()
         result.append(recipient)
     return result
 
@@ -120,6 +130,7 @@ def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
     recipient.call_key, recipient.call_ordinal, recipient.call_hash = entry.last_call
     recipient.call_age, recipient.first_call_age = (age or 0 for age in entry.call_ages)
     recipient.outcome, recipient.error, recipient.calls = entry.outcome, entry.error, entry.calls
+    recipient.transaction_id = entry.transaction_id or recipient.transaction_id
 
 
 def validation_error(row: OutboxRow, max_recipients: int) -> str | None:

@@ -44,7 +44,7 @@ class DeliveryActivities:
 
         Raises ApplicationError of type `UNSETTLED` or `THROTTLED` if another try can settle more.
         """
-        counts, waiting = ResultCounts(), list[Recipient]()
+        counts, waiting, locked_rows = ResultCounts(), list[Recipient](), 0
         rest = batch.notification_ids
         while rest:  # a batch of large rows is read and sent in parts
             rows, rest = await self._acquire(rest)
@@ -55,8 +55,9 @@ class DeliveryActivities:
                     await self._deliver(rows)
             counts += count_results(rows)
             waiting += [recipient for row in unfinished(rows) for recipient in row.recipients if not recipient.is_final]
-        if waiting:
-            raise retry_error(waiting)
+            locked_rows += sum(row.locked for row in rows)
+        if waiting or locked_rows:
+            raise retry_error(waiting, locked_rows)
         return counts
 
     async def _deliver(self, rows: Sequence[Notification]) -> None:
@@ -101,6 +102,8 @@ class DeliveryActivities:
             row.final_status = decide_status(row, self._next_run_delay(row))
         if rows:
             await self._sender.settle(members, rows)
+        if locked_rows := sum(row.locked for row in rows):
+            raise retry_error([], locked_rows)
 
     def _next_run_delay(self, row: Notification) -> timedelta | None:
         """Return the wait until the row's next automatic run, or None if there is none."""
@@ -158,19 +161,22 @@ class DeliveryActivities:
 
 
 def unfinished(rows: Sequence[Notification]) -> list[Notification]:
-    """Return the rows that have no final status and were not released."""
-    return [row for row in rows if row.final_status is None and not row.released]
+    """Return the rows for which calls are left to make: without a final status, neither released nor locked."""
+    return [row for row in rows if row.final_status is None and not row.released and not row.locked]
 
 
-def retry_error(waiting: Sequence[Recipient]) -> ApplicationError:
+def retry_error(waiting: Sequence[Recipient], locked_rows: int = 0) -> ApplicationError:
     """Return the error that makes Temporal try again, after the longest wait of these recipients.
 
-    Its text holds outcome codes only: Temporal keeps it in the history, where no data of a row may be.
+    If only rows are left that another transaction has locked, it does not count as a failed try. Its text holds outcome
+    codes only: Temporal keeps it in the history, where no data of a row may be.
     """
     codes = sorted({recipient.outcome or "not sent" for recipient in waiting})
-    wait = max(recipient.retry_after for recipient in waiting)
+    wait = max((recipient.retry_after for recipient in waiting), default=0)
+    parts = [f"{len(waiting)} recipients are not settled: {', '.join(codes)}"] if waiting else []
+    parts += [f"{locked_rows} rows are locked by another transaction"] if locked_rows else []
     return ApplicationError(
-        f"{len(waiting)} recipients are not settled: {', '.join(codes)}",
+        "; ".join(parts),
         activity.info().attempt - 1,  # tries that failed before; the workflow counts them over the whole run
         type=THROTTLED if all(recipient.throttled for recipient in waiting) else UNSETTLED,
         next_retry_delay=timedelta(seconds=wait) if wait else None,

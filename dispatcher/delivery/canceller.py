@@ -44,8 +44,10 @@ class Canceller:
         self._horizon = horizon
 
     async def run(self) -> None:
-        """Run `run_once` about every two seconds."""
-        await run_every(RETRACTION_POLL_SECONDS, self.run_once, component=None, failure_event="retraction_failed")
+        """Run `run_once` about every two seconds. Reports the component `retraction`."""
+        await run_every(
+            RETRACTION_POLL_SECONDS, self.run_once, component="retraction", failure_event="retraction_failed"
+        )
 
     async def run_once(self) -> int:
         """Record new retractions and try every due cancel; return the number of recipients tried."""

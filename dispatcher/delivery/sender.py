@@ -134,6 +134,8 @@ class Sender:
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
         """Write the outcomes of `members` and the final statuses of `rows`. Log the rows that were still ours."""
         log_results(await self._outbox.settle(members, rows))
+        if locked := [row.id for row in rows if row.locked]:
+            log.warning("rows_locked", rows=len(locked), notification_ids=locked[:MAX_LOGGED_ROWS])
 
     async def release(self, rows: Sequence[Notification]) -> None:
         """Give up rows that may not be sent now; their attempt does not count."""

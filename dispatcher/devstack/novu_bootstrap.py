@@ -1,8 +1,8 @@
 """`python -m dispatcher.devstack.novu_bootstrap`: gets the API key of a newly installed Novu without a browser.
 
 Creates the first account, or uses it if it exists, and prints the two variables that a dispatcher needs. The dashboard
-of a self-hosted Novu makes the same calls at sign-up, but they are not part of the documented API: observed with 2.0.0,
-for 3.x only read in its source. If they fail, the error says how to get the key by hand.
+of a self-hosted Novu makes the same calls at sign-up, but they are not part of the documented API: observed with 2.0.0
+and 3.19.0. If they fail, the error says how to get the key by hand.
 """
 
 import argparse

@@ -135,6 +135,8 @@ class Notification:
     """Recipients whose call was refused after it was split off from a refused call; counted by this run's try."""
     released: bool = False
     """Whether the run gave the row up without counting the attempt."""
+    locked: bool = False
+    """Whether another transaction held a lock on the row when its final status was to be written."""
     age_seconds: float = inf
     """Seconds from the row's insert, or from its scheduled time if later, until this run acquired it."""
     acquired_at: float = 0.0

@@ -4,15 +4,15 @@ Each method runs one statement from queries/, so it takes effect completely or n
 fence or the status that it expects, so a late write changes nothing. All methods raise `pool.CONNECTION_ERRORS`.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
-from psycopg.errors import DeadlockDetected
-from psycopg.rows import AsyncRowFactory, Row, TupleRow, dict_row, tuple_row
+from psycopg.rows import TupleRow, dict_row
 
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
@@ -27,7 +27,8 @@ from dispatcher.postgres.array_parameters import (
     outcome_arrays,
 )
 from dispatcher.postgres.backlog_stats import BacklogStats
-from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
+from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn
+from dispatcher.postgres.statement_runner import StatementRunner
 from dispatcher.postgres.statements import TableNames, compose_statements
 from dispatcher.telemetry import metrics
 
@@ -37,11 +38,12 @@ MAX_READ_BYTES = 4_000_000
 TENANTS_PER_CLAIM = 20
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
 
-DEADLOCK_RETRIES = 3
-"""How often a statement runs again after PostgreSQL ended it in a deadlock."""
+LOCK_PAUSES_SECONDS = (0.05, 0.2)
+"""Pauses before the second and the third try to write a status to rows that another transaction has locked. Most
+transactions of producers last less."""
 
 
-class OutboxStore:
+class OutboxStore(StatementRunner):
     """The outbox and its ledger, as one node uses them.
 
     `node`: this node's id. `enterprises`: an allow-list; only rows of these enterprises are touched; empty: all.
@@ -58,7 +60,7 @@ class OutboxStore:
         enterprises: Sequence[UUID] = (),
         max_recipients: int = MAX_RECIPIENTS,
     ) -> None:
-        self._pool = pool
+        super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)))
         self._node = node
         self._max_recipients = max_recipients
         self._labels = status.labels
@@ -68,7 +70,6 @@ class OutboxStore:
         self._next_tenant = ""
         self._claimed_up_to: datetime | None = None
         self._tenants = {"enterprises": [str(each) for each in enterprises], "all_enterprises": not enterprises}
-        self._queries = compose_statements(relations, status, allow_list=bool(enterprises))
 
     async def claim(self, claim: str, lease: timedelta, sizes: ClaimLimits) -> Claim:
         """Claim due rows, PENDING to PROCESSING. Return the workflows to start. `claim`: a name that is used once."""
@@ -124,22 +125,41 @@ class OutboxStore:
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         """Write the outcomes of `members` and the final status of `rows`. Return the rows whose status was written.
 
-        The returned rows are counted in the metrics.
+        The returned rows are counted in the metrics. A row that another transaction keeps locked is `locked` and has no
+        final status; its run has to come back for it.
         """
-        written = await self._fetch(
-            "settle",
-            **ids_and_fences([*(member.notification for member in members), *rows]),
-            **outcome_arrays(members),
-            **final_arrays(rows, self._stored_status),
-        )
-        ids = {notification_id for (notification_id,) in written}
-        ended = [row for row in rows if row.id in ids]
+        ended: list[Notification] = []
+        to_settle = rows
+        for pause in (*LOCK_PAUSES_SECONDS, None):
+            locked_by_id = await self._settle_free(members, to_settle)
+            ended += [row for row in to_settle if locked_by_id.get(row.id) is False]
+            to_settle = [row for row in to_settle if locked_by_id.get(row.id)]
+            if not to_settle or pause is None:
+                break
+            members = ()
+            await asyncio.sleep(pause)
+        for row in to_settle:
+            row.locked, row.final_status = True, None
         for row in ended:
             metrics.count_final(row)
         return ended
 
+    async def _settle_free(self, members: Sequence[Member], rows: Sequence[Notification]) -> dict[int, bool]:
+        """Settle the rows that nobody else has locked. Return whether a row is locked, by its id."""
+        return dict(
+            await self._fetch(
+                "settle",
+                **ids_and_fences([*(member.notification for member in members), *rows]),
+                **outcome_arrays(members),
+                **final_arrays(rows, self._stored_status),
+            )
+        )
+
     async def release(self, notifications: Sequence[Notification]) -> None:
-        """Release rows that a run holds but may not send now. Their attempt does not count."""
+        """Release rows that a run holds but may not send now. Their attempt does not count.
+
+        Of a row that another transaction has locked only the lease ends, and the next sweep starts its run again.
+        """
         await self._fetch("release", **ids_and_fences(notifications), workflow_id=None)
 
     async def release_unstarted(self, start: WorkflowStart) -> None:
@@ -240,32 +260,6 @@ class OutboxStore:
     def _stored_status(self, status: Status) -> str:
         """Return the label to store: FAILED for PARTIAL if the installed enum lacks it (error_details says PARTIAL)."""
         return (status if not self._labels or status in self._labels else Status.FAILED).value
-
-    async def _run(self, name: str, **parameters: Any) -> None:
-        """Run the statement queries/`name`.sql, ignoring its rows."""
-        await self._execute(name, parameters, tuple_row)
-
-    async def _fetch(self, name: str, **parameters: Any) -> list[TupleRow]:
-        """Run the statement queries/`name`.sql and return its rows as tuples."""
-        return await self._execute(name, parameters, tuple_row)
-
-    async def _execute(self, name: str, parameters: dict[str, Any], row_factory: AsyncRowFactory[Row]) -> list[Row]:
-        """Run the statement queries/`name`.sql and return its rows as `row_factory` makes them.
-
-        If the owner edits rows that we process, two statements can deadlock. PostgreSQL rolls one of them back, and it
-        runs again, up to DEADLOCK_RETRIES times.
-        """
-        for _ in range(DEADLOCK_RETRIES):
-            with contextlib.suppress(DeadlockDetected):
-                return await self._execute_once(name, parameters, row_factory)
-        return await self._execute_once(name, parameters, row_factory)
-
-    async def _execute_once(
-        self, name: str, parameters: dict[str, Any], row_factory: AsyncRowFactory[Row]
-    ) -> list[Row]:
-        async with borrow_connection(self._pool) as connection, connection.cursor(row_factory=row_factory) as cursor:
-            await cursor.execute(self._queries[name], parameters)
-            return await cursor.fetchall() if cursor.description else []
 
 
 def parse_claim(rows: Sequence[TupleRow]) -> Claim:

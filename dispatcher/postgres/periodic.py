@@ -10,7 +10,7 @@ from typing import NoReturn
 import anyio
 
 from dispatcher.models.errors import DispatcherError
-from dispatcher.postgres.pool import CONNECTION_ERRORS
+from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS, lock_reason
 from dispatcher.telemetry import health
 from dispatcher.telemetry.labels import Component
 from dispatcher.telemetry.logs import error_code, get_logger
@@ -32,6 +32,7 @@ async def run_every(
 ) -> NoReturn:
     """Run `job`, pause for `seconds`, and repeat. The first pause may differ. `end_pause` ends a pause by returning.
 
+    A lock that another transaction keeps: `component` fails with the remedy, and `lock_timeout` is logged once.
     A lost connection: the component `postgres` fails, and `database_unreachable` is logged once per loss.
     A `DispatcherError`: `component` fails with its sentence, which names the remedy.
     Any other error: `component` fails, and `failure_event` is logged with the stack, once for equal errors in a row.
@@ -52,10 +53,12 @@ async def _run_guarded(
     """Run `job` once. Return its error in one text, None when it had none; what equals `last_error` is not logged."""
     try:
         await job()
+    except LOCK_ERRORS as error:
+        found, failed, reason = "locked", component, lock_reason(error)
+        log_change(last_error, found, "lock_timeout", error)
     except CONNECTION_ERRORS as error:
         found, failed, reason = "lost", "postgres", f"{type(error).__name__}: {error}"
-        if last_error != found:
-            log.warning("database_unreachable", error=str(error))
+        log_change(last_error, found, "database_unreachable", error)
     except DispatcherError as error:
         found = reason = str(error)
         failed = component
@@ -71,3 +74,9 @@ async def _run_guarded(
     if failed is not None:
         health.report_failure(failed, reason)
     return found
+
+
+def log_change(last_error: str | None, found: str, event: str, error: BaseException) -> None:
+    """Log `event` unless the job's last round ended in the same way."""
+    if last_error != found:
+        log.warning(event, error=str(error))

@@ -41,7 +41,18 @@ CONNECTION_ERRORS = (
     ReadOnlySqlTransaction,
     PoolTimeout,
 )
-"""Errors of a lost or refused connection, or of a server that is no longer the primary. Wait and try again."""
+"""Errors of a lost or refused connection, or of a server that is no longer the primary. Wait and try again.
+
+LOCK_ERRORS are among them only because psycopg derives them from OperationalError: handle those first.
+"""
+
+LOCK_ERRORS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+"""Another transaction held a lock for too long. The connection is fine. Try again later."""
+
+
+def lock_reason(error: BaseException) -> str:
+    """Return why a statement had to give up waiting for a lock, and the remedy."""
+    return f"another transaction holds a lock that we need ({error}); pg_blocking_pids() names it: end it if it is idle"
 
 
 class StatementTimeout(psycopg.OperationalError):

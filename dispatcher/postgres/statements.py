@@ -81,8 +81,21 @@ LEASED_ROWS = sql.SQL(
 was made while the ledger was small would scan it when it is large. All statements lock in this order, so no two of them
 deadlock."""
 
-SAME_GENERATION = sql.SQL("d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)")
-"""An automatic retry and a released row keep their generation. PENDING after a final status is a new generation."""
+SAME_GENERATION = sql.SQL("(excluded.next_attempt_at is not null or d.settled_at is null)")
+"""An automatic retry and a released row keep their generation, whatever `created_at` says. PENDING after a final status
+is a new generation."""
+
+SAME_ROW = sql.SQL(
+    """(d.settled_at is null or excluded.next_attempt_at is not null or d.birth = excluded.birth or exists (
+        select from {outbox} n
+        where n.id = d.notification_id and (n.error_details -> 'generation' is not null or exists (
+          select from dispatcher.recipient r
+          where r.notification_id = n.id and r.transaction_id = n.transaction_id
+        ))
+      ))"""
+)
+"""Whether a claimed row is the one that the ledger knows, and not a new row with the same id: the ledger has no outcome
+yet, or the row has the same birth, or it carries an outcome of ours."""
 
 ROW_COLUMNS = sql.SQL(
     """
@@ -171,6 +184,7 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
         "missing_tables": MISSING_TABLES,
     }
     for name, part in (
+        ("same_row", SAME_ROW),
         ("in_allow_list", IN_ALLOW_LIST),
         ("tenant_has_quota", TENANT_HAS_QUOTA),
         ("row_columns", ROW_COLUMNS),

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-Component = Literal["postgres", "outbox", "listener", "temporal", "novu", "sweep"]
+Component = Literal["postgres", "outbox", "listener", "claim", "temporal", "novu", "sweep", "retraction"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 
 WakeSource = Literal["notify", "sweep", "poll", "other"]

@@ -16,7 +16,7 @@ from psycopg.errors import QueryCanceled
 from dispatcher.postgres.backlog_stats import BacklogStats
 from dispatcher.postgres.operator_queries import NODE_TTL
 from dispatcher.postgres.outbox import OutboxStore
-from dispatcher.postgres.pool import CONNECTION_ERRORS
+from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS, lock_reason
 from dispatcher.telemetry import health
 from dispatcher.telemetry.logs import error_code, get_logger
 
@@ -99,6 +99,9 @@ class BacklogMetrics:
             found = await outbox.backlog_stats(all_rows=all_rows, living=NODE_TTL, most_counted=MAX_COUNTED_ROWS)
         except QueryCanceled:  # counting took too long, but the database answers; the next query leaves it out
             self._next_count = time.monotonic() + MAX_COUNT_INTERVAL_SECONDS
+            health.report_ok("postgres")
+        except LOCK_ERRORS as error:
+            self.error = health.one_line_reason(lock_reason(error))
             health.report_ok("postgres")
         except CONNECTION_ERRORS as error:
             self.error = health.one_line_reason(f"{type(error).__name__}: {error}")

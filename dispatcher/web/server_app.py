@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from dispatcher.config.settings import Settings
 from dispatcher.postgres.outbox import OutboxStore
-from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool
+from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS, Pool
 from dispatcher.telemetry.health import process_health
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.web.api import TriggerApi
@@ -66,6 +66,7 @@ def guarded(routes: Sequence[Route], token: SecretStr | None, *, private: bool) 
         HTTPException: http_error,
         InsufficientPrivilege: not_granted,
         **dict.fromkeys(CONNECTION_ERRORS, database_unavailable),
+        **dict.fromkeys(LOCK_ERRORS, locked_by_another),
         Exception: internal_error,
     }
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token, private=private)
@@ -91,6 +92,12 @@ async def database_unavailable(_: Request, error: Exception) -> Response:
     return JSONResponse(
         {"error": "the database does not answer: check whether the change was made, and try again"}, 503
     )
+
+
+async def locked_by_another(_: Request, error: Exception) -> Response:
+    """Answer 503: another transaction keeps a lock. Nothing was changed."""
+    log.warning("lock_timeout", error=str(error))
+    return JSONResponse({"error": "another transaction holds a lock that this needs: try again"}, 503)
 
 
 async def internal_error(_: Request, __: Exception) -> Response:

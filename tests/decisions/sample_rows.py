@@ -45,6 +45,7 @@ def acquired_row(**columns: Any) -> dict[str, Any]:
         "overrides": None,
         "recipients": ["ana"],
         "ledger": None,
+        "recipients_missing": None,
         **columns,
     }
     row.setdefault("recipient_count", len(row["recipients"] or []))

@@ -213,7 +213,7 @@ async def test_missing_part_of_novu_is_named(stack: Stack):
     await stack.novu.add_workflow("no-such-workflow")
     found = await run_doctor(stack)
     assert (found.code, found.checks["workflow keys"]["value"]) == (0, ALL_FAULTY.partition("; ")[2])
-    assert {request.status for request in await stack.novu.requests() if request.method == "POST"} == {400}
+    assert {request.status for request in await stack.novu.requests() if request.method == "POST"} == {422}
     assert (await stack.novu.summary()).effects == 0
 
 

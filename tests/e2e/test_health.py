@@ -152,21 +152,31 @@ async def test_f165_postgres_that_refuses_logins_is_named(stack: Stack, url: str
 
 
 REMOVALS = [
-    ("revoke update on dispatcher.recipient from dispatcher_run", "UPDATE on dispatcher.recipient"),
-    ("alter table notify.ent_notification disable trigger dispatcher_insert", "dispatcher_insert is disabled"),
-    ("drop trigger dispatcher_update on notify.ent_notification", "dispatcher_update is missing"),
+    (
+        "revoke update on dispatcher.recipient from dispatcher_run",
+        "UPDATE on dispatcher.recipient",
+        ["outbox", "retraction"],
+    ),
+    (
+        "alter table notify.ent_notification disable trigger dispatcher_insert",
+        "dispatcher_insert is disabled",
+        ["outbox"],
+    ),
+    ("drop trigger dispatcher_update on notify.ent_notification", "dispatcher_update is missing", ["outbox"]),
 ]
 
 
-@pytest.mark.parametrize(("taken", "named"), REMOVALS)
-async def test_f165_right_or_trigger_removed_by_the_owner_is_named(stack: Stack, taken: str, named: str):
+@pytest.mark.parametrize(("taken", "named", "broken"), REMOVALS)
+async def test_f165_right_or_trigger_removed_by_the_owner_is_named(
+    stack: Stack, taken: str, named: str, broken: list[str]
+):
     process = await stack.running(**SOON)
     async with await process.http() as http:
         await answers(http, "/readyz", 200)
         saved = await stack.value("select pg_get_triggerdef(oid) from pg_trigger where tgname = 'dispatcher_update'")
         await stack.rows(taken)
         try:
-            await answers(http, "/readyz", 503, broken=["outbox"])
+            await answers(http, "/readyz", 503, broken=broken)
             assert named in (await http.get("/status")).json()["broken"]["outbox"]["reason"]
             assert metrics_of((await http.get("/metrics")).text)['dispatcher_part_broken{part="outbox"}'] == 1
             assert (await http.get("/livez")).status_code == 200
@@ -176,4 +186,19 @@ async def test_f165_right_or_trigger_removed_by_the_owner_is_named(stack: Stack,
             await stack.rows(saved)
             await stack.rows("alter table notify.ent_notification enable trigger dispatcher_insert")
         await answers(http, "/readyz", 200)
-    assert process.read_log().count('"outage_began"') == 1
+    assert process.read_log().count('"outage_began"') == len(broken)
+
+
+async def test_f218_search_for_retractions_that_fails_makes_a_process_unready(stack: Stack):
+    process = await stack.running(**SOON)
+    async with await process.http() as http:
+        await answers(http, "/readyz", 200)
+        await stack.rows("alter table dispatcher.recipient rename column cancel_tries to other")
+        try:
+            await answers(http, "/readyz", 503, broken=["retraction"])
+            assert "UndefinedColumn" in (await http.get("/status")).json()["broken"]["retraction"]["reason"]
+            row = await stack.notify()
+            assert await stack.final(row) == ["SENT"], "rows are sent meanwhile"
+        finally:
+            await stack.rows("alter table dispatcher.recipient rename column other to cancel_tries")
+        await answers(http, "/readyz", 200)

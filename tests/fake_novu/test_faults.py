@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from dispatcher.devstack.fake_novu.process import FakeNovu
+from tests.support.waits import eventually
 
 TRIGGER, BULK = "/v1/events/trigger", "/v1/events/trigger/bulk"
 
@@ -68,7 +69,7 @@ async def test_cached_status_is_repeated_for_its_key(api: httpx.AsyncClient, fak
     await fake_novu.add_fault("cached_status", times=1)
     first, again = await trigger(api), await trigger(api)
     assert (first.status_code, first.headers["idempotency-key"]) == (500, "key-ana")
-    assert (again.status_code, again.headers["idempotency-replay"]) == (500, "true")
+    assert (again.status_code, again.headers["idempotency-replay"]) == (503, "true")
     assert await accepted(fake_novu) == []
 
 
@@ -168,3 +169,22 @@ async def test_reset_removes_the_rules(api: httpx.AsyncClient, fake_novu: FakeNo
     await fake_novu.add_fault("status")
     await fake_novu.reset()
     assert (await trigger(api)).status_code == 201
+
+
+@pytest.mark.parametrize("kind", ["hang", "silent", "delay"])
+async def test_request_ends_when_its_client_hangs_up(api: httpx.AsyncClient, fake_novu: FakeNovu, kind: str):
+    await fake_novu.add_fault(kind, seconds=1.5, times=1)
+    with pytest.raises(httpx.ReadTimeout):
+        await api.post(TRIGGER, json=event(), timeout=0.5)
+
+    async def logged() -> bool:
+        return any(0.4 < request.ended_at - request.started_at < 1 for request in await fake_novu.requests())
+
+    await eventually(logged, "a request that ended with its connection")
+
+
+async def test_request_that_is_answered_late_ends_with_its_answer(api: httpx.AsyncClient, fake_novu: FakeNovu):
+    await fake_novu.add_fault("delay", seconds=0.5, times=1)
+    await trigger(api)
+    (logged,) = await fake_novu.requests()
+    assert 0.5 <= logged.ended_at - logged.started_at < 1.5

@@ -56,7 +56,16 @@ async def test_unknown_workflow_is_a_422_that_the_sdk_cannot_parse(novu: Novu, f
     assert (await fake_novu.summary()).effects == 0
 
 
-async def test_validation_error_is_a_400_that_the_sdk_cannot_parse(novu: Novu) -> None:
+async def test_validation_error_is_an_error_dto(novu: Novu) -> None:
+    with pytest.raises(models.ValidationErrorDto) as caught:
+        await bulk(novu)
+    assert (caught.value.status_code, caught.value.headers["idempotency-key"]) == (422, "key")
+
+
+async def test_validation_error_of_the_old_version_is_a_400_that_the_sdk_cannot_parse(
+    novu: Novu, fake_novu: FakeNovu
+) -> None:
+    await fake_novu.configure(variant="2.0.0")
     with pytest.raises(models.ResponseValidationError) as caught:
         await bulk(novu)
     assert caught.value.status_code == 400
@@ -74,9 +83,10 @@ async def test_validation_error_is_a_400_that_the_sdk_cannot_parse(novu: Novu) -
         (wire(transactionId=5), "transactionId must be a string"),
     ],
 )
-async def test_400_lists_sentences_in_the_real_shape(
+async def test_old_version_lists_sentences_in_a_400(
     api: httpx.AsyncClient, fake_novu: FakeNovu, body: Any, sentence: str
 ) -> None:
+    await fake_novu.configure(variant="2.0.0")
     answer = await api.post("/v1/events/trigger", json=body)
     error = answer.json()
     assert answer.status_code == error["statusCode"] == 400
@@ -92,15 +102,20 @@ async def test_malformed_json_is_a_400_with_one_sentence(api: httpx.AsyncClient)
     assert isinstance(answer.json()["message"], str)
 
 
-async def test_text_instead_of_json_lacks_its_fields(api: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize(("variant", "status"), [("3.19.0", 422), ("2.0.0", 400)])
+async def test_text_instead_of_json_lacks_its_fields(
+    api: httpx.AsyncClient, fake_novu: FakeNovu, variant: str, status: int
+) -> None:
+    await fake_novu.configure(variant=variant)
     answer = await api.post("/v1/events/trigger", content=b"hello", headers={"Content-Type": "text/plain"})
-    assert answer.status_code == 400
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize("count", [0, 101])
-async def test_empty_or_too_long_bulk_is_refused_completely(
+async def test_old_version_refuses_an_empty_or_too_long_bulk_completely(
     api: httpx.AsyncClient, fake_novu: FakeNovu, count: int
 ) -> None:
+    await fake_novu.configure(variant="2.0.0")
     answer = await api.post("/v1/events/trigger/bulk", json={"events": [wire()] * count})
     assert answer.status_code == 400
     assert answer.json()["message"] == [
@@ -122,7 +137,8 @@ async def test_bulk_call_answers_in_order_and_fails_per_item(novu: Novu, fake_no
     assert {(e.transaction_id, e.subscriber) for e in await fake_novu.effects()} == {("b-1", "ana"), ("b-3", "ben")}
 
 
-async def test_bulk_item_needs_a_payload(api: httpx.AsyncClient) -> None:
+async def test_bulk_item_needs_a_payload_in_the_old_version(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(variant="2.0.0")
     answer = await api.post("/v1/events/trigger/bulk", json={"events": [{"name": "default-sms", "to": "ana"}, 5]})
     assert answer.status_code == 201
     first, second = answer.json()["data"]
@@ -174,16 +190,17 @@ async def test_duplicates_in_one_list_collapse(novu: Novu, fake_novu: FakeNovu) 
     assert [(e.subscriber, e.accepted) for e in await fake_novu.effects()] == [("a1", 1), ("a2", 1), ("a3", 1)]
 
 
-async def test_newer_novu_refuses_a_payload_above_512_kib(novu: Novu, fake_novu: FakeNovu) -> None:
+@pytest.mark.parametrize("variant", ["3.19.0", "2.0.0"])
+async def test_self_hosted_novu_accepts_a_payload_above_512_kib(novu: Novu, fake_novu: FakeNovu, variant: str) -> None:
+    await fake_novu.configure(variant=variant)
     huge = {"text": "x" * 600_000}
-    with pytest.raises(models.ErrorDto) as caught:
-        await bulk(novu, event(), event(payload=huge))
-    assert caught.value.status_code == 413
+    assert [r.status.value for r in await bulk(novu, event(), event(payload=huge))] == ["processed"] * 2
+
+
+async def test_old_version_answers_500_without_the_key_above_the_parser_limit(
+    api: httpx.AsyncClient, fake_novu: FakeNovu
+) -> None:
     await fake_novu.configure(variant="2.0.0")
-    assert [r.status.value for r in await bulk(novu, event(), event(payload=huge), key="2")] == ["processed"] * 2
-
-
-async def test_body_above_the_parser_limit_is_a_500_without_the_key(api: httpx.AsyncClient) -> None:
     body = wire(payload={"text": "x" * 27 * 1024 * 1024})
     answer = await api.post("/v1/events/trigger", json=body, headers={"Idempotency-Key": "key"})
     assert answer.status_code == 500
@@ -196,7 +213,7 @@ async def test_body_above_the_parser_limit_is_a_500_without_the_key(api: httpx.A
     [
         ({}, "Missing authorization header"),
         ({"Authorization": "ApiKey wrong"}, "API Key not found"),
-        ({"Authorization": "Bearer standin-secret-key"}, 'Invalid authentication scheme: "Bearer"'),
+        ({"Authorization": "Basic standin-secret-key"}, 'Invalid authentication scheme: "Basic"'),
     ],
 )
 async def test_missing_or_wrong_credentials_are_a_401(
@@ -207,6 +224,12 @@ async def test_missing_or_wrong_credentials_are_a_401(
     assert answer.status_code == 401
     assert answer.json()["message"] == message
     assert (await fake_novu.summary()).effects == 0
+
+
+async def test_old_version_names_a_bearer_scheme(api: httpx.AsyncClient, fake_novu: FakeNovu) -> None:
+    await fake_novu.configure(variant="2.0.0")
+    answer = await api.post("/v1/events/trigger", json=wire(), headers={"Authorization": "Bearer standin-secret-key"})
+    assert (answer.status_code, answer.json()["message"]) == (401, 'Invalid authentication scheme: "Bearer"')
 
 
 async def test_wrong_key_is_an_error_dto(fake_novu: FakeNovu) -> None:

@@ -168,14 +168,24 @@ async def test_runs_come_in_pages_of_ten(novu: Novu, fake_novu: FakeNovu) -> Non
     ("to", "reason"),
     [
         ({"subscriberId": "ana", "email": "a@b.c"}, "email must be an email"),
-        ({"email": "ana@example.com"}, "subscriberId under property to is not configured"),
-        ("", "subscriberId under property to is not configured"),
         ({"type": "Topic", "topicKey": "nobody-made-this"}, "Topic nobody-made-this not found"),
     ],
 )
 async def test_worker_can_lose_an_event_reported_as_processed(
     api: httpx.AsyncClient, fake_novu: FakeNovu, to: Any, reason: str
 ) -> None:
+    await loses_processed_event(api, fake_novu, to, reason)
+
+
+@pytest.mark.parametrize("to", ["", {"email": "ana@example.com"}])
+async def test_worker_of_the_old_version_loses_a_recipient_without_an_id(
+    api: httpx.AsyncClient, fake_novu: FakeNovu, to: Any
+) -> None:
+    await fake_novu.configure(variant="2.0.0")
+    await loses_processed_event(api, fake_novu, to, "subscriberId under property to is not configured")
+
+
+async def loses_processed_event(api: httpx.AsyncClient, fake_novu: FakeNovu, to: Any, reason: str) -> None:
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to, "transactionId": "t-1"})
     assert answer.json()["data"]["status"] == "processed"
     await fake_novu.wait_idle()
@@ -184,9 +194,10 @@ async def test_worker_can_lose_an_event_reported_as_processed(
 
 
 @pytest.mark.parametrize("to", [5, [], [7]])
-async def test_empty_recipient_is_processed_without_an_effect(
+async def test_old_version_processes_an_empty_recipient_without_an_effect(
     api: httpx.AsyncClient, fake_novu: FakeNovu, to: Any
 ) -> None:
+    await fake_novu.configure(variant="2.0.0")
     answer = await api.post("/v1/events/trigger", json={"name": "default-sms", "to": to})
     assert answer.json()["data"]["status"] == "processed"
     await fake_novu.wait_idle()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,8 @@ from temporalio.worker import Worker
 
 from dispatcher.__main__ import main
 from dispatcher.app import signals
-from dispatcher.delivery import worker, workflows
+from dispatcher.decisions import unknown_outcomes
+from dispatcher.delivery import sender, worker, workflows
 from dispatcher.models.workflow_contract import Batch
 from dispatcher.postgres.outbox import OutboxStore
 from tests.support.replace_attribute import replace_attribute
@@ -84,12 +86,28 @@ def block(seconds: float) -> None:
     print("UNBLOCKED", flush=True)  # noqa: T201
 
 
+def short_calls(seconds: float) -> None:
+    """Close a call without an answer after `seconds` instead of 40; the other times of calls shrink with it."""
+    scale = seconds / unknown_outcomes.CALL_TIMEOUT_SECONDS
+    for module, name in (
+        (unknown_outcomes, "CALL_TIMEOUT_SECONDS"),
+        (unknown_outcomes, "NOVU_VISIBILITY_SECONDS"),
+        (unknown_outcomes, "LOOKUP_AGAIN_SECONDS"),
+        (sender, "CALL_TIMEOUT_SECONDS"),
+        (sender, "ANSWER_TIMEOUT_SECONDS"),
+    ):
+        replace_attribute(module, name, getattr(module, name) * scale)
+    timed_out = sender.ANSWER_TIMED_OUT
+    replace_attribute(sender, "ANSWER_TIMED_OUT", replace(timed_out, retry_after=seconds * 0.875 + 0.1))
+
+
 FAULTS: dict[str, Callable[[float], None]] = {
     "without-worker": without_worker,
     "bad-build": bad_build,
     "endless-shutdown": endless_shutdown,
     "short-heartbeat": short_heartbeat,
     "blocked-loop": blocked_loop,
+    "short-calls": short_calls,
 }
 
 if __name__ == "__main__":

@@ -81,8 +81,15 @@ async def test_f26_locked_table_is_waited_for(stack: Stack):
             return "lock timeout" in process.read_log()
 
         await eventually(timed_out, "a statement that gave up waiting", 20)
+        async with await process.http() as http:
+
+            async def named() -> bool:
+                return "claim" in (await http.get("/readyz")).json().get("broken", [])
+
+            await eventually(named, "a readiness that names the claim")
     assert await stack.final(await stack.notify(), within=20) == ["SENT"]
     assert process.popen.poll() is None
+    assert "database_unreachable" not in process.read_log()
 
 
 @pytest.mark.slow

@@ -96,8 +96,7 @@ class Audit:
         assert what in COUNTING or head.attempts == was.attempts, what
         assert abs(head.attempts - was.attempts) <= 1 or head.attempts == 1
         again = before.row is not None and before.row.status == "PENDING" and was.settled
-        reborn = now.row is not None and now.row.birth != was.birth
-        grown = what == "claim" and (again or reborn)
+        grown = what == "claim" and again
         assert head.generation == was.generation + grown, f"{what}: generation {was.generation}, then {head.generation}"
         if head.next_attempt is not None and head.next_attempt != was.next_attempt:
             wait = RETRY_BACKOFF.delay(head.attempts).total_seconds()

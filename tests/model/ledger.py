@@ -63,12 +63,15 @@ class Ledger:
             head = self.heads[row.id] = Head(row.id, row.birth, self.now, attempts=1)
         else:
             head.fence += 1
-            if head.birth == row.birth and (row.status != "PENDING" or not head.settled):
+            if row.status != "PENDING" or not head.settled:
                 head.first_claimed = head.first_claimed if head.attempts else self.now
                 head.attempts += 1
             else:
                 head.generation += 1
+                if head.birth != row.birth and not row.has_outcome:
+                    head.first_generation = head.generation
                 head.attempts, head.first_claimed, head.birth = 1, self.now, row.birth
+                head.recipient_count = 0
         row.status = "PROCESSING"
         return head
 
@@ -80,8 +83,16 @@ class Ledger:
             if head and head.workflow_id == workflow_id and not head.settled and self._in_work(row_id):
                 head.fence += 1
                 head.owner, head.lease = node, self.now + lease.total_seconds()
-                taken.append(parse_row(self._columns(self.rows[row_id], head)))
+                missing = self._count_recipients(head)
+                taken.append(parse_row(self._columns(self.rows[row_id], head) | {"recipients_missing": missing}))
         return taken
+
+    def _count_recipients(self, head: Head) -> int | None:
+        """Return how many recipients the ledger lost; a history loses none."""
+        missing = None if head.recipient_count is None else head.recipient_count - len(self.entries_of(head))
+        assert not missing, head
+        head.recipient_count = None
+        return missing
 
     def _columns(self, row: Row, head: Head) -> dict[str, Any]:
         ledger = [
@@ -149,11 +160,13 @@ class Ledger:
             if head is None or row.final_status is None:
                 continue
             head.settled, head.owner, head.lease = True, None, None
+            head.recipient_count = len(self.entries_of(head))
             wait = row.final_status.retry_in
             head.next_attempt = None if wait is None else self.now + wait.total_seconds()
             head.dead = wait is None and STORED[row.final_status.status] != "SENT"
             if self._in_work(row.id):
                 self.rows[row.id].status = STORED[row.final_status.status]
+                self.rows[row.id].has_outcome = True
                 written.append(row)
         return written
 
@@ -190,6 +203,7 @@ class Ledger:
                 head.owner, head.lease = node, self.now + lease.total_seconds()
             else:
                 head.owner, head.lease = None, None
+                head.settled = head.settled or row_id not in self.rows
                 self._reopen(row_id)
         return WorkflowStart(late.workflow_id, sorted(lost), late.single) if lost else None
 

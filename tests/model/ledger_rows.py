@@ -17,6 +17,8 @@ class Row:
     published: bool = True
     deactivated: bool = False
     due: float | None = None
+    has_outcome: bool = False
+    """Whether we wrote `error_details`."""
 
     def eligible(self, now: float) -> bool:
         """Whether the row may be sent."""
@@ -39,6 +41,8 @@ class Head:
     next_attempt: float | None = None
     settled: bool = False
     dead: bool = False
+    recipient_count: int | None = 0
+    first_generation: int = 1
 
     @property
     def workflow_id(self) -> str:

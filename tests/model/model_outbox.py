@@ -57,11 +57,11 @@ class ModelOutbox:
             return start
         [row_id] = start.notification_ids
         row, head = self.ledger.rows[row_id], self.ledger.heads.get(row_id)
-        generation = 1
+        birth, generation = row.birth, 1
         if head is not None:
-            goes_on = head.birth == row.birth and (row.status != "PENDING" or not head.settled)
-            generation = head.generation + (0 if goes_on else 1)
-        return WorkflowStart(f"notification-{row_id}-{row.birth}-{generation}", [row_id], single=True)
+            goes_on = row.status != "PENDING" or not head.settled
+            birth, generation = (head.birth, head.generation) if goes_on else (birth, head.generation + 1)
+        return WorkflowStart(f"notification-{row_id}-{birth}-{generation}", [row_id], single=True)
 
     def __getattr__(self, name: str) -> AsyncMethod:
         """Answer every other method of the store with the ledger's function of that name."""

@@ -221,9 +221,25 @@ MUTANTS = [
         "an outcome overwrites the owner's status",
         "I8",
         "postgres/queries/settle.sql",
-        " and n.notification_status = 'PROCESSING'\nreturning",
-        "\nreturning",
+        " and n.notification_status = 'PROCESSING'\n    offset 0",
+        "\n    offset 0",
         POSTGRES + "test_outbox_settle.py::test_only_a_processing_row_gets_a_final_status",
+    ),
+    Mutant(
+        "retractions wait for a locked row",
+        "no lock stops another row",
+        "postgres/queries/detect_retracted.sql",
+        "for no key update of n skip locked",
+        "for no key update of n",
+        POSTGRES + "test_outbox_locks.py::test_f187_locked_retracted_row_stops_no_other_retraction",
+    ),
+    Mutant(
+        "outcomes wait for a locked row",
+        "no lock stops another row",
+        "postgres/queries/settle.sql",
+        "for no key update of n skip locked",
+        "for no key update of n",
+        POSTGRES + "test_outbox_locks.py::test_f187_locked_row_leaves_the_others_of_its_batch_settled",
     ),
     Mutant(
         "early by a day",
@@ -635,6 +651,15 @@ MUTANTS = [
         "case when true or %(max_recipients)s is null then",
         POSTGRES + "test_outbox_acquire.py",
     ),
+    # Novu 3.19.0.
+    Mutant(
+        "Novu 3 never tells that it honours no keys",
+        "I2",
+        "novu/client.py",
+        "answer.status_code in (400, 422)",
+        "answer.status_code == 400",
+        NOVU + "test_client_real_answers.py::test_f210_empty_trigger_tells_whether_keys_are_honoured",
+    ),
     # Identity of an installation.
     Mutant(
         "workflows of another installation are completed",
@@ -668,5 +693,21 @@ MUTANTS = [
         "await connection.execute(EMPTY_LEDGER.encode())",
         "pass",
         "tests/install/test_copied_database.py",
+    ),
+    Mutant(
+        "another created_at makes a failed row a new one",
+        "I2",
+        "postgres/statements.py",
+        '"(excluded.next_attempt_at is not null or d.settled_at is null)"',
+        '"d.birth = excluded.birth and (excluded.next_attempt_at is not null or d.settled_at is null)"',
+        POSTGRES + "test_row_identity.py",
+    ),
+    Mutant(
+        "half a ledger is believed",
+        "I3",
+        "decisions/validation.py",
+        "if missing < 0 and recipient.state in",
+        "if missing < -9 and recipient.state in",
+        "tests/delivery/test_half_a_ledger.py",
     ),
 ]

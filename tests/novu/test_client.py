@@ -161,18 +161,20 @@ class TestIdempotency:
 
     async def test_replayed_refusal_needs_a_new_key(self, client: NovuClient, novu: FakeNovu):
         bad = event(workflow_key="late")
-        for _ in range(2):
-            [outcome] = await client.trigger([bad], "key-1", 5)
-            assert (outcome.answer_class, outcome.new_epoch) == (AnswerClass.REFUSED, True)
+        [first] = await client.trigger([bad], "key-1", 5)
+        [replay] = await client.trigger([bad], "key-1", 5)
+        assert (first.answer_class, first.new_epoch) == (AnswerClass.REFUSED, True)
+        assert (replay.answer_class, replay.code, replay.new_epoch) == (AnswerClass.RETRY, "http_503", True)
         await novu.add_workflow("late")
         assert await client.trigger([bad], "key-2", 5) == [ACCEPTED]
 
     async def test_stored_500_needs_a_new_key(self, client: NovuClient, novu: FakeNovu):
         await novu.configure(object_storage=False)
         attached = event(payload='{"attachments": [{"file": "x"}]}')
-        for _ in range(2):
-            [outcome] = await client.trigger([attached], "key-1", 5)
-            assert (outcome.answer_class, outcome.code, outcome.new_epoch) == (AnswerClass.UNKNOWN, "http_500", True)
+        [first] = await client.trigger([attached], "key-1", 5)
+        [replay] = await client.trigger([attached], "key-1", 5)
+        assert (first.answer_class, first.code, first.new_epoch) == (AnswerClass.UNKNOWN, "http_500", True)
+        assert (replay.answer_class, replay.code, replay.new_epoch) == (AnswerClass.RETRY, "http_503", True)
         assert await novu.effects(least=1) == []
 
     async def test_refusal_replayed_as_500_is_not_acceptance(self, client: NovuClient, novu: FakeNovu):
@@ -214,8 +216,9 @@ class TestRefused:
         assert [outcome.answer_class for outcome in outcomes] == [AnswerClass.ACCEPTED, AnswerClass.REFUSED]
 
     async def test_too_large_payload_is_refused_with_novus_message(self, client: NovuClient):
-        [outcome] = await client.trigger([event(payload='{"x": "' + "x" * 600 * 1024 + '"}')], "key-1", 10)
+        [outcome] = await client.trigger([event(payload='{"x": "' + "x" * 27 * 1024 * 1024 + '"}')], "key-1", 15)
         assert (outcome.answer_class, outcome.code) == (AnswerClass.REFUSED, "http_413")
+        assert outcome.detail == "HTTP 413: Payload Too Large"
 
 
 class TestAccountErrors:

@@ -90,7 +90,7 @@ def _arguments() -> argparse.ArgumentParser:
     place.add_argument("--fd", type=int, help="a bound socket, inherited from the parent")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--api-key", required=True)
-    parser.add_argument("--variant", choices=VARIANTS, default="newer")
+    parser.add_argument("--variant", choices=VARIANTS, default=VARIANTS[0])
     parser.add_argument("--no-idempotency", dest="idempotency", action="store_false")
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--config", default="{}", help="JSON object of settings by name")

@@ -1,7 +1,8 @@
 """Novu's answers: the `data` envelope of a success, and the shape of its errors.
 
 The error shape is the observed one, which differs from the published specification: `statusCode`, `timestamp`, `path`,
-`message` (a sentence or a list of sentences) and mostly `error`; a 500 has `errorId` instead, a 429 has neither.
+`message` and mostly `error`; a 500 has `errorId` instead, a 429 has neither. Version 3.19.0 adds `ctx`, and `errors`
+where it refuses fields; 2.0.0 lists their sentences in `message`.
 """
 
 import json
@@ -11,6 +12,8 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 Headers = tuple[tuple[str, str], ...]
+UNEXPLAINED = ("Unauthorized", "Payload Too Large", "Service Unavailable")
+"""Messages that are only the status in words. 3.19.0 sends no `error` beside them."""
 INTERNAL_ERROR = "Internal server error, contact support and provide them with the errorId"
 
 
@@ -29,21 +32,32 @@ class Answer(NamedTuple):
 class Refusal(Exception):
     """An HTTP exception of Novu: ends the call with `status` and `message`."""
 
-    def __init__(self, status: int, message: str | list[str], headers: Headers = ()) -> None:
+    def __init__(
+        self, status: int, message: str | list[str], headers: Headers = (), errors: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
+        self.errors = errors
         self.status = status
         self.message = message
         self.headers = headers
 
     def adding(self, *headers: tuple[str, str]) -> "Refusal":
         """Return a copy with more headers; a stored refusal stays unchanged."""
-        return Refusal(self.status, self.message, self.headers + headers)
+        return Refusal(self.status, self.message, self.headers + headers, self.errors)
 
-    def answer(self, path: str) -> Answer:
+    def answer(self, path: str, *, legacy: bool = False) -> Answer:
         """Return the answer for this call; its time stamp is the current time, as Novu's exception filter sets it."""
-        return Answer(self.status, encode(self._shape(path)), self.headers)
+        return Answer(self.status, encode(self._legacy_shape(path) if legacy else self._shape(path)), self.headers)
 
     def _shape(self, path: str) -> dict[str, Any]:
+        shape = self._legacy_shape(path)
+        if self.errors is not None or self.message in UNEXPLAINED:
+            shape.pop("error", None)
+        kept = () if self.status in (422, 429) else ("error", "statusCode")
+        shape["ctx"] = {name: shape[name] for name in kept if name in shape}
+        return shape if self.errors is None else shape | {"errors": self.errors}
+
+    def _legacy_shape(self, path: str) -> dict[str, Any]:
         shape = {"statusCode": self.status, "timestamp": now(), "path": path, "message": self.message}
         if self.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             return shape | {"errorId": uuid.uuid4().hex}
@@ -57,9 +71,10 @@ def success(data: Any, status: int = 200) -> Answer:
     return Answer(status, encode({"data": data}))
 
 
-def page(data: list[Any], number: int, size: int, total: int) -> Answer:
-    """Return a page of a list, whose envelope has the page's fields beside `data`."""
-    return Answer(200, encode({"page": number, "pageSize": size, "hasMore": total > (number + 1) * size, "data": data}))
+def page(data: list[Any], number: int, size: int, total: int, **more: Any) -> Answer:
+    """Return a page of a list, whose envelope has the page's fields, and `more`, beside `data`."""
+    fields = {"page": number, "pageSize": size, "hasMore": total > (number + 1) * size}
+    return Answer(200, encode(fields | more | {"data": data}))
 
 
 def encode(value: Any) -> bytes:

@@ -69,7 +69,7 @@ class NovuApi:
         try:
             answer = await self._process(call)
         except Refusal as refusal:
-            answer = refusal.answer(call.path)
+            answer = refusal.answer(call.path, legacy=self.config.legacy)
         answer = answer.adding(*call.rate_headers)
         if call.fault is not None:
             answer = call.fault.damage(answer)
@@ -103,9 +103,9 @@ class NovuApi:
         return await handler(call)
 
     def _read_body(self, call: FakeCall) -> None:
-        # A failure of the body parser is not one of Novu's HTTP exceptions and becomes a 500.
         if len(call.body) > (20 if self.config.legacy else 26) * MEBIBYTE:
-            raise Refusal(500, INTERNAL_ERROR)
+            # For 2.0.0 a failure of the body parser is not an HTTP exception, so it becomes a 500.
+            raise Refusal(500, INTERNAL_ERROR) if self.config.legacy else Refusal(413, "Payload Too Large")
         if call.method == "POST" and "json" in call.headers.get("content-type", ""):
             call.json = parse(call.body)
             call.events = read_events(call.path, call.json)
@@ -124,6 +124,8 @@ class NovuApi:
         if not header:
             raise Refusal(401, "Missing authorization header")
         scheme, _, key = header.partition(" ")
+        if scheme == "Bearer" and not self.config.legacy:
+            raise Refusal(401, "Unauthorized")
         if scheme != "ApiKey":
             raise Refusal(401, f'Invalid authentication scheme: "{scheme}"')
         environment = self.registry.environments.get(key.strip())

@@ -3,6 +3,8 @@
 The API side is plain ASGI: Novu has its own 404, no 405 and no redirects, and benchmarks need a low cost per event.
 """
 
+import asyncio
+import time
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -19,6 +21,7 @@ CONTROL_PATH = "/_standin"
 
 def build(novu: NovuApi) -> ASGIApp:
     """Return the application of one fake Novu."""
+    watches: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
     control = Starlette(routes=[Mount(CONTROL_PATH, routes=Control(novu).routes())])
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,9 +32,20 @@ def build(novu: NovuApi) -> ASGIApp:
         if body is not None:
             # Like Novu, finish the call even if the client has closed the connection meanwhile.
             call = _call(novu, scope, body)
+            if novu.faults.rules:  # only then can the client hang up first
+                watch = asyncio.create_task(_note_end(novu, call, receive))
+                watches.add(watch)
+                watch.add_done_callback(watches.discard)
             await deliver(await novu.answer(call), call.fault, receive, send)
 
     return application
+
+
+async def _note_end(novu: NovuApi, call: FakeCall, receive: Receive) -> None:
+    """Log when the call is answered, or when the client has closed its connection before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    novu.ledger.ended(call.seq, time.time())
 
 
 async def _body(receive: Receive) -> bytes | None:

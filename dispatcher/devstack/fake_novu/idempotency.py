@@ -17,7 +17,8 @@ from dispatcher.devstack.fake_novu.settings import Config
 MAX_KEY_LENGTH = 255
 MAX_RECORDS = 500_000
 MAX_BYTES = 256 * 1024 * 1024
-DOCUMENTATION = "<https://docs.novu.co/api-reference/idempotency>; rel=help"
+DOCUMENTATION = "https://docs.novu.co/additional-resources/idempotency"
+LEGACY_DOCUMENTATION = "<https://docs.novu.co/api-reference/idempotency>; rel=help"
 
 Scope = tuple[str, str]
 """(organization, key): neither the environment nor the path is part of it."""
@@ -56,7 +57,8 @@ class IdempotencyStore:
         """
         _, key = scope
         if len(key) > MAX_KEY_LENGTH:
-            raise Refusal(400, f'idempotencyKey "{key}" has exceeded the maximum of {MAX_KEY_LENGTH} characters')
+            limit = "maximum" if self._config.legacy else "maximum allowed length"
+            raise Refusal(400, f'idempotencyKey "{key}" has exceeded the {limit} of {MAX_KEY_LENGTH} characters')
         if self._config.idempotency_store_down:
             raise Refusal(503, "Service Unavailable")
         body_hash = hashlib.blake2s(encode(body)).digest()
@@ -78,16 +80,20 @@ class IdempotencyStore:
 
     def _repeat(self, known: Record, body_hash: bytes, key: str) -> Answer:
         echo = ("Idempotency-Key", key)
+        link = ("Link", LEGACY_DOCUMENTATION if self._config.legacy else DOCUMENTATION)
         if known.outcome is None:
             waiting = f'Request with key "{key}" is currently being processed. Please retry after 1 second'
-            raise Refusal(409, waiting, (("Retry-After", "1"), ("Link", DOCUMENTATION), echo))
+            raise Refusal(409, waiting, (("Retry-After", "1"), link, echo))
         if known.body_hash != body_hash:
-            raise Refusal(422, f'Request with key "{key}" is being reused for a different body', (echo,))
+            reuse = (echo,) if self._config.legacy else (link, echo)
+            raise Refusal(422, f'Request with key "{key}" is being reused for a different body', reuse)
         replay = ("Idempotency-Replay", "true")
         if isinstance(known.outcome, Answer):
             return known.outcome.adding(echo, replay)
         if self._config.replay_errors_as_500:
             raise Refusal(500, INTERNAL_ERROR, (echo, replay))
+        if not self._config.legacy:
+            raise Refusal(503, "Service Unavailable", (echo, replay))
         raise known.outcome.adding(echo, replay)
 
     def _known(self, scope: Scope) -> Record | None:

@@ -39,7 +39,10 @@ class PairCounts:
 
 
 class LoggedRequest(NamedTuple):
-    """One answered request. Times are epoch seconds; `seq` is its number by arrival; `effects` are its own alone."""
+    """One answered request. Times are epoch seconds; `seq` is its number by arrival; `effects` are its own alone.
+
+    `ended_at`: when it was answered or, if faults are set, when the client closed its connection without an answer.
+    """
 
     seq: int
     started_at: float
@@ -70,6 +73,7 @@ class EffectLog:
         self.pairs: dict[Pair, PairCounts] = {}
         self.log: deque[LoggedRequest] = deque()
         self.bodies: dict[int, bytes] = {}
+        self.ends: dict[int, float] = {}
         self.statuses: Counter[int] = Counter()
         self.counts: Counter[str] = Counter()
         self.arrived = self._logged_events = self._body_bytes = 0
@@ -119,6 +123,12 @@ class EffectLog:
             self._logged_events -= len(self.log.popleft().transaction_ids)
             self.counts["requests_dropped"] += 1
 
+    def ended(self, seq: int, at: float) -> None:
+        """Log when a request ended for its client."""
+        self.ends[seq] = at
+        if len(self.ends) > MAX_REQUESTS:
+            del self.ends[next(iter(self.ends))]
+
     def _keep_body(self, seq: int, body: bytes) -> None:
         self.bodies[seq] = body
         self._body_bytes += len(body)
@@ -128,7 +138,8 @@ class EffectLog:
     def requests(self, offset: int, limit: int) -> list[dict[str, Any]]:
         """Return a slice of the log in the order of the answers; `offset` counts removed entries too."""
         start = max(0, offset - self.counts["requests_dropped"])
-        return [entry._asdict() for entry in islice(self.log, start, start + limit)]
+        entries = islice(self.log, start, start + limit)
+        return [entry._asdict() | {"ended_at": self.ends.get(entry.seq, entry.ended_at)} for entry in entries]
 
     def effects(
         self, offset: int, limit: int, *, transaction_id: str | None, subscriber: str | None, least: int

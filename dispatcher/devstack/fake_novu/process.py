@@ -118,10 +118,20 @@ class FakeNovu:
         await self._post("config", settings)
 
     async def add_workflow(
-        self, key: str, *, active: bool = True, broken: bool = False, steps: Sequence[Any] = ("in_app",)
+        self,
+        key: str,
+        *,
+        active: bool = True,
+        broken: bool = False,
+        steps: Sequence[Any] = ("in_app",),
+        required: Sequence[str] = (),
     ) -> None:
-        """Create or replace a Novu workflow; a step is a channel or {"type", "seconds", "active"}."""
-        await self._post("workflows", {"key": key, "active": active, "broken": broken, "steps": list(steps)})
+        """Create or replace a Novu workflow; a step is a channel or {"type", "seconds", "active"}.
+
+        `required`: the fields that its payload schema requires.
+        """
+        parts = {"steps": list(steps), "required": list(required)}
+        await self._post("workflows", {"key": key, "active": active, "broken": broken, **parts})
 
     async def add_tenant(self, identifier: str) -> None:
         """Add a tenant."""

@@ -1,7 +1,7 @@
 """The routes that read and cancel: activity, messages, workflows, environment.
 
-Ids are computed from the object they belong to, so the same object always has the same id. The shapes are those that
-novu-py parses.
+Ids are computed from the object they belong to, so the same object always has the same id. The shapes are those of
+3.19.0, which novu-py parses; payloads are empty, because the worker does not keep them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,8 @@ class ReadRoutes:
 
     async def health_check(self, call: FakeCall) -> Answer:  # noqa: ARG002  (every handler takes the call)
         """GET /v1/health-check, without a key."""
-        return success({"status": "ok", "info": {"apiVersion": {"version": "fake", "status": "up"}}})
+        parts = {"db": {"status": "up"}, "workflowQueue": {"status": "up"}}
+        return success({"status": "ok", "info": parts | {"apiVersion": {"version": "fake", "status": "up"}}})
 
     async def environment(self, call: FakeCall) -> Answer:
         """GET /v1/environments/me: the environment of the key."""
@@ -56,7 +57,8 @@ class ReadRoutes:
         organization = call.owner.organization
         rows = [_message(run, name, organization) for run in self._runs(call) for name in run.messages]
         channel = call.query.get("channel")
-        return _page([row for row in rows if channel in (None, row["channel"])], call.query)
+        wanted = [row for row in rows if channel in (None, row["channel"])]
+        return _page(wanted, call.query, totalCount=len(wanted))
 
     async def delete_messages(self, call: FakeCall) -> Answer:
         """DELETE /v1/messages/transaction/{transactionId}: 404 if there are none."""
@@ -91,9 +93,9 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
         raise Refusal(400, [f"{name} must be an integer number"]) from error
 
 
-def _page(rows: list[dict[str, Any]], query: Mapping[str, str]) -> Answer:
+def _page(rows: list[dict[str, Any]], query: Mapping[str, str], **more: Any) -> Answer:
     number, size = _number(query, "page", 0), _number(query, "limit", PAGE_SIZE) or PAGE_SIZE
-    return page(rows[number * size : (number + 1) * size], number, size, len(rows))
+    return page(rows[number * size : (number + 1) * size], number, size, len(rows), **more)
 
 
 def _id(kind: int, number: int) -> str:
@@ -117,9 +119,17 @@ def _notification(run: Run, organization: str) -> dict[str, Any]:
     trigger: dict[str, Any] = {"type": "event", "identifier": key, "variables": []}
     return _common(run, organization) | {
         "_id": _id(3, run.number),
+        "_templateId": _id(10, run.number),
         "channels": [step.type for step in run.workflow.running],
         "subscriber": {"_id": _id(4, run.number), "subscriberId": run.subscriber},
+        "to": {"subscriberId": run.subscriber},
         "template": {"name": key, "triggers": [trigger]},
+        "payload": {},
+        "topics": [],
+        "tags": [],
+        "contextKeys": [],
+        "severity": "none",
+        "critical": False,
         "jobs": [_job(run, index, *job) for index, job in enumerate(run.jobs())],
     }
 
@@ -133,6 +143,7 @@ def _job(run: Run, index: int, kind: str, status: str) -> dict[str, Any]:
         "type": kind,
         "status": status,
         "providerId": "novu",
+        "payload": {},
         "executionDetails": [detail | flags],
         "step": {"_id": _id(7, index), "active": True, "filters": [], "_templateId": _id(8, index)},
     }

@@ -47,6 +47,7 @@ class NovuWorkflow:
     steps: tuple[WorkflowStep, ...]
     active: bool = True
     broken: bool = False  # Novu lists it with status ERROR
+    required: tuple[str, ...] = ()  # fields that its payload schema requires
     running: tuple[WorkflowStep, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,21 +56,23 @@ class NovuWorkflow:
     def as_json(self) -> dict[str, Any]:
         """Return the form that `workflow_from` reads."""
         steps = [{"type": step.type, "seconds": step.seconds, "active": step.active} for step in self.steps]
-        return {"key": self.key, "active": self.active, "broken": self.broken, "steps": steps}
+        shown = {"key": self.key, "active": self.active, "broken": self.broken, "steps": steps}
+        return shown | {"required": list(self.required)}
 
 
 def workflow_from(data: Any) -> NovuWorkflow:
-    """Return the workflow in `{"key", "active"?, "broken"?, "steps"?: ["in_app" | {"type", "seconds"?, "active"?}]}`.
+    """Return the workflow in `{"key", "active"?, "broken"?, "required"?: ["site"], "steps"?: [STEP]}`.
 
-    Raises BadControl if `data` has another form.
+    STEP is a channel or {"type", "seconds"?, "active"?}. Raises BadControl if `data` has another form.
     """
     if not isinstance(data, dict) or not isinstance(data.get("key"), str) or not data["key"]:
         raise BadControl("a workflow needs a key")
     steps: Any = data.get("steps", [_IN_APP])
-    if not isinstance(steps, list):
-        raise BadControl("steps must be a list")
+    required: Any = data.get("required", [])
+    if not isinstance(steps, list) or not isinstance(required, list):
+        raise BadControl("steps and required must be lists")
     active, broken = bool(data.get("active", True)), bool(data.get("broken", False))
-    return NovuWorkflow(data["key"], tuple(_step_from(step) for step in steps), active, broken)
+    return NovuWorkflow(data["key"], tuple(map(_step_from, steps)), active, broken, tuple(map(str, required)))
 
 
 def _step_from(data: Any) -> WorkflowStep:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-VARIANTS = ("newer", "2.0.0")
+VARIANTS = ("3.19.0", "2.0.0")
 
 
 class BadControl(ValueError):
@@ -18,15 +18,15 @@ class BadControl(ValueError):
 class Config:
     """The behaviour of this fake Novu. Durations without a unit in their name are in seconds."""
 
-    variant: str = "newer"
+    variant: str = VARIANTS[0]
     idempotency: bool = True
     idempotency_store_down: bool = False  # Novu without its Redis: 503, and the call has no effect
-    replay_errors_as_500: bool = False  # newer Novu, read from its source, not observed
+    replay_errors_as_500: bool = False  # read from a source between 2.0.0 and 3.19.0, not observed
     idempotency_ttl: float = 24 * 3600.0
     idempotency_progress_ttl: float = 300.0
     object_storage: bool = True  # without it, a payload with attachments gets a 500, which is remembered under the key
     latency_ms: float = 0.0
-    rate_limit: float = 0.0  # triggers per second and environment; 0 is off, as in a self-hosted Novu
+    rate_limit: float = 0.0  # triggers per second and environment; 0 is off for every call, as in a self-hosted Novu
     worker_paused: bool = False
     worker_delay_ms: float = 10.0  # between "no job with this transactionId yet" and the stored job
     worker_concurrency: int = 200
@@ -43,7 +43,7 @@ class Config:
 
     @property
     def legacy(self) -> bool:
-        """Whether to behave as the observed version 2.0.0 where newer versions differ."""
+        """Whether to behave as the observed version 2.0.0 where 3.19.0, the default, differs."""
         return self.variant == "2.0.0"
 
     def as_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dispatcher.devstack.fake_novu.answers import INTERNAL_ERROR, Answer, Refusal, success
 from dispatcher.devstack.fake_novu.call import FakeCall
-from dispatcher.devstack.fake_novu.events import FakeEvent, check_bulk, check_single, check_sizes, item_sentences
+from dispatcher.devstack.fake_novu.events import FakeEvent, check_bulk, check_single, item_sentences
 from dispatcher.devstack.fake_novu.ledger import EffectLog
 from dispatcher.devstack.fake_novu.registry import NovuWorkflow, Registry
 from dispatcher.devstack.fake_novu.settings import Config
@@ -36,8 +36,8 @@ class TriggerRoutes:
 
     async def bulk(self, call: FakeCall) -> Answer:
         """POST /v1/events/trigger/bulk: one result per event, in order."""
-        check_bulk(call.json)
-        await self._spend_time(call)
+        check_bulk(call.json, legacy=self._config.legacy)
+        await self._spend_time()
         accepted: list[Queued] = []
         results = [self._bulk_result(call, event, accepted) for event in call.events]
         # All accepted events of a call are queued together, as in newer versions.
@@ -45,21 +45,19 @@ class TriggerRoutes:
         return success(results, 201)
 
     async def _trigger_one(self, call: FakeCall, *, broadcast: bool) -> Answer:
-        check_single(call.json, broadcast=broadcast)
-        await self._spend_time(call)
+        check_single(call.json, broadcast=broadcast, legacy=self._config.legacy)
+        await self._spend_time()
         accepted: list[Queued] = []
         result = self._check_event(call, call.events[0], accepted)
         self._enqueue(call, accepted)
         return success(result, 201)
 
-    async def _spend_time(self, call: FakeCall) -> None:
-        if not self._config.legacy:
-            check_sizes(call.events, len(call.body))
+    async def _spend_time(self) -> None:
         if self._config.latency_ms > 0:
             await asyncio.sleep(self._config.latency_ms / 1000)
 
     def _bulk_result(self, call: FakeCall, event: FakeEvent, accepted: list[Queued]) -> dict[str, Any]:
-        sentences = item_sentences(event)
+        sentences = item_sentences(event, legacy=self._config.legacy)
         if not sentences:
             try:
                 return self._check_event(call, event, accepted)
@@ -79,6 +77,7 @@ class TriggerRoutes:
         status = self._refusal_status(workflow, event)
         if status is not None:
             return self._result(status, transaction_id)
+        self._check_payload(workflow, event.payload)
         self._store_attachments(event.payload)
         valid = self._without_refused(event)
         accepted.append(queued(call.owner.id, transaction_id, workflow, valid))
@@ -103,6 +102,14 @@ class TriggerRoutes:
         if not refused or self._config.legacy:
             return event
         return event._replace(recipients=tuple(entry for entry in event.recipients if entry.name not in refused))
+
+    def _check_payload(self, workflow: NovuWorkflow, payload: Any) -> None:
+        """Refuse a payload that does not satisfy the schema of its workflow; here a schema is only required fields."""
+        given = payload if isinstance(payload, dict) else {}
+        missing = next((name for name in workflow.required if name not in given), None)
+        if missing is not None:
+            sentence = f"root.{missing}: must have required property '{missing}'"
+            raise Refusal(400, f"Payload validation failed: {sentence}")
 
     def _store_attachments(self, payload: Any) -> None:
         if not self._config.object_storage and isinstance(payload, dict) and payload.get("attachments"):

@@ -18,6 +18,7 @@ from dispatcher.devstack.fake_novu.runs import Run, RunStore
 from dispatcher.devstack.fake_novu.settings import Config
 
 MAX_LOSSES = 10_000
+SEVERITIES = (None, "none", "low", "medium", "high")
 MAX_SUBSCRIBERS = 600_000
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[A-Za-z]{2,}")
 
@@ -30,6 +31,7 @@ class Queued(NamedTuple):
     workflow: NovuWorkflow
     recipients: tuple[FakeRecipient, ...]
     actor: str | None
+    severity: Any
 
 
 class Loss(NamedTuple):
@@ -47,7 +49,9 @@ class _EventLost(Exception):
 
 def queued(environment: str, transaction_id: str, workflow: NovuWorkflow, event: FakeEvent) -> Queued:
     """Return the queued form of an accepted event."""
-    return Queued(environment, transaction_id, workflow, event.recipients, event.actor)
+    overrides = event.body.get("overrides")
+    severity = overrides.get("severity") if isinstance(overrides, dict) else None
+    return Queued(environment, transaction_id, workflow, event.recipients, event.actor, severity)
 
 
 class NovuWorker:
@@ -95,6 +99,9 @@ class NovuWorker:
         self.process_queued()
 
     def _process(self, item: Queued) -> None:
+        if item.severity not in SEVERITIES and not self._config.legacy:
+            self._record_loss(item, ",".join(recipient.name for recipient in item.recipients), "unknown severity")
+            return
         try:
             recipients = [found for recipient in item.recipients for found in self._resolve(item, recipient)]
         except _EventLost as lost:

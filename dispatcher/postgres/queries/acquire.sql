@@ -3,10 +3,10 @@
 -- returned at all when it is too large to be sent; nor are recipients, if the row has more than `max_recipients`. Large
 -- rows are returned in parts: the rows with the lowest ids, up to `max_read_bytes`, and at least one row.
 with to_acquire as materialized (
-  select d.notification_id
+  select d.notification_id, d.generation, d.recipient_count
   from (select * from unnest(%(ids)s::bigint[]) v (id) order by id offset 0) v  -- as in LEASED_ROWS
   cross join lateral (
-    select d.notification_id
+    select d.notification_id, d.generation, d.recipient_count
     from dispatcher.delivery d
     where d.notification_id = v.id and d.workflow_id = %(workflow_id)s and d.settled_at is null
       and exists (select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING')
@@ -16,21 +16,35 @@ with to_acquire as materialized (
 ),
 acquired as (
   update dispatcher.delivery d
-  set fence = d.fence + 1, lease_owner = %(node)s, lease_until = clock_timestamp() + %(lease)s
-  from to_acquire
-  where d.notification_id = to_acquire.notification_id
+  set fence = d.fence + 1, lease_owner = %(node)s, lease_until = clock_timestamp() + %(lease)s,
+    -- While recipients are missing, the number stays: each further run has to know it.
+    recipient_count = case when t.recipient_count > l.count then t.recipient_count end
+  from to_acquire t
+  cross join lateral (
+    select count(*), json_agg(json_build_array(r.recipient, r.state, r.epoch,
+        json_build_array(r.call_key, r.call_ordinal, r.body_hash),
+        json_build_array(extract(epoch from clock_timestamp() - r.last_called_at),
+          extract(epoch from clock_timestamp() - r.first_called_at)),
+        r.outcome, r.error, r.attempts, r.transaction_id) order by r.ordinal, r.recipient) as ledger
+    from dispatcher.recipient r
+    where r.notification_id = t.notification_id and r.generation = t.generation
+  ) l
+  where d.notification_id = t.notification_id
   returning d.notification_id, d.birth, d.generation, d.fence, d.attempts,
-    clock_timestamp() - d.first_claimed_at as since_first_claim
+    clock_timestamp() - d.first_claimed_at as since_first_claim, l.ledger,
+    t.recipient_count - l.count as recipients_missing
+),
+unproved as (
+  -- More recipients than the head counted: it is younger than their calls. So nothing proves that their outcomes are of
+  -- this generation, and Novu is asked.
+  update dispatcher.recipient r set state = 'unknown'
+  from acquired a
+  where a.recipients_missing < 0 and r.notification_id = a.notification_id and r.generation = a.generation
+    and r.state in ('accepted', 'refused')
 )
 select * from (
   select a.notification_id, a.birth, a.generation, a.fence, a.attempts, a.since_first_claim, {row_columns},
-    (select json_agg(json_build_array(r.recipient, r.state, r.epoch,
-       json_build_array(r.call_key, r.call_ordinal, r.body_hash),
-       json_build_array(extract(epoch from clock_timestamp() - r.last_called_at),
-         extract(epoch from clock_timestamp() - r.first_called_at)),
-       r.outcome, r.error, r.attempts) order by r.ordinal, r.recipient)
-     from dispatcher.recipient r
-     where r.notification_id = a.notification_id and r.generation = a.generation) as ledger,
+    a.ledger, a.recipients_missing,
     -- A recipient is read as 36 characters.
     sum(x.payload_bytes + x.overrides_bytes + 36::bigint * x.recipient_count)
       over (order by a.notification_id rows between unbounded preceding and 1 preceding)

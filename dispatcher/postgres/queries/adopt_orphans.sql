@@ -1,10 +1,10 @@
 -- PROCESSING rows without a lease (written by hand, or left by another system) get a lease. When it expires they are
 -- rescued like any other row.
 insert into dispatcher.delivery as d (notification_id, birth, generation, fence, lease_owner, lease_until,
-  first_claimed_at, claimed_at)
+  first_claimed_at, claimed_at, recipient_count, first_generation)
 select n.id,
   {birth},
-  1, 1, 'nobody', clock_timestamp() + %(lease)s, now(), now()
+  1, 1, 'nobody', clock_timestamp() + %(lease)s, now(), now(), 0, 1
 from {outbox} n
 cross join dispatcher.installation i
 left join dispatcher.delivery leased on leased.notification_id = n.id

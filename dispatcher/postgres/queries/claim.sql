@@ -43,14 +43,14 @@ set_processing as (
 ),
 claimed as (
   insert into dispatcher.delivery as d (notification_id, birth, generation, fence, batch, attempts, lease_owner,
-    lease_until, next_attempt_at, first_claimed_at, claimed_at)
+    lease_until, next_attempt_at, first_claimed_at, claimed_at, recipient_count, first_generation)
   select n.id, {birth}, 1, 1,
     -- A failed batch keeps its name: a call with an unknown outcome is repeated whole or not at all.
     coalesce(n.batch, case when n.total > %(max_single_workflows)s
       then %(claim)s || '-' || n.number::text || '-' || n.part::text end),
     1, %(node)s, clock_timestamp() + %(lease)s,
     case when n.retry then now() end,  -- tells the branch below that the generation is the same; it is never stored
-    now(), now()
+    now(), now(), 0, 1
   from with_batches n cross join dispatcher.installation i
   order by n.due, n.id
   on conflict (notification_id) do update set
@@ -60,7 +60,10 @@ claimed as (
     first_claimed_at = case when {same_generation} and d.attempts > 0 then d.first_claimed_at
       else excluded.first_claimed_at end,
     last_error = case when {same_generation} then d.last_error end,
-    birth = excluded.birth,
+    -- The identities of a generation are made of its first birth: its owner may change created_at.
+    birth = case when {same_generation} then d.birth else excluded.birth end,
+    recipient_count = case when {same_generation} then d.recipient_count else 0 end,
+    first_generation = case when {same_row} then d.first_generation else d.generation + 1 end,
     fence = d.fence + 1,
     batch = excluded.batch,
     lease_owner = excluded.lease_owner,

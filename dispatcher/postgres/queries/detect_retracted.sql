@@ -1,6 +1,7 @@
 -- Detects retracted rows by their status alone: any program may write it. Ends the generation, so that a row that is published
 -- again starts a new one, and marks every recipient of which Novu may know to be cancelled there. A leased row is left
--- until its run releases it, because only then the effect of its calls is known.
+-- until its run releases it, because only then the effect of its calls is known. A row that another transaction has
+-- locked is left to the next search.
 with found as materialized (
   select n.id
   from {outbox} n
@@ -8,12 +9,13 @@ with found as materialized (
     and {in_allow_list}
   order by n.id
   limit %(limit)s
+  for no key update of n skip locked
 ),
 unleased as materialized (
-  select d.notification_id, d.generation, d.claimed_at
+  select d.notification_id, d.generation, d.first_generation, d.claimed_at
   from (select id from found order by id offset 0) f
   cross join lateral (
-    select d.notification_id, d.generation, d.claimed_at
+    select d.notification_id, d.generation, d.first_generation, d.claimed_at
     from dispatcher.delivery d
     where d.notification_id = f.id and d.lease_until is null
     offset 0
@@ -42,9 +44,11 @@ ended as (
 to_cancel as (
   -- Recipients of every generation, but not those of another row that had the same id before this row was created.
   update dispatcher.recipient r set cancel_at = clock_timestamp(), cancel_tries = 0
-  from detected join unleased on unleased.notification_id = detected.id
+  -- The row's created_at tells only if the ledger does not: its owner may change it.
+  from detected left join unleased on unleased.notification_id = detected.id
   where r.notification_id = detected.id and r.state in ('accepted', 'sending', 'unknown') and r.cancel_at is null
-    and (r.generation = unleased.generation or r.first_called_at >= detected.created_at)
+    and case when unleased.first_generation is not null then r.generation >= unleased.first_generation
+      else coalesce(r.generation = unleased.generation, false) or r.first_called_at >= detected.created_at end
   returning r.notification_id
 )
 select detected.id, count(to_cancel.notification_id)

@@ -1,5 +1,6 @@
 -- Writes the outcomes of calls, and the final status of every notification that is finished, in one statement. Only the
--- holder of the fence writes. Only PROCESSING is replaced, so a retraction or an owner's edit is kept.
+-- holder of the fence writes. Only PROCESSING is replaced, so a retraction or an owner's edit is kept. A notification
+-- that another transaction has locked is returned as such: of it only the outcomes are written, and nothing waits.
 with leased as materialized (
   select d.notification_id, d.generation
   from {leased_rows}
@@ -26,25 +27,42 @@ outcomes as (
   ) o
   where r.notification_id = o.notification_id and r.generation = o.generation and r.recipient = o.recipient
 ),
-final as (
-  select v.*
+final as materialized (
+  select v.*, n.id is not null as free,
+    n.id is null and exists (
+      select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING'
+    ) as locked
   from unnest(%(final_ids)s::bigint[], %(statuses)s::text[], %(error_details)s::text[], %(first_transactions)s::text[],
     %(retry_ins)s::interval[], %(reasons)s::text[]) v (id, status, error_details, transaction_id, retry_in, reason)
   join leased h on h.notification_id = v.id
+  left join lateral (
+    select n.id from {outbox} n
+    where n.id = v.id and n.notification_status = 'PROCESSING'
+    offset 0
+    for no key update of n skip locked
+  ) n on true
 ),
 deliveries as (
   update dispatcher.delivery d
   set settled_at = clock_timestamp(), lease_owner = null, lease_until = null, last_error = v.reason,
     next_attempt_at = now() + v.retry_in,
+    recipient_count = (
+      select count(*) from dispatcher.recipient r where r.notification_id = d.notification_id and r.generation = d.generation
+    ),
     dead_lettered_at = case when v.retry_in is null and v.status <> 'SENT' then clock_timestamp() end
   from final v
-  where d.notification_id = v.id
+  where d.notification_id = v.id and not v.locked
+),
+written as (
+  update {outbox} n
+  set notification_status = v.status::{status_type}, processed_at = clock_timestamp(), updated_at = clock_timestamp(),
+    error_details = v.error_details::jsonb || jsonb_build_object('timestamp', clock_timestamp()),
+    transaction_id = coalesce(n.transaction_id, v.transaction_id),
+    channels = coalesce((select w.default_channels from {workflow} w where w.id = n.notification_workflow_id), '{{}}')
+  from final v
+  where n.id = v.id and v.free
+  returning n.id
 )
-update {outbox} n
-set notification_status = v.status::{status_type}, processed_at = clock_timestamp(), updated_at = clock_timestamp(),
-  error_details = v.error_details::jsonb || jsonb_build_object('timestamp', clock_timestamp()),
-  transaction_id = coalesce(n.transaction_id, v.transaction_id),
-  channels = coalesce((select w.default_channels from {workflow} w where w.id = n.notification_workflow_id), '{{}}')
-from final v
-where n.id = v.id and n.notification_status = 'PROCESSING'
-returning n.id
+select id, false as locked from written
+union all
+select id, true from final where locked
