@@ -36,7 +36,7 @@ async def wait_for_own_database(pool: Pool, settings: Settings, stop: asyncio.Ev
                 return installation
             health.report_failure("outbox", reason)
             if not reported:
-                log.error("installation_elsewhere", installation=str(installation.id), reason=reason)
+                log.warning("installation_elsewhere", installation=str(installation.id), reason=reason)
                 reported = True
         except CONNECTION_ERRORS as error:
             health.report_failure("postgres", f"{type(error).__name__}: {error}")

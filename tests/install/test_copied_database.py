@@ -126,7 +126,7 @@ async def test_f207_renewed_copy_forgets_what_the_original_did_and_holds_unsent_
     after = await installation_of(copy)
     assert (after.id, after.mismatch(None)) == (renewed.installation, None)
     assert after.id != before.id
-    assert await copy.run("select from dispatcher.delivery") == []
+    assert await copy.run("select 1 from dispatcher.delivery") == []
     rows = "select id, notification_status::text, deactivated from notify.ent_notification order by id"
     held = [(each, "PENDING", True) for each in unsent]
     assert await copy.run(rows) == [*held, (off, "PENDING", True), (sent, "SENT", False)]
@@ -146,7 +146,7 @@ async def test_f208_outbox_that_came_without_its_ledger_wants_a_decision(install
     await installed.run("drop schema dispatcher cascade")
     with pytest.raises(ConfigurationError, match=r"the ledger is empty.*dispatcher db adopt.*dispatcher db renew"):
         await install(installed.url)
-    assert await installed.run("select from pg_namespace where nspname = 'dispatcher'") == []
+    assert await installed.run("select 1 from pg_namespace where nspname = 'dispatcher'") == []
     assert (await adopt(installed.url, Options(installation=original))).installation == original
     assert (await install(installed.url)).warnings == []
     await installed.run("drop schema dispatcher cascade")
