@@ -12,6 +12,7 @@ from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.decisions.backoff import MAX_RECONNECT_DELAY, Backoff
 from dispatcher.install import grants, preflight
 from dispatcher.models.errors import Unreachable
+from dispatcher.models.notification import RowLimits
 from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.installation import Installation, require_own_database, require_own_outbox
@@ -69,8 +70,13 @@ async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
         status=status,
         node=node,
         enterprises=settings.enterprise_ids,
-        max_recipients=settings.max_recipients,
+        limits=row_limits(settings),
     )
+
+
+def row_limits(settings: Settings) -> RowLimits:
+    """Return the limits of what is read of one row."""
+    return RowLimits(settings.max_recipients, int(settings.max_payload))
 
 
 async def open_installation(pool: Pool, settings: Settings) -> Installation:

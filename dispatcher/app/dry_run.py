@@ -16,7 +16,7 @@ import anyio
 from psycopg.errors import InsufficientPrivilege, QueryCanceled
 from psycopg.rows import dict_row
 
-from dispatcher.app.connections import open_database, open_listener
+from dispatcher.app.connections import open_database, open_listener, row_limits
 from dispatcher.app.signals import stop_signal
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
@@ -38,8 +38,8 @@ DUE_POLL_SECONDS = 1.0
 MIN_PAUSE_SECONDS = 0.05
 MAX_DUE_ROWS = 100_000
 """Due rows that are read and remembered as logged; of a larger backlog the newest."""
-READ_BATCH_ROWS = 20
-"""Rows that are read at once; each may hold half a megabyte."""
+READ_BATCH_BYTES = 10 * 1024 * 1024
+"""The largest rows that are read at once have so many bytes together."""
 READ_ONLY_SETTINGS = {"transaction_read_only": "on", "enable_bitmapscan": "on"}
 """Of each transaction. Bitmap scans combine our two partial indexes. Where none is installed, the table is scanned."""
 
@@ -72,7 +72,8 @@ class DryRun:
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self.sent = self.refused = 0
         self._pool = pool
-        self._max_recipients = settings.max_recipients
+        self._row_limits = row_limits(settings)
+        self._batch_rows = max(1, READ_BATCH_BYTES // self._row_limits.max_payload_bytes)
         self._table = table = parse_outbox_name(settings.outbox)
         self._logged: set[int] = set()
         parts = shared_parts(TableNames(table.identifier, table.workflow.identifier))
@@ -126,12 +127,15 @@ class DryRun:
         due = [row["id"] for row in await self._read(self._due, **self._limits)]
         took = time.monotonic() - began
         new = sorted(set(due) - self._logged)
-        for first in range(0, len(new), READ_BATCH_ROWS):
-            ids = new[first : first + READ_BATCH_ROWS]
+        for first in range(0, len(new), self._batch_rows):
+            ids = new[first : first + self._batch_rows]
             for row in await self._read(
-                self._rows, ids=ids, max_bytes=validation.MAX_BYTES, max_recipients=self._max_recipients
+                self._rows,
+                ids=ids,
+                max_bytes=self._row_limits.max_payload_bytes,
+                max_recipients=self._row_limits.max_recipients,
             ):
-                self._log_row(validation.parse_row(row, max_recipients=self._max_recipients))
+                self._log_row(validation.parse_row(row, limits=self._row_limits))
             self._logged.update(ids)
         self._logged.intersection_update(due)
         return took

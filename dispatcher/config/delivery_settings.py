@@ -9,9 +9,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatcher.config.conninfo import URL_EXAMPLE, conninfo
 from dispatcher.config.setting_sources import names_of
-from dispatcher.config.setting_types import Duration, Uuids
+from dispatcher.config.setting_types import Bytes, Duration, Uuids
+from dispatcher.config.sizes import Size
 from dispatcher.models.errors import ConfigurationError
-from dispatcher.models.notification import MAX_RECIPIENTS
+from dispatcher.models.notification import DEFAULT_LIMITS
 
 MAX_SWEEP_INTERVAL = timedelta(seconds=30)
 """Sweeps rescue orphaned rows and report that the process is alive. Both have documented time limits."""
@@ -132,11 +133,21 @@ class DeliverySettings(BaseSettings):
         le=100,
     )
     max_recipients: int = Field(
-        default=MAX_RECIPIENTS,
+        default=DEFAULT_LIMITS.max_recipients,
         validation_alias=AliasChoices("DISPATCHER_MAX_RECIPIENTS"),
         description="Maximum number of recipients of one notification. One with more becomes a dead letter, unread.",
         ge=1,
         le=1_000_000,
+    )
+    max_payload: Bytes = Field(
+        default=Size(DEFAULT_LIMITS.max_payload_bytes),
+        validation_alias=AliasChoices("DISPATCHER_MAX_PAYLOAD"),
+        description="Maximum size of payload and overrides of one notification together. A larger one becomes a dead"
+        " letter, unread. The default is the limit of Novu's cloud; your own Novu only limits a whole call, to about"
+        " 20 MB. Checking a payload can take 25 times its size of memory for a moment.",
+        ge=1024,
+        le=16 * 1024**2,
+        examples=["2MB"],
     )
     retry_horizon: Duration = Field(
         default=timedelta(hours=6),

@@ -1,18 +1,23 @@
-"""The types of setting values that are written as text: durations, lists, log levels."""
+"""The types of setting values that are written as text: durations, sizes, lists, log levels."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from dispatcher.config.durations import parse_duration
+from dispatcher.config.sizes import Size, parse_size
 
 _LEVELS = {"warn": "warning", "fatal": "critical", "verbose": "debug", "silly": "debug", "trace": "debug"}
 
 
 def _parse_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
+
+
+def _parse_size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
 
 
 def _split_list(value: object) -> object:
@@ -24,5 +29,6 @@ def _parse_log_level(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+Bytes = Annotated[int, BeforeValidator(_parse_size), AfterValidator(Size)]
 Uuids = Annotated[tuple[UUID, ...], BeforeValidator(_split_list)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_parse_log_level)]

@@ -19,6 +19,8 @@ MAX_SINGLE_CALLS = 10
 MAX_BULK_EVENTS = 100
 MAX_BULK_BYTES = 5_000_000
 """Limits of one bulk call, in events and bytes. Novu accepts 100 events and about 20 MB."""
+MAX_PARALLEL_BYTES = MAX_PARALLEL_CALLS * MAX_BULK_BYTES
+"""The calls that are in flight at once for a run carry at most this many bytes together, or one call does."""
 BULK_COST = 100
 """Tokens of Novu's rate limit that a bulk call costs, however few events it has. A single call costs 1."""
 
@@ -64,6 +66,11 @@ class Call:
             return single_call_key(recipient.transaction_id, recipient.epoch)
         return bulk_call_key((member.recipient.transaction_id, member.recipient.epoch) for member in self.members)
 
+    @cached_property
+    def max_bytes(self) -> int:
+        """The most bytes that its body can have, approximately."""
+        return self.members[0].size_bytes if len(self.members) == 1 else MAX_BULK_BYTES
+
     @property
     def cost(self) -> int:
         """The tokens of Novu's rate limit that the call costs."""
@@ -97,17 +104,21 @@ def max_single_calls(max_cost: int | None) -> int:
 
 
 def parallel_groups(calls: Iterable[Call], max_cost: int | None) -> Iterator[list[Call]]:
-    """Yield groups of calls to make at once: at most `MAX_PARALLEL_CALLS`, which cost at most `max_cost` together.
+    """Yield groups of calls to make at once: at most `MAX_PARALLEL_CALLS`, which cost at most `max_cost` together and
+    carry at most `MAX_PARALLEL_BYTES`.
 
-    A call that alone costs more than `max_cost` forms a group of its own.
+    A call that alone is above a limit forms a group of its own.
     """
     group: list[Call] = []
+    size = 0
     for call in calls:
         too_expensive = max_cost is not None and sum(each.cost for each in (*group, call)) > max_cost
-        if group and (len(group) == MAX_PARALLEL_CALLS or too_expensive):
+        too_large = size + call.max_bytes > MAX_PARALLEL_BYTES
+        if group and (len(group) == MAX_PARALLEL_CALLS or too_expensive or too_large):
             yield group
-            group = []
+            group, size = [], 0
         group.append(call)
+        size += call.max_bytes
     if group:
         yield group
 

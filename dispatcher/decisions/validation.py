@@ -10,10 +10,8 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypedDict, cast
 
 from dispatcher.decisions.identity import body_hash, transaction_id
-from dispatcher.models.notification import MAX_RECIPIENTS, Notification, Recipient, RecipientState
+from dispatcher.models.notification import DEFAULT_LIMITS, Notification, Recipient, RecipientState, RowLimits
 
-MAX_BYTES = 512 * 1024
-"""Our limit for payload and overrides of one row together. It is that of Novu's cloud; your own Novu has none."""
 SEVERITIES = (None, "none", "low", "medium", "high")
 """Novu accepts an event with another `overrides.severity`, and then never runs it."""
 
@@ -71,7 +69,7 @@ class AcquiredRow:
     """Whether the row may be sent now; otherwise the run releases it."""
 
 
-def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, max_recipients: int = MAX_RECIPIENTS) -> AcquiredRow:
+def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimits = DEFAULT_LIMITS) -> AcquiredRow:
     """Return a row of queries/acquire.sql as a notification.
 
     `columns` are those of `OutboxRow`. `acquired_at` is the reading of `time.monotonic()` when the row was acquired.
@@ -87,8 +85,8 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, max_recipients:
         acquired_at=acquired_at,
         enterprise=row["enterprise"],
         first_attempt=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
-        validation_error=validation_error(row, max_recipients),
-        has_unread_recipients=row["recipient_count"] > max_recipients,
+        validation_error=validation_error(row, limits),
+        has_unread_recipients=row["recipient_count"] > limits.max_recipients,
     )
     if notification.validation_error is None:
         notification.workflow_key = row["workflow_key"] or ""
@@ -133,9 +131,13 @@ def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
     recipient.transaction_id = entry.transaction_id or recipient.transaction_id
 
 
-def validation_error(row: OutboxRow, max_recipients: int) -> str | None:
+def validation_error(row: OutboxRow, limits: RowLimits) -> str | None:
     """Return why this row can never be sent as it is, or None."""
-    return workflow_error(row) or recipients_error(row, max_recipients) or json_errors(row)
+    return (
+        workflow_error(row)
+        or recipients_error(row, limits.max_recipients)
+        or json_errors(row, limits.max_payload_bytes)
+    )
 
 
 def workflow_error(row: OutboxRow) -> str | None:
@@ -163,11 +165,11 @@ def recipients_error(row: OutboxRow, max_recipients: int) -> str | None:
     return None
 
 
-def json_errors(row: OutboxRow) -> str | None:
+def json_errors(row: OutboxRow, max_bytes: int) -> str | None:
     """Return why payload or overrides cannot be sent, or None."""
     size = row["payload_bytes"] + row["overrides_bytes"]
-    if size > MAX_BYTES:
-        return f"payload and overrides take {size} bytes; the limit is {MAX_BYTES}, as in Novu's cloud"
+    if size > max_bytes:
+        return f"payload and overrides take {size} bytes; the limit is {max_bytes} (DISPATCHER_MAX_PAYLOAD)"
     error = json_error("payload", row["payload"] or "")
     overrides = overrides_text(row)
     if error is None and overrides is not None:

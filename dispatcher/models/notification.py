@@ -7,9 +7,6 @@ from math import inf
 
 from dispatcher.models.call_result import THROTTLED_CODES
 
-MAX_RECIPIENTS = 100_000
-"""Default of DISPATCHER_MAX_RECIPIENTS."""
-
 
 class Status(StrEnum):
     """A notification's status in the outbox. The only place in Python that spells the labels.
@@ -184,6 +181,19 @@ class PendingCancel:
     error: str | None = None
     retry_in: timedelta | None = None
     """Time until the next try; None: this was the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowLimits:
+    """Limits of what is read of one row; a row above one of them is refused. The defaults are those of the settings."""
+
+    max_recipients: int = 100_000
+    """DISPATCHER_MAX_RECIPIENTS."""
+    max_payload_bytes: int = 512 * 1024
+    """DISPATCHER_MAX_PAYLOAD, for payload and overrides together."""
+
+
+DEFAULT_LIMITS = RowLimits()
 
 
 @dataclass(frozen=True, slots=True)

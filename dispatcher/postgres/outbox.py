@@ -18,7 +18,7 @@ from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
-from dispatcher.models.notification import MAX_RECIPIENTS, Notification, PendingCancel, Status
+from dispatcher.models.notification import DEFAULT_LIMITS, Notification, PendingCancel, RowLimits, Status
 from dispatcher.postgres.array_parameters import (
     call_arrays,
     cancel_arrays,
@@ -47,7 +47,7 @@ class OutboxStore(StatementRunner):
     """The outbox and its ledger, as one node uses them.
 
     `node`: this node's id. `enterprises`: an allow-list; only rows of these enterprises are touched; empty: all.
-    `max_recipients`: a row with more is refused, and they are not read.
+    `limits`: a row above them is refused, and what is too large is not read.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class OutboxStore(StatementRunner):
         status: StatusColumn,
         node: str,
         enterprises: Sequence[UUID] = (),
-        max_recipients: int = MAX_RECIPIENTS,
+        limits: RowLimits = DEFAULT_LIMITS,
     ) -> None:
         super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)))
         self._node = node
-        self._max_recipients = max_recipients
+        self._limits = limits
         self._labels = status.labels
         # While all due rows fit into the capacity, the plain claim is faster and as fair as the other one. With an
         # allow-list the fair claim is always used, because it reads no rows of other enterprises.
@@ -103,13 +103,13 @@ class OutboxStore(StatementRunner):
             "workflow_id": workflow_id,
             "node": self._node,
             "lease": lease,
-            "max_bytes": validation.MAX_BYTES,
+            "max_bytes": self._limits.max_payload_bytes,
             "max_read_bytes": MAX_READ_BYTES,
-            "max_recipients": self._max_recipients,
+            "max_recipients": self._limits.max_recipients,
         }
         rows = await self._execute("acquire", parameters, dict_row)
         acquired_at = time.monotonic()
-        return [validation.parse_row(row, acquired_at, self._max_recipients) for row in rows]
+        return [validation.parse_row(row, acquired_at, self._limits) for row in rows]
 
     async def knows_workflow(self, workflow_id: str, ids: list[int]) -> bool:
         """Return whether one of the rows is in the ledger under this workflow."""

@@ -112,8 +112,8 @@ ROW_COLUMNS = sql.SQL(
     coalesce(w.enterprise_id::text = n.enterprise_id::text, w.enterprise_id is null) as workflow_shared,
     coalesce(w.publish_status = 'PUBLISH' and not w.deactivated, false) as workflow_usable,
     x.payload_bytes, x.overrides_bytes,
-    case when x.payload_bytes <= %(max_bytes)s then x.payload end as payload,
-    case when x.overrides_bytes <= %(max_bytes)s then x.overrides end as overrides,
+    case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end as payload,
+    case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.overrides end as overrides,
     x.recipient_count,
     case when x.recipient_count <= %(max_recipients)s then array(select r::text from unnest(n.recipients) r) end
       as recipients"""

@@ -10,6 +10,8 @@ from hypothesis import given
 from dispatcher.decisions.call_planning import (
     MAX_BULK_BYTES,
     MAX_BULK_EVENTS,
+    MAX_PARALLEL_BYTES,
+    MAX_PARALLEL_CALLS,
     MAX_SINGLE_CALLS,
     Call,
     Member,
@@ -74,6 +76,20 @@ def test_call_is_cut_before_it_gets_too_large():
     calls = plan_calls([fresh(70, payload=large)])
     assert [len(call.members) for call in calls] == [29, 29, 12]
     assert all(sum(member.size_bytes for member in call.members) <= MAX_BULK_BYTES for call in calls)
+
+
+def test_f211_few_large_calls_are_in_flight_at_once():
+    large = '{"x": "' + "x" * 16_000_000 + '"}'
+    groups = list(parallel_groups(plan_calls([fresh(8, payload=large)]), None))
+    assert [len(group) for group in groups] == [3, 3, 2]
+    huge = '{"x": "' + "x" * MAX_PARALLEL_BYTES + '"}'
+    assert [len(group) for group in parallel_groups(plan_calls([fresh(2, payload=huge)]), None)] == [1, 1]
+
+
+def test_largest_bulk_calls_are_in_flight_together():
+    large = '{"x": "' + "x" * (MAX_BULK_BYTES // 30) + '"}'
+    calls = plan_calls([fresh(12 * 29, payload=large)])
+    assert [len(group) for group in parallel_groups(calls, None)] == [MAX_PARALLEL_CALLS, 2]
 
 
 def test_overrides_count_towards_the_size():

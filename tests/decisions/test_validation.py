@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.decisions.identity import body_hash, transaction_id
-from dispatcher.decisions.validation import MAX_BYTES, parse_row
-from dispatcher.models.notification import MAX_RECIPIENTS, Notification, RecipientState
+from dispatcher.decisions.validation import parse_row
+from dispatcher.models.notification import DEFAULT_LIMITS, Notification, RecipientState, RowLimits
 from tests.decisions.sample_rows import acquired_row
 
+MAX_BYTES = DEFAULT_LIMITS.max_payload_bytes
 DEEP = '{"a":' * 6000 + "1" + "}" * 6000
 LONG = '{"n": ' + "7" * 5000 + "}"
 
@@ -60,7 +61,7 @@ def test_valid_row_is_read_unchanged():
         ({"recipients": []}, "recipients are empty"),
         ({"recipients": None}, "recipients are empty"),
         ({"recipients": ["ana", None]}, "recipients hold a NULL"),
-        ({"recipients": ["x"] * (MAX_RECIPIENTS + 1)}, "100001 recipients; at most 100000"),
+        ({"recipients": ["x"] * (DEFAULT_LIMITS.max_recipients + 1)}, "100001 recipients; at most 100000"),
         ({"payload": "[1]"}, "payload is not a JSON object"),
         ({"payload": '"text"'}, "payload is not a JSON object"),
         ({"payload": "1"}, "payload is not a JSON object"),
@@ -79,7 +80,7 @@ def test_valid_row_is_read_unchanged():
         ({"overrides": '{"severity": ["high"]}'}, "overrides.severity is ['high']"),
         ({"overrides": LONG}, "overrides cannot be read"),
         ({"payload": None, "payload_bytes": MAX_BYTES + 1}, "take 524289 bytes; the limit is 524288"),
-        ({"overrides": None, "overrides_bytes": MAX_BYTES}, "the limit is 524288, as in Novu's cloud"),
+        ({"overrides": None, "overrides_bytes": MAX_BYTES}, "the limit is 524288 (DISPATCHER_MAX_PAYLOAD)"),
     ],
 )
 def test_invalid_row_has_a_reason(columns: dict[str, Any], reason: str):
@@ -106,6 +107,14 @@ def test_row_of_novus_maximum_size_is_valid():
     assert len(payload) == MAX_BYTES
     assert notification(payload=payload).validation_error is None
     assert notification(payload=payload, overrides="{}").validation_error is not None
+
+
+def test_f211_limit_of_the_payload_is_a_setting():
+    payload = '{"x": "' + "x" * 600 * 1024 + '"}'
+    row, limits = acquired_row(payload=payload), RowLimits(max_payload_bytes=1024 * 1024)
+    assert parse_row(row, limits=limits).notification.validation_error is None
+    refusal = parse_row(row, limits=RowLimits(max_payload_bytes=1024)).notification.validation_error
+    assert refusal == f"payload and overrides take {len(payload)} bytes; the limit is 1024 (DISPATCHER_MAX_PAYLOAD)"
 
 
 @pytest.mark.parametrize("severity", ['"none"', '"low"', '"medium"', '"high"', "null"])

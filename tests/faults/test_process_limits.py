@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -42,6 +43,18 @@ def peak_megabytes(process: Process) -> int:
     """Return the most memory that the process had."""
     status = Path(f"/proc/{process.popen.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+
+
+async def test_f211_payload_of_fifteen_megabytes_is_sent_if_the_setting_allows_it(stack: Stack):
+    process = await stack.running(DISPATCHER_MAX_PAYLOAD="16MiB")
+    fits, too_large = (f'{{"x": "{"marker" * count}"}}' for count in (2_500_000, 2_800_000))
+    rows = [await stack.notify(payload=fits, recipients=[uuid4() for _ in range(4)]), await stack.notify()]
+    refused = await stack.notify(payload=too_large)
+    assert await stack.final(*rows, refused) == ["SENT", "SENT", "FAILED"]
+    assert "the limit is 16777216 (DISPATCHER_MAX_PAYLOAD)" in (await stack.details(refused))["error"]
+    await effects_are_exactly(stack, 5)
+    assert peak_megabytes(process) < 400
+    assert "markermarker" not in process.read_log()
 
 
 async def test_f53_sixty_four_open_files_are_enough(stack: Stack):

@@ -660,6 +660,22 @@ MUTANTS = [
         "answer.status_code == 400",
         NOVU + "test_client_real_answers.py::test_f210_empty_trigger_tells_whether_keys_are_honoured",
     ),
+    Mutant(
+        "a payload that is refused is read",
+        "a bound on memory",
+        "postgres/statements.py",
+        "case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end",
+        "case when x.payload_bytes <= %(max_bytes)s then x.payload end",
+        POSTGRES + "test_outbox_acquire.py::test_f211_limit_of_a_larger_payload_is_a_setting",
+    ),
+    Mutant(
+        "ten calls in flight, however large",
+        "a bound on memory",
+        "decisions/call_planning.py",
+        "size + call.max_bytes > MAX_PARALLEL_BYTES",
+        "False",
+        DECISIONS + "test_call_planning.py::test_f211_few_large_calls_are_in_flight_at_once",
+    ),
     # Identity of an installation.
     Mutant(
         "workflows of another installation are completed",

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from dispatcher.decisions.final_status import decide_status
-from dispatcher.models.notification import RecipientState, Status
+from dispatcher.models.notification import Notification, RecipientState, RowLimits, Status
 from tests.support.outbox_fixture import INELIGIBLE, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of, members_of
 
 
@@ -85,6 +85,26 @@ async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixt
     refusals = [item.notification.validation_error for item in taken]
     assert (refusals[0], refusals[2], refusals[3]) == (None, "recipients are empty", None)
     assert "the limit is 524288" in (refusals[1] or "")
+
+
+async def test_f211_limit_of_a_larger_payload_is_a_setting(outbox_fixture: OutboxFixture):
+    outbox = await outbox_fixture.node("large", limits=RowLimits(max_payload_bytes=16 * 1024**2))
+    large = '{"x": "' + "x" * 14_000_000 + '"}'
+    rows = [await outbox_fixture.notify(payload=large, overrides=each) for each in (large, None)]
+    await outbox_fixture.claim()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    taken: list[Notification] = []
+    for row in rows:
+        taken += [
+            each.notification
+            for each in await outbox.acquire([row], (await outbox_fixture.head(row))["workflow_id"], LEASE)
+        ]
+        if row == rows[0]:
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            assert grown < 20_000, "KiB more than before: what is refused is not read"
+    too_large, fits = taken
+    assert "the limit is 16777216 (DISPATCHER_MAX_PAYLOAD)" in (too_large.validation_error or "")
+    assert (fits.validation_error, fits.payload) == (None, large)
 
 
 async def test_acquire_fences_out_the_earlier_run(outbox_fixture: OutboxFixture):

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.decisions.final_status import decide_status
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease
-from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.models.notification import DEFAULT_LIMITS, Notification, RecipientState, RowLimits
 from dispatcher.postgres.outbox import OutboxStore, TableNames
 from dispatcher.postgres.pool import Pool, check_installed, open_pool
 
@@ -47,10 +47,12 @@ class OutboxFixture:
     outbox: OutboxStore
     claims: int = 0
 
-    async def node(self, name: str, *enterprises: UUID) -> OutboxStore:
+    async def node(self, name: str, *enterprises: UUID, limits: RowLimits = DEFAULT_LIMITS) -> OutboxStore:
         """Return the outbox as another node sees it, with the table's labels as they are now."""
         status = await check_installed(self.pool, "notify.ent_notification")
-        return OutboxStore(self.pool, relations=RELATIONS, status=status, node=name, enterprises=enterprises)
+        return OutboxStore(
+            self.pool, relations=RELATIONS, status=status, node=name, enterprises=enterprises, limits=limits
+        )
 
     async def rows(self, statement: str, *parameters: Any) -> list[Any]:
         """Run one statement of the owner and return its rows."""
