@@ -30,8 +30,15 @@ SIGN_OF_LIFE = {
     "dispatcher dev": "ready; Ctrl-C stops everything",
 }
 """Commands that go on until they are told to stop, and what they say once they work."""
-ELSEWHERE = {"dispatcher demo", "dispatcher worker start", "dispatcher worker stop", "dispatcher --install-completion"}
-ELSEWHERE |= {"dispatcher db renew", "dispatcher db renew --yes"}
+ELSEWHERE = {
+    "dispatcher demo",
+    "dispatcher worker start",
+    "dispatcher worker stop",
+    "dispatcher --install-completion",
+} | {
+    "dispatcher db renew",
+    "dispatcher db renew --yes",
+}
 """test_demo.py, test_worker_commands.py, test_completion.py and test_copied_databases.py play them."""
 LAST = "dispatcher db uninstall"
 ASKING = ("dispatcher retry", "dispatcher retract", "dispatcher db adopt", "dispatcher db release")
