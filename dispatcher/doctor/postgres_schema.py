@@ -9,6 +9,7 @@ from dispatcher.doctor.postgres_connection import fetch_rows, transaction
 from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, warned
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
+from dispatcher.install.ledger_preflight import check_ledger
 from dispatcher.install.rights import lacking_rights
 from dispatcher.postgres.installation import require_own_database, require_own_outbox
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
@@ -63,6 +64,7 @@ async def rights(context: Context) -> Finding:
 async def ledger(context: Context) -> Finding:
     """Check that our own tables exist, and that they were made for this database."""
     async with transaction(context) as connection:
+        await check_ledger(connection)
         missing = await missing_tables(connection)
         if missing:
             return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)

@@ -4,7 +4,7 @@ from dispatcher.config.table_names import CHANNEL
 from dispatcher.install.adoption import Identity, adopt, release, renew
 from dispatcher.install.devschema import create_dev_schema
 from dispatcher.install.grants import render_grants
-from dispatcher.install.installer import inspect, install, plan
+from dispatcher.install.installer import inspect, install, is_ledger_newer, plan
 from dispatcher.install.options import Difference, Options, Report
 from dispatcher.install.probe import verify_notify
 from dispatcher.install.removal import uninstall
@@ -21,6 +21,7 @@ __all__ = [
     "create_dev_schema",
     "inspect",
     "install",
+    "is_ledger_newer",
     "plan",
     "release",
     "render",

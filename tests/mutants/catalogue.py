@@ -32,6 +32,22 @@ MUTANTS = [
         "",
         POSTGRES + "test_session_settings.py::test_f216_hostile_defaults_change_nothing_together",
     ),
+    Mutant(
+        "an installer that writes to a table without its key",
+        "one installation",
+        "install/installer.py",
+        "                await check_keys(connection)\n",
+        "",
+        INSTALL + "test_foreign_ledger.py::test_f219_table_without_its_key_is_not_written_to",
+    ),
+    Mutant(
+        "a misspelled setting is ignored",
+        "a setting that works",
+        "install/catalogue.py",
+        "    return not {str(name) for (name,) in rows} <= {file.name for file in installer_files()}",
+        "    return bool(rows)",
+        FAULTS + "test_versions.py::test_f221_setting_of_a_newer_version_is_only_warned_about_after_a_rollback",
+    ),
     # Wake-ups, claims, delivery, and what is around them.
     Mutant(
         "rows wait for a wake-up only",
