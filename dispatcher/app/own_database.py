@@ -4,8 +4,10 @@ Such a process stays alive and answers health checks, but starts no part that cl
 """
 
 import asyncio
+import contextlib
 
 import anyio
+from psycopg import errors
 
 from dispatcher.config.settings import Settings
 from dispatcher.models.errors import ConfigurationError
@@ -32,7 +34,7 @@ async def wait_for_own_database(pool: Pool, settings: Settings, stop: asyncio.Ev
             reason = installation.mismatch(settings.installation)
             if reason is None:
                 if installation.is_elsewhere:
-                    log.warning("installation_confirmed", installation=str(installation.id))
+                    await mark_confirmed(pool, installation)
                 return installation
             health.report_failure("outbox", reason)
             if not reported:
@@ -45,3 +47,14 @@ async def wait_for_own_database(pool: Pool, settings: Settings, stop: asyncio.Ev
         with anyio.move_on_after(CHECK_INTERVAL_SECONDS):
             await stop.wait()
     return None
+
+
+async def mark_confirmed(pool: Pool, installation: Installation) -> None:
+    """Log that the setting confirms the original in a new place, and let its waiting rows be looked up at Novu first.
+
+    It may have come back without its newest commits. An earlier version's ledger or role cannot record this.
+    """
+    log.warning("installation_confirmed", installation=str(installation.id))
+    with contextlib.suppress(errors.UndefinedColumn, errors.InsufficientPrivilege):
+        async with borrow_connection(pool) as connection, connection.transaction():
+            await connection.execute("update dispatcher.installation set restored_at = clock_timestamp()")

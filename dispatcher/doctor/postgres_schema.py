@@ -25,6 +25,11 @@ select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct v
 from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval
 """
 
+FOREIGN_STATUSES = """
+select count(*), (array_agg(notification_id order by notification_id desc))[1:5]
+from dispatcher.delivery where status_put_back_in = generation
+"""
+
 
 def table_of(context: Context) -> OutboxTable:
     """Return the outbox; ConfigurationError if its name is not valid."""
@@ -166,3 +171,14 @@ async def nodes(context: Context) -> Finding:
             "see the check notify, and the event not_listening in their logs",
         )
     return passed(f"{count} live ({versions})")
+
+
+async def statuses(context: Context) -> Finding:
+    """Check whether another program writes statuses over our outcomes."""
+    [[count, newest]] = await fetch_rows(context, FOREIGN_STATUSES)
+    if count:
+        return warned(
+            f"another program wrote a status over the outcome of {count} rows, such as {', '.join(map(str, newest))}",
+            "find the program that writes notification_status; our status is put back only once for each generation",
+        )
+    return passed("no other program wrote a status over an outcome")

@@ -2,6 +2,7 @@
 
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.install.adoption import Identity, adopt, release, renew
+from dispatcher.install.after_restore import mark_restored
 from dispatcher.install.devschema import create_dev_schema
 from dispatcher.install.grants import render_grants
 from dispatcher.install.installer import inspect, install, is_ledger_newer, plan
@@ -22,6 +23,7 @@ __all__ = [
     "inspect",
     "install",
     "is_ledger_newer",
+    "mark_restored",
     "plan",
     "release",
     "render",

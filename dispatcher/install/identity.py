@@ -23,7 +23,12 @@ select exists (
   where jsonb_typeof(details) = 'object' and details ?& array['generation', 'outcome']
 )
 """
-BIND = "update dispatcher.installation set id = %s, bound_to = %s"
+BIND = """
+update dispatcher.installation
+set id = %(id)s, bound_to = %(marks)s,
+  -- The original may have come back without its newest commits, so its waiting rows are looked up before their first call.
+  restored_at = case when %(action)s = 'adopt' then clock_timestamp() else restored_at end
+"""
 RECORD = "insert into dispatcher.action (action, notification_ids, detail) values (%s, %s, %s)"
 
 
@@ -63,6 +68,6 @@ async def bind(
 ) -> None:
     """Bind the installation to this database under `new_id`, and record the action. `ids`: the rows that it changed."""
     async with connection.transaction():
-        await connection.execute(BIND, (new_id, Jsonb(installation.marks)))
+        await connection.execute(BIND, {"id": new_id, "marks": Jsonb(installation.marks), "action": action})
         detail = Jsonb({"installation": str(new_id), "before": str(installation.id), "bound_to": installation.bound_to})
         await connection.execute(RECORD, (action, ids or [], detail))

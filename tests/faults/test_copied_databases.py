@@ -121,6 +121,7 @@ async def test_f206_original_goes_on_by_the_setting_or_by_a_persons_word(origina
     confirmed = await stack.running(DISPATCHER_INSTALLATION=name)
     assert await stack.final(await stack.notify()) == ["SENT"]
     assert '"installation_confirmed"' in confirmed.read_log()
+    assert await stack.value("select restored_at is not null from dispatcher.installation"), "rows are looked up first"
     await confirmed.stop()
     waiting = stack.start()
     await waits(waiting)
