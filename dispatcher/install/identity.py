@@ -26,7 +26,7 @@ select exists (
 BIND = """
 update dispatcher.installation
 set id = %(id)s, bound_to = %(marks)s,
-  -- The original may have come back without its newest commits, so its waiting rows are looked up before their first call.
+  -- The original may have lost its newest commits, so its waiting rows are looked up before their first call.
   restored_at = case when %(action)s = 'adopt' then clock_timestamp() else restored_at end
 """
 RECORD = "insert into dispatcher.action (action, notification_ids, detail) values (%s, %s, %s)"
