@@ -101,12 +101,13 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
 def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
     """Return the distinct recipients in the row's order, each with its state in the ledger.
 
-    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too. If one of
-    the ledger's two tables has lost rows, outcomes that it cannot prove are unknown. `content`: the row's body hash.
+    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too, but are
+    called only to resolve an unknown outcome. If one of the ledger's two tables has lost rows, outcomes that it cannot
+    prove are unknown. `content`: the row's body hash.
     """
     missing = row["recipients_missing"] or 0
     known = {entry.recipient: entry for entry in (LedgerEntry(*values) for values in row["ledger"] or [])}
-    named = [recipient for recipient in row["recipients"] or [] if recipient is not None]
+    named = dict.fromkeys(recipient for recipient in row["recipients"] or [] if recipient is not None)
     result: list[Recipient] = []
     for ordinal, name in enumerate(dict.fromkeys((*named, *known))):
         transaction = transaction_id(row["birth"], row["notification_id"], row["generation"], name)
@@ -118,8 +119,19 @@ def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
         elif missing > 0:  # perhaps it was called before: without the call's key it is looked up
             recipient.state, recipient.call_key, recipient.call_hash = RecipientState.UNKNOWN, "", content
             recipient.call_age = row["since_first_claim"].total_seconds()
+        if row["recipients"] is not None:
+            apply_removal(recipient, removed=name not in named)
         result.append(recipient)
     return result
+
+
+def apply_removal(recipient: Recipient, *, removed: bool) -> None:
+    """Change a recipient by whether the owner removed it from the row, or has added it again since."""
+    recipient.removed = removed
+    if removed and recipient.state in (RecipientState.PLANNED, RecipientState.REFUSED):
+        recipient.withdraw()
+    elif not removed and recipient.is_withdrawn:
+        recipient.state = RecipientState.PLANNED
 
 
 def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
