@@ -758,4 +758,12 @@ MUTANTS = [
         "set status_put_back_in = 0",
         POSTGRES + "test_foreign_statuses.py",
     ),
+    Mutant(
+        "a removed recipient is still called",
+        "its owner's recipients",
+        "decisions/validation.py",
+        "recipient.withdraw()",
+        "recipient.removed = True",
+        "tests/delivery/test_withdrawn_recipients.py",
+    ),
 ]
