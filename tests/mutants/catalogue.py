@@ -666,7 +666,7 @@ MUTANTS = [
         "postgres/statements.py",
         "case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end",
         "case when x.payload_bytes <= %(max_bytes)s then x.payload end",
-        POSTGRES + "test_outbox_acquire.py::test_f211_limit_of_a_larger_payload_is_a_setting",
+        POSTGRES + "test_outbox_acquire.py::test_f211_payload_and_overrides_that_are_refused_are_not_read",
     ),
     Mutant(
         "ten calls in flight, however large",
