@@ -676,6 +676,14 @@ MUTANTS = [
         "False",
         DECISIONS + "test_call_planning.py::test_f211_few_large_calls_are_in_flight_at_once",
     ),
+    Mutant(
+        "a run after the last one reads its rows",
+        "a bound on memory",
+        "postgres/statements.py",
+        "a.attempts <= %(last_attempt)s",
+        "%(last_attempt)s is not null",
+        POSTGRES + "test_outbox_acquire.py::test_f214_content_is_read_up_to_the_last_attempt",
+    ),
     # Identity of an installation.
     Mutant(
         "workflows of another installation are completed",

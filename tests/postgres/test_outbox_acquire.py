@@ -115,10 +115,23 @@ async def test_f211_payload_and_overrides_that_are_refused_are_not_read(outbox_f
     half = '{"x": "' + "x" * 300 * 1024 + '"}'
     rows = [await outbox_fixture.notify(payload=half, overrides=each) for each in (half, None)]
     statement = load_query("dry_run_rows", **shared_parts(RELATIONS))  # with the columns of `acquire`
-    limits = {"max_bytes": 512 * 1024, "max_recipients": 10}
+    limits = {"max_bytes": 512 * 1024, "max_recipients": 10, "last_attempt": 1}
     cursor = await outbox_fixture.owner.cursor(row_factory=dict_row).execute(statement, {"ids": rows, **limits})
     read = [(row["payload"], row["overrides"]) for row in await cursor.fetchall()]
     assert read == [(None, None), (half, None)]
+
+
+@pytest.mark.parametrize("attempts", [3, 4])
+async def test_f214_content_is_read_up_to_the_last_attempt(outbox_fixture: OutboxFixture, attempts: int):
+    row = await outbox_fixture.notify(payload='{"a": 1}', overrides='{"severity": "urgent"}')
+    await outbox_fixture.claim()
+    await outbox_fixture.rows("update dispatcher.delivery set attempts = %s", attempts)
+    workflow_id = (await outbox_fixture.head(row))["workflow_id"]
+    [taken] = await outbox_fixture.outbox.acquire([row], workflow_id, LEASE, 3)
+    refused = "overrides.severity is 'urgent'; Novu knows none, low, medium and high"
+    assert taken.notification.validation_error == (refused if attempts == 3 else None)
+    assert (taken.notification.payload, taken.notification.body_hash) == ("{}", "")
+    assert len(taken.notification.recipients) == (0 if attempts == 3 else 1)
 
 
 async def test_acquire_fences_out_the_earlier_run(outbox_fixture: OutboxFixture):
