@@ -18,6 +18,7 @@ from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.installation import Installation, read_installation, require_own_outbox
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection, check_installed, open_pool
+from dispatcher.postgres.restore_guard import RestoreGuard
 from dispatcher.postgres.statements import TableNames
 from dispatcher.telemetry import health
 from dispatcher.wakeup.listener import Listener, PollOnly, check_listen_address
@@ -25,9 +26,9 @@ from dispatcher.wakeup.signal import WakeUp
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncGenerator[Pool]:
-    """Open the pool for the block."""
-    pool = await open_pool(conninfo(settings.database_url))
+async def open_database(settings: Settings, guard: RestoreGuard | None = None) -> AsyncGenerator[Pool]:
+    """Open the pool for the block. `guard` compares each new connection's database with what this process knows."""
+    pool = await open_pool(conninfo(settings.database_url), check=guard.check if guard else None)
     try:
         yield pool
     finally:
@@ -50,21 +51,27 @@ async def open_novu(settings: Settings) -> AsyncGenerator[NovuClient]:
         await novu.aclose()
 
 
-async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
-    """Return the outbox for `node`, after checking that tables, columns, rights and the ledger are there."""
+async def open_outbox(pool: Pool, settings: Settings, node: str, guard: RestoreGuard | None = None) -> OutboxStore:
+    """Return the outbox for `node`, after checking that tables, columns, rights and the ledger are there.
+
+    From then on `guard` is enabled.
+    """
     table = parse_outbox_name(settings.outbox)
     try:
         async with borrow_connection(pool) as connection:
             await grants.require_rights(connection, table, await preflight.check(connection, table))
             await require_own_outbox(connection, str(table))
         status = await check_installed(pool, str(table))
+        if guard is not None:
+            async with borrow_connection(pool) as connection:
+                await guard.enable(connection)
     except CONNECTION_ERRORS as error:
         reason = " ".join(str(error).split())
         raise Unreachable(
             f"DATABASE_URL: PostgreSQL closed the connection during the start: {reason}. Start again."
         ) from error
     relations = TableNames(table.identifier, table.workflow.identifier)
-    return OutboxStore(
+    outbox = OutboxStore(
         pool,
         relations=relations,
         status=status,
@@ -72,6 +79,9 @@ async def open_outbox(pool: Pool, settings: Settings, node: str) -> OutboxStore:
         enterprises=settings.enterprise_ids,
         limits=row_limits(settings),
     )
+    if guard is not None:
+        outbox.guard = guard
+    return outbox
 
 
 def row_limits(settings: Settings) -> RowLimits:

@@ -48,6 +48,7 @@ from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.installation import Installation
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool
+from dispatcher.postgres.restore_guard import RestoreGuard
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.labels import COMPONENTS, Component
 from dispatcher.telemetry.logs import get_logger
@@ -95,13 +96,14 @@ async def run(settings: Settings, role: Role = "all") -> None:
     async with AsyncExitStack() as exits:
         await exits.enter_async_context(alerts.alerting(settings, name))
         port = await exits.enter_async_context(serve_port(settings, metrics.registry))
-        pool = await exits.enter_async_context(open_database(settings))
+        guard = RestoreGuard()
+        pool = await exits.enter_async_context(open_database(settings, guard))
         novu = None if role == "dispatch" else await exits.enter_async_context(open_novu(settings))
         create, metrics_at = settings.create_namespace, settings.temporal_metrics
         client = await connect_to_namespace(
             settings.temporal_environment, create_namespace=create, metrics_at=metrics_at
         )
-        outbox = await open_outbox(pool, settings, name)
+        outbox = await open_outbox(pool, settings, name, guard)
         port.attach_database(pool, outbox)
         installation = await open_installation(pool)
         queues = queues_of(settings, installation)

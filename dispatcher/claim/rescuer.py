@@ -14,6 +14,7 @@ from typing import Protocol
 import anyio
 
 from dispatcher import __version__
+from dispatcher.claim.foreign_statuses import ForeignStatuses
 from dispatcher.models.claims import ExpiredLease
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.periodic import run_every
@@ -44,6 +45,7 @@ class SweepResult:
     renewed: int = 0
     rescued: int = 0
     adopted: int = 0
+    put_back: int = 0
 
 
 class Rescuer:
@@ -62,6 +64,7 @@ class Rescuer:
         on_swept: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._outbox = outbox
+        self._foreign_statuses = ForeignStatuses(outbox)
         self._starter = starter
         self._wake = wake
         self._listener = listener
@@ -109,7 +112,9 @@ class Rescuer:
 
     async def run_rescue(self) -> SweepResult:
         """Rescue rows whose lease expired. Unlike a sweep of `run`, it writes no heartbeat of this process."""
-        found = SweepResult(adopted=await self._outbox.adopt_orphans(self._lease, MAX_RESCUED_ROWS))
+        put_back = await self._foreign_statuses.put_back()
+        adopted = await self._outbox.adopt_orphans(self._lease, MAX_RESCUED_ROWS)
+        found = SweepResult(adopted=adopted, put_back=put_back)
         expired = await self._outbox.find_expired(MAX_RESCUED_ROWS)
         limiter = anyio.CapacityLimiter(MAX_PARALLEL_DESCRIBES)
         async with anyio.create_task_group() as tasks:

@@ -156,6 +156,22 @@ def wait(
         typer.echo(json.dumps({"reachable": True}))
 
 
+@app.command("after-restore")
+def after_restore(database_url: Url = None, as_json: AsJson = False) -> None:
+    """Say that the database lost its newest commits: rows that are due now are looked up at Novu before they are sent.
+
+    Run it after a restore that Dispatcher cannot notice, such as a snapshot or a dump, before the first process starts.
+    """
+    import anyio
+
+    from dispatcher.install import mark_restored
+
+    at = anyio.run(mark_restored, url_from(database_url))
+    say(f"rows that were due before {at} are looked up at Novu before their first call; later ones go out at once")
+    if as_json:
+        typer.echo(json.dumps({"restored_at": at}))
+
+
 @app.command("sql")
 def show_sql(  # noqa: PLR0917  (Typer's)
     action: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from dispatcher.config.loading import UnknownSettings
     from dispatcher.config.settings import Settings
     from dispatcher.install import Options
 
@@ -28,15 +29,42 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (an address to c
 def load_settings(env_file: Path) -> "Settings":
     """Return the complete settings. From now on this process hides their secrets in logs, errors and rows.
 
-    Raises ConfigurationError as `loading.load` does.
+    An unknown setting is only warned about if a newer version has upgraded the database: after a rollback the settings
+    of that version may still be there. Raises ConfigurationError as `loading.load` does.
     """
-    from dispatcher.config.loading import load
+    from dispatcher.config.loading import UnknownSettings, load
     from dispatcher.config.secret_values import secret_values
     from dispatcher.telemetry.redaction import process_secrets
 
-    settings = load(env_file)
+    unknown: UnknownSettings | None = None
+    try:
+        settings = load(env_file)
+    except UnknownSettings as error:
+        unknown, settings = error, error.settings
     process_secrets.set(secret_values(settings))
+    if unknown is not None:
+        warn_after_rollback(unknown)
     return settings
+
+
+def warn_after_rollback(unknown: "UnknownSettings") -> None:
+    """Print a warning about settings of a newer version. Raises `unknown` if no newer version upgraded the database."""
+    import anyio
+
+    from dispatcher.cli.output import say
+    from dispatcher.install import is_ledger_newer
+    from dispatcher.models.errors import Unreachable
+
+    try:
+        newer = anyio.run(is_ledger_newer, unknown.settings.database_url.get_secret_value())
+    except Unreachable as error:
+        raise unknown from error
+    if not newer:
+        raise unknown
+    say(
+        f"warning: ignored {', '.join(unknown.names)}: no setting of this version; a newer version upgraded this"
+        " database, so it may be a setting of that one"
+    )
 
 
 def options_from(

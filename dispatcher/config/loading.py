@@ -18,9 +18,10 @@ from dispatcher.config.setting_sources import (
     SettingSource,
     explain_errors,
     find_setting,
+    find_unknown_settings,
     merge_sources,
+    nearest_setting,
     read_sources,
-    refuse_unknown_settings,
 )
 from dispatcher.config.settings import Settings, variable_names
 from dispatcher.models.errors import ConfigurationError
@@ -28,15 +29,27 @@ from dispatcher.models.errors import ConfigurationError
 ALL_INTERFACES = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  (a token protects all but bare health)
 
 
+class UnknownSettings(ConfigurationError):
+    """A `DISPATCHER_*` variable is no setting. `names`: all of them. `settings`: what the other variables give."""
+
+    def __init__(self, names: list[str], nearest: str, settings: Settings) -> None:
+        super().__init__(f"{names[0]} is not a setting: did you mean {nearest}?")
+        self.names = names
+        self.settings = settings
+
+
 def load(env_file: Path | None = ENV_FILE, environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of `environ` (by default this process's environment) over those of `env_file`.
 
-    Raises ConfigurationError, in one line, for a value that is not valid and for an unknown `DISPATCHER_*` variable.
+    Raises ConfigurationError, in one line, for a value that is not valid, and UnknownSettings for an unknown
+    `DISPATCHER_*` variable.
     """
     sources = read_sources(env_file, environ)
     known = {name for field in Settings.model_fields for name in variable_names(field)}
-    refuse_unknown_settings(merge_sources(sources), known)
-    return build_settings(sources)
+    settings = build_settings(sources)
+    if unknown := find_unknown_settings(merge_sources(sources), known):
+        raise UnknownSettings(unknown, nearest_setting(unknown[0], known), settings)
+    return settings
 
 
 def build_settings(sources: tuple[SettingSource, ...]) -> Settings:

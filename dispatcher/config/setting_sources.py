@@ -132,12 +132,17 @@ def explain_errors(error: ValidationError, fields: Mapping[str, FieldInfo], foun
     return " ".join(sentences)
 
 
-def refuse_unknown_settings(present: Collection[str], known: Collection[str]) -> None:
-    """Raise ConfigurationError for a `DISPATCHER_*` variable that is no setting: most likely a typing error."""
-    for name in sorted(set(present) - set(known)):
-        if name.startswith("DISPATCHER_") and not is_kubernetes_service_variable(name, present):
-            nearest = difflib.get_close_matches(name, [own for own in known if own.startswith("DISPATCHER_")], 1, 0)
-            raise ConfigurationError(f"{name} is not a setting: did you mean {nearest[0]}?")
+def find_unknown_settings(present: Collection[str], known: Collection[str]) -> list[str]:
+    """Return the `DISPATCHER_*` variables that are no settings, sorted: typing errors, or of a newer version."""
+    unknown = sorted(set(present) - set(known))
+    return [
+        name for name in unknown if name.startswith("DISPATCHER_") and not is_kubernetes_service_variable(name, present)
+    ]
+
+
+def nearest_setting(name: str, known: Collection[str]) -> str:
+    """Return the setting whose name is most like `name`."""
+    return difflib.get_close_matches(name, [own for own in known if own.startswith("DISPATCHER_")], 1, 0)[0]
 
 
 def is_kubernetes_service_variable(name: str, present: Collection[str]) -> bool:

@@ -100,5 +100,5 @@ def apply_lookup(member: Member, answer: CallResult, patience: float = 0.0) -> N
         recipient.epoch += key_unusable(member)
         return
     apply_result(recipient, answer)
-    if not recipient.is_final:
-        recipient.retry_after = max(recipient.retry_after, LOOKUP_RETRY_SECONDS)
+    if not recipient.is_final:  # no call was made, so this was no try
+        recipient.retry_after, recipient.throttled = max(recipient.retry_after, LOOKUP_RETRY_SECONDS), True

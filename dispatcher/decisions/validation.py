@@ -7,7 +7,7 @@ parser can read them.
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 from dispatcher.decisions.identity import body_hash, transaction_id
 from dispatcher.models.notification import DEFAULT_LIMITS, Notification, Recipient, RecipientState, RowLimits
@@ -44,6 +44,8 @@ class OutboxRow(TypedDict):
     ledger: list[list[Any]] | None
     recipients_missing: int | None
     """The recipients that the ledger's head counted, minus those in `ledger`. None: it did not count them."""
+    since_restore: NotRequired[float | None]
+    """Seconds since the database was seen to have lost commits. None: it has not, or the row became due later."""
 
 
 class LedgerEntry(NamedTuple):
@@ -104,9 +106,10 @@ def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
     """Return the distinct recipients in the row's order, each with its state in the ledger.
 
     Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too. If one of
-    the ledger's two tables has lost rows, outcomes that it cannot prove are unknown. `content`: the row's body hash.
+    the ledger's two tables has lost rows, outcomes that it cannot prove are unknown. If the database has lost commits,
+    so is every call until then. `content`: the row's body hash.
     """
-    missing = row["recipients_missing"] or 0
+    missing, since_restore = row["recipients_missing"] or 0, row.get("since_restore")
     known = {entry.recipient: entry for entry in (LedgerEntry(*values) for values in row["ledger"] or [])}
     named = [recipient for recipient in row["recipients"] or [] if recipient is not None]
     result: list[Recipient] = []
@@ -120,8 +123,17 @@ def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
         elif missing > 0:  # perhaps it was called before: without the call's key it is looked up
             recipient.state, recipient.call_key, recipient.call_hash = RecipientState.UNKNOWN, "", content
             recipient.call_age = row["since_first_claim"].total_seconds()
+        if since_restore is not None and not (name in known and recipient.call_age < since_restore):
+            forget_call(recipient, since_restore, content)
         result.append(recipient)
     return result
+
+
+def forget_call(recipient: Recipient, seconds: float, content: str) -> None:
+    """Make an unsettled recipient be looked up: a call that the ledger lacks may have been made `seconds` ago."""
+    if not recipient.is_final:
+        recipient.state, recipient.call_age = RecipientState.SENDING, seconds
+        recipient.call_key, recipient.call_hash = "", content  # without the call's key it cannot be repeated
 
 
 def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:

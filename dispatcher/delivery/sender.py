@@ -51,6 +51,8 @@ THROTTLED_SECONDS = 1.0
 MAX_LOGGED_ROWS = 20
 """At most this many rows of a batch are logged as `will_retry`; the ledger has all. Every dead letter is logged."""
 LOOKUP_TIMEOUT_SECONDS = 10.0
+MAX_LOOKUPS_PER_TRY = 1000
+"""So that each try of a row with very many recipients sends some of them, however slow Novu's limit makes the rest."""
 ANSWER_TIMED_OUT = CallResult(
     AnswerClass.UNKNOWN,
     "timeout",
@@ -124,12 +126,11 @@ class Sender:
         for call in calls_needing_lookup(rows, idempotency_on=idempotency_on):
             # A local activity has no time for many look-ups: it leaves them to the batch queue.
             if activity.info().is_local or next_step(call, idempotency_on=idempotency_on) is NextStep.WAIT:
-                wait = max(seconds_until_safe(call, idempotency_on=idempotency_on), THROTTLED_SECONDS)
-                for member in call.members:
-                    member.recipient.retry_after, member.recipient.throttled = wait, True
+                make_wait(call.members, seconds_until_safe(call, idempotency_on=idempotency_on))
             else:
                 ready += call.members
-        await self._look_up(ready, 0 if idempotency_on else self._lookup_time.total_seconds())
+        make_wait(ready[MAX_LOOKUPS_PER_TRY:], 0)
+        await self._look_up(ready[:MAX_LOOKUPS_PER_TRY], 0 if idempotency_on else self._lookup_time.total_seconds())
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> None:
         """Write the outcomes of `members` and the final statuses of `rows`. Log the rows that were still ours."""
@@ -158,10 +159,18 @@ class Sender:
             )
             for member, answer in zip(group, answers, strict=True):
                 apply_lookup(member, answer, patience)
+            await self._record_found(group)
             # A PLANNED recipient is not settled: `send` records its next call.
             await self._settle_outcomes(
                 [member for member in group if member.recipient.state is not RecipientState.PLANNED]
             )
+
+    async def _record_found(self, members: Sequence[Member]) -> None:
+        """Record recipients whose run was found and whose call the ledger lacks, so that they can be settled."""
+        accepted = RecipientState.ACCEPTED
+        found = [each for each in members if not each.recipient.call_key and each.recipient.state is accepted]
+        if found:
+            await self._outbox.record_found(found)
 
     async def _send(self, calls: list[Call], refused: list[list[Call]]) -> bool:
         """Record, make and settle calls in parallel; return whether all were answered in time.
@@ -240,6 +249,12 @@ def apply_answers(answers: Mapping[Answer, Call], late: set[Answer]) -> None:
     """Change the calls' recipients by the answers; a late answer counts as an unknown outcome for now."""
     for answer, call in answers.items():
         apply_results(call, [ANSWER_TIMED_OUT] * len(call.members) if answer in late else answer.result())
+
+
+def make_wait(members: Iterable[Member], seconds: float) -> None:
+    """Make recipients wait for their look-up, without counting a try."""
+    for member in members:
+        member.recipient.retry_after, member.recipient.throttled = max(seconds, THROTTLED_SECONDS), True
 
 
 def mark_throttled(rows: Sequence[Notification]) -> None:

@@ -9,6 +9,7 @@ from dispatcher.doctor.postgres_connection import fetch_rows, transaction
 from dispatcher.doctor.runner import Context, Finding, abbreviated, failed, passed, skipped, warned
 from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
+from dispatcher.install.ledger_preflight import check_ledger
 from dispatcher.install.rights import lacking_rights
 from dispatcher.postgres.installation import require_own_outbox
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
@@ -22,6 +23,11 @@ MAX_CLOCK_SKEW_SECONDS = 5.0
 NODE_COUNTS = """
 select count(*), count(*) filter (where mode = 'POLLING'), string_agg(distinct version, ', ')
 from dispatcher.node where seen_at > clock_timestamp() - %(alive)s::interval
+"""
+
+FOREIGN_STATUSES = """
+select count(*), (array_agg(notification_id order by notification_id desc))[1:5]
+from dispatcher.delivery where status_put_back_in = generation
 """
 
 
@@ -62,6 +68,7 @@ async def rights(context: Context) -> Finding:
 async def ledger(context: Context) -> Finding:
     """Check that our own tables exist, and that they are the ledger of this outbox."""
     async with transaction(context) as connection:
+        await check_ledger(connection)
         missing = await missing_tables(connection)
         await require_own_outbox(connection, str(table_of(context)))
     if missing:
@@ -163,3 +170,14 @@ async def nodes(context: Context) -> Finding:
             "see the check notify, and the event not_listening in their logs",
         )
     return passed(f"{count} live ({versions})")
+
+
+async def statuses(context: Context) -> Finding:
+    """Check whether another program writes statuses over our outcomes."""
+    [[count, newest]] = await fetch_rows(context, FOREIGN_STATUSES)
+    if count:
+        return warned(
+            f"another program wrote a status over the outcome of {count} rows, such as {', '.join(map(str, newest))}",
+            "find the program that writes notification_status; our status is put back only once for each generation",
+        )
+    return passed("no other program wrote a status over an outcome")

@@ -1,9 +1,10 @@
 """The installer: runs the files of sql/, and compares the objects of a database with those that sql/ creates."""
 
 from dispatcher.config.table_names import CHANNEL
+from dispatcher.install.after_restore import mark_restored
 from dispatcher.install.devschema import create_dev_schema
 from dispatcher.install.grants import render_grants
-from dispatcher.install.installer import inspect, install, plan
+from dispatcher.install.installer import inspect, install, is_ledger_newer, plan
 from dispatcher.install.options import Difference, Options, Report
 from dispatcher.install.probe import verify_notify
 from dispatcher.install.removal import uninstall
@@ -18,6 +19,8 @@ __all__ = [
     "create_dev_schema",
     "inspect",
     "install",
+    "is_ledger_newer",
+    "mark_restored",
     "plan",
     "render",
     "render_grants",

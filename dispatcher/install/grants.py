@@ -139,7 +139,10 @@ def on_outbox(outbox: OutboxTable) -> list[Right]:
 
 def on_ledger() -> list[Right]:
     """Return the rights that `run` needs on our own tables."""
-    return [Right(Table("dispatcher", name), privileges) for name, privileges in LEDGER_PRIVILEGES.items()]
+    return [
+        *(Right(Table("dispatcher", name), privileges) for name, privileges in LEDGER_PRIVILEGES.items()),
+        Right(Table("dispatcher", "installation"), ("UPDATE",), ("restored_at", "timeline")),
+    ]
 
 
 def for_operator(outbox: OutboxTable) -> list[Right]:

@@ -7,6 +7,7 @@ that a newer version has installed is not changed.
 from dispatcher.config.conninfo import pooler_hint
 from dispatcher.config.table_names import OutboxTable, parse_outbox_name
 from dispatcher.install import catalogue, preflight, steps
+from dispatcher.install.ledger_preflight import check_keys
 from dispatcher.install.locks import retry_on_lock
 from dispatcher.install.options import DEFAULT, Difference, Options, Report, Say, say_nothing
 from dispatcher.install.rendering import rendered
@@ -17,6 +18,7 @@ from dispatcher.install.session import (
     exclusive,
     limit_locks,
     one_value,
+    open_session,
     read_only_session,
     run,
 )
@@ -47,6 +49,7 @@ async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) 
                 )
             if before:
                 lacking.require_all()
+                await check_keys(connection)
                 await retry_on_lock(connection, oid, options, say, lambda: repair(connection, outbox, oid, options))
                 await retry_on_lock(
                     connection, oid, options, say, lambda: build_indexes(connection, outbox, oid, options, say)
@@ -80,6 +83,15 @@ async def plan(url: str, options: Options = DEFAULT) -> tuple[list[Difference], 
     found = await inspect(url, options)
     newer = any(each.problem == "newer" for each in found)
     return found, "" if newer or not found else rendered(parse_outbox_name(options.outbox), found, options)
+
+
+async def is_ledger_newer(url: str) -> bool:
+    """Return whether a version that knows more files than this one has upgraded the database. Needs no right.
+
+    Raises Unreachable without a server.
+    """
+    async with open_session(url) as connection:
+        return await catalogue.has_newer_files(connection)
 
 
 async def compare(connection: Connection, outbox: OutboxTable, oid: int, options: Options) -> list[Difference]:

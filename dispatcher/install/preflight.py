@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dispatcher.config.table_names import OutboxTable, Table
+from dispatcher.install.ledger_preflight import check_ledger
 from dispatcher.install.session import Connection, one_value
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.models.notification import Status
@@ -87,8 +88,9 @@ class Column:
 
 
 async def check(connection: Connection, outbox: OutboxTable) -> int:
-    """Check server and tables. Return the outbox's oid. Raises ConfigurationError at the first failed check."""
+    """Check server, ledger and tables. Return the outbox's oid. Raises ConfigurationError at the first failed check."""
     await check_server(connection)
+    await check_ledger(connection)
     return await check_outbox(connection, outbox)
 
 

@@ -72,7 +72,7 @@ async def refuse_shared(connection: Connection, url: str) -> None:
 
 @asynccontextmanager
 async def explain_errors(url: str) -> AsyncGenerator[None]:
-    """Turn a missing right or a standby into ConfigurationError, and a lost connection into Unreachable."""
+    """Turn a lost connection into Unreachable, and every other error of PostgreSQL into ConfigurationError."""
     try:
         yield
     except errors.InsufficientPrivilege as error:
@@ -83,6 +83,12 @@ async def explain_errors(url: str) -> AsyncGenerator[None]:
         raise ConfigurationError("this server is a standby, which takes no changes: use the primary's URL") from error
     except psycopg.OperationalError as error:
         raise Unreachable(f"the connection to {masked(url)} failed: {first_line(error)}") from error
+    except psycopg.Error as error:
+        raise ConfigurationError(
+            f"PostgreSQL refused a statement of the installer: {first_line(error)} ({error.sqlstate}). Objects of"
+            " schema dispatcher were changed by hand, or belong to another program: dispatcher db status names those"
+            " that differ"
+        ) from error
 
 
 @asynccontextmanager

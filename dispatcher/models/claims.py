@@ -54,6 +54,20 @@ class ExpiredLease:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignStatus:
+    """A row whose generation has an outcome, and on which another program wrote another status."""
+
+    notification_id: int
+    fence: int
+    theirs: str
+    """The label in the row."""
+    ours: str
+    """The label of the outcome."""
+    was_put_back: bool
+    """Whether our status was put back before in this generation."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimResult:
     """The result of claiming until nothing more is due or the node is full."""
 

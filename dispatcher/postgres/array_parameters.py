@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dispatcher.decisions.call_planning import Call, Member
+from dispatcher.models.claims import ForeignStatus
 from dispatcher.models.notification import Notification, PendingCancel, Status
 
 RECIPIENT_KEY = ("notifications", "recipients")
 CALL_COLUMNS = (*RECIPIENT_KEY, "ordinals", "transactions", "epochs", "call_keys", "call_ordinals", "hashes")
 OUTCOME_COLUMNS = (*RECIPIENT_KEY, "states", "epochs", "outcomes", "errors")
 FINAL_COLUMNS = ("final_ids", "statuses", "error_details", "first_transactions", "retry_ins", "reasons")
+STATUS_COLUMNS = ("ids", "fences", "theirs", "ours")
 CANCEL_COLUMNS = (
     *("notifications", "generations", "recipients", "leases"),
     *("states", "outcomes", "errors", "attempts", "retry_ins"),
@@ -83,6 +85,11 @@ def final_arrays(notifications: Iterable[Notification], stored_status: Callable[
         if (final := notification.final_status) is not None
     ]
     return arrays(FINAL_COLUMNS, rows)
+
+
+def status_arrays(found: Iterable[ForeignStatus]) -> Arrays:
+    """Return the arrays of put_statuses_back.sql: one row for each notification."""
+    return arrays(STATUS_COLUMNS, [(row.notification_id, row.fence, row.theirs, row.ours) for row in found])
 
 
 def cancel_arrays(cancels: Iterable[PendingCancel]) -> Arrays:

@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow, dict_row
 from dispatcher.config.table_names import CHANNEL
 from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
-from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
+from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, ForeignStatus, WorkflowStart
 from dispatcher.models.notification import DEFAULT_LIMITS, Notification, PendingCancel, RowLimits, Status
 from dispatcher.postgres.array_parameters import (
     call_arrays,
@@ -25,9 +25,11 @@ from dispatcher.postgres.array_parameters import (
     final_arrays,
     ids_and_fences,
     outcome_arrays,
+    status_arrays,
 )
 from dispatcher.postgres.backlog_stats import BacklogStats
-from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn
+from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
+from dispatcher.postgres.restore_guard import RestoreGuard
 from dispatcher.postgres.statement_runner import StatementRunner
 from dispatcher.postgres.statements import TableNames, compose_statements
 from dispatcher.telemetry import metrics
@@ -64,6 +66,8 @@ class OutboxStore(StatementRunner):
         limits: RowLimits = DEFAULT_LIMITS,
     ) -> None:
         super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)))
+        self.guard = RestoreGuard()
+        """Notices a database that lost commits; to be replaced by the one that checks the pool's connections."""
         self._node = node
         self._limits = limits
         self._labels = status.labels
@@ -127,7 +131,14 @@ class OutboxStore(StatementRunner):
         sent = list(calls)
         fences = ids_and_fences(member.notification for call in sent for member in call.members)
         rows = await self._fetch("record_calls", **fences, **call_arrays(sent))
+        if rows:
+            self.guard.remember_call(sent[-1].members[-1].notification)
         return {(notification_id, recipient) for notification_id, recipient in rows}
+
+    async def record_found(self, members: Sequence[Member]) -> None:
+        """Record recipients that are missing in the ledger although Novu has their run."""
+        fences = ids_and_fences(member.notification for member in members)
+        await self._run("record_found", **fences, **call_arrays(Call((member,)) for member in members))
 
     async def settle(self, members: Sequence[Member], rows: Sequence[Notification]) -> list[Notification]:
         """Write the outcomes of `members` and the final status of `rows`. Return the rows whose status was written.
@@ -192,6 +203,19 @@ class OutboxStore(StatementRunner):
         """Give PROCESSING rows without a lease one, so that they are rescued when it expires. Return how many."""
         return len(await self._fetch("adopt_orphans", lease=lease, limit=limit, **self._tenants))
 
+    async def find_foreign_statuses(self, after: int, limit: int) -> tuple[list[ForeignStatus], int]:
+        """Return rows whose status somebody wrote over our outcome, among the `limit` ledger heads after this id.
+
+        All PROCESSING rows are looked at. Also returns the id to go on after; 0: the ledger is at its end.
+        """
+        partial = self._stored_status(Status.PARTIAL)
+        rows = await self._fetch("find_foreign_statuses", after=after, limit=limit, partial=partial, **self._tenants)
+        return [ForeignStatus(*row[1:]) for row in rows if row[1] is not None], rows[0][0]
+
+    async def put_statuses_back(self, found: Sequence[ForeignStatus], *, write: bool = True) -> set[int]:
+        """Put our statuses back and mark these rows; `write`: False only marks. Return the ids that were written."""
+        return {row[0] for row in await self._fetch("put_statuses_back", write=write, **status_arrays(found))}
+
     async def detect_retracted(self, limit: int) -> dict[int, int]:
         """Record new retractions in rows and ledger. Return how many recipients to cancel, by the row's id."""
         return dict(await self._fetch("detect_retracted", limit=limit, **self._tenants))
@@ -216,6 +240,8 @@ class OutboxStore(StatementRunner):
     async def heartbeat(self, *, role: str, host: str, version: str, mode: str) -> bool:
         """Record that this node is alive. Return whether its id is the lowest of all live nodes that sweep."""
         rows = await self._fetch("heartbeat", node=self._node, role=role, host=host, version=version, mode=mode)
+        async with borrow_connection(self._pool) as connection:  # a pooler may have led it to another server
+            await self.guard.check(connection)
         return rows[0][0]
 
     async def withdraw_heartbeat(self) -> None:

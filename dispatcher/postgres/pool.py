@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,7 @@ from dispatcher.postgres.session import (
 )
 
 Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+SessionCheck = Callable[[AsyncConnection[TupleRow]], Awaitable[None]]
 
 CONNECT_TIMEOUT_SECONDS = 10
 STATEMENT_DEADLINE_SECONDS = 35.0
@@ -130,14 +131,24 @@ async def with_settings(connection: AsyncConnection[TupleRow]) -> AsyncGenerator
         yield
 
 
-async def open_pool(conninfo: str, *, size: int = 8) -> Pool:
-    """Open a pool of 2 to `size` connections. Raises `Unreachable` with the server's message if it cannot connect."""
+async def open_pool(conninfo: str, *, size: int = 8, check: SessionCheck | None = None) -> Pool:
+    """Open a pool of 2 to `size` connections. Raises `Unreachable` with the server's message if it cannot connect.
+
+    `check` is called with each new connection before it is used.
+    """
+
+    async def configure(connection: AsyncConnection[TupleRow]) -> None:
+        await configure_session(connection)
+        if check is not None:
+            async with deadline(connection, CONNECT_TIMEOUT_SECONDS):
+                await check(connection)
+
     pool = Pool(
         conninfo,
         min_size=2,
         max_size=size,
         kwargs={"autocommit": True},
-        configure=configure_session,
+        configure=configure,
         open=False,
         timeout=CONNECT_TIMEOUT_SECONDS,
         reconnect_timeout=0,  # the loops above retry with their own backoff

@@ -88,7 +88,7 @@ async def test_sweep_command_rescues_lost_rows_once(stack: Stack):
     code, found, words = await run_command(stack, "sweep", "--dry-run")
     assert (code, found["held_by_nobody"], found["leases_run_out"]) == (0, 1, 0), words
     code, found, words = await run_command(stack, "sweep")
-    assert (code, found) == (0, {"dry_run": False, "renewed": 0, "rescued": 0, "adopted": 1}), words
+    assert (code, found) == (0, {"dry_run": False, "renewed": 0, "rescued": 0, "adopted": 1, "put_back": 0}), words
     await stack.rows(EXPIRE, row)
     code, found, words = await run_command(stack, "sweep")
     assert (code, found["rescued"]) == (0, 1), words

@@ -1,6 +1,7 @@
 """Another server takes over, and the one we know turns into a standby or is lost with its newest rows."""
 
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.postgres.session import POOL_SETTINGS, pinned_transaction
 from tests.faults.own_server import OwnServer, reconnect
-from tests.faults.waits import effects_are_exactly, proven
+from tests.faults.waits import effects_are_exactly, posts, proven
 from tests.support.proxy import FaultProxy, proxied
 from tests.support.stack import Stack
 from tests.support.waits import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+SHORT_CALLS = (sys.executable, "-m", "tests.faults.run_with_fault", "short-calls", "4")
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s", "SUBSCRIPTION_RECONNECT_DELAY": "100"}
 
 
@@ -55,6 +57,23 @@ async def at(server: OwnServer, statement: bytes) -> Any:
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection:
         cursor = await connection.execute(statement)
         return (await cursor.fetchone() or [None])[0] if cursor.description else None
+
+
+async def cut_off(standby: OwnServer, stack: Stack) -> None:
+    """Let the standby catch up, and hear nothing of its primary from then on."""
+    position = str(await stack.value("select pg_current_wal_lsn()")).encode()
+
+    async def caught_up() -> bool:
+        return await at(standby, b"select pg_last_wal_replay_lsn() >= '" + position + b"'")
+
+    await eventually(caught_up, "a standby that has caught up")
+    await at(standby, b"alter system set primary_conninfo = ''")
+    await at(standby, b"select pg_reload_conf()")
+
+    async def hears_nothing() -> bool:
+        return await stack.value("select count(*) from pg_stat_replication") == 0
+
+    await eventually(hears_nothing, "a standby that hears no more")
 
 
 async def test_f24_socket_to_a_standby_is_replaced(
@@ -97,22 +116,11 @@ async def test_f23_failover_that_loses_rows_sends_none_of_them(
     proxied_url: str,
 ):
     through = {"DATABASE_URL": proxied_url, "NOVU_API_URL": f"http://127.0.0.1:{to_novu.port}"}
-    process = await stack.running(**through, **QUICK)
+    # A row that commits before the loss is noticed is looked up first, here 5.5 s later.
+    process = await stack.running(SHORT_CALLS, **through, **QUICK)
     survivor = await stack.notify()
     assert await stack.final(survivor) == ["SENT"]
-    position = str(await stack.value("select pg_current_wal_lsn()")).encode()
-
-    async def caught_up() -> bool:
-        return await at(standby, b"select pg_last_wal_replay_lsn() >= '" + position + b"'")
-
-    await eventually(caught_up, "a standby that has caught up")
-    await at(standby, b"alter system set primary_conninfo = ''")
-    await at(standby, b"select pg_reload_conf()")
-
-    async def cut_off() -> bool:
-        return await stack.value("select count(*) from pg_stat_replication") == 0
-
-    await eventually(cut_off, "a standby that hears no more")
+    await cut_off(standby, stack)
     # Claimed and started, and their calls cannot leave.
     await to_novu.refuse()
     to_novu.reset()
@@ -136,3 +144,34 @@ async def test_f23_failover_that_loses_rows_sends_none_of_them(
     calls = [request for request in await stack.novu.requests() if request.method == "POST"]
     assert len(calls) == 2, "no call for a row that is gone"
     await effects_are_exactly(stack, 2)
+
+
+async def test_f183_failover_that_loses_the_ledger_repeats_no_call(
+    own: OwnServer, standby: OwnServer, stack: Stack, to_postgres: FaultProxy, proxied_url: str
+):
+    """The standby has the rows, and nothing of their claims and calls."""
+    await stack.burst(250)
+    await cut_off(standby, stack)
+    # A tenth of the times of a call: an open call is over, and its run visible, after 5.5 s instead of 55.
+    process = await stack.running(SHORT_CALLS, DATABASE_URL=proxied_url, **QUICK)
+    await stack.all_sent(250)
+    calls = len(await posts(stack))
+    await at(standby, b"select pg_promote()")
+    to_postgres.lead_to("127.0.0.1", standby.port)
+    own.stop(signal.SIGKILL)
+    await reconnect(stack, standby.url())
+    assert sum((await stack.counts()).values()) == 250, "the rows are there"
+    assert await stack.value("select count(*) from dispatcher.recipient") == 0, "their calls are not"
+
+    async def loss_noticed() -> bool:
+        return '"database_lost_commits"' in process.read_log()
+
+    await eventually(loss_noticed, "a noticed loss")
+    later = await stack.notify()
+    assert await stack.final(later, within=30) == ["SENT"]
+    await stack.all_sent(251)
+    assert len(await posts(stack)) == calls + 1, "one for the row that was committed later"
+    await effects_are_exactly(stack, 251)
+    assert process.read_log().count('"database_lost_commits"') == 1
+    at_once = "select processed_at - created_at < interval '5 s' from notify.ent_notification where id = %s"
+    assert await stack.value(at_once, later), "a row committed later waits for no look-up"

@@ -130,3 +130,17 @@ def test_wait_exits_3_when_it_gives_up(command: Command) -> None:
     assert json.loads(command("wait", "--json").stdout) == {"reachable": True}
     nobody = "postgres://postgres@127.0.0.1:1/none"
     assert command("wait", "--database-url", nobody, "--timeout", "200ms").exit_code == 3
+
+
+def test_f185_after_restore_makes_due_rows_looked_up(command: Command, empty_database: Database) -> None:
+    refused = command("after-restore")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "dispatcher db upgrade" in str(refused.exception)
+    command("install", "--dev-schema")
+    said = command("after-restore", "--json")
+    assert said.exit_code == 0
+    at = json.loads(said.stdout)["restored_at"]
+    assert at.endswith("Z")
+    assert f"due before {at} are looked up" in said.stderr
+    stored = "select restored_at between clock_timestamp() - interval '1 minute' and clock_timestamp()"
+    assert anyio.run(empty_database.run, f"{stored} from dispatcher.installation") == [(True,)]

@@ -42,7 +42,7 @@ async def as_role(database: Database, role: str) -> psycopg.AsyncConnection[tupl
 
 async def test_s01_s02_functions_have_a_fixed_search_path_and_no_dynamic_sql(installed: Database) -> None:
     functions = await installed.run(FUNCTIONS)
-    assert [row[0] for row in functions] == ["ring_v1"]
+    assert [row[0] for row in functions] == ["applied_files_v1", "ring_v1"]
     for _, definer, settings, text, _ in functions:
         assert definer, "it reads our node table, on which producers have no right"
         assert settings == ["search_path=pg_catalog, pg_temp"]

@@ -18,9 +18,10 @@ milliseconds change nothing."""
 OURS = {
     ("PENDING", "PROCESSING"), ("FAILED", "PROCESSING"), ("PARTIAL", "PROCESSING"), ("PROCESSING", "PENDING"),
     ("PROCESSING", "SENT"), ("PROCESSING", "PARTIAL"), ("PROCESSING", "FAILED"),
+    ("PENDING", "SENT"), ("PENDING", "PARTIAL"), ("PENDING", "FAILED"),
 }  # fmt: skip
 """The transitions that are ours to make."""
-SAME_FENCE = ("record_calls", "settle", "renew_leases", "adopt_orphans")
+SAME_FENCE = ("record_calls", "settle", "renew_leases", "adopt_orphans", "put_statuses_back")
 COUNTING = ("claim", "rescue", "release", "release_unstarted", "release_node")
 """Statements that leave the fence as it is; statements that may change the count of runs."""
 
@@ -76,7 +77,8 @@ class Audit:
         """Every due row has a final status, no row is leased, and acceptance by Novu is in the ledger."""
         assert not self._ledger.units()
         for row in self._ledger.rows.values():
-            assert not row.eligible(self._ledger.now) or row.status not in ("PENDING", "PROCESSING"), row
+            waits = row.status == "PENDING" or (row.status == "PROCESSING" and not self._is_left(row.id))
+            assert not row.eligible(self._ledger.now) or not waits, row
         for head in self._ledger.heads.values():
             assert head.lease is None, head
         for entry in self._entries():
@@ -84,6 +86,11 @@ class Audit:
                 entry.transaction
             ]:  # a row taken from us in mid-call keeps what was written before it
                 assert entry.state in ("accepted", "unknown", "sending"), entry
+
+    def _is_left(self, row_id: int) -> bool:
+        """Whether a status was put back before in this generation."""
+        head = self._ledger.heads.get(row_id)
+        return head is not None and head.settled and head.put_back_in == head.generation
 
     def _check_head(self, what: str, before: Seen, now: Seen) -> None:
         head, was = now.head, before.head
@@ -94,9 +101,10 @@ class Audit:
         if head != was:
             assert head.fence == was.fence + (what not in SAME_FENCE), f"{what}: fence {was.fence}, then {head.fence}"
         assert what in COUNTING or head.attempts == was.attempts, what
-        assert abs(head.attempts - was.attempts) <= 1 or head.attempts == 1
+        deleted = what == "rescue" and now.row is None and not was.settled
+        assert abs(head.attempts - was.attempts) <= 1 or head.attempts == 1 or deleted
         again = before.row is not None and before.row.status == "PENDING" and was.settled
-        grown = what == "claim" and again
+        grown = (what == "claim" and again) or deleted
         assert head.generation == was.generation + grown, f"{what}: generation {was.generation}, then {head.generation}"
         if head.next_attempt is not None and head.next_attempt != was.next_attempt:
             wait = RETRY_BACKOFF.delay(head.attempts).total_seconds()
@@ -107,6 +115,12 @@ class Audit:
     def _check_status(self, what: str, before: Seen, now: Seen) -> None:
         assert (before.row is None) == (now.row is None), f"{what} made or removed a row"
         if before.row is None or now.row is None or before.row.status == now.row.status:
+            return
+        if what == "put_statuses_back":
+            assert before.head is not None
+            assert now.head is not None
+            assert (before.head.settled, now.row.status) == (True, before.head.outcome)
+            assert before.head.put_back_in != now.head.put_back_in == now.head.generation
             return
         assert (before.row.status, now.row.status) in OURS, f"{what}: {before.row.status} to {now.row.status}"
         if what == "claim":

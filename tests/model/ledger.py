@@ -11,7 +11,7 @@ from typing import Any
 
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.decisions.validation import AcquiredRow, parse_row
-from dispatcher.models.claims import ExpiredLease, WorkflowStart
+from dispatcher.models.claims import ExpiredLease, ForeignStatus, WorkflowStart
 from dispatcher.models.notification import Notification
 from tests.model.ledger_rows import Entry, Head, Row
 
@@ -70,8 +70,10 @@ class Ledger:
                 head.generation += 1
                 if head.birth != row.birth and not row.has_outcome:
                     head.first_generation = head.generation
-                head.attempts, head.first_claimed, head.birth = 1, self.now, row.birth
-                head.recipient_count = 0
+                head.attempts, head.first_claimed = 1, self.now
+                head.recipient_count, head.outcome = 0, None
+            if head.recipient_count == 0:
+                head.birth = row.birth
         row.status = "PROCESSING"
         return head
 
@@ -169,12 +171,14 @@ class Ledger:
             head = self._fenced_head(row.id, row.fence)
             if head is None or row.final_status is None:
                 continue
+            written_over = ("PROCESSING",) if head.settled else ("PROCESSING", "PENDING")
             head.settled, head.owner, head.lease = True, None, None
+            head.outcome = STORED[row.final_status.status]
             head.recipient_count = len(self.entries_of(head))
             wait = row.final_status.retry_in
             head.next_attempt = None if wait is None else self.now + wait.total_seconds()
             head.dead = wait is None and STORED[row.final_status.status] != "SENT"
-            if self._in_work(row.id):
+            if row.id in self.rows and self.rows[row.id].status in written_over:
                 self.rows[row.id].status = STORED[row.final_status.status]
                 self.rows[row.id].has_outcome = True
                 written.append(row)
@@ -213,8 +217,9 @@ class Ledger:
                 head.owner, head.lease = node, self.now + lease.total_seconds()
             else:
                 head.owner, head.lease = None, None
-                head.settled = head.settled or row_id not in self.rows
-                self._reopen(row_id)
+                if not head.settled and row_id not in self.rows:
+                    head.generation += 1
+                    head.first_generation, head.attempts, head.recipient_count = head.generation, 0, 0
         return WorkflowStart(late.workflow_id, sorted(lost), late.single) if lost else None
 
     def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
@@ -236,12 +241,32 @@ class Ledger:
             if all((head.lease or 0) < self.now for head in heads)
         ]
 
+    def find_foreign_statuses(self, after: int, limit: int) -> tuple[list[ForeignStatus], int]:
+        """Return rows with another status than that of their outcome, unless it is a wish."""
+        walked = sorted(row_id for row_id in self.heads if row_id > after)[:limit]
+        found: list[ForeignStatus] = []
+        for head in sorted(self.heads.values(), key=lambda head: head.id):
+            row, put_back = self.rows.get(head.id), head.put_back_in == head.generation
+            if row is None or not head.settled or head.lease is not None:
+                continue
+            looked_at = head.id in walked or (row.status == "PROCESSING" and not put_back)
+            if looked_at and row.status not in ("PENDING", "RETRACTED", head.outcome):
+                found.append(ForeignStatus(head.id, head.fence, row.status, str(head.outcome), put_back))
+        return found, walked[-1] if len(walked) == limit else 0
+
+    def put_statuses_back(self, found: Sequence[ForeignStatus]) -> set[int]:
+        """Write the status of the outcome."""
+        for each in found:
+            self.heads[each.notification_id].put_back_in = self.heads[each.notification_id].generation
+            self.rows[each.notification_id].status = each.ours
+        return {each.notification_id for each in found}
+
     def adopt_orphans(self, lease: timedelta) -> int:
         """Give a lease to PROCESSING rows that have none."""
         adopted = 0
         for row in self.rows.values():
             head = self.heads.get(row.id)
-            if row.status != "PROCESSING" or (head is not None and head.lease is not None):
+            if row.status != "PROCESSING" or (head is not None and (head.lease is not None or head.settled)):
                 continue
             if head is None:
                 head = self.heads[row.id] = Head(row.id, row.birth, self.now)

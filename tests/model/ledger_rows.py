@@ -43,6 +43,10 @@ class Head:
     dead: bool = False
     recipient_count: int | None = 0
     first_generation: int = 1
+    outcome: str | None = None
+    """The status of the generation's outcome."""
+    put_back_in: int | None = None
+    """The generation whose status was put back."""
 
     @property
     def workflow_id(self) -> str:

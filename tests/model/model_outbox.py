@@ -60,7 +60,8 @@ class ModelOutbox:
         birth, generation = row.birth, 1
         if head is not None:
             goes_on = row.status != "PENDING" or not head.settled
-            birth, generation = (head.birth, head.generation) if goes_on else (birth, head.generation + 1)
+            generation = head.generation + (0 if goes_on else 1)
+            birth = head.birth if goes_on and head.recipient_count != 0 else birth
         return WorkflowStart(f"notification-{row_id}-{birth}-{generation}", [row_id], single=True)
 
     def __getattr__(self, name: str) -> AsyncMethod:

@@ -41,7 +41,8 @@ union all
 select 'head', d.notification_id, 0, '', json_build_array(d.birth, d.generation, d.fence, d.workflow_id, d.attempts,
   d.lease_owner, d.settled_at is not null, d.dead_lettered_at is not null,
   extract(epoch from d.lease_until - clock_timestamp()), extract(epoch from d.next_attempt_at - clock_timestamp()),
-  extract(epoch from d.first_claimed_at - clock_timestamp()), d.recipient_count, d.first_generation)
+  extract(epoch from d.first_claimed_at - clock_timestamp()), d.recipient_count, d.first_generation,
+  d.status_put_back_in)
   from dispatcher.delivery d
 union all
 select 'recipient', r.notification_id, r.generation, r.recipient, json_build_array(r.ordinal, r.transaction_id, r.epoch,
@@ -202,7 +203,7 @@ def facts_of(ledger: Ledger) -> Facts:
         facts["head", head.id, 0, ""] = [
             head.birth, head.generation, head.fence, head.workflow_id, head.attempts, head.owner, head.settled,
             head.dead, ago(head.lease), ago(head.next_attempt), ago(head.first_claimed), head.recipient_count,
-            head.first_generation,
+            head.first_generation, head.put_back_in,
         ]  # fmt: skip
     for (row_id, generation), entries in ledger.entries.items():
         for name, entry in entries.items():

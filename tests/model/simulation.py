@@ -112,7 +112,10 @@ class History:
             self.ours(self.outboxes[waiting.node].release_unstarted(waiting.start), "release_unstarted")
 
     def sweep(self, node: str) -> None:
-        """Adopt, and look after rows whose lease ran out."""
+        """Put statuses back, adopt, and look after rows whose lease ran out."""
+        found, _ = self.ours(self.outboxes[node].find_foreign_statuses(0, 1000), "find_foreign_statuses")
+        new = [each for each in found if not each.was_put_back]
+        self.ours(self.outboxes[node].put_statuses_back(new), "put_statuses_back")
         self.ours(self.outboxes[node].adopt_orphans(POLICY.lease, 100), "adopt_orphans")
         self._look_after(node, self.ours(self.outboxes[node].find_expired(100), "find_expired"))
 

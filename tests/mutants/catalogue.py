@@ -32,6 +32,22 @@ MUTANTS = [
         "",
         POSTGRES + "test_session_settings.py::test_f216_hostile_defaults_change_nothing_together",
     ),
+    Mutant(
+        "an installer that writes to a table without its key",
+        "one installation",
+        "install/installer.py",
+        "                await check_keys(connection)\n",
+        "",
+        INSTALL + "test_foreign_ledger.py::test_f219_table_without_its_key_is_not_written_to",
+    ),
+    Mutant(
+        "a misspelled setting is ignored",
+        "a setting that works",
+        "install/catalogue.py",
+        "    return not {str(name) for (name,) in rows} <= {file.name for file in installer_files()}",
+        "    return bool(rows)",
+        FAULTS + "test_versions.py::test_f221_setting_of_a_newer_version_is_only_warned_about_after_a_rollback",
+    ),
     # Wake-ups, claims, delivery, and what is around them.
     Mutant(
         "rows wait for a wake-up only",
@@ -221,8 +237,8 @@ MUTANTS = [
         "an outcome overwrites the owner's status",
         "I8",
         "postgres/queries/settle.sql",
-        " and n.notification_status = 'PROCESSING'\n    offset 0",
-        "\n    offset 0",
+        "(n.notification_status = 'PROCESSING' or n.notification_status = 'PENDING' and h.unsettled)\n    offset 0",
+        "true\n    offset 0",
         POSTGRES + "test_outbox_settle.py::test_only_a_processing_row_gets_a_final_status",
     ),
     Mutant(
@@ -636,6 +652,22 @@ MUTANTS = [
         NOVU + "test_client_look_up.py::test_f172_keys_do_not_count_while_novu_does_not_answer",
     ),
     Mutant(
+        "a restored ledger lacks no call",
+        "I2",
+        "decisions/validation.py",
+        "        if since_restore is not None and not (",
+        "        if False and not (",
+        "tests/delivery/test_after_restore.py::test_f183_forgotten_calls_are_found_however_the_claim_cuts_the_batches",
+    ),
+    Mutant(
+        "another timeline is the same database",
+        "a loss is noticed",
+        "postgres/restore_guard.py",
+        "timeline_changed = None not in (stored, timeline) and stored != timeline",
+        "timeline_changed = False",
+        POSTGRES + "test_restore_guard.py::test_f184_other_timeline_is_noticed_at_the_next_connection",
+    ),
+    Mutant(
         "a retraction that came too early is done",
         "retracted",
         "decisions/cancellation.py",
@@ -717,5 +749,21 @@ MUTANTS = [
         "if missing < 0 and recipient.state in",
         "if missing < -9 and recipient.state in",
         "tests/delivery/test_half_a_ledger.py",
+    ),
+    Mutant(
+        "PENDING over a row in work is a new generation",
+        "I2",
+        "postgres/queries/settle.sql",
+        "h.unsettled)\n    offset 0",
+        "not h.unsettled)\n    offset 0",
+        POSTGRES + "test_foreign_statuses.py",
+    ),
+    Mutant(
+        "a foreign status is put back for ever",
+        "once for each generation",
+        "postgres/queries/put_statuses_back.sql",
+        "set status_put_back_in = d.generation",
+        "set status_put_back_in = 0",
+        POSTGRES + "test_foreign_statuses.py",
     ),
 ]

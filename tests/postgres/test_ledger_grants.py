@@ -13,12 +13,12 @@ from dispatcher.app.connections import open_outbox
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.install import preflight, render_grants
-from dispatcher.install.files import as_sql
+from dispatcher.install.files import as_sql, installer_files
 from dispatcher.install.grants import on_ledger, on_outbox, require_rights
 from dispatcher.models.claims import ClaimLimits
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.models.notification import RecipientState
-from tests.support.outbox_fixture import LEASE, OutboxFixture, late, open_outbox_fixture
+from tests.support.outbox_fixture import LEASE, OutboxFixture, late, members_of, open_outbox_fixture
 
 ODD = 'run "me" \'$$; {x} %s'
 
@@ -59,7 +59,11 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         sent, lost, back = [await outbox_fixture.acquired() for _ in range(3)]
         await outbox_fixture.settle(sent, RecipientState.ACCEPTED)
         assert await outbox_fixture.status(sent.id) == "SENT"
+        await outbox_fixture.change(sent.id, notification_status="PROCESSING")
+        found, _ = await outbox.find_foreign_statuses(0, 10)
+        assert await outbox.put_statuses_back(found) == {sent.id}
         assert not await outbox.knows_workflow("any", [sent.id])
+        await outbox.record_found(members_of(back))
         await outbox_fixture.notify(notification_status="PROCESSING")
         assert await outbox.adopt_orphans(LEASE, 10) == 1
         await outbox.renew_leases([lost.id], [lost.fence], LEASE)
@@ -200,3 +204,16 @@ async def test_f130_missing_objects_are_named_at_the_start(outbox_fixture: Outbo
         await open_outbox(outbox_fixture.pool, Settings(database_url=url, novu_secret_key=SecretStr("key")), "here")
     assert said in str(refusal.value)
     assert refusal.value.exit_code == 2
+
+
+async def test_f185_upgrade_extends_the_rights_of_roles_that_run(outbox_fixture: OutboxFixture, role: str):
+    taken = sql.SQL("revoke update (restored_at, timeline) on dispatcher.installation from {}")
+    await outbox_fixture.owner.execute(taken.format(sql.Identifier(role)))
+    table = parse_outbox_name("notify.ent_notification")
+    async with await psycopg.AsyncConnection.connect(as_role(outbox_fixture.url, role), autocommit=True) as limited:
+        oid = await preflight.check(limited, table)
+        with pytest.raises(ConfigurationError, match=r"UPDATE \(restored_at, timeline\) on dispatcher.installation"):
+            await require_rights(limited, table, oid)
+        [file] = [file for file in installer_files() if file.name == "031_restore.sql"]
+        await outbox_fixture.owner.execute(file.text.encode())
+        await require_rights(limited, table, oid)

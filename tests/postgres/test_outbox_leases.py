@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from dispatcher.claim.foreign_statuses import ForeignStatuses
 from dispatcher.models.claims import WorkflowStart
 from dispatcher.models.notification import RecipientState
 from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, fenced_out, ids_of, late, members_of
@@ -152,17 +153,15 @@ class TestRescue:
         start = await outbox_fixture.outbox.rescue(late(*rows, workflow_id="w", single=False), LEASE)
         assert start == WorkflowStart("w", [rows[0].id, rows[2].id], single=False)
 
-    async def test_processing_written_over_a_final_status_is_a_new_generation(self, outbox_fixture: OutboxFixture):
+    async def test_processing_written_over_a_final_status_is_no_new_generation(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         await outbox_fixture.change(row.id, notification_status="PROCESSING")
-        assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 1
-        await outbox_fixture.expire(row.id)
-        [found] = await outbox_fixture.outbox.find_expired(100)
-        assert await outbox_fixture.outbox.rescue(found, LEASE) is None
-        assert await outbox_fixture.status(row.id) == "PENDING"
-        await outbox_fixture.claim()
-        assert (await outbox_fixture.head(row.id))["generation"] == 2
+        assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 0
+        assert ids_of(await outbox_fixture.claim()) == []
+        assert await ForeignStatuses(outbox_fixture.outbox).put_back() == 1
+        head = await outbox_fixture.head(row.id)
+        assert (await outbox_fixture.status(row.id), head["generation"], head["fence"]) == ("SENT", 1, row.fence)
 
     async def test_paused_process_changes_nothing_after_its_rescue(self, outbox_fixture: OutboxFixture):
         paused = await outbox_fixture.acquired()
@@ -259,12 +258,12 @@ class TestAdoptOrphans:
         [taken] = await outbox_fixture.acquire(row)
         assert (taken.generation, taken.attempts, taken.validation_error) == (1, 1, None)
 
-    async def test_row_set_to_processing_after_its_outcome_is_adopted_too(self, outbox_fixture: OutboxFixture):
+    async def test_row_set_to_processing_after_its_outcome_is_not_adopted(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.acquired()
         await outbox_fixture.settle(row, RecipientState.REFUSED)
         await outbox_fixture.change(row.id, notification_status="PROCESSING")
-        assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 1
-        assert (await outbox_fixture.head(row.id))["lease_owner"] == "nobody"
+        assert await outbox_fixture.outbox.adopt_orphans(LEASE, 100) == 0
+        assert (await outbox_fixture.head(row.id))["lease_owner"] is None
 
     async def test_leased_row_is_not_adopted(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.acquired()

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
+from dispatcher.claim.foreign_statuses import ForeignStatuses
 from dispatcher.decisions.final_status import decide_status
 from dispatcher.models.claims import WorkflowStart
 from dispatcher.models.notification import Notification, RecipientState
-from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, late, members_of
+from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, members_of
 from tests.support.waits import eventually
 
 QUICK_SECONDS = 3.0
@@ -134,15 +135,13 @@ async def test_f187_locked_row_that_the_owner_set_to_processing_waits_for_the_ne
     for row in rows:
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         await outbox_fixture.change(row.id, notification_status="PROCESSING")
-    await outbox_fixture.outbox.adopt_orphans(LEASE, 10)
-    await outbox_fixture.expire(*(row.id for row in rows))
+    foreign = ForeignStatuses(outbox_fixture.outbox)
     async with locked(outbox_fixture, rows[0].id):
         async with asyncio.timeout(QUICK_SECONDS):
-            assert await outbox_fixture.outbox.rescue(late(*rows), LEASE) is None
-        assert [(await outbox_fixture.head(row.id))["lease_until"] is None for row in rows] == [False, True]
-        assert (await outbox_fixture.status(rows[0].id)) == "PROCESSING"
-    [expired] = await outbox_fixture.outbox.find_expired(10)
-    assert expired.ids == [rows[0].id]
+            assert await foreign.put_back() == 1
+        assert [await outbox_fixture.status(row.id) for row in rows] == ["PROCESSING", "SENT"]
+    assert await foreign.put_back() == 1
+    assert await outbox_fixture.status(rows[0].id) == "SENT"
 
 
 @pytest.mark.parametrize("statement", ["settle", "release", "detect_retracted"])

@@ -111,14 +111,20 @@ INVARIANTS = {
         from dispatcher.recipient r left join oracle.effect e using (transaction_id)
         where r.state = 'cancelled' and r.outcome in ('stopped', 'removed') and coalesce(e.taken_back, 0) = 0""",
     "I8 only allowed transitions; final is final within a generation": """
-        select id, old_status, new_status from oracle.audit
+        select id, old_status, new_status from oracle.audit a
         where ours and (old_status, new_status) not in (
           ('PENDING', 'PROCESSING'), ('FAILED', 'PROCESSING'), ('PARTIAL', 'PROCESSING'), ('PROCESSING', 'PENDING'),
-          ('PROCESSING', 'SENT'), ('PROCESSING', 'PARTIAL'), ('PROCESSING', 'FAILED'))
+          ('PROCESSING', 'SENT'), ('PROCESSING', 'PARTIAL'), ('PROCESSING', 'FAILED'),
+          ('PENDING', 'SENT'), ('PENDING', 'PARTIAL'), ('PENDING', 'FAILED'))  -- written over a row in work
+          -- Another program replaced our status, and it is put back.
+          and (old_status = 'RETRACTED' or new_status is distinct from (
+            select b.new_status from oracle.audit b
+            where b.id = a.id and b.ours and b.seq < a.seq order by b.seq desc limit 1))
         union all
         select again.id, sent.new_status, again.new_status
         from oracle.audit sent join oracle.audit again on again.id = sent.id and again.seq > sent.seq
-        where sent.new_status = 'SENT' and again.new_status = 'PROCESSING' and again.generation = sent.generation""",
+        where sent.new_status = 'SENT' and again.ours and again.new_status = 'PROCESSING'
+          and again.generation = sent.generation""",
     "I9 never early": """
         select c.seq, n.id from oracle.call c join dispatcher.recipient r using (transaction_id)
         join notify.ent_notification n on n.id = r.notification_id

@@ -45,6 +45,10 @@ unproved as (
 select * from (
   select a.notification_id, a.birth, a.generation, a.fence, a.attempts, a.since_first_claim, {row_columns},
     a.ledger, a.recipients_missing,
+    -- NULL unless the database lost commits after the row was due: a call for it may be missing in the ledger.
+    (select extract(epoch from clock_timestamp() - i.restored_at)::double precision
+     from dispatcher.installation i
+     where i.restored_at >= coalesce(greatest(n.created_at, n.scheduled_for), '-infinity')) as since_restore,
     -- A recipient is read as 36 characters.
     sum(x.payload_bytes + x.overrides_bytes + 36::bigint * x.recipient_count)
       over (order by a.notification_id rows between unbounded preceding and 1 preceding)

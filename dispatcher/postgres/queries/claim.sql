@@ -60,8 +60,8 @@ claimed as (
     first_claimed_at = case when {same_generation} and d.attempts > 0 then d.first_claimed_at
       else excluded.first_claimed_at end,
     last_error = case when {same_generation} then d.last_error end,
-    -- The identities of a generation are made of its first birth: its owner may change created_at.
-    birth = case when {same_generation} then d.birth else excluded.birth end,
+    -- The identities of a generation are made of the birth that its first run had: the owner may change created_at.
+    birth = case when {same_generation} and d.recipient_count is distinct from 0 then d.birth else excluded.birth end,
     recipient_count = case when {same_generation} then d.recipient_count else 0 end,
     first_generation = case when {same_row} then d.first_generation else d.generation + 1 end,
     fence = d.fence + 1,

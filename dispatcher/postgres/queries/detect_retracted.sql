@@ -37,7 +37,8 @@ detected as (
 ),
 ended as (
   update dispatcher.delivery d
-  set fence = d.fence + 1, settled_at = coalesce(d.settled_at, clock_timestamp()), next_attempt_at = null
+  set fence = d.fence + 1, settled_at = coalesce(d.settled_at, clock_timestamp()), next_attempt_at = null,
+    retracted_in = d.generation
   from detected
   where d.notification_id = detected.id
 ),

@@ -1,11 +1,12 @@
 -- Writes the outcomes of calls, and the final status of every notification that is finished, in one statement. Only the
--- holder of the fence writes. Only PROCESSING is replaced, so a retraction or an owner's edit is kept. A notification
--- that another transaction has locked is returned as such: of it only the outcomes are written, and nothing waits.
+-- holder of the fence writes. Only PROCESSING is replaced, so a retraction or an owner's edit is kept; and PENDING, which is
+-- a wish to send again only over an outcome. A notification that another transaction has locked is returned as such: of it
+-- only the outcomes are written, and nothing waits.
 with leased as materialized (
-  select d.notification_id, d.generation
+  select d.notification_id, d.generation, d.unsettled
   from {leased_rows}
   cross join lateral (
-    select d.notification_id, d.generation
+    select d.notification_id, d.generation, d.settled_at is null as unsettled
     from dispatcher.delivery d
     where d.notification_id = v.id and d.fence = v.fence
     offset 0
@@ -30,14 +31,15 @@ outcomes as (
 final as materialized (
   select v.*, n.id is not null as free,
     n.id is null and exists (
-      select from {outbox} n where n.id = v.id and n.notification_status = 'PROCESSING'
+      select from {outbox} n
+      where n.id = v.id and (n.notification_status = 'PROCESSING' or n.notification_status = 'PENDING' and h.unsettled)
     ) as locked
   from unnest(%(final_ids)s::bigint[], %(statuses)s::text[], %(error_details)s::text[], %(first_transactions)s::text[],
     %(retry_ins)s::interval[], %(reasons)s::text[]) v (id, status, error_details, transaction_id, retry_in, reason)
   join leased h on h.notification_id = v.id
   left join lateral (
     select n.id from {outbox} n
-    where n.id = v.id and n.notification_status = 'PROCESSING'
+    where n.id = v.id and (n.notification_status = 'PROCESSING' or n.notification_status = 'PENDING' and h.unsettled)
     offset 0
     for no key update of n skip locked
   ) n on true
