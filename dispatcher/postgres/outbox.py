@@ -108,16 +108,9 @@ class OutboxStore(StatementRunner):
         Rows that are settled, no longer PROCESSING or of another workflow are left out. `last_attempt`: of a row with
         more attempts, payload and overrides are not read, because reading them may be what ended the attempts.
         """
-        parameters = {
-            "ids": ids,
-            "workflow_id": workflow_id,
-            "node": self._node,
-            "lease": lease,
-            "last_attempt": last_attempt,
-            "max_bytes": self._limits.max_payload_bytes,
-            "max_read_bytes": MAX_READ_BYTES,
-            "max_recipients": self._limits.max_recipients,
-        }
+        of_row = {"max_bytes": self._limits.max_payload_bytes, "max_recipients": self._limits.max_recipients}
+        limits = {"last_attempt": last_attempt, "max_read_bytes": MAX_READ_BYTES, **of_row}
+        parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease, **limits}
         rows = await self._execute("acquire", parameters, dict_row)
         acquired_at = time.monotonic()
         return [validation.parse_row(row, acquired_at, self._limits) for row in rows]

@@ -696,8 +696,8 @@ MUTANTS = [
         "a payload that is refused is read",
         "a bound on memory",
         "postgres/statements.py",
-        "case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end",
-        "case when x.payload_bytes <= %(max_bytes)s then x.payload end",
+        "text_and_sizes.payload_bytes + text_and_sizes.overrides_bytes <= %(max_bytes)s",
+        "text_and_sizes.payload_bytes <= %(max_bytes)s",
         POSTGRES + "test_outbox_acquire.py::test_f211_payload_and_overrides_that_are_refused_are_not_read",
     ),
     Mutant(
