@@ -10,7 +10,7 @@ from dispatcher.config.conninfo import conninfo
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.decisions.backoff import MAX_RECONNECT_DELAY, Backoff
-from dispatcher.install import grants, preflight
+from dispatcher.install import grants, ledger_version, preflight
 from dispatcher.models.errors import Unreachable
 from dispatcher.models.notification import RowLimits
 from dispatcher.models.workflow_contract import TaskQueues
@@ -62,8 +62,9 @@ async def open_outbox(pool: Pool, settings: Settings, node: str, guard: RestoreG
             await grants.require_rights(connection, table, await preflight.check(connection, table))
             await require_own_outbox(connection, str(table))
         status = await check_installed(pool, str(table))
-        if guard is not None:
-            async with borrow_connection(pool) as connection:
+        async with borrow_connection(pool) as connection:
+            await ledger_version.require_current(connection)
+            if guard is not None:
                 await guard.enable(connection)
     except CONNECTION_ERRORS as error:
         reason = " ".join(str(error).split())

@@ -16,6 +16,7 @@ from dispatcher.app.signals import stop_signal
 from dispatcher.config.conninfo import conninfo
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
+from dispatcher.install import ledger_version
 from dispatcher.models.errors import ConfigurationError, Unreachable
 from dispatcher.postgres.installation import require_own_outbox
 from dispatcher.postgres.outbox import OutboxStore
@@ -90,6 +91,7 @@ async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, Outb
         status = await check_installed(pool, str(table))
         async with borrow_connection(pool) as connection:
             await require_own_outbox(connection, str(table))
+            await ledger_version.require_current(connection)
         exits.push_async_exit(attempt.pop_all())
     relations = TableNames(table.identifier, table.workflow.identifier)
     return pool, OutboxStore(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)

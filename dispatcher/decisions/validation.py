@@ -105,13 +105,13 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
 def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
     """Return the distinct recipients in the row's order, each with its state in the ledger.
 
-    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too. If one of
-    the ledger's two tables has lost rows, outcomes that it cannot prove are unknown. If the database has lost commits,
-    so is every call until then. `content`: the row's body hash.
+    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too, but are
+    called only to resolve an unknown outcome. If one of the ledger's two tables has lost rows, outcomes that it cannot
+    prove are unknown. If the database has lost commits, so is every call until then. `content`: the row's body hash.
     """
     missing, since_restore = row["recipients_missing"] or 0, row.get("since_restore")
     known = {entry.recipient: entry for entry in (LedgerEntry(*values) for values in row["ledger"] or [])}
-    named = [recipient for recipient in row["recipients"] or [] if recipient is not None]
+    named = dict.fromkeys(recipient for recipient in row["recipients"] or [] if recipient is not None)
     result: list[Recipient] = []
     for ordinal, name in enumerate(dict.fromkeys((*named, *known))):
         transaction = transaction_id(row["birth"], row["notification_id"], row["generation"], name)
@@ -125,6 +125,8 @@ def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
             recipient.call_age = row["since_first_claim"].total_seconds()
         if since_restore is not None and not (name in known and recipient.call_age < since_restore):
             forget_call(recipient, since_restore, content)
+        if row["recipients"] is not None:
+            apply_removal(recipient, removed=name not in named)
         result.append(recipient)
     return result
 
@@ -134,6 +136,15 @@ def forget_call(recipient: Recipient, seconds: float, content: str) -> None:
     if not recipient.is_final:
         recipient.state, recipient.call_age = RecipientState.SENDING, seconds
         recipient.call_key, recipient.call_hash = "", content  # without the call's key it cannot be repeated
+
+
+def apply_removal(recipient: Recipient, *, removed: bool) -> None:
+    """Change a recipient by whether the owner removed it from the row, or has added it again since."""
+    recipient.removed = removed
+    if removed and recipient.state in (RecipientState.PLANNED, RecipientState.REFUSED):
+        recipient.withdraw()
+    elif not removed and recipient.is_withdrawn:
+        recipient.state = RecipientState.PLANNED
 
 
 def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:

@@ -14,9 +14,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher.decisions.backoff import CALLS_PER_RUN, next_run_delay
-from dispatcher.decisions.call_planning import Member
 from dispatcher.decisions.final_status import decide_status
-from dispatcher.delivery.sender import Sender, count_results
+from dispatcher.delivery.sender import Sender, count_results, unsaved_members
 from dispatcher.models.notification import Notification, Recipient, RecipientState, RunLimits
 from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, THROTTLED, UNSETTLED, Batch, ResultCounts
 from dispatcher.telemetry import metrics
@@ -91,18 +90,16 @@ class DeliveryActivities:
         return counts
 
     async def _give_up(self, rows: Sequence[Notification]) -> None:
-        members: list[Member] = []
         handed_back = [row for row in rows if row.is_throttled]
         await self._sender.release(handed_back)
         rows = [row for row in rows if not row.is_throttled]
         for row in rows:
             for recipient in row.recipients:
                 if recipient.state is RecipientState.SENDING:
-                    recipient.state = RecipientState.UNKNOWN
-                    members.append(Member(row, recipient))
+                    recipient.state, recipient.unsaved = RecipientState.UNKNOWN, True
             row.final_status = decide_status(row, self._next_run_delay(row))
         if rows:
-            await self._sender.settle(members, rows)
+            await self._sender.settle(unsaved_members(rows), rows)
         if locked_rows := sum(row.locked for row in rows):
             raise retry_error([], locked_rows)
 
@@ -137,7 +134,7 @@ class DeliveryActivities:
         for row in rows:
             row.final_status = decide_status(row, None)
         if rows:
-            await self._sender.settle([], rows)
+            await self._sender.settle(unsaved_members(rows), rows)
 
     @asynccontextmanager
     async def _keep_lease(self, rows: Sequence[Notification]) -> AsyncGenerator[None]:

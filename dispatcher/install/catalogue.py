@@ -153,21 +153,6 @@ async def applied_files(connection: Connection) -> dict[str, str]:
     return {str(name): str(checksum) for name, checksum in rows}
 
 
-APPLIED_FILES = """
-select case when to_regprocedure('dispatcher.applied_files_v1()') is null then false
-  else has_schema_privilege('dispatcher', 'USAGE')
-    and has_function_privilege('dispatcher.applied_files_v1()', 'EXECUTE') end
-"""
-
-
-async def has_newer_files(connection: Connection) -> bool:
-    """Return whether a file was applied that this version does not know. False if our role cannot learn that."""
-    if not await one_value(connection, APPLIED_FILES):
-        return False
-    rows = await (await connection.execute(as_sql("select dispatcher.applied_files_v1()"))).fetchall()
-    return not {str(name) for (name,) in rows} <= {file.name for file in installer_files()}
-
-
 async def unapplied_files(connection: Connection, live: Objects, *, indexes: bool) -> list[Difference]:
     """Return the files that were not applied, were applied in another version, or are unknown to this version."""
     if ("table", "dispatcher.migration") not in live:

@@ -6,7 +6,7 @@ that a newer version has installed is not changed.
 
 from dispatcher.config.conninfo import pooler_hint
 from dispatcher.config.table_names import OutboxTable, parse_outbox_name
-from dispatcher.install import catalogue, preflight, steps
+from dispatcher.install import catalogue, ledger_version, preflight, steps
 from dispatcher.install.ledger_preflight import check_keys
 from dispatcher.install.locks import retry_on_lock
 from dispatcher.install.options import DEFAULT, Difference, Options, Report, Say, say_nothing
@@ -91,7 +91,7 @@ async def is_ledger_newer(url: str) -> bool:
     Raises Unreachable without a server.
     """
     async with open_session(url) as connection:
-        return await catalogue.has_newer_files(connection)
+        return await ledger_version.is_newer(connection)
 
 
 async def compare(connection: Connection, outbox: OutboxTable, oid: int, options: Options) -> list[Difference]:

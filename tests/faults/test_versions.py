@@ -13,11 +13,11 @@ from dispatcher.install import inspect, uninstall
 from dispatcher.install.options import Options
 from tests.support.commands import run_dispatcher
 from tests.support.previous_version import run_previous, unpack_previous
-from tests.support.stack import Process, Stack
+from tests.support.stack import RUN, WEB, Process, Stack
 from tests.support.waits import eventually
 
 QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +188,22 @@ async def test_f221_setting_of_a_newer_version_is_only_warned_about_after_a_roll
     alone = stack.start(DISPATCHER_TEMPO="high", DATABASE_URL="postgres://nobody@127.0.0.1:1/none")
     await eventually(lambda: ended(alone), "an exit")
     assert alone.popen.returncode == 2, "without an answer it may be a typing error"
+
+
+async def test_f130_ledger_of_an_older_version_is_refused_with_the_remedy(old_ledger: Stack):
+    stack = old_ledger
+    for program in (RUN, WEB):
+        early = stack.start(program)
+        await eventually(lambda: ended_or_says(early, "is older than this version"), "a refusal")  # noqa: B023
+        assert "as the tables' owner run dispatcher db upgrade" in early.read_log()
+    assert stack.processes[0].popen.wait(10) == 2
+    await asyncio.to_thread(command, stack, None, "db", "upgrade")
+    await stack.running()
+    assert await stack.final(await stack.notify()) == ["SENT"]
+
+
+async def ended_or_says(process: Process, words: str) -> bool:
+    """Return whether a process says so; an end without it is a failure."""
+    says = words in process.read_log()
+    assert says or process.popen.poll() is None, process.read_log()
+    return says

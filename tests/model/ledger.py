@@ -150,7 +150,7 @@ class Ledger:
                 entry = self.entries_of(head).setdefault(
                     person.id, Entry(person.ordinal, person.transaction_id, self.now)
                 )
-                if entry.state in SETTLED:
+                if entry.state in SETTLED and entry.outcome != "withdrawn":
                     continue
                 entry.state, entry.epoch, entry.key, entry.place = "sending", person.epoch, call.key, place
                 entry.body_hash, entry.last_call, entry.attempts = row.body_hash, self.now, entry.attempts + 1
