@@ -174,7 +174,10 @@ async def nodes(context: Context) -> Finding:
 
 async def statuses(context: Context) -> Finding:
     """Check whether another program writes statuses over our outcomes."""
-    [[count, newest]] = await fetch_rows(context, FOREIGN_STATUSES)
+    try:
+        [[count, newest]] = await fetch_rows(context, FOREIGN_STATUSES)
+    except errors.UndefinedColumn:
+        return skipped("the ledger is of an earlier version", UPGRADE)
     if count:
         return warned(
             f"another program wrote a status over the outcome of {count} rows, such as {', '.join(map(str, newest))}",
