@@ -32,6 +32,8 @@ class OutboxRow(TypedDict):
     workflow_key: str | None
     workflow_shared: bool
     workflow_usable: bool
+    has_content: bool
+    """Whether payload and overrides were read."""
     payload: str | None
     payload_bytes: int
     overrides: str | None
@@ -90,7 +92,7 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
         validation_error=validation_error(row, limits),
         has_unread_recipients=row["recipient_count"] > limits.max_recipients,
     )
-    if notification.validation_error is None:
+    if notification.validation_error is None and row["has_content"]:
         notification.workflow_key = row["workflow_key"] or ""
         notification.payload = row["payload"] or ""
         notification.overrides = overrides_text(row)
@@ -193,6 +195,8 @@ def json_errors(row: OutboxRow, max_bytes: int) -> str | None:
     size = row["payload_bytes"] + row["overrides_bytes"]
     if size > max_bytes:
         return f"payload and overrides take {size} bytes; the limit is {max_bytes} (DISPATCHER_MAX_PAYLOAD)"
+    if not row["has_content"]:
+        return None
     error = json_error("payload", row["payload"] or "")
     overrides = overrides_text(row)
     if error is None and overrides is not None:

@@ -46,7 +46,7 @@ class DeliveryActivities:
         counts, waiting, locked_rows = ResultCounts(), list[Recipient](), 0
         rest = batch.notification_ids
         while rest:  # a batch of large rows is read and sent in parts
-            rows, rest = await self._acquire(rest)
+            rows, rest = await self._acquire(rest, self._limits.max_runs)
             for row in rows:
                 metrics.observe_first_run(row)
             with metrics.DELIVER.time():
@@ -83,7 +83,8 @@ class DeliveryActivities:
         counts = ResultCounts()
         rest = batch.notification_ids
         while rest:
-            rows, rest = await self._acquire(rest)
+            # It sends nothing, so it reads no content: reading it may be what ended the tries.
+            rows, rest = await self._acquire(rest, 0)
             await self._give_up(rows)
             counts += count_results(rows)
         return counts
@@ -110,13 +111,14 @@ class DeliveryActivities:
             row.attempts, row.since_first_claim, max_runs=self._limits.max_runs, horizon=self._limits.retry_horizon
         )
 
-    async def _acquire(self, ids: list[int]) -> tuple[list[Notification], list[int]]:
+    async def _acquire(self, ids: list[int], last_attempt: int) -> tuple[list[Notification], list[int]]:
         """Acquire as many of the rows as are read at once. Return those that may be sent, and the ids not read yet.
 
-        Rows that may not be sent now are released. A row that had too many runs gets a validation error.
+        Rows that may not be sent now are released. A row that had too many runs gets a validation error. Of a row with
+        more attempts than `last_attempt`, payload and overrides are not read.
         """
         workflow_id = activity.info().workflow_id or ""
-        acquired = await self._outbox.acquire(ids, workflow_id, self._limits.lease)
+        acquired = await self._outbox.acquire(ids, workflow_id, self._limits.lease, last_attempt)
         rest = [each for each in ids if acquired and each > acquired[-1].notification.id]
         ineligible = [item.notification for item in acquired if not item.eligible]
         if ineligible:

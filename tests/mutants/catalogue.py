@@ -696,9 +696,9 @@ MUTANTS = [
         "a payload that is refused is read",
         "a bound on memory",
         "postgres/statements.py",
-        "case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end",
-        "case when x.payload_bytes <= %(max_bytes)s then x.payload end",
-        POSTGRES + "test_outbox_acquire.py::test_f211_limit_of_a_larger_payload_is_a_setting",
+        "text_and_sizes.payload_bytes + text_and_sizes.overrides_bytes <= %(max_bytes)s",
+        "text_and_sizes.payload_bytes <= %(max_bytes)s",
+        POSTGRES + "test_outbox_acquire.py::test_f211_payload_and_overrides_that_are_refused_are_not_read",
     ),
     Mutant(
         "ten calls in flight, however large",
@@ -707,6 +707,14 @@ MUTANTS = [
         "size + call.max_bytes > MAX_PARALLEL_BYTES",
         "False",
         DECISIONS + "test_call_planning.py::test_f211_few_large_calls_are_in_flight_at_once",
+    ),
+    Mutant(
+        "a run after the last one reads its rows",
+        "a bound on memory",
+        "postgres/statements.py",
+        "a.attempts <= %(last_attempt)s",
+        "%(last_attempt)s is not null",
+        POSTGRES + "test_outbox_acquire.py::test_f214_content_is_read_up_to_the_last_attempt",
     ),
     # Identity of an installation.
     Mutant(
