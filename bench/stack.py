@@ -27,6 +27,18 @@ Say = Callable[[str], None]
 """Prints a line of progress."""
 
 
+UNBIND = """
+do $$
+begin
+  update dispatcher.installation set bound_to = null;
+exception when invalid_schema_name or undefined_table or undefined_column then
+  null;  -- of another contestant, or of an earlier version
+end
+$$
+"""
+"""A dispatcher sends nothing from a copied database, unless the copy is not bound to the template."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """The running servers."""
@@ -45,7 +57,10 @@ class Stack:
     async def clone(self, template: str, name: str) -> str:
         """Return the URL of a new database `name`, a copy of a template."""
         await self._administer("create database {} template {}", name, template)
-        return self.database.url(name)
+        url = self.database.url(name)
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute(UNBIND)
+        return url
 
     async def drop(self, name: str) -> None:
         """Drop a database and end the sessions that are still connected to it."""

@@ -15,7 +15,7 @@ from dispatcher.models.errors import Unreachable
 from dispatcher.models.notification import RowLimits
 from dispatcher.models.workflow_contract import TaskQueues
 from dispatcher.novu.client import NovuClient
-from dispatcher.postgres.installation import Installation, read_installation, require_own_outbox
+from dispatcher.postgres.installation import Installation, require_own_database, require_own_outbox
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, borrow_connection, check_installed, open_pool
 from dispatcher.postgres.restore_guard import RestoreGuard
@@ -90,10 +90,10 @@ def row_limits(settings: Settings) -> RowLimits:
     return RowLimits(settings.max_recipients, int(settings.max_payload))
 
 
-async def open_installation(pool: Pool) -> Installation:
-    """Return which installation the database holds."""
+async def open_installation(pool: Pool, settings: Settings) -> Installation:
+    """Return which installation the database holds. Raises ConfigurationError if the database may be a copy."""
     async with borrow_connection(pool) as connection:
-        return await read_installation(connection)
+        return await require_own_database(connection, settings.installation)
 
 
 def queues_of(settings: Settings, installation: Installation) -> TaskQueues:

@@ -91,7 +91,7 @@ class DryRun:
             async with borrow_connection(self._pool) as connection:
                 await preflight.check(connection, self._table)
             await self._read(self._due, **{**self._limits, "limit": 0})
-            await self._read(self._rows, ids=[], max_bytes=0, max_recipients=0)
+            await self._read(self._rows, ids=[], last_attempt=1, max_bytes=0, max_recipients=0)
         except InsufficientPrivilege as error:
             reason = error.diag.message_primary
             raise ConfigurationError(f"{reason}: a dry run needs SELECT on the outbox and on its workflows") from error
@@ -132,6 +132,7 @@ class DryRun:
             for row in await self._read(
                 self._rows,
                 ids=ids,
+                last_attempt=1,
                 max_bytes=self._row_limits.max_payload_bytes,
                 max_recipients=self._row_limits.max_recipients,
             ):

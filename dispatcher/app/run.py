@@ -25,12 +25,12 @@ from dispatcher import __version__
 from dispatcher.alerting import alerts
 from dispatcher.app.connections import (
     open_database,
-    open_installation,
     open_listener,
     open_novu,
     open_outbox,
     queues_of,
 )
+from dispatcher.app.own_database import wait_for_own_database
 from dispatcher.app.signals import stop_signal
 from dispatcher.claim.claimer import Claimer
 from dispatcher.claim.rescuer import Rescuer
@@ -105,7 +105,9 @@ async def run(settings: Settings, role: Role = "all") -> None:
         )
         outbox = await open_outbox(pool, settings, name, guard)
         port.attach_database(pool, outbox)
-        installation = await open_installation(pool)
+        installation = await wait_for_own_database(pool, settings, stop)
+        if installation is None:
+            return
         queues = queues_of(settings, installation)
         starter = WorkflowStarter(client, queues)
         context = RunContext(name, role, settings, pool, outbox, installation, queues, starter, WakeUp(), novu)

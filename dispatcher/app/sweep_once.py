@@ -22,7 +22,7 @@ async def sweep_once(settings: Settings) -> SweepResult:
     async with open_database(settings) as pool:
         client = await connect_to_namespace(settings.temporal_environment, create_namespace=False)
         outbox = await open_outbox(pool, settings, node)
-        starter = WorkflowStarter(client, queues_of(settings, await open_installation(pool)))
+        starter = WorkflowStarter(client, queues_of(settings, await open_installation(pool, settings)))
         rescuer = Rescuer(outbox, starter, wake, PollOnly(wake), interval=settings.sweep_interval, lease=settings.lease)
         result = await rescuer.run_rescue()
         await outbox.notify_all()

@@ -18,7 +18,7 @@ from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.install import ledger_version
 from dispatcher.models.errors import ConfigurationError, Unreachable
-from dispatcher.postgres.installation import require_own_outbox
+from dispatcher.postgres.installation import require_own_database, require_own_outbox
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.periodic import run_every
 from dispatcher.postgres.pool import Pool, borrow_connection, check_installed, open_pool
@@ -92,6 +92,7 @@ async def connect(settings: Settings, exits: AsyncExitStack) -> tuple[Pool, Outb
         async with borrow_connection(pool) as connection:
             await require_own_outbox(connection, str(table))
             await ledger_version.require_current(connection)
+            await require_own_database(connection, settings.installation)
         exits.push_async_exit(attempt.pop_all())
     relations = TableNames(table.identifier, table.workflow.identifier)
     return pool, OutboxStore(pool, relations=relations, status=status, node="", enterprises=settings.enterprise_ids)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dispatcher.cli import db_identity
 from dispatcher.cli.options import (
     LockTimeout,
     NoIndex,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from dispatcher.install import Difference, Options
 
 app = typer.Typer(no_args_is_help=True, help="Install our triggers, indexes and ledger; check and remove them.")
+
+for _command in (db_identity.adopt, db_identity.renew, db_identity.release):
+    app.command()(_command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

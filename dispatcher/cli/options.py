@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from dispatcher.config.loading import UnknownSettings
     from dispatcher.config.settings import Settings
     from dispatcher.install import Options
@@ -74,7 +76,23 @@ def options_from(
     from dispatcher.install import Options
 
     name = outbox or setting("DISPATCHER_OUTBOX") or Options.outbox
-    return Options(name, not no_index, ledger, duration_from(lock_timeout, "--lock-timeout"))
+    limit = duration_from(lock_timeout, "--lock-timeout")
+    return Options(name, not no_index, ledger, limit, installation_from_setting())
+
+
+def installation_from_setting() -> "UUID | None":
+    """Return DISPATCHER_INSTALLATION. Raises ConfigurationError if it is not a UUID."""
+    from uuid import UUID
+
+    from dispatcher.models.errors import ConfigurationError
+
+    text = setting("DISPATCHER_INSTALLATION")
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        raise ConfigurationError(
+            "DISPATCHER_INSTALLATION is not a UUID: copy it from dispatcher.installation"
+        ) from None
 
 
 def url_from(option: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Literal
+from uuid import UUID
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,6 +39,12 @@ class DeliverySettings(BaseSettings):
         validation_alias=AliasChoices("DISPATCHER_OUTBOX"),
         description="Table of the notifications, as schema.table. Parts may be quoted as in SQL.",
         pattern=r'^(?:"(?:[^"]|"")+"|[^".]+)\.(?:"(?:[^"]|"")+"|[^".]+)$',
+    )
+    installation: UUID | None = Field(
+        default=None,
+        validation_alias=AliasChoices("DISPATCHER_INSTALLATION"),
+        description="Id of the installation whose database this is, from dispatcher.installation. If the database has"
+        " another one, it is a copy, and nothing is sent. The setting also confirms a moved database as the original.",
     )
     novu_secret_key: SecretStr | None = Field(
         default=None,

@@ -13,16 +13,17 @@ MAX_RESULTS = 1000
 
 def decide_status(row: Notification, retry_in: timedelta | None) -> FinalStatus:
     """Return how this run ends for `row`. `retry_in`: time until its next automatic run; None: there is none."""
-    status = status_of(row.recipients)
+    recipients = row.counted_recipients
+    status = status_of(recipients)
     if status is Status.SENT and row.has_unread_recipients:
         status = Status.PARTIAL
-    accepted = [recipient.transaction_id for recipient in row.recipients if recipient.state is RecipientState.ACCEPTED]
-    reason = None if status is Status.SENT else row.validation_error or failure_text(row.recipients)
+    accepted = [recipient.transaction_id for recipient in recipients if recipient.state is RecipientState.ACCEPTED]
+    reason = None if status is Status.SENT else row.validation_error or failure_text(recipients)
     details = {
         "novu_transaction_ids": accepted[:MAX_RESULTS],
-        "results": [result_entry(recipient) for recipient in row.recipients[:MAX_RESULTS]],
+        "results": [result_entry(recipient) for recipient in recipients[:MAX_RESULTS]],
         "successCount": len(accepted),
-        "totalRecipients": len(row.recipients),
+        "totalRecipients": len(recipients),
         "outcome": status,
         "generation": row.generation,
         "attempts": row.attempts,
@@ -53,7 +54,9 @@ def failure_code(row: Notification) -> str:
 
     It never quotes Novu, because Novu's messages can repeat values of a payload.
     """
-    failed = [recipient.outcome for recipient in row.recipients if recipient.state is not RecipientState.ACCEPTED]
+    failed = [
+        recipient.outcome for recipient in row.counted_recipients if recipient.state is not RecipientState.ACCEPTED
+    ]
     return row.validation_error or next((outcome for outcome in failed if outcome), "no answer")
 
 

@@ -87,13 +87,17 @@ def key_unusable(member: Member) -> bool:
 def apply_lookup(member: Member, answer: CallResult, patience: float = 0.0) -> None:
     """Change a recipient by the result of looking up its run.
 
-    RETRY (no run exists) makes it PLANNED again, with a new epoch if the old key cannot be used again. Less than
-    `patience` seconds after the call it only waits for the next look-up, without counting a try.
+    RETRY (no run exists) makes it PLANNED again, with a new epoch if the old key cannot be used again; or withdrawn, if
+    its owner removed it. Less than `patience` seconds after the call it only waits for the next look-up, without
+    counting a try.
     """
     recipient = member.recipient
     if answer.answer_class is AnswerClass.RETRY and recipient.call_age < patience:
         recipient.retry_after = min(LOOKUP_AGAIN_SECONDS, patience - recipient.call_age)
         recipient.throttled = True
+        return
+    if answer.answer_class is AnswerClass.RETRY and recipient.removed:
+        recipient.withdraw()
         return
     if answer.answer_class is AnswerClass.RETRY:
         recipient.state = RecipientState.PLANNED

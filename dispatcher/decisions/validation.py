@@ -32,6 +32,8 @@ class OutboxRow(TypedDict):
     workflow_key: str | None
     workflow_shared: bool
     workflow_usable: bool
+    has_content: bool
+    """Whether payload and overrides were read."""
     payload: str | None
     payload_bytes: int
     overrides: str | None
@@ -90,7 +92,7 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
         validation_error=validation_error(row, limits),
         has_unread_recipients=row["recipient_count"] > limits.max_recipients,
     )
-    if notification.validation_error is None:
+    if notification.validation_error is None and row["has_content"]:
         notification.workflow_key = row["workflow_key"] or ""
         notification.payload = row["payload"] or ""
         notification.overrides = overrides_text(row)
@@ -103,13 +105,13 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
 def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
     """Return the distinct recipients in the row's order, each with its state in the ledger.
 
-    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too. If one of
-    the ledger's two tables has lost rows, outcomes that it cannot prove are unknown. If the database has lost commits,
-    so is every call until then. `content`: the row's body hash.
+    Recipients that are in the ledger but no longer in the row follow: they belong to this generation, too, but are
+    called only to resolve an unknown outcome. If one of the ledger's two tables has lost rows, outcomes that it cannot
+    prove are unknown. If the database has lost commits, so is every call until then. `content`: the row's body hash.
     """
     missing, since_restore = row["recipients_missing"] or 0, row.get("since_restore")
     known = {entry.recipient: entry for entry in (LedgerEntry(*values) for values in row["ledger"] or [])}
-    named = [recipient for recipient in row["recipients"] or [] if recipient is not None]
+    named = dict.fromkeys(recipient for recipient in row["recipients"] or [] if recipient is not None)
     result: list[Recipient] = []
     for ordinal, name in enumerate(dict.fromkeys((*named, *known))):
         transaction = transaction_id(row["birth"], row["notification_id"], row["generation"], name)
@@ -123,6 +125,8 @@ def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
             recipient.call_age = row["since_first_claim"].total_seconds()
         if since_restore is not None and not (name in known and recipient.call_age < since_restore):
             forget_call(recipient, since_restore, content)
+        if row["recipients"] is not None:
+            apply_removal(recipient, removed=name not in named)
         result.append(recipient)
     return result
 
@@ -132,6 +136,15 @@ def forget_call(recipient: Recipient, seconds: float, content: str) -> None:
     if not recipient.is_final:
         recipient.state, recipient.call_age = RecipientState.SENDING, seconds
         recipient.call_key, recipient.call_hash = "", content  # without the call's key it cannot be repeated
+
+
+def apply_removal(recipient: Recipient, *, removed: bool) -> None:
+    """Change a recipient by whether the owner removed it from the row, or has added it again since."""
+    recipient.removed = removed
+    if removed and recipient.state in (RecipientState.PLANNED, RecipientState.REFUSED):
+        recipient.withdraw()
+    elif not removed and recipient.is_withdrawn:
+        recipient.state = RecipientState.PLANNED
 
 
 def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
@@ -182,6 +195,8 @@ def json_errors(row: OutboxRow, max_bytes: int) -> str | None:
     size = row["payload_bytes"] + row["overrides_bytes"]
     if size > max_bytes:
         return f"payload and overrides take {size} bytes; the limit is {max_bytes} (DISPATCHER_MAX_PAYLOAD)"
+    if not row["has_content"]:
+        return None
     error = json_error("payload", row["payload"] or "")
     overrides = overrides_text(row)
     if error is None and overrides is not None:

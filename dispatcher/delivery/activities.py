@@ -14,9 +14,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher.decisions.backoff import CALLS_PER_RUN, next_run_delay
-from dispatcher.decisions.call_planning import Member
 from dispatcher.decisions.final_status import decide_status
-from dispatcher.delivery.sender import Sender, count_results
+from dispatcher.delivery.sender import Sender, count_results, unsaved_members
 from dispatcher.models.notification import Notification, Recipient, RecipientState, RunLimits
 from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, THROTTLED, UNSETTLED, Batch, ResultCounts
 from dispatcher.telemetry import metrics
@@ -47,7 +46,7 @@ class DeliveryActivities:
         counts, waiting, locked_rows = ResultCounts(), list[Recipient](), 0
         rest = batch.notification_ids
         while rest:  # a batch of large rows is read and sent in parts
-            rows, rest = await self._acquire(rest)
+            rows, rest = await self._acquire(rest, self._limits.max_runs)
             for row in rows:
                 metrics.observe_first_run(row)
             with metrics.DELIVER.time():
@@ -84,24 +83,23 @@ class DeliveryActivities:
         counts = ResultCounts()
         rest = batch.notification_ids
         while rest:
-            rows, rest = await self._acquire(rest)
+            # It sends nothing, so it reads no content: reading it may be what ended the tries.
+            rows, rest = await self._acquire(rest, 0)
             await self._give_up(rows)
             counts += count_results(rows)
         return counts
 
     async def _give_up(self, rows: Sequence[Notification]) -> None:
-        members: list[Member] = []
         handed_back = [row for row in rows if row.is_throttled]
         await self._sender.release(handed_back)
         rows = [row for row in rows if not row.is_throttled]
         for row in rows:
             for recipient in row.recipients:
                 if recipient.state is RecipientState.SENDING:
-                    recipient.state = RecipientState.UNKNOWN
-                    members.append(Member(row, recipient))
+                    recipient.state, recipient.unsaved = RecipientState.UNKNOWN, True
             row.final_status = decide_status(row, self._next_run_delay(row))
         if rows:
-            await self._sender.settle(members, rows)
+            await self._sender.settle(unsaved_members(rows), rows)
         if locked_rows := sum(row.locked for row in rows):
             raise retry_error([], locked_rows)
 
@@ -113,13 +111,14 @@ class DeliveryActivities:
             row.attempts, row.since_first_claim, max_runs=self._limits.max_runs, horizon=self._limits.retry_horizon
         )
 
-    async def _acquire(self, ids: list[int]) -> tuple[list[Notification], list[int]]:
+    async def _acquire(self, ids: list[int], last_attempt: int) -> tuple[list[Notification], list[int]]:
         """Acquire as many of the rows as are read at once. Return those that may be sent, and the ids not read yet.
 
-        Rows that may not be sent now are released. A row that had too many runs gets a validation error.
+        Rows that may not be sent now are released. A row that had too many runs gets a validation error. Of a row with
+        more attempts than `last_attempt`, payload and overrides are not read.
         """
         workflow_id = activity.info().workflow_id or ""
-        acquired = await self._outbox.acquire(ids, workflow_id, self._limits.lease)
+        acquired = await self._outbox.acquire(ids, workflow_id, self._limits.lease, last_attempt)
         rest = [each for each in ids if acquired and each > acquired[-1].notification.id]
         ineligible = [item.notification for item in acquired if not item.eligible]
         if ineligible:
@@ -135,7 +134,7 @@ class DeliveryActivities:
         for row in rows:
             row.final_status = decide_status(row, None)
         if rows:
-            await self._sender.settle([], rows)
+            await self._sender.settle(unsaved_members(rows), rows)
 
     @asynccontextmanager
     async def _keep_lease(self, rows: Sequence[Notification]) -> AsyncGenerator[None]:

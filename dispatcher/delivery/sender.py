@@ -232,11 +232,16 @@ class Sender:
         for row in finished:
             row.final_status = decide_status(row, None)
         # Include unsaved outcomes of the rows' other calls: a final status is never stored without all its outcomes.
-        unsaved = [Member(row, recipient) for row in rows for recipient in row.recipients if recipient.unsaved]
+        unsaved = unsaved_members(rows)
         if unsaved:
             await self.settle(unsaved, finished)
         for member in unsaved:
             member.recipient.unsaved = False
+
+
+def unsaved_members(rows: Sequence[Notification]) -> list[Member]:
+    """Return the recipients of the rows whose last change is not in the ledger."""
+    return [Member(row, recipient) for row in rows for recipient in row.recipients if recipient.unsaved]
 
 
 async def wait_for_answers(answers: Mapping[Answer, Call]) -> set[Answer]:

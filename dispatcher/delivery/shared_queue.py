@@ -16,7 +16,7 @@ from dispatcher.models.workflow_contract import THROTTLED, Batch
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.telemetry.logs import get_logger
 
-log = get_logger("worker")
+log = get_logger("shared_queue")
 
 
 class ForeignWorkflows(Interceptor):

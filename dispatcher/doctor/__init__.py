@@ -32,7 +32,7 @@ POSTGRES = (
     Check("notify queue", postgres_schema.queue, ("auth",)),
     Check("clock", postgres_schema.clock, ("auth",)),
     Check("nodes", postgres_schema.nodes, ("ledger",)),
-    Check("statuses", postgres_schema.statuses, ("definitions",)),
+    Check("statuses", postgres_schema.statuses, ("ledger",)),
 )
 TEMPORAL = (
     Check("temporal", services.temporal),

@@ -11,7 +11,7 @@ from dispatcher.install import catalogue, grants, preflight
 from dispatcher.install.files import index_statements
 from dispatcher.install.ledger_preflight import check_ledger
 from dispatcher.install.rights import lacking_rights
-from dispatcher.postgres.installation import require_own_outbox
+from dispatcher.postgres.installation import require_own_database, require_own_outbox
 from dispatcher.postgres.notify_queue import QUEUE_USAGE, QUEUE_USAGE_LIMIT
 from dispatcher.postgres.operator_queries import NODE_TTL
 from dispatcher.postgres.session import RUNTIME_TABLES, missing_tables
@@ -43,7 +43,7 @@ def table_of(context: Context) -> OutboxTable:
 
 
 async def outbox(context: Context) -> Finding:
-    """Check that the outbox and its workflow table exist and have the columns that we use."""
+    """Check that the outbox and its workflow table exist, have the columns that we use, and belong to the ledger."""
     table = table_of(context)
     async with transaction(context) as connection:
         context.outbox_oid = await preflight.check_table(connection, table, "set DISPATCHER_OUTBOX, or create it")
@@ -54,6 +54,7 @@ async def outbox(context: Context) -> Finding:
         preflight.check_columns(
             table.workflow, await preflight.columns(connection, workflow_oid), preflight.WORKFLOW_COLUMNS
         )
+        await require_own_outbox(connection, str(table))
     return passed(f"{table} and {table.workflow.name} have the columns that are needed")
 
 
@@ -72,13 +73,13 @@ async def rights(context: Context) -> Finding:
 
 
 async def ledger(context: Context) -> Finding:
-    """Check that our own tables exist, and that they are the ledger of this outbox."""
+    """Check that our own tables exist, and that they were made for this database."""
     async with transaction(context) as connection:
         await check_ledger(connection)
         missing = await missing_tables(connection)
-        await require_own_outbox(connection, str(table_of(context)))
-    if missing:
-        return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
+        if missing:
+            return failed(f"schema dispatcher lacks {', '.join(missing)}", INSTALL)
+        await require_own_database(connection, context.settings.installation)
     return passed(f"tables {', '.join(RUNTIME_TABLES)}")
 
 
@@ -196,7 +197,10 @@ async def nodes(context: Context) -> Finding:
 
 async def statuses(context: Context) -> Finding:
     """Check whether another program writes statuses over our outcomes."""
-    [[count, newest]] = await fetch_rows(context, FOREIGN_STATUSES)
+    try:
+        [[count, newest]] = await fetch_rows(context, FOREIGN_STATUSES)
+    except errors.UndefinedColumn:
+        return skipped("the ledger is of an earlier version", UPGRADE)
     if count:
         return warned(
             f"another program wrote a status over the outcome of {count} rows, such as {', '.join(map(str, newest))}",

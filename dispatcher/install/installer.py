@@ -6,7 +6,7 @@ that a newer version has installed is not changed.
 
 from dispatcher.config.conninfo import pooler_hint
 from dispatcher.config.table_names import OutboxTable, parse_outbox_name
-from dispatcher.install import catalogue, ledger_version, preflight, steps
+from dispatcher.install import catalogue, identity, ledger_version, preflight, steps
 from dispatcher.install.ledger_preflight import check_keys
 from dispatcher.install.locks import retry_on_lock
 from dispatcher.install.options import DEFAULT, Difference, Options, Report, Say, say_nothing
@@ -42,6 +42,8 @@ async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) 
             lacking.require_all()  # raise one error that names the rights for changing, too
         await require_own_outbox(connection, str(outbox))
         async with exclusive(connection, options, say):
+            if not options.restored and options.installation is None and not lacking.to_change:
+                await identity.refuse_restored_outbox(connection, outbox)
             before = await compare(connection, outbox, oid, options)
             if any(each.problem == "newer" for each in before):
                 return Report(
@@ -55,10 +57,13 @@ async def install(url: str, options: Options = DEFAULT, say: Say = say_nothing) 
                     connection, oid, options, say, lambda: build_indexes(connection, outbox, oid, options, say)
                 )
             after = await compare(connection, outbox, oid, options) if before else []
+            elsewhere = None
             if await one_value(connection, MAY_RECORD):
-                await run(connection, steps.outbox_recording(outbox))
+                await run(connection, steps.place_recording(outbox))
+                elsewhere = await identity.adopt_configured(connection, options.installation)
     hint = pooler_hint(url)
     warnings = [f"{hint}: install over a direct connection instead"] if hint else []
+    warnings += [elsewhere] if elsewhere and not options.restored else []
     return Report([each for each in before if each not in after], after, warnings)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
 from dispatcher.models.errors import ConfigurationError
 
@@ -18,6 +19,8 @@ class Options:
     indexes: bool = True
     ledger: bool = False  # on removal: also drop our schema, and with it the record of all calls
     lock_timeout: timedelta = timedelta(seconds=3)
+    installation: UUID | None = None  # DISPATCHER_INSTALLATION
+    restored: bool = False  # a person has said what the outbox is, also if it came without its ledger
     attempts: int = 10
     index_timeout: timedelta = timedelta(minutes=10)  # building waits for older transactions, but blocks no writer
     exclusive_timeout: timedelta = timedelta(

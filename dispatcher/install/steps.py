@@ -8,6 +8,7 @@ from psycopg import sql
 from dispatcher.config.table_names import OutboxTable
 from dispatcher.install.files import File, Part, as_sql, index_statements, installer_files
 from dispatcher.install.options import Difference
+from dispatcher.postgres.installation import MARKS, SYSTEM_MARK
 from dispatcher.postgres.statements import load_query
 
 Differences = Sequence[Difference]
@@ -16,9 +17,10 @@ RECORD = """
 insert into dispatcher.migration (name, checksum) values ({name}, {checksum})
 on conflict (name) do update set checksum = excluded.checksum, applied_at = clock_timestamp();
 """
-RECORD_OUTBOX = """
+RECORD_PLACE = """
 declare
   other text;
+  marks jsonb;
 begin
   {other_outbox} into other;
   if other is not null then
@@ -30,6 +32,15 @@ begin
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {relation}::regclass
   ) found
   where i.outbox is distinct from found.name or i.outbox_oid is distinct from found.oid;
+  if exists (select from dispatcher.installation where bound_to is null) then
+    marks := {marks};
+    begin
+      marks := marks || jsonb_build_object('system', ({system_mark}));
+    exception when others then
+      null;  -- some providers do not let us read it
+    end;
+    update dispatcher.installation set bound_to = marks;
+  end if;
 end
 """
 FORGET = """
@@ -85,7 +96,7 @@ def transaction(outbox: OutboxTable, found: Differences | None = None) -> list[s
     if plan.ledger:
         statements += [file.render(outbox) for file in files(Part.LEDGER)]
         statements += [recording(file) for file in files(Part.LEDGER)]
-        statements.append(outbox_recording(outbox))
+        statements.append(place_recording(outbox))
     if plan.triggers:
         statements += [file.render(outbox) for file in files(Part.TRIGGERS)]
     if plan.trigger_records:
@@ -125,10 +136,18 @@ def recording(file: File) -> sql.Composed:
     return as_sql(RECORD).format(name=sql.Literal(file.name), checksum=sql.Literal(file.checksum))
 
 
-def outbox_recording(outbox: OutboxTable) -> sql.Composed:
-    """Return the statement that records name and oid of the installation's outbox. It fails if there is another one."""
+def place_recording(outbox: OutboxTable) -> sql.Composed:
+    """Return the statement that records the installation's outbox, and its database unless one is recorded.
+
+    It fails if the installation has another outbox.
+    """
     relation = sql.Literal(str(outbox))
-    block = as_sql(RECORD_OUTBOX).format(other_outbox=load_query("other_outbox", relation=relation), relation=relation)
+    block = as_sql(RECORD_PLACE).format(
+        marks=as_sql(f"({MARKS})"),
+        system_mark=as_sql(SYSTEM_MARK),
+        other_outbox=load_query("other_outbox", relation=relation),
+        relation=relation,
+    )
     return sql.SQL("do {};").format(sql.Literal(block.as_string()))
 
 

@@ -44,6 +44,10 @@ class RecipientState(StrEnum):
     CANCELLED = "cancelled"
 
 
+WITHDRAWN = "withdrawn"
+"""Outcome of a recipient that the owner removed from the row before Novu accepted it. Its state is CANCELLED."""
+
+
 @dataclass(slots=True)
 class Recipient:
     """One recipient of one generation, as read from the ledger and changed by this run."""
@@ -78,6 +82,18 @@ class Recipient:
     """Seconds from the last call until this run acquired the row."""
     first_call_age: float = 0
     """Seconds from the recipient's first call in this generation until this run acquired the row."""
+
+    removed: bool = False
+    """Whether the owner removed it from the row after a call: only an unknown outcome is still resolved."""
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it does not count for the row's status."""
+        return self.state is RecipientState.CANCELLED and self.outcome == WITHDRAWN
+
+    def withdraw(self) -> None:
+        """Mark it as removed by the owner without a call that Novu may have accepted."""
+        self.state, self.outcome, self.error, self.unsaved = RecipientState.CANCELLED, WITHDRAWN, None, True
 
     @property
     def is_final(self) -> bool:
@@ -140,6 +156,11 @@ class Notification:
     """Reading of `time.monotonic()` when this run acquired the row."""
     first_attempt: bool = False
     """Whether this is the first run of the first generation and no call was made before."""
+
+    @property
+    def counted_recipients(self) -> list[Recipient]:
+        """The recipients that decide the row's status: all but those that its owner removed in time."""
+        return [recipient for recipient in self.recipients if not recipient.is_withdrawn]
 
     @property
     def has_unsettled_recipients(self) -> bool:

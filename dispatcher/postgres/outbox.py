@@ -35,6 +35,9 @@ from dispatcher.postgres.statements import TableNames, compose_statements
 MAX_READ_BYTES = 4_000_000
 """Bytes of JSON and recipients that `acquire` returns at once. One more row may come with it."""
 
+ANY_ATTEMPT = 2**31 - 1
+"""The content of a row is read however many attempts it had."""
+
 TENANTS_PER_CLAIM = 20
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
 
@@ -91,20 +94,17 @@ class OutboxStore(SettlingStore):
         self._fair = found.rows >= found.free_capacity or bool(self._tenants["enterprises"])
         return found
 
-    async def acquire(self, ids: list[int], workflow_id: str, lease: timedelta) -> list[validation.AcquiredRow]:
+    async def acquire(
+        self, ids: list[int], workflow_id: str, lease: timedelta, last_attempt: int = ANY_ATTEMPT
+    ) -> list[validation.AcquiredRow]:
         """Acquire a workflow's rows under a new fence. Return those with the lowest ids, up to MAX_READ_BYTES.
 
-        Rows that are settled, no longer PROCESSING or of another workflow are left out.
+        Rows that are settled, no longer PROCESSING or of another workflow are left out. `last_attempt`: of a row with
+        more attempts, payload and overrides are not read, because reading them may be what ended the attempts.
         """
-        parameters = {
-            "ids": ids,
-            "workflow_id": workflow_id,
-            "node": self._node,
-            "lease": lease,
-            "max_bytes": self._limits.max_payload_bytes,
-            "max_read_bytes": MAX_READ_BYTES,
-            "max_recipients": self._limits.max_recipients,
-        }
+        of_row = {"max_bytes": self._limits.max_payload_bytes, "max_recipients": self._limits.max_recipients}
+        limits = {"last_attempt": last_attempt, "max_read_bytes": MAX_READ_BYTES, **of_row}
+        parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease, **limits}
         rows = await self._execute("acquire", parameters, dict_row)
         acquired_at = time.monotonic()
         return [validation.parse_row(row, acquired_at, self._limits) for row in rows]

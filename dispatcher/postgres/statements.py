@@ -127,8 +127,9 @@ ROW_COLUMNS = sql.SQL(
     coalesce(w.enterprise_id::text = n.enterprise_id::text, w.enterprise_id is null) as workflow_shared,
     coalesce(w.publish_status = 'PUBLISH' and not w.deactivated, false) as workflow_usable,
     x.payload_bytes, x.overrides_bytes,
-    case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end as payload,
-    case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.overrides end as overrides,
+    x.has_content,
+    case when x.has_content then x.payload end as payload,
+    case when x.has_content then x.overrides end as overrides,
     x.recipient_count,
     case when x.recipient_count <= %(max_recipients)s then array(select r::text from unnest(n.recipients) r) end
       as recipients"""
@@ -141,9 +142,15 @@ ROW_JOINS = sql.SQL(
       coalesce(octet_length(text.overrides), 0) as overrides_bytes,
       coalesce(cardinality(n.recipients), 0) as recipient_count
     offset 0
+  ) text_and_sizes
+  cross join lateral (
+    select text_and_sizes.*, a.attempts <= %(last_attempt)s
+      and text_and_sizes.payload_bytes + text_and_sizes.overrides_bytes <= %(max_bytes)s as has_content
+    offset 0
   ) x"""
 )
-"""The columns that `validation.parse_row` reads, and the tables beside the outbox `n` that they come from."""
+"""The columns that `validation.parse_row` reads, and the tables beside the outbox `n` and the head `a` that they come
+from. Payload and overrides are read only up to a size, and up to the attempt `last_attempt`."""
 
 QUERIES = (
     "acquire",

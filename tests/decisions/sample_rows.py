@@ -48,6 +48,7 @@ def acquired_row(**columns: Any) -> dict[str, Any]:
         "recipients_missing": None,
         **columns,
     }
+    row.setdefault("has_content", row["payload"] is not None)
     row.setdefault("recipient_count", len(row["recipients"] or []))
     for column in ("payload", "overrides"):
         row.setdefault(f"{column}_bytes", len((row[column] or "").encode()))

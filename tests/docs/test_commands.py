@@ -30,9 +30,18 @@ SIGN_OF_LIFE = {
     "dispatcher dev": "ready; Ctrl-C stops everything",
 }
 """Commands that go on until they are told to stop, and what they say once they work."""
-ELSEWHERE = {"dispatcher demo", "dispatcher worker start", "dispatcher worker stop", "dispatcher --install-completion"}
-"""test_demo.py, test_worker_commands.py and test_completion.py play them."""
+ELSEWHERE = {
+    "dispatcher demo",
+    "dispatcher worker start",
+    "dispatcher worker stop",
+    "dispatcher --install-completion",
+} | {
+    "dispatcher db renew",
+    "dispatcher db renew --yes",
+}
+"""test_demo.py, test_worker_commands.py, test_completion.py and test_copied_databases.py play them."""
 LAST = "dispatcher db uninstall"
+ASKING = ("dispatcher retry", "dispatcher retract", "dispatcher db adopt", "dispatcher db release")
 NOT_ZERO = {
     "dispatcher db status": 1,  # in the quickstart the triggers are gone at that point
     "NOVU_SECRET_KEY=wrong dispatcher doctor": 1,
@@ -120,7 +129,7 @@ async def test_short_commands_do_what_their_page_says(stack: Stack):
     failed: dict[str, str] = {}
     for line in sorted(ending, key=lambda line: (line.startswith(LAST), "retract" in line)):
         here = re.sub(r"\bID\b", str(row), line).replace("NAME", "dispatcher_run")
-        if line.startswith((LAST, "dispatcher retry", "dispatcher retract")) and "--yes" not in line:
+        if line.startswith((LAST, *ASKING)) and "--yes" not in line:
             here += " --yes"
         code, said = await typed(here, stack.folder, variables)
         if code != 0:

@@ -40,7 +40,7 @@ async def test_f203_second_outbox_is_refused_by_each_process(stack: Stack, first
     async with await web.http() as http:
         await answers(http, "/readyz", 503, broken=["postgres"])
         assert words in (await http.get("/status")).text
-    found = (await run_doctor(stack, DISPATCHER_OUTBOX=second)).checks["ledger"]
+    found = (await run_doctor(stack, DISPATCHER_OUTBOX=second)).checks["outbox"]
     assert (found["verdict"], words in found["value"]) == ("fail", True)
     assert await stack.status(row) == "PENDING"
 

@@ -126,14 +126,15 @@ class Audit:
         if what == "claim":
             assert before.row.eligible(self._ledger.now)
         if what == "settle":  # P1
-            states = [entry.state for entry in now.entries.values()]
+            states = [entry.state for entry in now.entries.values() if entry.outcome != "withdrawn"]
             assert (now.row.status == "SENT") <= (bool(states) and set(states) == {"accepted"}), states
 
     def _check_entries(self, what: str, before: Seen, now: Seen) -> None:
         for name, entry in now.entries.items():
             was = before.entries.get(name) if self._same_generation(before, now) else None
             if was is not None:
-                assert was.state not in SETTLED or entry == was, f"{what} changed a settled recipient"
+                withdrawn = "withdrawn" in (entry.outcome, was.outcome) and was.state != "accepted"
+                assert was.state not in SETTLED or entry == was or withdrawn, f"{what} changed a settled recipient"
                 assert entry.transaction == was.transaction
                 assert entry.epoch >= was.epoch
             attempts_before = was.attempts if was else 0

@@ -77,7 +77,9 @@ class Ledger:
         row.status = "PROCESSING"
         return head
 
-    def acquire(self, ids: list[int], workflow_id: str, node: str, lease: timedelta) -> list[AcquiredRow]:
+    def acquire(
+        self, ids: list[int], workflow_id: str, node: str, lease: timedelta, last_attempt: int
+    ) -> list[AcquiredRow]:
         """Take over rows under a new fence."""
         taken: list[AcquiredRow] = []
         for row_id in sorted(ids):
@@ -86,7 +88,15 @@ class Ledger:
                 head.fence += 1
                 head.owner, head.lease = node, self.now + lease.total_seconds()
                 missing = self._count_recipients(head)
-                taken.append(parse_row(self._columns(self.rows[row_id], head) | {"recipients_missing": missing}))
+                taken.append(
+                    parse_row(
+                        self._columns(self.rows[row_id], head)
+                        | {
+                            "recipients_missing": missing,
+                            "has_content": head.attempts <= last_attempt,
+                        }
+                    )
+                )
         return taken
 
     def _count_recipients(self, head: Head) -> int | None:
@@ -140,7 +150,7 @@ class Ledger:
                 entry = self.entries_of(head).setdefault(
                     person.id, Entry(person.ordinal, person.transaction_id, self.now)
                 )
-                if entry.state in SETTLED:
+                if entry.state in SETTLED and entry.outcome != "withdrawn":
                     continue
                 entry.state, entry.epoch, entry.key, entry.place = "sending", person.epoch, call.key, place
                 entry.body_hash, entry.last_call, entry.attempts = row.body_hash, self.now, entry.attempts + 1

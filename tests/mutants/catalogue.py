@@ -165,8 +165,8 @@ MUTANTS = [
         "a settled recipient is sent to again",
         "I4",
         "postgres/queries/record_calls.sql",
-        "  where r.state not in ('accepted', 'refused', 'cancelled')\n",
-        "",
+        "where r.state not in ('accepted', 'refused', 'cancelled') or",
+        "where true or",
         POSTGRES + "test_outbox_record_calls.py::test_settled_recipient_never_goes_back_to_sending",
     ),
     Mutant(
@@ -188,7 +188,7 @@ MUTANTS = [
     Mutant(
         "SENT before anything was sent",
         "I6",
-        "postgres/queries/claim.sql",
+        "postgres/queries/set_processing.sql",
         "notification_status = 'PROCESSING', updated_at",
         "notification_status = 'SENT', updated_at",
         POSTGRES + "test_outbox_claim.py",
@@ -720,9 +720,9 @@ MUTANTS = [
         "a payload that is refused is read",
         "a bound on memory",
         "postgres/statements.py",
-        "case when x.payload_bytes + x.overrides_bytes <= %(max_bytes)s then x.payload end",
-        "case when x.payload_bytes <= %(max_bytes)s then x.payload end",
-        POSTGRES + "test_outbox_acquire.py::test_f211_limit_of_a_larger_payload_is_a_setting",
+        "text_and_sizes.payload_bytes + text_and_sizes.overrides_bytes <= %(max_bytes)s",
+        "text_and_sizes.payload_bytes <= %(max_bytes)s",
+        POSTGRES + "test_outbox_acquire.py::test_f211_payload_and_overrides_that_are_refused_are_not_read",
     ),
     Mutant(
         "ten calls in flight, however large",
@@ -731,6 +731,14 @@ MUTANTS = [
         "size + call.max_bytes > MAX_PARALLEL_BYTES",
         "False",
         DECISIONS + "test_call_planning.py::test_f211_few_large_calls_are_in_flight_at_once",
+    ),
+    Mutant(
+        "a run after the last one reads its rows",
+        "a bound on memory",
+        "postgres/statements.py",
+        "a.attempts <= %(last_attempt)s",
+        "%(last_attempt)s is not null",
+        POSTGRES + "test_outbox_acquire.py::test_f214_content_is_read_up_to_the_last_attempt",
     ),
     # Identity of an installation.
     Mutant(
@@ -749,6 +757,22 @@ MUTANTS = [
         "c.oid = r.table_oid",
         "c.oid is null",
         "tests/install/test_second_outbox.py",
+    ),
+    Mutant(
+        "a copied database is taken for the original",
+        "a copy sends nothing",
+        "postgres/installation.py",
+        "self.marks.get(name, mark) != mark",
+        "False and self.marks.get(name, mark) != mark",
+        "tests/install/test_copied_database.py",
+    ),
+    Mutant(
+        "a renewed copy keeps the ledger",
+        "a copy cancels nothing of the original",
+        "install/adoption.py",
+        "await connection.execute(EMPTY_LEDGER.encode())",
+        "pass",
+        "tests/install/test_copied_database.py",
     ),
     Mutant(
         "another created_at makes a failed row a new one",
@@ -781,5 +805,13 @@ MUTANTS = [
         "set status_put_back_in = d.generation",
         "set status_put_back_in = 0",
         POSTGRES + "test_foreign_statuses.py",
+    ),
+    Mutant(
+        "a removed recipient is still called",
+        "its owner's recipients",
+        "decisions/validation.py",
+        "recipient.withdraw()",
+        "recipient.removed = True",
+        "tests/delivery/test_withdrawn_recipients.py",
     ),
 ]

@@ -4,10 +4,21 @@ import resource
 from datetime import timedelta
 
 import pytest
+from psycopg.rows import dict_row
 
 from dispatcher.decisions.final_status import decide_status
-from dispatcher.models.notification import Notification, RecipientState, RowLimits, Status
-from tests.support.outbox_fixture import INELIGIBLE, LEASE, NOT_OURS, WORKFLOW, OutboxFixture, calls_of, members_of
+from dispatcher.models.notification import RecipientState, RowLimits, Status
+from dispatcher.postgres.statements import load_query, shared_parts
+from tests.support.outbox_fixture import (
+    INELIGIBLE,
+    LEASE,
+    NOT_OURS,
+    RELATIONS,
+    WORKFLOW,
+    OutboxFixture,
+    calls_of,
+    members_of,
+)
 
 
 async def test_acquire_raises_the_fence_and_renews_the_lease(outbox_fixture: OutboxFixture):
@@ -88,23 +99,39 @@ async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixt
 
 
 async def test_f211_limit_of_a_larger_payload_is_a_setting(outbox_fixture: OutboxFixture):
-    outbox = await outbox_fixture.node("large", limits=RowLimits(max_payload_bytes=16 * 1024**2))
-    large = '{"x": "' + "x" * 14_000_000 + '"}'
+    outbox = await outbox_fixture.node("large", limits=RowLimits(max_payload_bytes=2 * 1024**2))
+    large = '{"x": "' + "x" * 1_500_000 + '"}'
     rows = [await outbox_fixture.notify(payload=large, overrides=each) for each in (large, None)]
     await outbox_fixture.claim()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    taken: list[Notification] = []
-    for row in rows:
-        taken += [
-            each.notification
-            for each in await outbox.acquire([row], (await outbox_fixture.head(row))["workflow_id"], LEASE)
-        ]
-        if row == rows[0]:
-            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-            assert grown < 20_000, "KiB more than before: what is refused is not read"
-    too_large, fits = taken
-    assert "the limit is 16777216 (DISPATCHER_MAX_PAYLOAD)" in (too_large.validation_error or "")
-    assert (fits.validation_error, fits.payload) == (None, large)
+    workflows = [(await outbox_fixture.head(row))["workflow_id"] for row in rows]
+    [too_large], [fits] = [
+        await outbox.acquire([row], workflow, LEASE) for row, workflow in zip(rows, workflows, strict=True)
+    ]
+    assert "the limit is 2097152 (DISPATCHER_MAX_PAYLOAD)" in (too_large.notification.validation_error or "")
+    assert (fits.notification.validation_error, fits.notification.payload) == (None, large)
+
+
+async def test_f211_payload_and_overrides_that_are_refused_are_not_read(outbox_fixture: OutboxFixture):
+    half = '{"x": "' + "x" * 300 * 1024 + '"}'
+    rows = [await outbox_fixture.notify(payload=half, overrides=each) for each in (half, None)]
+    statement = load_query("dry_run_rows", **shared_parts(RELATIONS))  # with the columns of `acquire`
+    limits = {"max_bytes": 512 * 1024, "max_recipients": 10, "last_attempt": 1}
+    cursor = await outbox_fixture.owner.cursor(row_factory=dict_row).execute(statement, {"ids": rows, **limits})
+    read = [(row["payload"], row["overrides"]) for row in await cursor.fetchall()]
+    assert read == [(None, None), (half, None)]
+
+
+@pytest.mark.parametrize("attempts", [3, 4])
+async def test_f214_content_is_read_up_to_the_last_attempt(outbox_fixture: OutboxFixture, attempts: int):
+    row = await outbox_fixture.notify(payload='{"a": 1}', overrides='{"severity": "urgent"}')
+    await outbox_fixture.claim()
+    await outbox_fixture.rows("update dispatcher.delivery set attempts = %s", attempts)
+    workflow_id = (await outbox_fixture.head(row))["workflow_id"]
+    [taken] = await outbox_fixture.outbox.acquire([row], workflow_id, LEASE, 3)
+    refused = "overrides.severity is 'urgent'; Novu knows none, low, medium and high"
+    assert taken.notification.validation_error == (refused if attempts == 3 else None)
+    assert (taken.notification.payload, taken.notification.body_hash) == ("{}", "")
+    assert len(taken.notification.recipients) == (0 if attempts == 3 else 1)
 
 
 async def test_acquire_fences_out_the_earlier_run(outbox_fixture: OutboxFixture):

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import anyio
 import psycopg
 
 from dispatcher.devstack.postgres import PostgresServer
@@ -58,7 +59,19 @@ async def cloned(server: PostgresServer, template: str) -> AsyncGenerator[str]:
     url = await create_database(server, name, template)
     # A clone is another installation: what it sends must not be taken for the template's.
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute("update dispatcher.installation set id = gen_random_uuid()")
+        await connection.execute("update dispatcher.installation set id = gen_random_uuid(), bound_to = null")
     yield url
+    async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as admin:
+        await admin.execute(f"drop database {name} with (force)".encode())
+
+
+@asynccontextmanager
+async def restored_copy(server: PostgresServer, url: str) -> AsyncGenerator[str]:
+    """Hand out the URL of a new database on the same server, restored from a dump; it is dropped at the end."""
+    name = f"copy_{next(counter)}"
+    copy = await create_database(server, name)
+    dump = await anyio.run_process([str(server.binaries / "pg_dump"), url])
+    await anyio.run_process([str(server.binaries / "psql"), "-q", "-v", "ON_ERROR_STOP=1", copy], input=dump.stdout)
+    yield copy
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as admin:
         await admin.execute(f"drop database {name} with (force)".encode())

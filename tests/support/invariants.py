@@ -94,7 +94,8 @@ INVARIANTS = {
         join dispatcher.delivery d on d.notification_id = n.id
         cross join lateral (
           select count(*) filter (where r.state = 'accepted') as accepted, count(*) as total
-          from dispatcher.recipient r where r.notification_id = n.id and r.generation = d.generation) s
+          from dispatcher.recipient r
+          where r.notification_id = n.id and r.generation = d.generation and r.outcome is distinct from 'withdrawn') s
         where d.settled_at is not null and case n.notification_status::text
           when 'SENT' then s.total = 0 or s.accepted <> s.total
             or s.total <> (select count(distinct u) from unnest(n.recipients) u)

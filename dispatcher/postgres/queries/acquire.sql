@@ -1,6 +1,6 @@
 -- A run acquires its rows: each gets a higher fence, which rejects later writes of an earlier run, and a fresh lease.
 -- Returns the columns that a call to Novu needs. JSON is returned as text, so that reading a row cannot fail, and not
--- returned at all when it is too large to be sent; nor are recipients, if the row has more than `max_recipients`. Large
+-- returned at all when it is too large to be sent, or after the run's `last_attempt`; nor are recipients, if the row has more than `max_recipients`. Large
 -- rows are returned in parts: the rows with the lowest ids, up to `max_read_bytes`, and at least one row.
 with to_acquire as materialized (
   select d.notification_id, d.generation, d.recipient_count

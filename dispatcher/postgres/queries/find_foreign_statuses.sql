@@ -40,6 +40,7 @@ replaced as (
     when d.last_error is null then case when exists (
         select from dispatcher.recipient r
         where r.notification_id = d.notification_id and r.generation = d.generation and r.state <> 'accepted'
+          and r.outcome is distinct from 'withdrawn'
       ) then 'RETRACTED' else 'SENT' end
     when exists (
         select from dispatcher.recipient r

@@ -19,5 +19,6 @@ recorded_tables as (
 )
 select r.name
 from recorded r
-where exists (select from recorded_tables)
+where to_regclass({relation}) is not null  -- a missing table has a sentence of its own
+  and exists (select from recorded_tables)
   and not exists (select from recorded_tables where oid = to_regclass({relation}))

@@ -23,5 +23,6 @@ join may_send h using (notification_id)
 on conflict (notification_id, generation, recipient) do update set
   state = 'sending', attempts = r.attempts + 1, epoch = excluded.epoch, call_key = excluded.call_key,
   call_ordinal = excluded.call_ordinal, body_hash = excluded.body_hash, last_called_at = excluded.last_called_at
-  where r.state not in ('accepted', 'refused', 'cancelled')
+  -- The owner removed a withdrawn recipient, and has added it again.
+  where r.state not in ('accepted', 'refused', 'cancelled') or r.state = 'cancelled' and r.outcome = 'withdrawn'
 returning r.notification_id, r.recipient
