@@ -26,7 +26,7 @@ POSTGRES = (
     Check("rights", postgres_schema.rights, ("outbox",)),
     Check("ledger", postgres_schema.ledger, ("server",)),
     Check("definitions", postgres_schema.definitions, ("outbox", "ledger")),
-    Check("refused rows", postgres_schema.refused_rows, ("outbox", "ledger")),
+    Check("refused rows", postgres_schema.refused_rows, ("row security", "rights", "ledger")),
     Check("triggers", postgres_schema.triggers, ("outbox", "ledger")),
     Check("indexes", postgres_schema.indexes, ("outbox", "ledger")),
     Check("notify queue", postgres_schema.queue, ("auth",)),
