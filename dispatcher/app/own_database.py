@@ -18,7 +18,7 @@ from dispatcher.telemetry.logs import get_logger
 
 CHECK_INTERVAL_SECONDS = 5.0
 
-log = get_logger("run")
+log = get_logger("own_database")
 
 
 async def wait_for_own_database(pool: Pool, settings: Settings, stop: asyncio.Event) -> Installation | None:

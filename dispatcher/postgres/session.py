@@ -33,7 +33,7 @@ PINNED_SETTINGS = {
     "idle_session_timeout": "0",
     "idle_in_transaction_session_timeout": "30s",
     "transaction_timeout": "0",
-    # What an error does and says.
+    # Errors: their effect on the session, and their texts.
     "client_min_messages": "warning",
     "exit_on_error": "off",  # on: a lock timeout would end the session
     "log_parameter_max_length_on_error": "0",  # else an error repeats the values of a row

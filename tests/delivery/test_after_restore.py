@@ -1,42 +1,10 @@
 """Rows whose call the database forgot, because it came back without its newest commits."""
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import timedelta
-
-import pytest
-from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
-
 from dispatcher.delivery.activities import DeliveryActivities
 from dispatcher.devstack.fake_novu.process import FakeNovu
-from dispatcher.models.notification import RunLimits
-from dispatcher.models.workflow_contract import THROTTLED, Batch
-from dispatcher.novu.client import NovuClient
-from tests.support.outbox_fixture import LEASE, WORKFLOW, OutboxFixture
-
-LIMITS = RunLimits(LEASE, max_runs=8, retry_horizon=timedelta(hours=6))
-
-
-@pytest.fixture
-async def activities(outbox_fixture: OutboxFixture, novu: FakeNovu) -> AsyncIterator[DeliveryActivities]:
-    client = NovuClient(novu.api_key, novu.url)
-    yield DeliveryActivities(outbox_fixture.outbox, client, LIMITS)
-    await client.aclose()
-
-
-async def deliver(
-    fixture: OutboxFixture, activities: DeliveryActivities, ids: list[int], *, local: bool = False
-) -> str:
-    """Make one try for rows of one workflow; return the type of the error that it raised, if any."""
-    environment = ActivityEnvironment()
-    workflow_id = (await fixture.head(ids[0]))["workflow_id"]
-    environment.info = replace(environment.info, workflow_id=workflow_id, is_local=local)
-    try:
-        await environment.run(activities.deliver, Batch(ids))
-    except ApplicationError as error:
-        return error.type or ""
-    return ""
+from dispatcher.models.workflow_contract import THROTTLED
+from tests.support.activity_runs import run_activity
+from tests.support.outbox_fixture import WORKFLOW, OutboxFixture
 
 
 async def old_rows(fixture: OutboxFixture, count: int) -> list[int]:
@@ -74,13 +42,13 @@ async def test_f183_forgotten_calls_are_found_however_the_claim_cuts_the_batches
 ):
     ids = await old_rows(outbox_fixture, 25)
     await outbox_fixture.claim(max_single=0)
-    assert await deliver(outbox_fixture, activities, ids) == ""
+    assert await run_activity(outbox_fixture, activities, ids) == ""
     await novu.wait_idle()
     await forget_everything(outbox_fixture)
     await noticed(outbox_fixture, 60)
     await outbox_fixture.claim(max_single=0, batch_size=12)  # other members, so another key
     for part in (ids[:12], ids[12:24], ids[24:]):
-        assert await deliver(outbox_fixture, activities, part) == ""
+        assert await run_activity(outbox_fixture, activities, part) == ""
     assert await statuses(outbox_fixture, ids) == {"SENT"}
     summary = await novu.summary()
     assert (summary.effects, summary.duplicate_pairs, await requests(novu, "POST")) == (25, 0, 1)
@@ -96,7 +64,7 @@ async def test_f183_row_that_was_never_called_is_sent_after_its_look_up(
     ids = await old_rows(outbox_fixture, 12)
     await noticed(outbox_fixture, 60)
     await outbox_fixture.claim(max_single=0)
-    assert await deliver(outbox_fixture, activities, ids) == ""
+    assert await run_activity(outbox_fixture, activities, ids) == ""
     assert await statuses(outbox_fixture, ids) == {"SENT"}
     assert (await requests(novu, "GET"), await requests(novu, "POST")) == (12, 1 + 1), "with one question about keys"
 
@@ -107,9 +75,9 @@ async def test_f183_call_of_another_process_may_still_be_open_or_invisible(
     ids = await old_rows(outbox_fixture, 1)
     await noticed(outbox_fixture, 50)
     await outbox_fixture.claim(max_single=0)
-    assert await deliver(outbox_fixture, activities, ids) == THROTTLED
+    assert await run_activity(outbox_fixture, activities, ids) == THROTTLED
     await noticed(outbox_fixture, 60)
-    assert await deliver(outbox_fixture, activities, ids, local=True) == THROTTLED, "look-ups need the batch queue"
+    assert await run_activity(outbox_fixture, activities, ids, local=True) == THROTTLED, "look-ups need the batch queue"
     assert (await requests(novu, "GET"), await novu.effects()) == (0, [])
 
 
@@ -120,10 +88,10 @@ async def test_f183_missing_run_proves_nothing_for_minutes_without_idempotency(
     ids = await old_rows(outbox_fixture, 1)
     await noticed(outbox_fixture, 290)
     await outbox_fixture.claim(max_single=0)
-    assert await deliver(outbox_fixture, activities, ids) == THROTTLED
+    assert await run_activity(outbox_fixture, activities, ids) == THROTTLED
     assert await novu.effects() == []
     await noticed(outbox_fixture, 300)
-    assert await deliver(outbox_fixture, activities, ids) == ""
+    assert await run_activity(outbox_fixture, activities, ids) == ""
     assert (await novu.summary()).effects == 1
 
 
@@ -133,7 +101,7 @@ async def test_f183_row_committed_after_the_restore_goes_out_at_once(
     await noticed(outbox_fixture, 1)
     ids = await outbox_fixture.many(1)
     await outbox_fixture.claim(max_single=0)
-    assert await deliver(outbox_fixture, activities, ids, local=True) == ""
+    assert await run_activity(outbox_fixture, activities, ids, local=True) == ""
     assert [request.method for request in await novu.requests()] == ["POST"]
 
 
@@ -144,9 +112,9 @@ async def test_f183_call_recorded_after_the_restore_is_treated_as_usual(
     ids = await old_rows(outbox_fixture, 1)
     await noticed(outbox_fixture, 60)
     await outbox_fixture.claim(max_single=0)
-    await deliver(outbox_fixture, activities, ids)
+    await run_activity(outbox_fixture, activities, ids)
     looked_up = await requests(novu, "GET")
-    assert await deliver(outbox_fixture, activities, ids) == ""
+    assert await run_activity(outbox_fixture, activities, ids) == ""
     assert await requests(novu, "GET") == looked_up == 1, "the second call is a repetition under the same key"
     assert (await novu.summary()).duplicate_pairs == 0
 
@@ -158,10 +126,10 @@ async def test_f183_unknown_outcome_of_before_is_looked_up_instead_of_repeated(
     await novu.add_fault("reset_after", workflow=WORKFLOW, times=1)
     ids = await old_rows(outbox_fixture, 1)
     await outbox_fixture.claim(max_single=0)
-    await deliver(outbox_fixture, activities, ids)
+    await run_activity(outbox_fixture, activities, ids)
     await novu.wait_idle()
     await outbox_fixture.rows("update dispatcher.recipient set last_called_at = last_called_at - interval '2 minutes'")
     await noticed(outbox_fixture, 60)
-    assert await deliver(outbox_fixture, activities, ids) == ""
+    assert await run_activity(outbox_fixture, activities, ids) == ""
     [entry] = await outbox_fixture.entries(ids[0])
     assert (entry["outcome"], entry["attempts"]) == ("found", 1)

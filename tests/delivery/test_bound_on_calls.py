@@ -1,41 +1,14 @@
 """The bound on the calls of a row and generation, and rows that Novu throttled until their run ended."""
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import timedelta
-
 import pytest
-from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from dispatcher.decisions.backoff import CALLS_PER_RUN
 from dispatcher.delivery.activities import DeliveryActivities
 from dispatcher.devstack.fake_novu.process import FakeNovu
-from dispatcher.models.notification import RunLimits
-from dispatcher.models.workflow_contract import THROTTLED, UNSETTLED, Batch
+from dispatcher.models.workflow_contract import THROTTLED, UNSETTLED
 from dispatcher.novu.client import NovuClient
-from tests.support.outbox_fixture import LEASE, OutboxFixture
-
-LIMITS = RunLimits(LEASE, max_runs=8, retry_horizon=timedelta(hours=6))
-
-
-@pytest.fixture
-async def activities(outbox_fixture: OutboxFixture, novu: FakeNovu) -> AsyncIterator[DeliveryActivities]:
-    client = NovuClient(novu.api_key, novu.url)
-    yield DeliveryActivities(outbox_fixture.outbox, client, LIMITS)
-    await client.aclose()
-
-
-async def run(fixture: OutboxFixture, activities: DeliveryActivities, row: int, *, give_up: bool = False) -> str:
-    """Run one activity for a claimed row; return the type of the error that it raised, if any."""
-    environment = ActivityEnvironment()
-    workflow_id = (await fixture.head(row))["workflow_id"]
-    environment.info = replace(environment.info, workflow_id=workflow_id, is_local=False)
-    try:
-        await environment.run(activities.give_up if give_up else activities.deliver, Batch([row]))
-    except ApplicationError as error:
-        return error.type or ""
-    return ""
+from tests.support.activity_runs import LIMITS, run_activity
+from tests.support.outbox_fixture import OutboxFixture
 
 
 async def claimed(fixture: OutboxFixture) -> int:
@@ -50,10 +23,10 @@ async def test_f171_throttled_row_is_handed_back_and_spends_no_run(
 ):
     await novu.add_fault("status", status=status)
     row = await claimed(outbox_fixture)
-    assert await run(outbox_fixture, activities, row) == THROTTLED
+    assert await run_activity(outbox_fixture, activities, [row]) == THROTTLED
     [entry] = await outbox_fixture.entries(row)
     assert (entry["attempts"], entry["outcome"]) == (0, f"http_{status}")
-    await run(outbox_fixture, activities, row, give_up=True)
+    await run_activity(outbox_fixture, activities, [row], give_up=True)
     assert await outbox_fixture.status(row) == "PENDING"
     assert (await outbox_fixture.head(row))["attempts"] == 0
 
@@ -63,17 +36,20 @@ async def test_f171_failed_row_spends_its_run(
 ):
     await novu.add_fault("status", status=503)
     row = await claimed(outbox_fixture)
-    assert await run(outbox_fixture, activities, row) == UNSETTLED
+    assert await run_activity(outbox_fixture, activities, [row]) == UNSETTLED
     [entry] = await outbox_fixture.entries(row)
     assert entry["attempts"] == 1
-    await run(outbox_fixture, activities, row, give_up=True)
+    await run_activity(outbox_fixture, activities, [row], give_up=True)
     assert await outbox_fixture.status(row) == "FAILED"
 
 
 async def test_f171_call_that_never_left_is_not_counted(outbox_fixture: OutboxFixture):
     client = NovuClient("key", "http://127.0.0.1:1")
     row = await claimed(outbox_fixture)
-    assert await run(outbox_fixture, DeliveryActivities(outbox_fixture.outbox, client, LIMITS), row) == UNSETTLED
+    assert (
+        await run_activity(outbox_fixture, DeliveryActivities(outbox_fixture.outbox, client, LIMITS), [row])
+        == UNSETTLED
+    )
     await client.aclose()
     [entry] = await outbox_fixture.entries(row)
     assert (entry["attempts"], entry["outcome"]) == (0, "not_sent")
@@ -84,10 +60,10 @@ async def test_f171_generation_with_too_many_calls_ends(
 ):
     await novu.add_fault("status", status=503)
     row = await claimed(outbox_fixture)
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     most = CALLS_PER_RUN * LIMITS.max_runs
     await outbox_fixture.rows("update dispatcher.recipient set attempts = %s", most)
-    assert await run(outbox_fixture, activities, row) == ""
+    assert await run_activity(outbox_fixture, activities, [row]) == ""
     assert await outbox_fixture.status(row) == "FAILED"
     head = await outbox_fixture.head(row)
     assert head["dead_lettered_at"] is not None

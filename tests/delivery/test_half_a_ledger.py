@@ -1,46 +1,22 @@
 """One of the ledger's two tables lost rows: outcomes that it cannot prove are asked for at Novu."""
 
-import contextlib
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
-from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from dispatcher.delivery.activities import DeliveryActivities
 from dispatcher.devstack.fake_novu.process import FakeNovu
-from dispatcher.models.notification import RecipientState, RunLimits
-from dispatcher.models.workflow_contract import Batch
-from dispatcher.novu.client import NovuClient
-from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, ids_of, members_of
-
-LIMITS = RunLimits(LEASE, max_runs=8, retry_horizon=timedelta(hours=6))
-
-
-@pytest.fixture
-async def activities(outbox_fixture: OutboxFixture, novu: FakeNovu) -> AsyncIterator[DeliveryActivities]:
-    client = NovuClient(novu.api_key, novu.url)
-    yield DeliveryActivities(outbox_fixture.outbox, client, LIMITS)
-    await client.aclose()
-
-
-async def run(outbox_fixture: OutboxFixture, activities: DeliveryActivities, *rows: int) -> None:
-    """Run `deliver` as a batch for claimed rows."""
-    environment = ActivityEnvironment()
-    workflow_id = (await outbox_fixture.head(rows[0]))["workflow_id"]
-    environment.info = replace(environment.info, workflow_id=workflow_id, is_local=False)
-    with contextlib.suppress(ApplicationError):  # another try would follow
-        await environment.run(activities.deliver, Batch(list(rows)))
+from dispatcher.models.notification import RecipientState
+from tests.support.activity_runs import run_activity
+from tests.support.outbox_fixture import OutboxFixture, calls_of, ids_of, members_of
 
 
 async def sent(outbox_fixture: OutboxFixture, activities: DeliveryActivities, recipients: int = 1) -> int:
     """Send a row to so many recipients."""
     row = await outbox_fixture.notify(recipients=[uuid4() for _ in range(recipients)])
     await outbox_fixture.claim()
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert await outbox_fixture.status(row) == "SENT"
     return row
 
@@ -68,7 +44,7 @@ async def test_f193_resend_without_its_ledger_head_is_never_sent_without_a_call(
     await age_calls(outbox_fixture)
     before = len(await novu.requests())
     assert ids_of(await outbox_fixture.claim()) == [row]
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert len(await novu.requests()) > before
     assert await outbox_fixture.status(row) == "SENT"
     assert await accepted(novu) == [1]
@@ -83,7 +59,7 @@ async def test_f193_row_without_its_ledger_head_is_sent_if_novu_does_not_know_it
     await outbox_fixture.change(row.id, notification_status="PENDING")
     await age_calls(outbox_fixture)
     await outbox_fixture.claim()
-    await run(outbox_fixture, activities, row.id)
+    await run_activity(outbox_fixture, activities, [row.id])
     assert await accepted(novu) == [1, 1]
     assert await outbox_fixture.status(row.id) == "SENT"
 
@@ -101,7 +77,7 @@ async def test_f193_retry_without_its_recipients_in_the_ledger_is_looked_up_firs
     if not keys:
         await novu.configure(idempotency=False)
     assert ids_of(await outbox_fixture.claim()) == [row]
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert await accepted(novu) == [1, 1]
     assert await outbox_fixture.status(row) == "SENT"
 

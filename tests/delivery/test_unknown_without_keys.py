@@ -1,23 +1,16 @@
 """Calls with an unknown outcome at a Novu without idempotency: nobody is called again before Novu had time to show the
 run."""
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from dispatcher.delivery.activities import DeliveryActivities
 from dispatcher.devstack.fake_novu.process import FakeNovu
-from dispatcher.models.notification import RunLimits
 from dispatcher.models.workflow_contract import THROTTLED, UNSETTLED, Batch
-from dispatcher.novu.client import NovuClient
-from tests.support.outbox_fixture import LEASE, OutboxFixture
+from tests.support.activity_runs import run_activity
+from tests.support.outbox_fixture import OutboxFixture
 
-LIMITS = RunLimits(LEASE, max_runs=8, retry_horizon=timedelta(hours=6))
 UNREADABLE: dict[str, dict[str, Any]] = {
     "cut off": {"kind": "malformed"},
     "no envelope": {"kind": "body", "body": '{"acknowledged": true, "status": "processed"}'},
@@ -31,12 +24,10 @@ UNREADABLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def activities(outbox_fixture: OutboxFixture, novu: FakeNovu) -> AsyncIterator[DeliveryActivities]:
+async def activities(activities: DeliveryActivities, novu: FakeNovu) -> DeliveryActivities:
     """The activities of a process that has just started: no answer has told whether Novu honours keys."""
     await novu.configure(idempotency=False, worker_paused=True)
-    client = NovuClient(novu.api_key, novu.url)
-    yield DeliveryActivities(outbox_fixture.outbox, client, LIMITS)
-    await client.aclose()
+    return activities
 
 
 async def claimed(fixture: OutboxFixture, rows: int) -> Batch:
@@ -44,18 +35,6 @@ async def claimed(fixture: OutboxFixture, rows: int) -> Batch:
     ids = await fixture.many(rows)
     await fixture.claim(max_single=0)
     return Batch(ids)
-
-
-async def deliver(fixture: OutboxFixture, activities: DeliveryActivities, batch: Batch) -> str:
-    """Make one try; return the type of the error that it raised, if any."""
-    environment = ActivityEnvironment()
-    workflow_id = (await fixture.head(batch.notification_ids[0]))["workflow_id"]
-    environment.info = replace(environment.info, workflow_id=workflow_id, is_local=False)
-    try:
-        await environment.run(activities.deliver, batch)
-    except ApplicationError as error:
-        return error.type or ""
-    return ""
 
 
 async def age(fixture: OutboxFixture, seconds: int) -> None:
@@ -84,15 +63,17 @@ async def test_f174_unreadable_answer_is_not_called_again_but_found(
 ):
     await novu.add_fault(path=path_of(rows), times=1, **UNREADABLE[answer])
     batch = await claimed(outbox_fixture, rows)
-    assert await deliver(outbox_fixture, activities, batch) == UNSETTLED
-    assert await deliver(outbox_fixture, activities, batch) == THROTTLED, "too early to ask"
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == UNSETTLED
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == THROTTLED, "too early to ask"
     await age(outbox_fixture, 60)
-    assert await deliver(outbox_fixture, activities, batch) == THROTTLED, "Novu shows no run, which proves nothing yet"
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == THROTTLED, (
+        "Novu shows no run, which proves nothing yet"
+    )
     assert await statuses(outbox_fixture, batch) == {"PROCESSING"}
     await novu.configure(worker_paused=False)
     await novu.wait_idle()
     await age(outbox_fixture, 60)
-    assert await deliver(outbox_fixture, activities, batch) == ""
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == ""
     assert await statuses(outbox_fixture, batch) == {"SENT"}
     assert await triggers(novu) == 1
     summary = await novu.summary()
@@ -106,12 +87,12 @@ async def test_f174_call_that_had_no_effect_is_made_again_after_the_look_ups(
     await novu.configure(worker_paused=False)
     await novu.add_fault("reset_before", path=path_of(rows), times=1)
     batch = await claimed(outbox_fixture, rows)
-    assert await deliver(outbox_fixture, activities, batch) == UNSETTLED
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == UNSETTLED
     for _ in range(4):
         await age(outbox_fixture, 60)
-        assert await deliver(outbox_fixture, activities, batch) == THROTTLED
+        assert await run_activity(outbox_fixture, activities, batch.notification_ids) == THROTTLED
     await age(outbox_fixture, 60)
-    assert await deliver(outbox_fixture, activities, batch) == ""
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == ""
     assert await statuses(outbox_fixture, batch) == {"SENT"}
     assert await triggers(novu) == 2
     assert (await novu.summary()).effects == rows

@@ -1,42 +1,15 @@
 """Recipients that the owner removes from a row between two runs."""
 
-import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from dispatcher.delivery.activities import DeliveryActivities
 from dispatcher.devstack.fake_novu.process import FakeNovu
-from dispatcher.models.notification import RunLimits
-from dispatcher.models.workflow_contract import Batch
-from dispatcher.novu.client import NovuClient
-from tests.support.outbox_fixture import LEASE, OutboxFixture
+from tests.support.activity_runs import run_activity
+from tests.support.outbox_fixture import OutboxFixture
 
-LIMITS = RunLimits(LEASE, max_runs=8, retry_horizon=timedelta(hours=6))
 ANA, BO, CY = UUID(int=1), UUID(int=2), UUID(int=3)
-
-
-@pytest.fixture
-async def activities(outbox_fixture: OutboxFixture, novu: FakeNovu) -> AsyncIterator[DeliveryActivities]:
-    client = NovuClient(novu.api_key, novu.url)
-    yield DeliveryActivities(outbox_fixture.outbox, client, LIMITS)
-    await client.aclose()
-
-
-async def run(
-    outbox_fixture: OutboxFixture, activities: DeliveryActivities, row: int, *, give_up: bool = False
-) -> None:
-    """Run one try for a claimed row."""
-    environment = ActivityEnvironment()
-    workflow_id = (await outbox_fixture.head(row))["workflow_id"]
-    environment.info = replace(environment.info, workflow_id=workflow_id, is_local=False)
-    with contextlib.suppress(ApplicationError):  # another try would follow
-        await environment.run(activities.give_up if give_up else activities.deliver, Batch([row]))
 
 
 async def claimed(outbox_fixture: OutboxFixture, *recipients: UUID) -> int:
@@ -59,15 +32,15 @@ async def test_f195_removed_recipient_is_not_called_again_and_does_not_count(
 ):
     await novu.add_fault("status", recipient=str(BO), status=503)
     row = await claimed(outbox_fixture, ANA, BO)
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     if between == "runs":
-        await run(outbox_fixture, activities, row, give_up=True)
+        await run_activity(outbox_fixture, activities, [row], give_up=True)
         await outbox_fixture.rows("update dispatcher.delivery set next_attempt_at = now()")
     await outbox_fixture.change(row, recipients=[ANA])
     await novu.clear_faults()
     await outbox_fixture.claim()
     calls = len(await novu.requests())
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert len(await novu.requests()) == calls
     assert await outbox_fixture.status(row) == "SENT"
     assert await states(outbox_fixture, row) == [("accepted", "processed"), ("cancelled", "withdrawn")]
@@ -79,13 +52,13 @@ async def test_f195_removed_recipient_with_an_unknown_outcome_is_resolved(
     outbox_fixture: OutboxFixture, activities: DeliveryActivities, novu: FakeNovu
 ):
     row = await claimed(outbox_fixture, ANA)
-    await run(outbox_fixture, activities, row)  # Novu shows that it honours keys
+    await run_activity(outbox_fixture, activities, [row])  # Novu shows that it honours keys
     await novu.add_fault("reset_after", recipient=str(BO), times=1)
     row = await claimed(outbox_fixture, ANA, BO)
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert [state for state, _ in await states(outbox_fixture, row)] == ["accepted", "unknown"]
     await outbox_fixture.change(row, recipients=[ANA])
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert await states(outbox_fixture, row) == [("accepted", "processed")] * 2
     assert (await outbox_fixture.status(row), await effects(novu)) == ("SENT", 3)
 
@@ -96,13 +69,13 @@ async def test_f195_recipient_that_is_added_again_is_called(
     for recipient in (BO, CY):
         await novu.add_fault("status", recipient=str(recipient), status=503)
     row = await claimed(outbox_fixture, ANA, BO, CY)
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     await outbox_fixture.change(row, recipients=[ANA, CY])
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert ("cancelled", "withdrawn") in await states(outbox_fixture, row)
     await outbox_fixture.change(row, recipients=[ANA, BO, CY])
     await novu.clear_faults()
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert (await outbox_fixture.status(row), await effects(novu)) == ("SENT", 3)
 
 
@@ -111,10 +84,10 @@ async def test_f195_row_without_any_recipient_left_fails_without_a_call(
 ):
     await novu.add_fault("status", status=503)
     row = await claimed(outbox_fixture, ANA)
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     await outbox_fixture.change(row, recipients=[])
     calls = len(await novu.requests())
-    await run(outbox_fixture, activities, row)
+    await run_activity(outbox_fixture, activities, [row])
     assert len(await novu.requests()) == calls
     assert await outbox_fixture.status(row) == "FAILED"
     assert (await outbox_fixture.head(row))["last_error"] == "recipients are empty"

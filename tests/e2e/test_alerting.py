@@ -144,7 +144,7 @@ async def test_s09_sentry_received_no_marker(stack: Stack, kent: Kent):
     assert await process.stop() == 0
     assert set(kent.kinds) >= {"dead_letter", "activity_failed", "outage_began"}
     [bug, *_] = kent.events_of("activity_failed")
-    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "OutboxStore._execute_once"]
+    assert bug["fingerprint"] == ["activity_failed", "CheckViolation 23514", "StatementRunner._execute_once"]
     markers = [PAYLOAD, PASSWORD, stack.novu.api_key, person]
     assert [marker for marker in markers if marker in kent.received] == []
     assert PAYLOAD in str(await stack.rows("select error_details from notify.ent_notification")), "Novu did repeat it"

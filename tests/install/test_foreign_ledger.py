@@ -7,7 +7,7 @@ from dispatcher.install import inspect, install, plan, uninstall, verify_notify
 from dispatcher.models.errors import ConfigurationError, DispatcherError
 from tests.install.live_database import Database
 
-# What somebody did to an installed database, and the sentence about it.
+# A change that somebody made to an installed database, and the sentence about it.
 STRANGE = [
     (
         "drop table dispatcher.delivery; create view dispatcher.delivery as select 1 as notification_id",
