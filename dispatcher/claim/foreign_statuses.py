@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import psycopg
 
 from dispatcher.models.claims import ForeignStatus
+from dispatcher.postgres.halving import may_be_one_rows_fault, words_of
 from dispatcher.postgres.outbox import OutboxStore
-from dispatcher.postgres.pool import CONNECTION_ERRORS
 from dispatcher.telemetry.logs import get_logger
 
 HEADS_PER_SWEEP = 1000
@@ -45,15 +45,14 @@ class ForeignStatuses:
             return set()
         try:
             return await self._outbox.put_statuses_back(found)
-        except CONNECTION_ERRORS:
-            raise
-        except psycopg.DatabaseError as error:
+        except psycopg.Error as error:
+            if not may_be_one_rows_fault(error):
+                raise
             if len(found) > 1:
                 half = len(found) // 2
                 return await self._put_back(found[:half]) | await self._put_back(found[half:])
             await self._outbox.put_statuses_back(found, write=False)
-            reason = f"{type(error).__name__}: {error.diag.message_primary}"
-            log.warning("foreign_status_left", rows=1, examples=examples_of(found), reason=reason)
+            log.warning("foreign_status_left", rows=1, examples=examples_of(found), reason=words_of(error))
             return set()
 
 

@@ -104,7 +104,7 @@ def batch_sizes(dice: Random, rows: int) -> list[int]:
     return sizes
 
 
-def row(dice: Random, number: int, kinds: tuple[float, ...] = (89.8, 6, 2, 2, 0.2, 0.0)) -> dict[str, Any]:
+def row(dice: Random, number: int, kinds: tuple[float, ...] = (89.7, 6, 2, 2, 0.2, 0.1)) -> dict[str, Any]:
     """Return one row; `kinds` weighs good, later, draft, poison, firewalled and barred ones."""
     people = dice.choices((1, dice.randint(2, 5), dice.randint(12, 30)), (85, 14, 1))[0]
     kind = dice.choices((GOOD, LATER, DRAFT, POISON, FIREWALLED, BARRED), kinds)[0]

@@ -63,8 +63,10 @@ create or replace trigger gate after update of publish_status, deactivated on no
 
 INVARIANTS = {
     "I1 complete: no due row without a final status": """
-        select id, notification_status from notify.ent_notification
+        select id, notification_status from notify.ent_notification n
         where publish_status = 'PUBLISH' and not deactivated and notification_status in ('PENDING', 'PROCESSING')
+          and not exists (
+            select from dispatcher.delivery d where d.notification_id = n.id and d.refused_version is not null)
           and greatest(coalesce(scheduled_for, '-infinity'), created_at) < clock_timestamp() - %(t_live)s::interval""",
     "I2 no second effect": """
         select transaction_id, subscriber, accepted from oracle.effect where accepted > 1
