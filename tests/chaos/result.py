@@ -21,7 +21,8 @@ T_LIVE = 120.0
 """Promise 1: a final status within two minutes of everything being reachable."""
 RETRIES_SECONDS = 150.0
 
-# Without rows whose change the host's trigger refuses. Scheduled rows too, even if they are not due yet: the load schedules none later than 22 s ahead.
+# Without rows whose change the host's trigger refuses. Scheduled rows too, even if they are not due yet: the load
+# schedules none later than 22 s ahead.
 UNFINISHED = """
 select count(*) from notify.ent_notification n
 where publish_status = 'PUBLISH' and not deactivated and notification_status in ('PENDING', 'PROCESSING')
