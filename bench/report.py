@@ -20,6 +20,7 @@ from bench.contestants import DISPATCHER, FLOOR
 from bench.flood import ALONE
 from bench.idle import Idle
 from bench.producers import NO_TRIGGER
+from bench.steady import Point
 from bench.verdict import (
     Spread,
     Verdict,
@@ -29,6 +30,7 @@ from bench.verdict import (
     judge_latency,
     judge_producers,
     judge_recovery,
+    judge_steady,
 )
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,6 +43,7 @@ class Results:
 
     quick: bool
     latency: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
+    steady: list[Point] = dataclasses.field(default_factory=list[Point])
     burst: dict[str, Burst] = dataclasses.field(default_factory=dict[str, Burst])
     idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
     producers: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
@@ -52,6 +55,7 @@ class Results:
         """Return the verdict on each judged number."""
         parts = [
             (self.latency, judge_latency),
+            (self.steady, judge_steady),
             (self.burst, judge_burst),
             (self.idle, judge_idle),
             (self.producers, judge_producers),
@@ -102,7 +106,7 @@ def save(record: Mapping[str, Any], suffix: str = "") -> Path:
 def show(results: Results) -> None:
     """Print the tables."""
     console = Console(file=sys.stdout)
-    tables = (latency_table, burst_table, idle_table, producers_table, recovery_table, flood_table)
+    tables = (latency_table, steady_table, burst_table, idle_table, producers_table, recovery_table, flood_table)
     for table in (make(results) for make in tables):
         if table.row_count:
             console.print(table)
@@ -118,6 +122,18 @@ def latency_table(results: Results) -> Table:
         floor = results.latency[FLOOR.name]
         numbers = (ours.p50_ms, ours.p90_ms, ours.p99_ms, ours.p50_ms / floor.p50_ms, ours.p99_ms / floor.p99_ms)
         table.add_row(name, str(ours.rows), *(f"{number:.2f}" for number in numbers))
+    return table
+
+
+def steady_table(results: Results) -> Table:
+    """Return the curve over the rate."""
+    names = ("p50 ms", "p99 ms", "request p50 ms", "request p99 ms", "not SENT at the end")
+    table = columns("steady stream, commit to SENT", "rows/s", *names)
+    for point in results.steady:
+        numbers = (point.sent.p50_ms, point.sent.p99_ms, point.called.p50_ms, point.called.p99_ms, point.unsent)
+        table.add_row(
+            f"{point.enterprises} enterprise(s)", str(point.rows_per_second), *(f"{number:.0f}" for number in numbers)
+        )
     return table
 
 

@@ -3,12 +3,16 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR, ONE_BY_ONE, PEERS
 from bench.flood import ELSEWHERE, FLOODED
 from bench.idle import Idle
 from bench.producers import ADAPTIVE, NO_TRIGGER
+
+if TYPE_CHECKING:
+    from bench.steady import Point
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,20 @@ def judge_latency(spreads: Mapping[str, Spread]) -> list[Verdict]:
         at_most("latency p50, dispatcher / floor", ours.p50_ms / floor.p50_ms, 1.5),
         at_most("latency p99, dispatcher / floor", ours.p99_ms / floor.p99_ms, 3),
     ]
+
+
+def judge_steady(points: Sequence["Point"]) -> list[Verdict]:
+    """Judge the latency of each rate against the median of the lowest: the curve has no hump."""
+    verdicts: list[Verdict] = []
+    for enterprises in {point.enterprises: None for point in points}:
+        lowest, *others = [point for point in points if point.enterprises == enterprises]
+        for point in others:
+            name = f"{enterprises} enterprise(s), {point.rows_per_second}/s to {lowest.rows_per_second}/s"
+            verdicts += [
+                at_most(f"steady p50, {name}", point.sent.p50_ms / lowest.sent.p50_ms, 3),
+                at_most(f"steady p99 / p50, {name}", point.sent.p99_ms / lowest.sent.p50_ms, 8),
+            ]
+    return verdicts
 
 
 def judge_burst(bursts: Mapping[str, Burst]) -> list[Verdict]:
