@@ -13,6 +13,10 @@ from bench.producers import ADAPTIVE, NO_TRIGGER
 
 if TYPE_CHECKING:
     from bench.steady import Point
+    from bench.tenants import Shape
+
+TENANTS_OF_TEN_ROWS = 2_000
+"""Up to so many enterprises the rate is at least 0.9 of that of one; with more, 0.75."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,15 @@ def judge_steady(points: Sequence["Point"]) -> list[Verdict]:
                 at_most(f"steady p99 / p50, {name}", point.sent.p99_ms / lowest.sent.p50_ms, 8),
             ]
     return verdicts
+
+
+def judge_tenants(shapes: Sequence["Shape"]) -> list[Verdict]:
+    """Judge the rate of many enterprises against that of one."""
+    one, *others = [(shape.enterprises, shape.burst.final_per_second) for shape in shapes]
+    return [
+        at_least(f"final/s, {number} enterprises / one", rate / one[1], 0.75 if number > TENANTS_OF_TEN_ROWS else 0.9)
+        for number, rate in others
+    ]
 
 
 def judge_burst(bursts: Mapping[str, Burst]) -> list[Verdict]:
