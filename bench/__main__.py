@@ -15,11 +15,11 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from bench import against, burst, flood, idle, latency, producers, recovery, report, stack
-from bench.contestants import prepare_all
+from bench import against, burst, flood, idle, latency, producers, recovery, report, stack, steady, tenants
+from bench.contestants import DISPATCHER, prepare_all
 from bench.verdict import spread
 
-PARTS = ("latency", "burst", "idle", "producers", "recovery", "flood")
+PARTS = ("latency", "steady", "tenants", "burst", "idle", "producers", "recovery", "flood")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Sizes:
 
     latency_rows: int = 200
     blocks: int = 4
+    steady_seconds: float = 8
+    tenant_rows: int = 20_000
     rows: int = 10_000
     peer_rows: int = 2_000
     solo_rows: int = 1_000
@@ -45,6 +47,8 @@ class Sizes:
 QUICK = Sizes(
     latency_rows=4,
     blocks=1,
+    steady_seconds=0.5,
+    tenant_rows=100,
     rows=300,
     peer_rows=40,
     solo_rows=20,
@@ -91,6 +95,10 @@ async def run(parts: Collection[str], sizes: Sizes, *, quick: bool) -> report.Re
         if "latency" in parts:
             seconds = await latency.measure(running, sizes.latency_rows, sizes.blocks, say)
             results.latency = {name: spread(found) for name, found in seconds.items()}
+        if "steady" in parts:
+            results.steady = await steady.measure(running, DISPATCHER, sizes.steady_seconds, say)
+        if "tenants" in parts:
+            results.tenants = await tenants.measure(running, DISPATCHER, sizes.tenant_rows, say)
         if "burst" in parts:
             results.burst = await burst.measure(running, sizes.rows, sizes.peer_rows, sizes.solo_rows, say)
         if "idle" in parts:

@@ -20,6 +20,8 @@ from bench.contestants import DISPATCHER, FLOOR
 from bench.flood import ALONE
 from bench.idle import Idle
 from bench.producers import NO_TRIGGER
+from bench.steady import Point
+from bench.tenants import Shape
 from bench.verdict import (
     Spread,
     Verdict,
@@ -29,6 +31,8 @@ from bench.verdict import (
     judge_latency,
     judge_producers,
     judge_recovery,
+    judge_steady,
+    judge_tenants,
 )
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,6 +45,8 @@ class Results:
 
     quick: bool
     latency: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
+    steady: list[Point] = dataclasses.field(default_factory=list[Point])
+    tenants: list[Shape] = dataclasses.field(default_factory=list[Shape])
     burst: dict[str, Burst] = dataclasses.field(default_factory=dict[str, Burst])
     idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
     producers: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
@@ -52,6 +58,8 @@ class Results:
         """Return the verdict on each judged number."""
         parts = [
             (self.latency, judge_latency),
+            (self.steady, judge_steady),
+            (self.tenants, judge_tenants),
             (self.burst, judge_burst),
             (self.idle, judge_idle),
             (self.producers, judge_producers),
@@ -102,8 +110,8 @@ def save(record: Mapping[str, Any], suffix: str = "") -> Path:
 def show(results: Results) -> None:
     """Print the tables."""
     console = Console(file=sys.stdout)
-    tables = (latency_table, burst_table, idle_table, producers_table, recovery_table, flood_table)
-    for table in (make(results) for make in tables):
+    tables = (latency_table, steady_table, tenants_table, burst_table, idle_table, producers_table, recovery_table)
+    for table in (make(results) for make in (*tables, flood_table)):
         if table.row_count:
             console.print(table)
     console.print(verdict_table(results.verdicts()))
@@ -118,6 +126,30 @@ def latency_table(results: Results) -> Table:
         floor = results.latency[FLOOR.name]
         numbers = (ours.p50_ms, ours.p90_ms, ours.p99_ms, ours.p50_ms / floor.p50_ms, ours.p99_ms / floor.p99_ms)
         table.add_row(name, str(ours.rows), *(f"{number:.2f}" for number in numbers))
+    return table
+
+
+def steady_table(results: Results) -> Table:
+    """Return the curve over the rate."""
+    names = ("p50 ms", "p99 ms", "request p50 ms", "request p99 ms", "not SENT at the end")
+    table = columns("steady stream, commit to SENT", "rows/s", *names)
+    for point in results.steady:
+        numbers = (point.sent.p50_ms, point.sent.p99_ms, point.called.p50_ms, point.called.p99_ms, point.unsent)
+        table.add_row(
+            f"{point.enterprises} enterprise(s)", str(point.rows_per_second), *(f"{number:.0f}" for number in numbers)
+        )
+    return table
+
+
+def tenants_table(results: Results) -> Table:
+    """Return the rates by the number of enterprises."""
+    table = columns("enterprises", "rows", "accepted/s", "final/s", "this / one enterprise")
+    for shape in results.tenants:
+        burst, one = shape.burst, results.tenants[0].burst
+        rates = (f"{burst.accepted_per_second:.0f}", f"{burst.final_per_second:.0f}")
+        table.add_row(
+            str(shape.enterprises), str(burst.rows), *rates, f"{burst.final_per_second / one.final_per_second:.2f}"
+        )
     return table
 
 

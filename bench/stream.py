@@ -1,4 +1,4 @@
-"""A steady stream: single commits of 37 enterprises at a fixed rate; how long each row takes from commit to SENT.
+"""A steady stream: single commits of some enterprises at a fixed rate; how long each row takes from commit to SENT.
 
 A seed decides the moments of the commits, so both contestants of a pair get the same ones. Each commit has its own slot
 of equal length and a random moment inside it, so the commits cannot fall into step with a polling interval. A row is
@@ -24,7 +24,8 @@ from bench.stack import Stack
 from bench.verdict import Spread, spread
 from bench.writer import committed_at, write
 
-ENTERPRISES = [uuid.uuid5(uuid.NAMESPACE_DNS, f"enterprise-{number}") for number in range(37)]
+ENTERPRISES = 37
+"""Their shares of the rows are Zipf's: the second has half as many rows as the first, the third a third."""
 WRITERS = 8
 """Connections that share the stream, so that a slow commit does not delay the next one."""
 LEAD_SECONDS = 2.0
@@ -33,17 +34,20 @@ LEAD_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Load:
-    """The rate, the seconds whose rows are counted, and the seed of the moments."""
+    """The rate, the seconds whose rows are counted, the seed of the moments, and the number of enterprises."""
 
     rows_per_second: int
     seconds: float
     seed: int
+    enterprises: int = ENTERPRISES
 
     def commits(self) -> Iterator[tuple[float, uuid.UUID]]:
         """Return for each row the seconds since the start, and the enterprise."""
         dice = random.Random(self.seed)
+        everybody = [uuid.uuid5(uuid.NAMESPACE_DNS, f"enterprise-{number}") for number in range(self.enterprises)]
+        shares = [1 / number for number in range(1, self.enterprises + 1)]
         for number in range(round(self.rows_per_second * (LEAD_SECONDS + self.seconds))):
-            yield (number + dice.random()) / self.rows_per_second, dice.choice(ENTERPRISES)
+            yield (number + dice.random()) / self.rows_per_second, dice.choices(everybody, shares)[0]
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ async def one_block(stack: Stack, contestant: Contestant, load: Load) -> Stream:
     """Return the stream of one contestant, measured after a few rows to warm up."""
     async with block(stack, contestant) as running:
         await warmed_up(running)
-        used, began = processor_seconds(running.process.pid), time.time()
-        committed = await written(running, load)
+        used = processor_seconds(running.process.pid)
+        began, committed = await counted(running, load)
         await final(running)
         used = processor_seconds(running.process.pid) - used
         sent = await committed_at(running.connection)
@@ -72,6 +76,11 @@ async def one_block(stack: Stack, contestant: Contestant, load: Load) -> Stream:
     rate = len(committed) / (max(committed.values()) - began)
     unsent = sum(at > max(committed.values()) for at in sent.values())
     return Stream(spread(seconds), rate, unsent, 1000 * used / len(committed))
+
+
+async def counted(running: Block, load: Load) -> tuple[float, dict[str, float]]:
+    """Write the stream; return when it began, and what `written` returns."""
+    return time.time(), await written(running, load)
 
 
 async def written(running: Block, load: Load) -> dict[str, float]:

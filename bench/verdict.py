@@ -3,12 +3,20 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR, ONE_BY_ONE, PEERS
 from bench.flood import ELSEWHERE, FLOODED
 from bench.idle import Idle
 from bench.producers import ADAPTIVE, NO_TRIGGER
+
+if TYPE_CHECKING:
+    from bench.steady import Point
+    from bench.tenants import Shape
+
+TENANTS_OF_TEN_ROWS = 2_000
+"""Up to so many enterprises the rate is at least 0.9 of that of one; with more, 0.75."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,29 @@ def judge_latency(spreads: Mapping[str, Spread]) -> list[Verdict]:
     return [
         at_most("latency p50, dispatcher / floor", ours.p50_ms / floor.p50_ms, 1.5),
         at_most("latency p99, dispatcher / floor", ours.p99_ms / floor.p99_ms, 3),
+    ]
+
+
+def judge_steady(points: Sequence["Point"]) -> list[Verdict]:
+    """Judge the latency of each rate against the median of the lowest: the curve has no hump."""
+    verdicts: list[Verdict] = []
+    for enterprises in {point.enterprises: None for point in points}:
+        lowest, *others = [point for point in points if point.enterprises == enterprises]
+        for point in others:
+            name = f"{enterprises} enterprise(s), {point.rows_per_second}/s to {lowest.rows_per_second}/s"
+            verdicts += [
+                at_most(f"steady p50, {name}", point.sent.p50_ms / lowest.sent.p50_ms, 3),
+                at_most(f"steady p99 / p50, {name}", point.sent.p99_ms / lowest.sent.p50_ms, 8),
+            ]
+    return verdicts
+
+
+def judge_tenants(shapes: Sequence["Shape"]) -> list[Verdict]:
+    """Judge the rate of many enterprises against that of one."""
+    one, *others = [(shape.enterprises, shape.burst.final_per_second) for shape in shapes]
+    return [
+        at_least(f"final/s, {number} enterprises / one", rate / one[1], 0.75 if number > TENANTS_OF_TEN_ROWS else 0.9)
+        for number, rate in others
     ]
 
 
