@@ -18,6 +18,13 @@ PAYLOAD, OVERRIDES, PASSWORD = "marker-of-the-payload", "marker-of-the-overrides
 TEXT = f'{{"title": "{PAYLOAD}"}}'
 DETAIL = "alter table notify.ent_notification add constraint boom check (notification_status <> '{}') not valid"
 HEALED = "alter table notify.ent_notification drop constraint boom"
+DISK_FULL = """
+create function notify.boom() returns trigger language plpgsql as $$ begin
+  raise exception using errcode = '53100', message = 'disk full', detail = new::text;
+end $$;
+create trigger boom before update on notify.ent_notification for each row when (new.notification_status = 'FAILED')
+  execute function notify.boom()
+"""
 POISON = {
     "array": {"payload": f'["{PAYLOAD}"]'},
     "deep": {"payload": '{"a":' * 6000 + f'"{PAYLOAD}"' + "}" * 6000},
@@ -85,17 +92,24 @@ async def test_s07_s08_s10_s27_markers_appear_nowhere(stack: Stack):
     assert await stack.novu.fault_counts() == [1, 1, 1, 1]
     assert (await stack.details(refused))["results"][0]["error"] == "http_400"
 
-    # The claim fails, then an outcome: PostgreSQL repeats the row in its DETAIL.
+    # The table refuses a claim, then an outcome: PostgreSQL repeats the row in its DETAIL.
     for status, payload, end in (("PROCESSING", TEXT, "SENT"), ("FAILED", POISON["array"]["payload"], "FAILED")):
-        before = process.read_log().count("CheckViolation 23514")
+        before = process.read_log().count('"row_refused"')
         await stack.rows(DETAIL.format(status))
         row = await stack.notify(recipients=[people[4]], **{**values, "payload": payload})
-        await wait_for_log(process, "CheckViolation 23514", before + 1)
+        await wait_for_log(process, '"row_refused"', before + 1)
         await stack.rows(HEALED)
+        await stack.rows("update notify.ent_notification set notification_status = 'PENDING' where id = %s", row)
         assert await stack.final(row) == [end]
+    # An error that is no row's fault ends a try, so that it reaches Temporal.
+    await stack.rows(DISK_FULL)
+    row = await stack.notify(recipients=[people[4]], **{**values, **POISON["array"]})
+    await wait_for_log(process, "DiskFull 53100")
+    await stack.rows("drop trigger boom on notify.ent_notification")
+    assert await stack.final(row) == ["FAILED"]
 
     told = await histories(stack)
-    assert b"CheckViolation 23514" in told, "the database's error did reach Temporal"
+    assert b"DiskFull 53100" in told, "the database's error did reach Temporal"
     ledger = str(await stack.rows(" union all ".join(LEDGER)))
     queries = str(await stack.rows("select query from pg_stat_activity where application_name like 'dispatcher%%'"))
     outbox = str(await stack.rows("select error_details::text from notify.ent_notification"))
