@@ -53,6 +53,7 @@ from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.labels import COMPONENTS, Component
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.temporal.client import connect_to_namespace
+from dispatcher.temporal.runs_in_flight import BLIND_GATHER_SECONDS, GATHER_SECONDS, RunsInFlight
 from dispatcher.temporal.starter import WorkflowStarter
 from dispatcher.wakeup.listener import Listener, PollOnly
 from dispatcher.wakeup.signal import WakeUp
@@ -85,6 +86,7 @@ class RunContext:
     queues: TaskQueues
     starter: WorkflowStarter
     wake: WakeUp
+    runs: RunsInFlight
     novu: NovuClient | None
 
 
@@ -110,7 +112,8 @@ async def run(settings: Settings, role: Role = "all") -> None:
             return
         queues = queues_of(settings, installation)
         starter = WorkflowStarter(client, queues)
-        context = RunContext(name, role, settings, pool, outbox, installation, queues, starter, WakeUp(), novu)
+        runs = RunsInFlight(GATHER_SECONDS if novu else BLIND_GATHER_SECONDS)
+        context = RunContext(name, role, settings, pool, outbox, installation, queues, starter, WakeUp(), runs, novu)
         await run_parts(context, client, stop)
         await release_node(context)
 
@@ -148,7 +151,7 @@ async def temporal_workers(client: Client, context: RunContext) -> AsyncGenerato
     limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon, settings.lookup_time)
     activities = DeliveryActivities(context.outbox, context.novu, limits)
     identity = worker_identity(context.name, context.installation.id)
-    parts = worker.WorkerParts(client, settings, activities, context.outbox, identity, __version__)
+    parts = worker.WorkerParts(client, settings, activities, context.outbox, context.runs, identity, __version__)
     async with worker.run_workers(parts, context.queues):
         yield
 
@@ -180,6 +183,7 @@ def start_claiming(context: RunContext, listener: Listener | PollOnly, tasks: Ta
         starter,
         wake,
         context.novu.breaker if context.novu else live_workers,
+        context.runs,
         lease=settings.lease,
         batch_size=settings.batch_size,
         adaptive=settings.notify_mode == "adaptive",
