@@ -5,6 +5,8 @@ outcome is unknown is repeated unchanged or looked up. An activity raises only i
 """
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,7 +17,8 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher.decisions.backoff import CALLS_PER_RUN, next_run_delay
 from dispatcher.decisions.final_status import decide_status
-from dispatcher.delivery.sender import Sender, count_results, unsaved_members
+from dispatcher.delivery.run_results import count_results
+from dispatcher.delivery.sender import GO_ON_SECONDS, LOCAL_CALLS_SECONDS, Sender, unsaved_members
 from dispatcher.models.notification import Notification, Recipient, RecipientState, RunLimits
 from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, THROTTLED, UNSETTLED, Batch, ResultCounts
 from dispatcher.telemetry import metrics
@@ -45,22 +48,23 @@ class DeliveryActivities:
         """
         counts, waiting, locked_rows = ResultCounts(), list[Recipient](), 0
         rest = batch.notification_ids
-        while rest:  # a batch of large rows is read and sent in parts
+        stop_at = time.monotonic() + LOCAL_CALLS_SECONDS if activity.info().is_local else math.inf
+        while rest and time.monotonic() < stop_at:  # a batch of large rows is read and sent in parts
             rows, rest = await self._acquire(rest, self._limits.max_runs)
             for row in rows:
                 metrics.observe_first_run(row)
             with metrics.DELIVER.time():
                 async with self._keep_lease(rows):
-                    await self._deliver(rows)
+                    await self._deliver(rows, stop_at)
             counts += count_results(rows)
             waiting += [recipient for row in unfinished(rows) for recipient in row.recipients if not recipient.is_final]
             locked_rows += sum(row.locked for row in rows)
-        if waiting or locked_rows:
-            raise retry_error(waiting, locked_rows)
+        if waiting or locked_rows or rest:
+            raise retry_error(waiting, locked_rows, len(rest))
         return counts
 
-    async def _deliver(self, rows: Sequence[Notification]) -> None:
-        """Send and settle these rows as far as that is possible now."""
+    async def _deliver(self, rows: Sequence[Notification], stop_at: float) -> None:
+        """Send and settle these rows as far as that is possible until `stop_at`."""
         max_calls = CALLS_PER_RUN * self._limits.max_runs
         for row in rows:
             if row.has_unsettled_recipients and row.most_calls >= max_calls:
@@ -70,7 +74,7 @@ class DeliveryActivities:
         )
         rows = unfinished(rows)
         await self._sender.resolve_unknown(rows)
-        await self._sender.send(rows)
+        await self._sender.send(rows, stop_at)
         if not self._novu.breaker.allows_calls:  # they wait as PENDING, and this attempt does not count
             await self._sender.release(unfinished(rows))
 
@@ -164,16 +168,20 @@ def unfinished(rows: Sequence[Notification]) -> list[Notification]:
     return [row for row in rows if row.final_status is None and not row.released and not row.locked]
 
 
-def retry_error(waiting: Sequence[Recipient], locked_rows: int = 0) -> ApplicationError:
+def retry_error(waiting: Sequence[Recipient], locked_rows: int = 0, unread_rows: int = 0) -> ApplicationError:
     """Return the error that makes Temporal try again, after the longest wait of these recipients.
 
-    If only rows are left that another transaction has locked, it does not count as a failed try. Its text holds outcome
-    codes only: Temporal keeps it in the history, where no data of a row may be.
+    If only rows are left that another transaction has locked, or that a local activity left to the batch queue, it does
+    not count as a failed try. Its text holds outcome codes only: Temporal keeps it in the history, where no data of a
+    row may be.
     """
     codes = sorted({recipient.outcome or "not sent" for recipient in waiting})
-    wait = max((recipient.retry_after for recipient in waiting), default=0)
+    waits = [recipient.retry_after for recipient in waiting]
+    # Calls that a local activity left to the batch queue do not wait for slow ones: those are made to wait there.
+    wait = GO_ON_SECONDS if unread_rows or GO_ON_SECONDS in waits else max(waits, default=0)
     parts = [f"{len(waiting)} recipients are not settled: {', '.join(codes)}"] if waiting else []
     parts += [f"{locked_rows} rows are locked by another transaction"] if locked_rows else []
+    parts += [f"{unread_rows} rows are left to the batch queue"] if unread_rows else []
     return ApplicationError(
         "; ".join(parts),
         activity.info().attempt - 1,  # tries that failed before; the workflow counts them over the whole run

@@ -165,7 +165,8 @@ class Notification:
     @property
     def has_unsettled_recipients(self) -> bool:
         """Whether another call can still change the outcome."""
-        return any(not recipient.is_final for recipient in self.recipients)
+        # From the end: calls are made in order, so while one is left it is found at once among many recipients.
+        return any(not recipient.is_final for recipient in reversed(self.recipients))
 
     @property
     def most_calls(self) -> int:

@@ -33,7 +33,7 @@ async def activities(activities: DeliveryActivities, novu: FakeNovu) -> Delivery
 async def claimed(fixture: OutboxFixture, rows: int) -> Batch:
     """Return one batch of so many rows; more than ten share a call."""
     ids = await fixture.many(rows)
-    await fixture.claim(max_single=0)
+    await fixture.claim()
     return Batch(ids)
 
 

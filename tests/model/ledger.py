@@ -59,7 +59,8 @@ class Ledger:
         for start in starts:
             for row_id in start.notification_ids:
                 head = self._claimed(self.rows[row_id])
-                head.batch = None if start.single else start.workflow_id.removeprefix("notifications-")
+                _, is_batch, name = start.workflow_id.partition("notifications-")
+                head.batch = name if is_batch else None
                 head.owner, head.lease = node, self.now + lease.total_seconds()
                 head.next_attempt, head.settled, head.dead = None, False, False
 
@@ -226,7 +227,7 @@ class Ledger:
                 if not head.settled and row_id not in self.rows:
                     head.generation += 1
                     head.first_generation, head.attempts, head.recipient_count = head.generation, 0, 0
-        return WorkflowStart(late.workflow_id, sorted(lost), late.single) if lost else None
+        return WorkflowStart(late.workflow_id, sorted(lost), late.first_try) if lost else None
 
     def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows."""

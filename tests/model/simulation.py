@@ -22,7 +22,7 @@ from tests.model.step_control import Run, Step, StepControl, Workflow, started
 
 STEP = 100
 NODES = ("here", "there")
-LARGE_CLAIM = ClaimLimits(limit=1000, capacity=1000, max_single_workflows=1, batch_size=2)
+LARGE_CLAIM = ClaimLimits(limit=1000, capacity=1000, batch_size=2)
 
 
 @dataclass

@@ -163,7 +163,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES), times=st.integers(1, 2), limit=st.sampled_from([1000, 2]), solo=st.booleans())
     def wake(self, node: str, times: int, limit: int, *, solo: bool) -> None:
         for _ in range(times):
-            self.history.wake(node, ClaimLimits(limit, 1000, 10 if solo else 1, 2))
+            self.history.wake(node, ClaimLimits(limit, 1000, batch_size=1 if solo else 2))
 
     @precondition(lambda self: self.history.waiting)
     @rule(which=WHICH, fate=st.sampled_from(["failed", "answer lost", "crashed"]))

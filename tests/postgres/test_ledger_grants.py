@@ -90,7 +90,7 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         await outbox.record_cancels([cancel])
         await outbox.release_node()
         vars(outbox)["_fair"] = True
-        await outbox.claim("in turn", LEASE, ClaimLimits(10, 10, 1, 5))
+        await outbox.claim("in turn", LEASE, ClaimLimits(10, 10, 5))
         await meet_refused_rows(outbox_fixture, outbox)
         assert noted.used == set(noted)
 
@@ -103,7 +103,7 @@ async def meet_refused_rows(outbox_fixture: OutboxFixture, outbox: OutboxStore) 
         rule = "alter table notify.ent_notification add constraint rule check (name <> 'bad') not valid"
         await outbox_fixture.rows(rule)
         vars(outbox)["_fair"] = fair
-        await outbox.claim(f"refused {fair}", LEASE, ClaimLimits(10, 10, 1, 5))
+        await outbox.claim(f"refused {fair}", LEASE, ClaimLimits(10, 10, 5))
         assert len(await outbox.detect_retracted(10)) == 1
         assert (await outbox_fixture.head(bad))["refused_version"] is not None
         await outbox_fixture.rows("alter table notify.ent_notification drop constraint rule")
