@@ -9,6 +9,7 @@ settled later by `LateAnswers`.
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from dispatcher.decisions.call_planning import (
     unknown_calls,
 )
 from dispatcher.decisions.call_splitting import count_refused_alone, is_hopeless, is_refused_together, split_call
-from dispatcher.decisions.final_status import decide_status
+from dispatcher.decisions.final_status import decide_status, failure_code
 from dispatcher.decisions.unknown_outcomes import (
     CALL_TIMEOUT_SECONDS,
     NextStep,
@@ -34,9 +35,10 @@ from dispatcher.decisions.unknown_outcomes import (
     seconds_until_safe,
 )
 from dispatcher.delivery.late_answers import Answer, LateAnswers, apply_results
-from dispatcher.delivery.run_results import MAX_LOGGED_ROWS, log_results
+from dispatcher.delivery.waits import GO_ON_SECONDS, THROTTLED_SECONDS, make_wait, mark_throttled
 from dispatcher.models.call_result import AnswerClass, CallResult
-from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.models.notification import Notification, RecipientState, Status
+from dispatcher.models.workflow_contract import ResultCounts
 from dispatcher.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -48,12 +50,10 @@ ANSWER_TIMEOUT_SECONDS = 5.0
 LOCAL_CALLS_SECONDS = 2.0
 """A run on the first-try queue makes no further call after this. What is left of it goes on in the batch queue. So the
 last answer is there and settled before the 8 s of a local activity are over."""
-GO_ON_SECONDS = 0.01
-"""Least wait of a recipient whose call is left to the batch queue. 0 would mean that it does not wait."""
 EAGER_RATE_WAIT_SECONDS, BATCH_RATE_WAIT_SECONDS = 1.0, 30.0
 """A run on the first-try queue or the batch queue waits at most this long for Novu's rate limit."""
-THROTTLED_SECONDS = 1.0
-"""Least wait of a recipient that is not sent because of the rate limit, or because its last call may be in flight."""
+MAX_LOGGED_ROWS = 20
+"""At most this many rows of a batch are logged as `will_retry`; the ledger has all. Every dead letter is logged."""
 LOOKUP_TIMEOUT_SECONDS = 10.0
 MAX_LOOKUPS_PER_TRY = 1000
 """So that each try of a row with very many recipients sends some of them, however slow Novu's limit makes the rest."""
@@ -84,6 +84,7 @@ class Sender:
         `stop_at`: reading of `time.monotonic()` after which no call is made. Stops early also when the circuit breaker
         trips or the rate limit allows no more calls.
         """
+        await self._save(unsaved_members(rows))  # recipients that their owner removed
         max_cost = self._novu.rate_limiter.burst
         for calls in parallel_groups(plan_calls(rows, max_cost), max_cost):
             refused: list[list[Call]] = []
@@ -240,8 +241,12 @@ class Sender:
         # outcomes. Of other rows they are not looked for, because a row can have 100,000 recipients in 1,000 calls.
         unsaved = unsaved_members(finished.values())
         unsaved += [member for member in members if member.recipient.unsaved and member.notification.id not in finished]
+        await self._save(unsaved, list(finished.values()))
+
+    async def _save(self, unsaved: Sequence[Member], finished: Sequence[Notification] = ()) -> None:
+        """Write outcomes that the ledger does not have, with the final statuses of `finished`."""
         if unsaved:
-            await self.settle(unsaved, list(finished.values()))
+            await self.settle(unsaved, finished)
         for member in unsaved:
             member.recipient.unsaved = False
 
@@ -264,15 +269,29 @@ def apply_answers(answers: Mapping[Answer, Call], *, late: bool) -> None:
         apply_results(call, [ANSWER_TIMED_OUT] * len(call.members) if late else answer.result())
 
 
-def make_wait(members: Iterable[Member], seconds: float) -> None:
-    """Make recipients wait for their look-up, without counting a try."""
-    for member in members:
-        member.recipient.retry_after, member.recipient.throttled = max(seconds, THROTTLED_SECONDS), True
+def log_results(rows: Sequence[Notification]) -> None:
+    """Log each dead letter, some of the rows to be retried, and the number of rows per final status."""
+    run_log = log.bind(workflow_id=activity.info().workflow_id)
+    ended = [(row, row.final_status) for row in rows if row.final_status is not None]
+    not_sent = [(row, final) for row, final in ended if final.status is not Status.SENT]
+    dead = [(row, final) for row, final in not_sent if final.retry_in is None]
+    retried = [(row, final) for row, final in not_sent if final.retry_in is not None]
+    for row, final in dead + retried[:MAX_LOGGED_ROWS]:
+        run_log.warning(
+            "dead_letter" if final.retry_in is None else "will_retry",
+            notification_id=row.id,
+            generation=row.generation,
+            status=final.status.value,
+            cause=failure_code(row),
+            reason=final.reason,
+            retry_in=final.retry_in and final.retry_in.total_seconds(),
+        )
+    if ended:
+        counts = count_results(rows)
+        run_log.info("delivered", sent=counts.sent, partial=counts.partial, failed=counts.failed)
 
 
-def mark_throttled(rows: Sequence[Notification], seconds: float) -> None:
-    """Make all recipients that were not sent yet wait, without counting a try."""
-    for row in rows:
-        for recipient in row.recipients:
-            if not recipient.is_final and not recipient.retry_after:
-                recipient.throttled, recipient.retry_after = True, seconds
+def count_results(rows: Sequence[Notification]) -> ResultCounts:
+    """Return how many rows ended with each final status; rows without one are in no count."""
+    counts = Counter(row.final_status.status for row in rows if row.final_status is not None)
+    return ResultCounts(counts[Status.SENT], counts[Status.PARTIAL], counts[Status.FAILED])

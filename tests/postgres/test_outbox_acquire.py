@@ -44,7 +44,7 @@ async def test_acquire_reads_stored_values_unchanged(outbox_fixture: OutboxFixtu
 
 async def test_acquire_takes_only_rows_of_its_workflow(outbox_fixture: OutboxFixture):
     mine, other = await outbox_fixture.many(2)
-    await outbox_fixture.claim()
+    await outbox_fixture.claim(batch_size=1)
     workflow_id = (await outbox_fixture.head(mine))["workflow_id"]
     taken = await outbox_fixture.outbox.acquire([mine, other], workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [mine]

@@ -142,7 +142,7 @@ class TestShares:
     async def test_many_retries_do_not_delay_new_rows(self, outbox_fixture: OutboxFixture):
         failing, other = uuid4(), uuid4()
         ids = await outbox_fixture.many(60, enterprise=failing)
-        await outbox_fixture.claim()
+        await outbox_fixture.claim(batch_size=1)
         for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.many(5, enterprise=other)

@@ -234,7 +234,7 @@ class TestRenewAndExpire:
 
     async def test_oldest_expired_leases_come_first(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(6)
-        await outbox_fixture.claim()
+        await outbox_fixture.claim(batch_size=1)
         for age, row in enumerate(ids):
             await outbox_fixture.rows(
                 "update dispatcher.delivery set lease_until = now() - %s * interval '1 s' where notification_id = %s",

@@ -232,9 +232,8 @@ def claimer_for(outbox: Any, wake: WakeUp) -> Claimer:
         return True
 
     no_starter: Any = None
-    return Claimer(
-        outbox, no_starter, wake, CircuitBreaker(welcome), RunsInFlight(), lease=LEASE, batch_size=100, adaptive=True
-    )
+    breaker, runs = CircuitBreaker(welcome), RunsInFlight()
+    return Claimer(outbox, no_starter, wake, breaker, runs, lease=LEASE, batch_size=100, adaptive=True)
 
 
 async def test_node_disconnected_while_falling_asleep_falls_asleep_later_without_a_notify(
