@@ -831,4 +831,20 @@ MUTANTS = [
         "            if is_refused_together(results) and len({m.notification.enterprise for m in call.members}) < 2\n",
         FAULTS + "test_mixed_batches.py::test_f225_poison_in_a_shared_call_blames_no_neighbour",
     ),
+    Mutant(
+        "a claim that waits for a slow call without bound",
+        "no call stops another row",
+        "temporal/runs_in_flight.py",
+        "asyncio.timeout(max(left, 0))",
+        "asyncio.timeout(None)",
+        "tests/claim/test_runs_in_flight.py",
+    ),
+    Mutant(
+        "a local activity that waits for its time-out",
+        "no call stops another row",
+        "delivery/sender.py",
+        "LOCAL_CALLS_SECONDS = 2.0",
+        "LOCAL_CALLS_SECONDS = 20.0",
+        E2E + "test_small_batches.py::test_f226_local_try_goes_on_in_the_batch_queue_before_its_time_is_over",
+    ),
 ]
