@@ -703,8 +703,8 @@ MUTANTS = [
         "too many recipients are read",
         "a bound on memory",
         "postgres/statements.py",
-        "case when x.recipient_count <= %(max_recipients)s then",
-        "case when true or %(max_recipients)s is null then",
+        "case when not a.unread and x.recipient_count <= %(max_recipients)s",
+        "case when not a.unread and (true or %(max_recipients)s is null)",
         POSTGRES + "test_outbox_acquire.py",
     ),
     # Novu 3.19.0.
