@@ -34,7 +34,7 @@ class LateAnswers:
     def expect(self, call: Call, answer: Answer, *, applied: bool) -> None:
         """Return at once; settle `call` when its answer is there. `applied`: its recipients were changed by it before.
 
-        Then only the writing failed, or its confirmation was lost. Applied twice, an answer would raise the epoch twice.
+        Then only the writing failed, or its confirmation was lost. Applied twice, it would raise the epoch twice.
         """
         task = asyncio.create_task(self._settle_when_answered(call, answer, applied=applied))
         self._tasks.add(task)
