@@ -864,4 +864,13 @@ MUTANTS = [
         "",
         POSTGRES + "test_reading_deaths.py::test_f179_try_that_ends_accuses_nobody",
     ),
+    # Long random runs of the model.
+    Mutant(
+        "an answer changes its recipients twice",
+        "what is settled stays",
+        "delivery/late_answers.py",
+        "        if not applied:\n",
+        "        if not applied or results:\n",
+        "tests/delivery/test_lost_confirmation.py",
+    ),
 ]
