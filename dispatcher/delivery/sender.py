@@ -188,10 +188,11 @@ class Sender:
         deadline = time.monotonic() + CALL_TIMEOUT_SECONDS  # from before the record, whose time the ledger has
         calls = await self._record_calls(calls)
         wait_until = time.monotonic() + ANSWER_TIMEOUT_SECONDS if activity.info().is_local else math.inf
-        unsettled = {asyncio.create_task(self._call(call, deadline)): call for call in calls}
+        unsettled, applied = {asyncio.create_task(self._call(call, deadline)): call for call in calls}, set[Answer]()
         try:
             while unsettled:
                 answered = await wait_for_answers(unsettled, wait_until)
+                applied |= answered
                 apply_answers({answer: unsettled[answer] for answer in answered or unsettled}, late=not answered)
                 settled = [unsettled[answer] for answer in answered or unsettled]
                 await self._settle_outcomes([member for call in settled for member in call.members])
@@ -200,7 +201,7 @@ class Sender:
                 refused += self._split_refused((answer.result(), unsettled.pop(answer)) for answer in answered)
         finally:  # also when the activity is cancelled or settling fails
             for answer, call in unsettled.items():
-                self._late_answers.expect(call, answer)
+                self._late_answers.expect(call, answer, applied=answer in applied)
 
     def _split_refused(self, answered: Iterable[tuple[list[CallResult], Call]]) -> list[list[Call]]:
         """Return the smaller calls to make instead of each answered one that Novu refused as a whole."""
@@ -216,6 +217,8 @@ class Sender:
         while calls:
             allowed = await self._outbox.record_calls(calls)
             members = [member for call in calls for member in call.members]
+            for member in members:
+                member.notification.call_recorded = True
             rejected = {
                 m.notification.id: m.notification for m in members if (m.notification.id, m.recipient.id) not in allowed
             }
