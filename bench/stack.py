@@ -48,6 +48,11 @@ class Stack:
     novu: FakeNovu
     folder: Path
 
+    @property
+    def database_log(self) -> Path:
+        """The log of PostgreSQL."""
+        return self.folder / "postgres" / "postgres.log"
+
     async def template(self, name: str, prepare: Prepare) -> None:
         """Create the template database of a contestant."""
         await self._administer("create database {}", name)
