@@ -5,9 +5,10 @@ took none of the events, so its members are sent again in smaller calls. They ar
 one event is not split: then the refusal is this event's own.
 """
 
+import math
 from collections.abc import Sequence
 
-from dispatcher.decisions.call_planning import MAX_BULK_EVENTS, Call, Member
+from dispatcher.decisions.call_planning import MAX_BULK_EVENTS, MAX_PARALLEL_CALLS, Call, Member
 from dispatcher.models.call_result import AnswerClass, CallResult
 from dispatcher.models.notification import RecipientState
 
@@ -20,7 +21,8 @@ def is_refused_together(results: Sequence[CallResult]) -> bool:
 def split_call(call: Call, culprits: Sequence[int], max_cost: int | None) -> list[Call]:
     """Return the calls to make instead of `call`, each with fewer members.
 
-    `culprits`: positions of members that the answer blames; each gets a call of its own. Otherwise the call is halved.
+    `culprits`: positions of members that the answer blames; each gets a call of its own. Otherwise the call is split by
+    enterprise, and a call of one enterprise is halved.
     `max_cost`: as in `plan_calls`; under a rate limit a bulk call of fewer events costs more tokens than single calls.
     A member whose earlier call may have been accepted is left out, because it is looked up first.
     """
@@ -29,7 +31,7 @@ def split_call(call: Call, culprits: Sequence[int], max_cost: int | None) -> lis
     others = [member for position, member in enumerate(call.members) if position not in blamed and is_free(member)]
     if max_cost is not None:
         return [Call((member,)) for member in (*named, *others)]
-    parts = [others] if blamed else halves(others)
+    parts = [others] if blamed else smaller_parts(others)
     return [*(Call((member,)) for member in named), *(Call(tuple(part)) for part in parts if part)]
 
 
@@ -61,19 +63,20 @@ def is_free(member: Member) -> bool:
     return member.recipient.state is RecipientState.PLANNED
 
 
-def halves(members: list[Member]) -> tuple[list[Member], list[Member]]:
-    """Return the members in two parts, by enterprise: at most one enterprise is in both.
+def smaller_parts(members: list[Member]) -> list[list[Member]]:
+    """Return the members in parts, each with whole enterprises; members of one enterprise in two halves.
 
-    The cut is between two enterprises wherever both parts then need as few further cuts as two halves do. So a bad
-    event among n costs at most 2 x log2(n) calls, rounded up: 14 for 100. However many are bad, it is less than 2 n.
+    At most ten enterprises get a part each. More get about as many parts as a part has enterprises, so that those are
+    separate after the next refusal: an event of another enterprise waits for at most two further calls. A bad event
+    among n of its enterprise costs at most 2 x log2(n) calls more, rounded up: 14 for 100.
     """
     ordered = sorted(members, key=lambda member: member.notification.enterprise)
-    count, middle = len(ordered), len(ordered) // 2
-    largest = 2 ** max((count - 1).bit_length() - 1, 0)
-    cuts = [
-        place
-        for place in range(max(count - largest, 1), min(largest, count - 1) + 1)
-        if ordered[place - 1].notification.enterprise != ordered[place].notification.enterprise
-    ]
-    cut = min(cuts, key=lambda place: abs(place - middle), default=middle)
-    return ordered[:cut], ordered[cut:]
+    enterprises = list(dict.fromkeys(member.notification.enterprise for member in ordered))
+    if len(enterprises) < 2:
+        return [ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]]
+    size = 1 if len(enterprises) <= MAX_PARALLEL_CALLS else math.isqrt(len(enterprises))
+    parts: dict[int, list[Member]] = {}
+    part_of = {enterprise: place // size for place, enterprise in enumerate(enterprises)}
+    for member in ordered:
+        parts.setdefault(part_of[member.notification.enterprise], []).append(member)
+    return list(parts.values())

@@ -12,7 +12,8 @@ class WorkflowStart:
     single: bool
     """Whether the workflow carries one row and starts on the first-try queue; batches start on the batch queue."""
     enterprise: str = ""
-    """The rows' enterprise, Temporal's fairness key; empty when a lease expired and the rows are started again."""
+    """The rows' enterprise, Temporal's fairness key. Empty if they are of several, or if they are started again because
+    their lease expired."""
 
 
 @dataclass(frozen=True, slots=True)

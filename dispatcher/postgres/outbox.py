@@ -7,6 +7,7 @@ fence or the status that it expects, so a late write changes nothing. All method
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
@@ -38,7 +39,7 @@ MAX_READ_BYTES = 4_000_000
 ANY_ATTEMPT = 2**31 - 1
 """The content of a row is read however many attempts it had."""
 
-TENANTS_PER_CLAIM = 20
+TENANTS_PER_CLAIM = 1000
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
 
 REFUSED_RELEASE = "cannot be set back: the table refuses the status PENDING"
@@ -258,4 +259,6 @@ def parse_claim(rows: Sequence[TupleRow]) -> Claim:
         if notification_id is not None:
             start = starts.setdefault(workflow_id, WorkflowStart(workflow_id, [], single, enterprise))
             start.notification_ids.append(notification_id)
+            if start.enterprise != enterprise:
+                starts[workflow_id] = replace(start, enterprise="")
     return Claim(rows[0][0], list(starts.values()))

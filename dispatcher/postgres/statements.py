@@ -61,12 +61,26 @@ TENANT_HAS_QUOTA = sql.SQL("not exists (select from tenant_quota where tenant = 
 UNSUCCESSFUL_STATUSES = literals(status.value for status in UNSUCCESSFUL)
 UNCOUNTED_OUTCOMES = literals(UNCOUNTED_CODES)
 
+HAS_UNKNOWN_CALL = sql.SQL(
+    "exists (select from dispatcher.recipient r where r.notification_id = d.notification_id"
+    " and r.generation = d.generation and r.state in ('sending', 'unknown'))"
+)
+"""Whether a call of the row `d` has an unknown outcome. Only then does the row need the other rows of its batch."""
+
+BATCH_IN_ALLOW_LIST = sql.SQL(
+    "not exists (select from dispatcher.delivery member join {outbox} n on n.id = member.notification_id"
+    " where member.batch = d.batch and member.next_attempt_at is not null and not {in_allow_list})"
+)
+"""Whether this node may claim the whole batch of the row `d`. Otherwise its unknown calls are looked up at Novu: two
+nodes with different lists would start one workflow with different rows."""
+
 RETRY_ROWS = sql.SQL(
     """
   -- Reads the few rows that wait for a retry first, and looks up each in the outbox. The outbox is never scanned.
-  select n.id, n.tenant, d.next_attempt_at as due, n.created_at, true as retry, d.batch
+  select n.id, n.tenant, d.next_attempt_at as due, n.created_at, true as retry,
+    case when d.batch is not null and {has_unknown_call} and {batch_may_be_claimed} then d.batch end as batch
   from (
-    select notification_id, next_attempt_at, batch from dispatcher.delivery
+    select notification_id, generation, next_attempt_at, batch from dispatcher.delivery
     where next_attempt_at <= now()
     order by next_attempt_at
     offset 0
@@ -211,6 +225,7 @@ def shared_parts(relations: TableNames) -> dict[str, sql.Composable]:
         "uncounted": UNCOUNTED_OUTCOMES,
         "same_generation": SAME_GENERATION,
         "missing_tables": MISSING_TABLES,
+        "has_unknown_call": HAS_UNKNOWN_CALL,
     }
     for name, part in (
         ("same_row", SAME_ROW),
@@ -234,6 +249,7 @@ def compose_statements(relations: TableNames, status: StatusColumn, *, allow_lis
     tenants = TENANTS_IN_ALLOW_LIST if allow_list else TENANTS_WITH_NEW_ROWS
     parts["tenants_with_new_rows"] = tenants.format(**parts)
     has_quota = sql.SQL("{in_allow_list} and {tenant_has_quota}").format(**parts)
+    parts["batch_may_be_claimed"] = BATCH_IN_ALLOW_LIST.format(**parts) if allow_list else sql.SQL("true")
     parts["retry_rows"] = RETRY_ROWS.format(**parts, tenant_condition=sql.SQL("true"))
     parts["retry_rows_fair"] = RETRY_ROWS.format(**parts, tenant_condition=has_quota)
     statements = {name: load_query(name, **parts).as_bytes() for name in QUERIES}

@@ -28,6 +28,8 @@ def record() -> dict[str, Any]:
 @pytest.mark.timeout(300)
 def test_quick_run_measures_every_contestant(record: dict[str, Any]):
     assert set(record["latency"]) == CONTESTANTS
+    assert [point["rows_per_second"] for point in record["steady"]] == [20, 50, 100, 200, 400] * 2
+    assert [shape["enterprises"] for shape in record["tenants"]] == [1, 200, 2_000, 20_000]
     assert set(record["burst"]) == {"dispatcher", "pgqueuer", "procrastinate", "one workflow per row"}
     assert set(record["idle"]) == CONTESTANTS
     assert set(record["producers"]) == {"off", "always", "adaptive"}
@@ -41,7 +43,7 @@ def test_quick_run_measures_every_contestant(record: dict[str, Any]):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_row_was_accepted_exactly_once_by_fake_novu(record: dict[str, Any]):
-    assert len(record["ledger"]) == 4 + 4 + 4 + 1 + 1
+    assert len(record["ledger"]) == 4 + 2 + 4 + 4 + 4 + 1 + 1
     for block in record["ledger"]:
         assert block["accepted"] == block["effects"] == block["written"], block
         assert block["duplicates"] == 0, block
@@ -51,7 +53,7 @@ def test_every_row_was_accepted_exactly_once_by_fake_novu(record: dict[str, Any]
 @pytest.mark.timeout(300)
 def test_every_judged_number_has_a_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
-    assert len(judged) == 10
+    assert len(judged) == 10 + 2 * 4 * 2 + 3
     assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.decisions.call_splitting import (
     count_refused_alone,
-    halves,
     is_hopeless,
     is_refused_together,
+    smaller_parts,
     split_call,
 )
 from dispatcher.decisions.classification import apply_result, call_refusal, classify
@@ -18,7 +18,9 @@ from dispatcher.models.notification import RecipientState
 from tests.decisions.answers_of_novu import error
 from tests.decisions.sample_rows import notification, recipient
 
-ENTERPRISES = st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=100)
+ENTERPRISES = st.integers(1, 100).flatmap(
+    lambda count: st.lists(st.integers(1, count).map(str), min_size=2, max_size=100)
+)
 BIG = b'{"message": "Validation Error", "errors": {"general": {"messages": ["events.3.to must be a string"]}}}'
 
 
@@ -56,12 +58,28 @@ def send_all(call: Call, bad: set[int], *, named: bool, honest: bool = True) -> 
     return extra, refused
 
 
-@given(ENTERPRISES, st.data())
-def test_one_bad_member_is_found_in_two_calls_for_each_halving(enterprises: list[str], data: st.DataObject):
-    bad = data.draw(st.integers(0, len(enterprises) - 1))
-    extra, refused = send_all(call_for(enterprises), {bad}, named=False)
+@given(st.integers(2, 100), st.data())
+def test_one_bad_member_of_its_enterprise_is_found_in_two_calls_for_each_halving(count: int, data: st.DataObject):
+    bad = data.draw(st.integers(0, count - 1))
+    extra, refused = send_all(call_for(["a"] * count), {bad}, named=False)
     assert refused == {bad}
-    assert extra <= 2 * (len(enterprises) - 1).bit_length() <= 14
+    assert extra <= 2 * (count - 1).bit_length() <= 14
+
+
+@given(ENTERPRISES, st.data())
+def test_one_bad_member_costs_few_calls_and_others_at_most_two_more(enterprises: list[str], data: st.DataObject):
+    """However many enterprises share the call: at most ten parts, then at most ten of one enterprise each."""
+    bad = data.draw(st.integers(0, len(enterprises) - 1))
+    call = call_for(enterprises)
+    extra, refused = send_all(call, {bad}, named=False)
+    assert refused == {bad}
+    assert extra <= 11 + 10 + 2 * (enterprises.count(enterprises[bad]) - 1).bit_length()
+    refused_calls, waits = [call], 0
+    while any(enterprises[row] != enterprises[bad] for part in refused_calls for row in ids(part)):
+        waits += 1
+        parts = [part for each in refused_calls for part in split_call(each, (), None)]
+        refused_calls = [part for part in parts if bad in ids(part)]
+    assert waits <= 2
 
 
 @pytest.mark.parametrize(("named", "honest"), [(False, True), (True, True), (True, False)])
@@ -76,17 +94,22 @@ def test_any_bad_members_are_found_alone_in_less_than_200_calls(
 
 
 @given(ENTERPRISES)
-def test_at_most_one_enterprise_is_in_both_halves(enterprises: list[str]):
-    first, second = halves(list(call_for(enterprises).members))
-    assert first
-    assert second
-    assert len({m.notification.enterprise for m in first} & {m.notification.enterprise for m in second}) <= 1
+def test_parts_have_whole_enterprises_and_one_enterprise_is_halved(enterprises: list[str]):
+    members = list(call_for(enterprises).members)
+    parts = smaller_parts(members)
+    owners = [{member.notification.enterprise for member in part} for part in parts]
+    assert sorted(member.notification.id for part in parts for member in part) == list(range(len(members)))
+    if len(set(enterprises)) > 1:
+        assert sum(map(len, owners)) == len(set(enterprises)), "no enterprise is in two parts"
+    else:
+        assert sorted(map(len, parts)) == [len(members) // 2, -(-len(members) // 2)]
 
 
-@pytest.mark.parametrize(("sizes", "cut"), [((40, 60), 40), ((64, 36), 64), ((36, 64), 36), ((10, 90), 50)])
-def test_cut_is_between_enterprises_if_it_costs_no_further_call(sizes: tuple[int, int], cut: int):
-    first, second = halves(list(call_for(["a"] * sizes[0] + ["b"] * sizes[1]).members))
-    assert (len(first), len(second)) == (cut, 100 - cut)
+@pytest.mark.parametrize(("count", "parts"), [(2, 2), (10, 10), (11, 4), (37, 7), (99, 11), (100, 10)])
+def test_many_enterprises_are_separate_after_the_second_refusal(count: int, parts: int):
+    first = smaller_parts(list(call_for([str(number) for number in range(count)]).members))
+    assert len(first) == parts
+    assert max(len(part) for part in first) <= 10
 
 
 def test_named_members_get_a_call_each_and_the_others_one():

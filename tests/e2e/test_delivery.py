@@ -151,17 +151,18 @@ async def test_busy_producers_send_few_notifies_and_every_row_arrives(stack: Sta
     await stack.all_sent(2_000)
 
 
-async def test_burst_is_sent_in_batches_of_one_enterprise(stack: Stack):
+async def test_burst_is_sent_in_full_batches_and_one_that_enterprises_share(stack: Stack):
     await stack.running()
     await stack.burst(500, enterprises=3)
     await stack.all_sent(500)
     posts = [request for request in await stack.novu.requests() if request.method == "POST"]
     assert len(posts) <= 20
-    mixed = await stack.rows(
-        "select d.workflow_id from dispatcher.delivery d join notify.ent_notification n on n.id = d.notification_id"
-        " group by 1 having count(distinct n.enterprise_id) > 1"
+    batches = await stack.rows(
+        "select count(*), count(distinct n.enterprise_id) from dispatcher.delivery d"
+        " join notify.ent_notification n on n.id = d.notification_id group by d.workflow_id order by 2, 1"
     )
-    assert mixed == []
+    assert [rows for rows, _ in batches] == [100] * 5, "166 rows of each enterprise: 100, and 66 left over"
+    assert [owners for _, owners in batches][:3] == [1, 1, 1]
 
 
 async def test_every_attempt_is_one_call_without_faults(stack: Stack):

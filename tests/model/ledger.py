@@ -35,14 +35,20 @@ class Ledger:
         return self.entries.setdefault((head.id, head.generation), {})
 
     def units(self) -> list[list[int]]:
-        """Return what may be claimed now, each part whole or not at all: a row, or a batch that failed."""
+        """Return what may be claimed now, each part whole or not at all: a row, or rows that may repeat a call."""
         units = [[row.id] for row in self.rows.values() if row.status == "PENDING" and row.eligible(self.now)]
         batches: dict[str, list[Head]] = {}
         for head in self.heads.values():
             if head.next_attempt is not None and self._may_go_on(head):
-                batches.setdefault(head.batch or head.workflow_id, []).append(head)
+                name = head.batch if self.keeps_batch(head) else None
+                batches.setdefault(name or f"row {head.id}", []).append(head)
         due = [batch for batch in batches.values() if all((head.next_attempt or 0) <= self.now for head in batch)]
         return units + [[head.id for head in batch] for batch in due]
+
+    def keeps_batch(self, head: Head) -> bool:
+        """Whether a call of the row has an unknown outcome, so that its batch may be needed to repeat it."""
+        states = {entry.state for entry in self.entries_of(head).values()}
+        return head.batch is not None and not states.isdisjoint(("sending", "unknown"))
 
     def _may_go_on(self, head: Head) -> bool:
         row = self.rows.get(head.id)

@@ -32,21 +32,29 @@ class ModelOutbox:
 
     def _cut(self, claim: str, picked: list[list[int]], sizes: ClaimLimits) -> list[WorkflowStart]:
         total = sum(map(len, picked))
-        groups: dict[str | None, list[int]] = {}
+        free: list[int] = []
         starts: list[WorkflowStart] = []
         for unit in picked:
             head = self.ledger.heads.get(unit[0])
-            if head is not None and head.next_attempt is not None and head.batch and self._failed(unit[0]):
+            if head is not None and self._failed(unit[0]) and self.ledger.keeps_batch(head):
                 starts.append(WorkflowStart(head.workflow_id, unit, single=False))
             elif total <= sizes.max_single_workflows:
                 starts.append(WorkflowStart("", unit, single=True))
             else:
-                groups.setdefault(self.ledger.rows[unit[0]].enterprise, []).extend(unit)
-        for tenant, ids in enumerate(groups.values()):
-            for part, first in enumerate(range(0, len(ids), sizes.batch_size)):
-                some = ids[first : first + sizes.batch_size]
-                starts.append(WorkflowStart(f"notifications-{claim}-{tenant}-{part}", some, single=False))
+                free += unit
+        for number, some in enumerate(self._batches(free, sizes.batch_size)):
+            starts.append(WorkflowStart(f"notifications-{claim}-{number}-0", some, single=False))
         return [self._named(start) for start in starts]
+
+    def _batches(self, ids: list[int], size: int) -> list[list[int]]:
+        """Return the full batches of each enterprise, and those that the rows left over of all of them share."""
+        groups: dict[str, list[int]] = {}
+        for row_id in ids:
+            groups.setdefault(self.ledger.rows[row_id].enterprise or "", []).append(row_id)
+        full = {tenant: len(rows) // size * size for tenant, rows in groups.items()}
+        own = [rows[first : first + size] for t, rows in groups.items() for first in range(0, full[t], size)]
+        rest = [row_id for tenant, rows in sorted(groups.items()) for row_id in rows[full[tenant] :]]
+        return own + [rest[first : first + size] for first in range(0, len(rest), size)]
 
     def _failed(self, row_id: int) -> bool:
         return self.ledger.rows[row_id].status != "PENDING"

@@ -6,15 +6,16 @@ which due rows a claim takes, and in which batches: the choice is checked, and t
 
 import random
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 from dispatcher.decisions.validation import AcquiredRow
-from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease
+from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, WorkflowStart
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import StatusColumn
 from tests.model.ledger import Ledger
-from tests.model.ledger_rows import Row
+from tests.model.ledger_rows import Head, Row
 from tests.model.model_outbox import ModelOutbox, Owner
 from tests.model.store_methods import AsyncMethod, require_store_method
 from tests.support.outbox_fixture import RELATIONS, OutboxFixture
@@ -187,7 +188,29 @@ def check_claim(claim: Claim, ledger: Ledger, sizes: ClaimLimits) -> None:
     for start in claim.starts:
         assert len(start.notification_ids) <= sizes.batch_size
         assert not start.single or len(start.notification_ids) == 1
-        assert len({ledger.rows[row_id].enterprise for row_id in start.notification_ids}) == 1
+    check_batches(claim, ledger, sizes.batch_size)
+
+
+def check_batches(claim: Claim, ledger: Ledger, size: int) -> None:
+    """Check that an enterprise's full batches are its own, and that only such a batch or no other has room left."""
+    free = [s for s in claim.starts if not s.single and not any(ledger.keeps_batch(h) for h in heads(ledger, s))]
+    shared = [start for start in free if len({row.enterprise for row in rows(ledger, start)}) > 1]
+    left = Counter(row.enterprise for start in shared for row in rows(ledger, start))
+    assert all(count < size for count in left.values()), f"{left} share batches of {size}"
+    assert sum(len(start.notification_ids) < size for start in free) <= 1, f"{free} could share a batch"
+    for start in claim.starts:
+        owners = {row.enterprise or "" for row in rows(ledger, start)}
+        assert start.enterprise == (owners.pop() if len(owners) == 1 else "")
+
+
+def heads(ledger: Ledger, start: WorkflowStart) -> list[Head]:
+    """Return the heads of a workflow's rows that were claimed before."""
+    return [ledger.heads[row_id] for row_id in start.notification_ids if row_id in ledger.heads]
+
+
+def rows(ledger: Ledger, start: WorkflowStart) -> list[Row]:
+    """Return a workflow's rows."""
+    return [ledger.rows[row_id] for row_id in start.notification_ids]
 
 
 def facts_of(ledger: Ledger) -> Facts:

@@ -814,4 +814,21 @@ MUTANTS = [
         "recipient.removed = True",
         "tests/delivery/test_withdrawn_recipients.py",
     ),
+    # Mixed batches and group commit.
+    Mutant(
+        "a shared call's refusal is halved across enterprises",
+        "a poison blames no neighbour",
+        "decisions/call_splitting.py",
+        "    if len(enterprises) < 2:\n",
+        "    if enterprises:\n",
+        DECISIONS + "test_call_splitting.py",
+    ),
+    Mutant(
+        "a mixed batch whose poison blames a neighbour",
+        "a poison blames no neighbour",
+        "delivery/sender.py",
+        "            if is_refused_together(results)\n",
+        "            if is_refused_together(results) and len({m.notification.enterprise for m in call.members}) < 2\n",
+        FAULTS + "test_mixed_batches.py::test_f225_poison_in_a_shared_call_blames_no_neighbour",
+    ),
 ]

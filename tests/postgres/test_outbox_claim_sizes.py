@@ -74,26 +74,29 @@ class TestWorkflows:
         assert all(start.single for start in claim.starts)
         assert len({start.workflow_id for start in claim.starts}) == 10
 
-    async def test_many_rows_are_split_into_batches_per_enterprise(self, outbox_fixture: OutboxFixture):
-        one, two = uuid4(), uuid4()
-        sets: dict[UUID | None, set[int]] = {one: set(), two: set(), None: set()}
+    async def test_enterprise_that_fills_batches_has_its_own_and_the_rest_shares(self, outbox_fixture: OutboxFixture):
+        owners = {UUID(int=number): set[int]() for number in range(3)}
         for _ in range(5):
-            for enterprise, ids in sets.items():
-                ids.update(await outbox_fixture.many(5, enterprise=enterprise))
+            for owner, rows in owners.items():
+                rows.update(await outbox_fixture.many(5, enterprise=owner))
         claim = await outbox_fixture.claim(batch_size=10)
         assert not any(start.single for start in claim.starts)
-        assert sorted(len(start.notification_ids) for start in claim.starts) == [5, 5, 5, 10, 10, 10, 10, 10, 10]
-        for start in claim.starts:
-            assert start.workflow_id.startswith("notifications-c1-")
-            assert any(set(start.notification_ids) <= ids for ids in sets.values())
+        assert all(start.workflow_id.startswith("notifications-c1-") for start in claim.starts)
         carried = await outbox_fixture.rows("select distinct workflow_id from dispatcher.delivery")
         assert {workflow_id for (workflow_id,) in carried} == {start.workflow_id for start in claim.starts}
+        found = sorted(
+            tuple(len(rows & {*start.notification_ids}) for rows in owners.values()) for start in claim.starts
+        )
+        assert found == [(0, 0, 5), (0, 0, 10), (0, 0, 10), (0, 10, 0), (0, 10, 0), (5, 5, 0), *[(10, 0, 0)] * 2]
+        for start in claim.starts:
+            its_own = [str(owner) for owner, rows in owners.items() if {*start.notification_ids} <= rows]
+            assert [start.enterprise] == (its_own or [""]), "the fairness key of a mixed workflow is empty"
 
-    async def test_single_workflow_limit_counts_rows_of_all_enterprises(self, outbox_fixture: OutboxFixture):
-        for _ in range(11):
-            await outbox_fixture.notify(enterprise_id=uuid4())
-        claim = await outbox_fixture.claim(max_single=10)
-        assert [start.single for start in claim.starts] == [False] * 11
+    async def test_rows_of_many_enterprises_share_one_batch(self, outbox_fixture: OutboxFixture):
+        for owner in (None, *(uuid4() for _ in range(10))):
+            await outbox_fixture.notify(enterprise_id=owner)
+        [start] = (await outbox_fixture.claim(max_single=10)).starts
+        assert (len(start.notification_ids), start.single, start.enterprise) == (11, False, "")
 
     async def test_claims_never_share_a_batch_name(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.many(40)
@@ -122,6 +125,31 @@ class TestWorkflows:
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         starts = (await outbox_fixture.claim(limit=3)).starts
         assert [again.notification_ids for again in starts] in ([], [ids])
+
+    async def test_failed_batch_whose_calls_are_all_known_joins_other_rows(self, outbox_fixture: OutboxFixture):
+        ids = await outbox_fixture.many(4)
+        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
+        for row in rows:
+            await outbox_fixture.settle(row, RecipientState.PLANNED, timedelta(0))
+        await outbox_fixture.rows(
+            "update dispatcher.delivery set next_attempt_at = '2999-01-01' where notification_id = %s", ids[0]
+        )
+        other = await outbox_fixture.notify(enterprise_id=uuid4())
+        [again] = (await outbox_fixture.claim(max_single=1)).starts
+        assert sorted(again.notification_ids) == [*ids[1:], other], "its members need not wait for the first one"
+        assert again.workflow_id != start.workflow_id
+
+    async def test_only_rows_with_an_unknown_call_keep_their_batch(self, outbox_fixture: OutboxFixture):
+        ids = await outbox_fixture.many(4)
+        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
+        for row, state in zip(rows, [RecipientState.PLANNED, RecipientState.UNKNOWN] * 2, strict=True):
+            await outbox_fixture.settle(row, state, timedelta(0))
+        starts = {each.workflow_id: each for each in (await outbox_fixture.claim(max_single=1)).starts}
+        assert starts.pop(start.workflow_id).notification_ids == [ids[1], ids[3]]
+        [other] = starts.values()
+        assert other.notification_ids == [ids[0], ids[2]]
 
     async def test_row_claimed_alone_after_a_batch_has_its_own_workflow(self, outbox_fixture: OutboxFixture):
         [row, *_] = await outbox_fixture.many(12)

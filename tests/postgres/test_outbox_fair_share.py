@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dispatcher.models.claims import Claim
 from dispatcher.models.notification import RecipientState
-from dispatcher.postgres.outbox import TENANTS_PER_CLAIM, OutboxStore
+from dispatcher.postgres.outbox import OutboxStore
 from tests.support.outbox_fixture import OutboxFixture, ids_of
 
 OWNERS = [None, *(UUID(int=number) for number in range(5))]
@@ -82,19 +82,62 @@ class TestShares:
         claims = [await outbox_fixture.claim(limit=20, batch_size=5) for _ in range(3)]
         assert [(claim.free_capacity, claim.rows) for claim in claims] == [(13, 13), (20, 20), (20, 0)]
 
-    async def test_many_enterprises_are_served_in_several_claims(self, outbox_fixture: OutboxFixture):
-        everybody = [UUID(int=number) for number in range(TENANTS_PER_CLAIM * 2 + 5)]
+    async def test_more_enterprises_than_rows_of_a_claim_have_their_turns(self, outbox_fixture: OutboxFixture):
+        everybody = [UUID(int=number) for number in range(45)]
         for owner in everybody:
             await outbox_fixture.many(3, enterprise=owner)
         await crowd(outbox_fixture)
-        rounds = [await owners(outbox_fixture, await outbox_fixture.claim(limit=TENANTS_PER_CLAIM)) for _ in range(3)]
-        assert [list(taken.values()) for taken in rounds] == [[1] * TENANTS_PER_CLAIM, [1] * TENANTS_PER_CLAIM, [3] * 5]
+        rounds = [await owners(outbox_fixture, await outbox_fixture.claim(limit=20, batch_size=10)) for _ in range(3)]
+        assert [list(taken.values()) for taken in rounds] == [[1] * 20, [1] * 20, [3] * 5]
         assert set().union(*rounds) == set(everybody)
         await forget(outbox_fixture)
-        assert (
-            sum((await claim_all(outbox_fixture, limit=TENANTS_PER_CLAIM)), Counter[UUID | None]()).total()
-            == TENANTS_PER_CLAIM * 4
+        assert sum((await claim_all(outbox_fixture, limit=20)), Counter[UUID | None]()).total() == 80
+
+    async def test_f152_row_of_each_of_600_enterprises_is_in_the_next_claim(self, outbox_fixture: OutboxFixture):
+        """The mixed twin: their rows share batches, and the crowding enterprise gets what they leave."""
+        crowding = uuid4()
+        await outbox_fixture.many(5_000, enterprise=crowding)
+        assert (await outbox_fixture.claim()).rows == 1000
+        await outbox_fixture.rows(
+            "insert into notify.ent_notification (name, publish_status, payload, recipients, enterprise_id)"
+            " select 'n ' || n, 'PUBLISH', '{}', array[gen_random_uuid()], gen_random_uuid()"
+            " from generate_series(1, 600) n"
         )
+        claim = await outbox_fixture.claim()
+        taken = await owners(outbox_fixture, claim)
+        assert (taken.pop(crowding, 0) >= 1, set(taken.values()), len(taken)) == (True, {1}, 600)
+        assert len(claim.starts) == -(-claim.rows // 100), "no workflow has room for others"
+
+    async def test_failed_batch_of_two_enterprises_has_its_turn_as_a_whole(self, outbox_fixture: OutboxFixture):
+        small, crowding = UUID(int=1), UUID(int=2)
+        ids = [*await outbox_fixture.many(2, enterprise=crowding), *await outbox_fixture.many(2, enterprise=small)]
+        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        for row in await outbox_fixture.acquire(*ids):
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
+        await outbox_fixture.many(200, enterprise=crowding)
+        await crowd(outbox_fixture)
+        claim = await outbox_fixture.claim(limit=20, batch_size=5)
+        assert [sorted(each.notification_ids) for each in claim.starts if each.workflow_id == start.workflow_id] == [
+            ids
+        ]
+
+    async def test_failed_batch_waits_for_the_capacity_of_each_of_its_enterprises(self, outbox_fixture: OutboxFixture):
+        small, crowding = UUID(int=1), UUID(int=2)
+        ids = [*await outbox_fixture.many(2, enterprise=crowding), *await outbox_fixture.many(2, enterprise=small)]
+        await outbox_fixture.claim(max_single=1)
+        for row in await outbox_fixture.acquire(*ids):
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(hours=1))
+        await outbox_fixture.many(40, enterprise=crowding)
+        await crowd(outbox_fixture)
+        assert (await outbox_fixture.claim(capacity=40, batch_size=5)).rows == 40
+        await outbox_fixture.rows(
+            "update dispatcher.delivery set next_attempt_at = now() where next_attempt_at is not null"
+        )
+        assert ids_of(await outbox_fixture.claim(capacity=40, batch_size=5)) == []
+        await outbox_fixture.rows(
+            "update dispatcher.delivery set lease_until = null, settled_at = now() where lease_until is not null"
+        )
+        assert sorted(ids_of(await outbox_fixture.claim(capacity=40, batch_size=5))) == ids
 
     async def test_many_retries_do_not_delay_new_rows(self, outbox_fixture: OutboxFixture):
         failing, other = uuid4(), uuid4()
@@ -165,16 +208,29 @@ class TestAllowList:
         )
         assert ids_of(await outbox_fixture.claim(await outbox_fixture.node("listed", ours))) == [mine]
 
-    async def test_batch_has_rows_of_one_enterprise(self, outbox_fixture: OutboxFixture):
-        for owner in (None, uuid4(), uuid4()):
-            await outbox_fixture.many(15, enterprise=owner)
-        await crowd(outbox_fixture)
-        for start in (await outbox_fixture.claim(batch_size=10)).starts:
-            found = await outbox_fixture.rows(
-                "select distinct coalesce(enterprise_id::text, '') from notify.ent_notification where id = any(%s)",
-                start.notification_ids,
-            )
-            assert found == [(start.enterprise,)]
+    async def test_failed_batch_of_two_lists_is_claimed_by_both_nodes(self, outbox_fixture: OutboxFixture):
+        """Neither can repeat its unknown call, so Novu is asked. Two workflows never have the same name."""
+        one, two = uuid4(), uuid4()
+        ids = [*await outbox_fixture.many(2, enterprise=one), *await outbox_fixture.many(2, enterprise=two)]
+        await outbox_fixture.claim(max_single=1)
+        for row in await outbox_fixture.acquire(*ids):
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
+        claims = [
+            await outbox_fixture.claim(await outbox_fixture.node(f"for {owner}", owner), max_single=1)
+            for owner in (one, two)
+        ]
+        assert [sorted(ids_of(claim)) for claim in claims] == [ids[:2], ids[2:]]
+        assert len({start.workflow_id for claim in claims for start in claim.starts}) == 2
+
+    async def test_failed_batch_within_the_list_stays_together(self, outbox_fixture: OutboxFixture):
+        one, two, foreign = uuid4(), uuid4(), uuid4()
+        ids = [*await outbox_fixture.many(2, enterprise=one), *await outbox_fixture.many(2, enterprise=two)]
+        await outbox_fixture.many(3, enterprise=foreign)
+        listed = await outbox_fixture.node("listed", one, two)
+        [start] = (await outbox_fixture.claim(listed, max_single=1)).starts
+        for row in await outbox_fixture.acquire(*ids):
+            await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
+        assert (await outbox_fixture.claim(listed, max_single=1)).starts == [start]
 
 
 async def quickest(outbox_fixture: OutboxFixture, claims: int = 8) -> float:

@@ -6,12 +6,13 @@
 --   due.sql or due_fair.sql                 claim.sql
 --   capacity                                complete_batches    failed batches of which every member is due
 --   immediate  scheduled  retry_rows   -->  picked              the rows of this claim
---        \         |         /              with_batches        picked, with the number of its batch
+--        \         |         /              with_batches        picked, with the name of its batch
 --              ranked, next_cursor          set_processing      outbox: PENDING -> PROCESSING
 --                                           claimed             ledger: a lease, a higher fence, a workflow id
 with recursive {due},
 complete_batches as materialized (
-  -- A failed batch is claimed whole or not at all: a call of it with an unknown outcome can only be repeated as it was.
+  -- The rows of a failed batch that have a call with an unknown outcome are claimed together or not at all: the call
+  -- can only be repeated as it was.
   select r.batch
   from ranked r
   where r.batch is not null and r.rank <= (select size from capacity)
@@ -21,18 +22,27 @@ complete_batches as materialized (
     from dispatcher.delivery d
     join {outbox} n on n.id = d.notification_id
     where d.batch = r.batch and d.next_attempt_at is not null
-      and n.notification_status::text in {unsuccessful} and {eligible} and {not_refused}
+      and n.notification_status::text in {unsuccessful} and {eligible} and {not_refused} and {has_unknown_call}
   )
 ),
 picked as materialized (
   select * from ranked
   where rank <= (select size from capacity) and (batch is null or batch in (select batch from complete_batches))
 ),
-with_batches as (
-  -- A batch holds rows of one enterprise. A claim of few rows starts one workflow for each row instead.
-  select *, count(*) over () as total, dense_rank() over (order by tenant) as number,
-    (row_number() over (partition by tenant order by due, id) - 1) / %(batch_size)s as part
+numbered as (
+  select *, dense_rank() over (order by tenant) as number,
+    row_number() over (partition by tenant, batch is null order by due, id) - 1 as place,
+    count(*) over (partition by tenant, batch is null) / %(batch_size)s * %(batch_size)s as in_full_batches
   from picked
+),
+with_batches as (
+  -- The rows with which an enterprise fills batches have batches of their own. The rows that are left over share
+  -- batches, in the order of their enterprises. A claim of few rows starts one workflow for each row instead.
+  select *, count(*) over () as total,
+    case when place < in_full_batches then number::text || '-' || (place / %(batch_size)s)::text
+    else '0-' || ((row_number() over (partition by batch is null, place < in_full_batches order by tenant, due, id) - 1)
+      / %(batch_size)s)::text end as name
+  from numbered
 ),
 set_processing as (
   {set_processing}
@@ -42,9 +52,8 @@ claimed as (
   insert into dispatcher.delivery as d (notification_id, birth, generation, fence, batch, attempts, lease_owner,
     lease_until, next_attempt_at, first_claimed_at, claimed_at, recipient_count, first_generation)
   select n.id, {birth}, 1, 1,
-    -- A failed batch keeps its name: a call with an unknown outcome is repeated whole or not at all.
-    coalesce(n.batch, case when n.total > %(max_single_workflows)s
-      then %(claim)s || '-' || n.number::text || '-' || n.part::text end),
+    -- Rows that repeat a call of their last batch keep its name.
+    coalesce(n.batch, case when n.total > %(max_single_workflows)s then %(claim)s || '-' || n.name end),
     1, %(node)s, clock_timestamp() + %(lease)s,
     case when n.retry then now() end,  -- tells the branch below that the generation is the same; it is never stored
     now(), now(), 0, 1

@@ -16,6 +16,9 @@ capacity as materialized (
   -- One enterprise alone may use the whole capacity. Beside the rows of others it may use less, but never nothing.
   select case when quota_new_tenant < %(batch_size)s then 0 else least(%(limit)s, 2 * quota_new_tenant) end as size,
     quota_new_tenant, rows,
+    -- Each enterprise that has its turn gets at least one row, so this claim serves no more enterprises than rows.
+    least(%(max_tenants)s, case when quota_new_tenant < %(batch_size)s then 0
+      else least(%(limit)s, 2 * quota_new_tenant) end) as turns,
     -- If a crash of the server loses a claim, the row is only claimed again. The next durable write flushes it anyway.
     set_config('synchronous_commit', 'off', true) as async_commit
   from (select coalesce(sum(rows), 0)::integer as rows from leased) leased
@@ -36,7 +39,7 @@ tenants (tenant, ordinal) as (
   union all
   select (select n.tenant from {tenants_with_new_rows} n where n.tenant > t.tenant order by n.tenant limit 1), ordinal + 1
   from tenants t
-  where tenant is not null and ordinal <= %(max_tenants)s
+  where tenant is not null and ordinal <= (select turns from capacity)
 ),
 tenant_share as materialized (
   -- The capacity is divided among the enterprises that may use some of it.
@@ -45,7 +48,7 @@ tenant_share as materialized (
     select t.tenant, capacity.size, coalesce(q.rows, capacity.quota_new_tenant) as rows
     from tenants t cross join capacity
     left join tenant_quota q on q.tenant = t.tenant
-    where t.tenant is not null and t.ordinal <= %(max_tenants)s
+    where t.tenant is not null and t.ordinal <= capacity.turns
   ) t
 ),
 immediate as materialized (
@@ -85,23 +88,26 @@ found as materialized (
   from (select * from immediate union all select * from scheduled union all select * from retry_rows) due_rows
 ),
 ranked as materialized (
-  -- The first row of each enterprise, then the second of each, and so on. A batch counts as its first member.
-  select f.*, row_number() over (order by f.first_ordinal, f.tenant, f.batch, f.id) as rank
+  -- The first row of each enterprise, then the second of each, and so on. Rows that are claimed together count as the
+  -- first of them, and each of their enterprises needs the capacity for its own.
+  select f.*, row_number() over (order by f.first_ordinal, f.first_tenant, f.unit, f.id) as rank
   from (
-    select *, min(ordinal) over (partition by tenant, coalesce(batch, id::text)) as first_ordinal,
-      max(ordinal) over (partition by tenant, coalesce(batch, id::text)) as last_ordinal
-    from found
+    select d.*,
+      min(ordinal) over (partition by unit) as first_ordinal,
+      min(d.tenant) over (partition by unit) as first_tenant,
+      bool_and(ordinal <= coalesce(q.rows, capacity.quota_new_tenant)) over (partition by unit) as has_quota
+    from (select *, coalesce(batch, id::text) as unit from found) d
+    cross join capacity
+    left join tenant_quota q on q.tenant = d.tenant
   ) f
-  cross join capacity
-  left join tenant_quota q on q.tenant = f.tenant
-  where f.last_ordinal <= coalesce(q.rows, capacity.quota_new_tenant)
+  where f.has_quota
 ),
 next_cursor as materialized (
   -- Whether rows may be due that this claim does not take, as far as this can be known; and the enterprise with which
   -- the next claim begins.
   select case when size = 0 then %(next_tenant)s
-      else coalesce((select tenant from tenants where ordinal > %(max_tenants)s), '') end as next_tenant,
-    %(next_tenant)s <> '' or exists (select from tenants where tenant is not null and ordinal > %(max_tenants)s)
+      else coalesce((select tenant from tenants where ordinal > turns), '') end as next_tenant,
+    %(next_tenant)s <> '' or exists (select from tenants where tenant is not null and ordinal > turns)
       or exists (select from tenant_share s where s.rows <= (select count(*) from immediate i where i.tenant = s.tenant))
       or (select count(*) from first_scheduled) >= size
       or (select count(*) from retry_rows) >= size + %(batch_size)s
