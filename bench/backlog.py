@@ -26,9 +26,7 @@ from dispatcher.postgres.statements import TableNames
 
 CLAIMS = 5
 LEASE = timedelta(minutes=10)
-TABLES = TableNames(
-    sql.Identifier("notify", "ent_notification"), sql.Identifier("notify", "ent_notification_workflow")
-)
+TABLES = TableNames(sql.Identifier("notify", "ent_notification"), sql.Identifier("notify", "ent_notification_workflow"))
 numbers = itertools.count(1)
 
 

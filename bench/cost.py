@@ -4,6 +4,7 @@ Temporal bills a start, each activity and each of its retries, each timer, and t
 each workflow task. Heartbeats of activities are not in the histories, so they are not counted.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from temporalio.api.enums.v1 import EventType
@@ -18,6 +19,7 @@ from bench.idle import TICKS, processor_seconds
 from bench.stack import Stack
 
 PROCESSES, ALL = ("dispatcher", "Temporal", "PostgreSQL"), "all three"
+ACTIONS = "Temporal actions"
 BILLED_EVENTS = (
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
     EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
@@ -41,7 +43,7 @@ async def one_block(stack: Stack, contestant: Contestant, rows: int) -> Values:
         actions = await billed_actions(stack, await workflows(running) - earlier)
     spent[ALL] = sum(spent.values())
     values = {figure(name): Value(amount, "ms/row") for name, amount in spent.items()}
-    return {**values, "Temporal actions": Value(actions / rows, "actions/row")}
+    return {**values, ACTIONS: Value(actions / rows, "actions/row")}
 
 
 def used(stack: Stack, running: Block) -> dict[str, float]:
@@ -82,7 +84,7 @@ async def billed_actions(stack: Stack, ids: set[str]) -> int:
     return actions
 
 
-def actions_of(events: list[HistoryEvent]) -> int:
+def actions_of(events: Sequence[HistoryEvent]) -> int:
     """Return the actions of one history."""
     marked_tasks = {
         event.marker_recorded_event_attributes.workflow_task_completed_event_id

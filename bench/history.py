@@ -23,12 +23,18 @@ TABLES = {
 """By table, the column that holds the notification's id."""
 COLUMNS = """
     select array_agg(attname::text order by attnum) from pg_attribute
-    where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = '' and attname <> %s
+    where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = ''
 """
 COPY = """
-    insert into {table} ({key}, {columns}) overriding system value
-    select %(last)s + n, {columns} from {table} cross join generate_series(1, %(rows)s) n where {key} = %(copied)s
+    insert into {table} ({columns}) overriding system value
+    select {values} from {table} cross join generate_series(1, %(rows)s) n where {key} = %(copied)s
 """
+NEW_VALUES = {
+    "id": sql.SQL("%(copied)s + n"),
+    "notification_id": sql.SQL("%(copied)s + n"),
+    "name": sql.SQL("'history ' || n"),
+}
+"""Columns that a copy does not keep: names are unique within an enterprise."""
 
 
 async def one_block(stack: Stack, contestant: Contestant, history: int, rows: int) -> Values:
@@ -44,7 +50,9 @@ async def one_block(stack: Stack, contestant: Contestant, history: int, rows: in
 
 async def bursts(running: Block, rows: int) -> float:
     """Return the median rate of a few bursts."""
-    seconds = [accepted - committed for committed, accepted in [await accepted_burst(running, rows) for _ in range(BURSTS)]]
+    seconds = [
+        accepted - committed for committed, accepted in [await accepted_burst(running, rows) for _ in range(BURSTS)]
+    ]
     return rows / statistics.median(seconds)
 
 
@@ -52,18 +60,18 @@ async def add_history(running: Block, history: int) -> None:
     """Copy the newest settled row `history` times, in outbox and ledger."""
     connection = running.connection
     newest = "select max(id) from notify.ent_notification where notification_status = 'SENT'"
-    [copied] = await (await connection.execute(newest)).fetchone() or [None]
+    [copied] = await (await connection.execute(newest)).fetchone() or [0]
     async with connection.transaction():
         await connection.execute("set local dispatcher.quiet = on")
         for table, key in TABLES.items():
-            [columns] = await (await connection.execute(COLUMNS, [table, key])).fetchone() or [[]]
-            names = {
+            [columns] = await (await connection.execute(COLUMNS, [table])).fetchone() or [[]]
+            parts = {
                 "table": sql.Identifier(*table.split(".")),
                 "key": sql.Identifier(key),
                 "columns": sql.SQL(", ").join(map(sql.Identifier, columns)),
+                "values": sql.SQL(", ").join(NEW_VALUES.get(name, sql.Identifier(name)) for name in columns),
             }
-            values = {"last": copied, "rows": history, "copied": copied}
-            await connection.execute(sql.SQL(COPY).format(**names), values)
+            await connection.execute(sql.SQL(COPY).format(**parts), {"rows": history, "copied": copied})
         sequence = "select setval(pg_get_serial_sequence('notify.ent_notification', 'id'), %s)"
         await connection.execute(sequence, [copied + history])
     await connection.execute("vacuum analyze")

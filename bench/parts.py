@@ -6,9 +6,23 @@ With --against the same parts measure two commits in pairs.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bench import backlog, burst, cost, counts, flood, history, idle, latency, producers, recipients, recovery, stream
+from bench import (
+    backlog,
+    burst,
+    cost,
+    counts,
+    flood,
+    history,
+    idle,
+    latency,
+    producers,
+    recipients,
+    recovery,
+    stream,
+    tenants,
+    urgent,
+)
 from bench import steady_figures as steady
-from bench import tenants, urgent
 from bench.contestants import DISPATCHER, EVERYBODY, ONE_BY_ONE, PEERS, Contestant
 from bench.figures import Better, Value, Values
 from bench.sizes import Sizes
@@ -17,7 +31,7 @@ from bench.stack import Say, Stack
 
 @dataclass(frozen=True)
 class Round:
-    """What every block of a round shares: the servers, the sizes, the number of the round, and who hears of progress."""
+    """Servers, sizes, number and progress, which all blocks of a round share."""
 
     stack: Stack
     sizes: Sizes
@@ -113,12 +127,8 @@ PARTS: dict[str, Part] = {
     ),
     "stream50": Part(measure_stream(50), stream_seconds, whole=False),
     "stream200": Part(measure_stream(200), stream_seconds, whole=False),
-    "burst": Part(
-        measure_burst, burst_seconds, contestants=(DISPATCHER, ONE_BY_ONE, *PEERS), rounds=3, base=True
-    ),
-    "cost": Part(
-        lambda now, who: cost.one_block(now.stack, who, now.sizes.rows), burst_seconds, rounds=3, base=True
-    ),
+    "burst": Part(measure_burst, burst_seconds, contestants=(DISPATCHER, ONE_BY_ONE, *PEERS), rounds=3, base=True),
+    "cost": Part(lambda now, who: cost.one_block(now.stack, who, now.sizes.rows), burst_seconds, rounds=3, base=True),
     "counts": Part(lambda now, who: counts.one_block(now.stack, who, now.sizes.rows), burst_seconds, base=True),
     "tenants": Part(
         lambda now, who: tenants.one_block(now.stack, who, now.sizes.tenants),

@@ -14,7 +14,7 @@ from bench.writer import ENTERPRISE, PAYLOAD
 INSERT = """
     insert into notify.ent_notification
       (name, publish_status, notification_workflow_id, payload, recipients, enterprise_id)
-    select 'bench of many', 'PUBLISH', id, %s::jsonb, %s::uuid[], %s
+    select 'bench of many ' || gen_random_uuid(), 'PUBLISH', id, %s::jsonb, %s::uuid[], %s
     from notify.ent_notification_workflow where workflow_key = 'default-in-app'
 """
 EVENTS_PER_SECOND = 50

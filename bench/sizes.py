@@ -1,7 +1,7 @@
 """How much each part measures: rows, recipients, enterprises and seconds. A record names the sizes of its run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -35,8 +35,7 @@ class Sizes:
     def tenants(self) -> tuple[tuple[int, int], ...]:
         """Return (enterprises, rows of each): one enterprise first, the most enterprises last."""
         rows = self.tenant_rows
-        shapes = ((1, rows), (rows // 100, 500), (rows // 10, 10), (rows, 1))
-        return tuple((max(enterprises, 1), min(each, rows)) for enterprises, each in shapes)
+        return (1, rows), (max(2, rows // 100), min(500, rows)), (max(2, rows // 10), 10), (rows, 1)
 
 
 QUICK = Sizes(
@@ -50,7 +49,7 @@ QUICK = Sizes(
     recipients=(100, 200, 300),
     urgent_backlog=300,
     urgent_reference=50,
-    backlogs=(500, 1_000),
+    backlogs=(7_000, 8_000),
     backlog_enterprises=(1, 7, 50),
     history_rows=500,
     idle_seconds=1,
@@ -65,21 +64,21 @@ QUICK = Sizes(
 
 def parse(words: list[str], sizes: Sizes) -> Sizes:
     """Return `sizes` with changes such as "rows=500" and "recipients=100,200,300"; ValueError for any other words."""
-    known = {field.name: getattr(sizes, field.name) for field in fields(sizes)}
+    known: dict[str, Any] = {field.name: getattr(sizes, field.name) for field in fields(sizes)}
     changed: dict[str, Any] = {}
     for word in words:
         name, _, numbers = word.partition("=")
         if name not in known:
             raise ValueError(f"no size {name!r}: choose of {', '.join(known)}")
-        values = tuple(int(number) for number in numbers.split(","))
+        values = tuple(map(int, numbers.split(",")))
         wanted = len(known[name]) if isinstance(known[name], tuple) else 1
         if len(values) != wanted or min(values) < 1:
             raise ValueError(f"{name} is {wanted} number(s) from 1 up")
         changed[name] = values if isinstance(known[name], tuple) else values[0]
-    return Sizes(**(known | changed))
+    return replace(sizes, **changed)
 
 
 def of_record(record: Mapping[str, Any]) -> Sizes:
     """Return the sizes that a record names."""
-    sizes = record["sizes"]
-    return Sizes(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()})
+    sizes: dict[str, Any] = record["sizes"]
+    return replace(Sizes(), **{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()})

@@ -7,9 +7,22 @@ between its blocks: then the machine, and not Dispatcher, decides the ratio.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from bench import backlog, burst, cost, counts, flood, history, idle, latency, producers, recipients, recovery
+from bench import (
+    backlog,
+    burst,
+    cost,
+    counts,
+    flood,
+    history,
+    idle,
+    latency,
+    producers,
+    recipients,
+    recovery,
+    tenants,
+    urgent,
+)
 from bench import steady_figures as steady
-from bench import tenants, urgent
 from bench.contestants import BASE, DISPATCHER, FLOOR, ONE_BY_ONE, PEERS
 from bench.figures import Parts, Series
 from bench.sizes import Sizes
@@ -97,8 +110,8 @@ def judge_tenants(found: Found) -> Iterator[Verdict]:
     one, *others = found.sizes.tenants
     for shape in others:
         limit = 0.75 if shape == others[-1] else 0.9
-        series = (found.series("tenants", tenants.figure(*each)) for each in (shape, one))
-        yield from found.ratio(f"{shape[0]:,} enterprises x {shape[1]:,} / one", *series, at_least, limit)
+        many, single = (found.series("tenants", tenants.figure(*each)) for each in (shape, one))
+        yield from found.ratio(f"{shape[0]:,} enterprises x {shape[1]:,} / one", many, single, at_least, limit)
 
 
 def judge_recipients(found: Found) -> Iterator[Verdict]:
@@ -124,9 +137,9 @@ def judge_backlog(found: Found) -> Iterator[Verdict]:
     """Judge a claim with very many due rows against one with few."""
     few, many = found.sizes.backlogs
     for enterprises in found.sizes.backlog_enterprises:
-        series = (found.series("backlog", backlog.figure(enterprises, rows)) for rows in (many, few))
+        over, under = (found.series("backlog", backlog.figure(enterprises, rows)) for rows in (many, few))
         name = f"claim of {enterprises:,} enterprise(s), {many:,} due / {few:,}"
-        yield from found.ratio(name, *series, at_most, 1.3)
+        yield from found.ratio(name, over, under, at_most, 1.3)
 
 
 def judge_history(found: Found) -> Iterator[Verdict]:
@@ -158,8 +171,8 @@ def judge_idle(found: Found) -> Iterator[Verdict]:
 def judge_producers(found: Found) -> Iterator[Verdict]:
     """Judge the producers' rate of commits with adaptive NOTIFY against that without a trigger."""
     modes = (producers.ADAPTIVE.name, producers.NO_TRIGGER.name)
-    series = (found.series("producers", producers.COMMITS, mode) for mode in modes)
-    yield from found.ratio("producers' commits, adaptive / no trigger", *series, at_least, 0.96)
+    adaptive, without = (found.series("producers", producers.COMMITS, mode) for mode in modes)
+    yield from found.ratio("producers' commits, adaptive / no trigger", adaptive, without, at_least, 0.96)
 
 
 def judge_recovery(found: Found) -> Iterator[Verdict]:

@@ -8,6 +8,9 @@ import subprocess
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
+import psycopg
+from temporalio.service import RPCError
+
 from bench import stack
 from bench.contestants import BASE, Contestant, prepare_all
 from bench.figures import add
@@ -16,6 +19,8 @@ from bench.progress import Reporter, reporting
 from bench.report import Results
 from bench.revisions import Refused, Revision, checked_out, commit_of, git
 
+FAILURES = (TimeoutError, RuntimeError, psycopg.Error, RPCError)
+"""What a block may fail with; any other error ends the run."""
 Makers = list[Callable[[], Contestant]]
 """Make the contestants of one part, each for one block."""
 
@@ -44,7 +49,7 @@ async def one_round(results: Results, part: str, now: Round, makers: Makers, rep
         reporter.begin(words)
         try:
             values = await PARTS[part].measure(now, contestant)
-        except (TimeoutError, RuntimeError) as error:
+        except FAILURES as error:
             results.failures.append(f"{words}: {str(error).splitlines()[0]}")
             reporter.fail(words, error)
         else:
