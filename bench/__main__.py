@@ -12,10 +12,12 @@ targets. Against HEAD, the spread is the noise of the machine.
 import argparse
 import asyncio
 import json
+import signal
 import sys
 
 from bench import against, publish, report, sizes, whole_run
 from bench.parts import PAIRED, WHOLE
+from bench.revisions import Refused
 
 
 def arguments() -> argparse.Namespace:
@@ -54,12 +56,23 @@ def say(words: str) -> None:
 
 
 def main() -> int:
-    """Run the benchmark, print and save its results; return the exit code."""
+    """Run the benchmark; return the exit code."""
     parsed = arguments()
-    if parsed.against:
-        rounds = parsed.rounds or (1 if parsed.quick else against.ROUNDS)
-        plan = against.Plan(parsed.parts, parsed.sizes, rounds)
-        return against.main(parsed.against, plan, say, quick=parsed.quick, as_json=parsed.json)
+    # A shell that starts us in the background has SIGINT ignored. SIGTERM alone would leave the worktrees behind.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return compare(parsed) if parsed.against else measure(parsed)
+    except Refused as refused:
+        say(f"error: {refused}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted: no result")
+        return 130
+
+
+def measure(parsed: argparse.Namespace) -> int:
+    """Measure all contestants, print and save the results."""
     results = report.Results(parsed.sizes, parsed.quick, whole_run.commit())
     rounds = parsed.rounds or (1 if parsed.quick else None)
     asyncio.run(whole_run.measure(results, parsed.parts, rounds, base=not (parsed.no_base or parsed.quick)))
@@ -75,6 +88,13 @@ def main() -> int:
         say(f"wrote {', '.join(publish.write(record))}")
     missed = any(verdict.met is False for verdict in results.verdicts())
     return 1 if missed or results.failures else 0
+
+
+def compare(parsed: argparse.Namespace) -> int:
+    """Measure the working tree beside another commit."""
+    rounds = parsed.rounds or (1 if parsed.quick else against.ROUNDS)
+    plan = against.Plan(parsed.parts, parsed.sizes, rounds)
+    return against.main(parsed.against, plan, say, quick=parsed.quick, as_json=parsed.json)
 
 
 if __name__ == "__main__":

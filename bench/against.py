@@ -8,7 +8,6 @@ two runs at a time. In each round one goes directly after the other, and the ord
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,13 +18,12 @@ from bench import pairs, report, stack
 from bench.block import ledger
 from bench.figures import Values
 from bench.parts import PARTS, Round
-from bench.revisions import Refused, Revision, checked_out, commit_of, other_libraries, refuse_changes
+from bench.revisions import Revision, checked_out, commit_of, other_libraries, refuse_changes
 from bench.sizes import Sizes
 from bench.stack import Say, Stack
 
 ROUNDS = 6
 """Even, so that each commit goes first equally often."""
-STACK_SECONDS = 15.0
 TREE = "working tree"
 
 
@@ -40,22 +38,12 @@ class Plan:
     @property
     def seconds(self) -> float:
         """About how long the run takes."""
-        return STACK_SECONDS + 2 * self.rounds * sum(PARTS[part].seconds(self.sizes) for part in self.parts)
+        return stack.SECONDS + 2 * self.rounds * sum(PARTS[part].seconds(self.sizes) for part in self.parts)
 
 
 def main(asked: str, plan: Plan, say: Say, *, quick: bool, as_json: bool) -> int:
     """Compare, print, save; return the exit code."""
-    # A shell that starts us in the background has SIGINT ignored. SIGTERM alone would leave the worktrees behind.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        record, figures = compare(asked, plan, say, quick=quick)
-    except Refused as refused:
-        say(f"error: {refused}")
-        return 2
-    except KeyboardInterrupt:
-        say("interrupted: no result")
-        return 130
+    record, figures = compare(asked, plan, say, quick=quick)
     if as_json:
         print(json.dumps(record, indent=2))
     else:

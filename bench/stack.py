@@ -25,7 +25,8 @@ Prepare = Callable[[str], Awaitable[object]]
 
 Say = Callable[[str], None]
 """Prints a line of progress."""
-
+SECONDS = 15.0
+"""About how long the servers and the templates take to start."""
 
 UNBIND = """
 do $$

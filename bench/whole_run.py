@@ -29,7 +29,10 @@ async def measure(results: Results, parts: Sequence[str], rounds: int | None, *,
     """Run `parts` and add to `results`. `rounds` replaces the rounds of each part; `base`: BASE takes part."""
     with base_revision(wanted=base) as revision:
         plan = {name: (rounds or PARTS[name].rounds, contestants(name, revision)) for name in parts}
-        with reporting(sum(number * len(makers) for number, makers in plan.values())) as reporter:
+        blocks = {name: number * len(makers) for name, (number, makers) in plan.items()}
+        seconds = stack.SECONDS + sum(PARTS[name].seconds(results.sizes) * number for name, number in blocks.items())
+        with reporting(sum(blocks.values())) as reporter:
+            reporter.say(f"{sum(blocks.values())} blocks, about {seconds / 60:.0f} min on an idle machine")
             async with stack.running() as servers:
                 await prepare_all(servers)
                 if revision and any(PARTS[name].base for name in parts):
