@@ -11,11 +11,13 @@ from bench.contestants import BASE, FLOOR, PEERS
 from bench.figures import Series, read
 from bench.sizes import of_record
 from bench.targets import Found, judge
-from bench.verdict import summary
+from bench.verdict import Verdict, summary
 
 BEGIN, END = "<!-- figures of docs/bench.json: begin -->", "<!-- figures of docs/bench.json: end -->"
 CURVE = "docs/bench.svg"
 WIDTH = 120
+BUSY = 2
+"""Load for each core at the end of a run above which other work shared the machine."""
 
 
 def replaced(readme: str, record: Mapping[str, Any]) -> str:
@@ -31,7 +33,7 @@ def paragraph(record: Mapping[str, Any]) -> str:
     """Return the figures in Markdown."""
     found = Found(read(record), of_record(record))
     lines = [bullet(line) for part in LINES for line in part(found)]
-    lines.append(bullet(f"{summary(judge(found.parts, found.sizes))}."))
+    lines += map(bullet, verdict_lines(judge(found.parts, found.sizes)))
     picture = [f"\n![Commit to SENT over the rate of a steady stream]({CURVE})"] if "steady" in found.parts else []
     return "\n".join([origin(record), "", *lines, *picture]) + "\n"
 
@@ -39,11 +41,22 @@ def paragraph(record: Mapping[str, Any]) -> str:
 def origin(record: Mapping[str, Any]) -> str:
     """Return where the figures come from."""
     machine, commit = record["machine"], record["commit"] or "unknown"
+    load = machine["load"][0]
+    busy = f", which other work kept busy (load {load:.0f})" if load > BUSY * machine["cores"] else ""
     words = (
-        f"{record['at'][:10]}, commit {commit}, {machine['cores']} cores (load {machine['load'][0]:.1f} at the end), "
-        "everything on one machine; [docs/bench.json](docs/bench.json) has the sizes, each value and its spread:"
+        f"{record['at'][:10]}, commit {commit}, everything on one machine of {machine['cores']} cores{busy}; "
+        "[docs/bench.json](docs/bench.json) has the sizes, each value and its spread:"
     )
     return textwrap.fill(words, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Tell how many targets were met, and name the others."""
+    yield f"T{summary(verdicts)[1:]}."
+    for words, met in (("Missed", False), ("Not judged", None)):
+        names = [f"{verdict.name} ({verdict.why or verdict.target})" for verdict in verdicts if verdict.met is met]
+        if names:
+            yield f"{words}: {'; '.join(names)}."
 
 
 def bullet(line: str) -> str:

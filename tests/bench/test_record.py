@@ -175,7 +175,8 @@ def test_readme_keeps_the_text_around_its_figures():
     assert "old figures" not in text
     assert "- A burst of 10,000 rows: 30 \N{MULTIPLICATION SIGN} as fast as the better of the two." in text
     assert "37 enterprise(s), commit to SENT, p50: 50 ms at 20/s, 80 ms at 50/s" in text
-    assert "not judged" in text
+    assert "- Targets: " in text
+    assert "- Missed: latency p50, dispatcher / floor (<= 1.05x)" in text
     assert readme.replaced(text, full_record()) == text
 
 
