@@ -17,6 +17,7 @@ from psycopg.errors import InsufficientPrivilege, QueryCanceled
 from psycopg.rows import dict_row
 
 from dispatcher.app.connections import open_database, open_listener, row_limits
+from dispatcher.app.event_loop import running_loop
 from dispatcher.app.signals import stop_signal
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
@@ -60,7 +61,7 @@ async def run(settings: Settings) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listener.run)
             tasks.start_soon(dry_run.run, wake)
-            log.info("started", dry_run=True, outbox=settings.outbox)
+            log.info("started", dry_run=True, outbox=settings.outbox, loop=running_loop())
             await stop.wait()
             tasks.cancel_scope.cancel()
         log.info("stopped", would_send=dry_run.sent, would_refuse=dry_run.refused)

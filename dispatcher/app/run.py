@@ -30,6 +30,7 @@ from dispatcher.app.connections import (
     open_outbox,
     queues_of,
 )
+from dispatcher.app.event_loop import running_loop
 from dispatcher.app.own_database import wait_for_own_database
 from dispatcher.app.signals import stop_signal
 from dispatcher.claim.claimer import Claimer
@@ -125,7 +126,7 @@ async def run_parts(context: RunContext, client: Client, stop: asyncio.Event) ->
         start_sending(context, tasks)
         claimer = start_claiming(context, listener, tasks) if listener else None
         freeze_gc()
-        node = {"node": context.name, "role": context.role, "version": __version__}
+        node = {"node": context.name, "role": context.role, "version": __version__, "loop": running_loop()}
         log.info("started", **node, outbox=settings.outbox, queue=context.queues.first_try)
         await stop.wait()
         log.info("stopping", node=context.name)

@@ -29,15 +29,14 @@ def run(env_file: EnvFile = Path(".env"), role: RunRole = "all", dry_run: DryRun
     """
     import sys
 
-    import anyio
-
     from dispatcher.app import dry_run as dry_run_app
     from dispatcher.app import run as run_app
+    from dispatcher.app.event_loop import run_in_loop
     from dispatcher.telemetry import logs
 
     settings = load_settings(env_file)
     logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)
     if dry_run:
-        anyio.run(dry_run_app.run, settings)
+        run_in_loop(dry_run_app.run, settings)
     else:
-        anyio.run(run_app.run, settings, role)
+        run_in_loop(run_app.run, settings, role)

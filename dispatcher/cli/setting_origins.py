@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 
+from dispatcher.app.event_loop import installed_loop
 from dispatcher.config.conninfo import masked
 from dispatcher.config.durations import format_duration
 from dispatcher.config.setting_sources import ACCEPTED_NOT_USED, FoundSetting, merge_sources
@@ -15,7 +16,7 @@ _SECRET = re.compile(r"API_KEY|KEY_DATA|GRPC_META|CODEC_AUTH")  # secrets among 
 
 
 class Origin(NamedTuple):
-    """One variable, its value, and the source that set it."""
+    """One variable, its value, and the source that set it. `event_loop` is no variable: the installation decides it."""
 
     variable: str
     value: str
@@ -23,8 +24,8 @@ class Origin(NamedTuple):
 
 
 def setting_origins(settings: Settings) -> list[Origin]:
-    """Return every setting, then the variables of Temporal and XNovu that are set."""
-    return [_own(settings, field) for field in Settings.model_fields] + _others(settings)
+    """Return every setting, then the variables of Temporal and XNovu that are set, then the event loop."""
+    return [_own(settings, field) for field in Settings.model_fields] + _others(settings) + [_event_loop()]
 
 
 def display_value(field: str, value: object) -> str:
@@ -51,6 +52,11 @@ def _own(settings: Settings, field: str) -> Origin:
     else:
         source = found.source if found.variable == variable else f"{found.source} as {found.variable}"
     return Origin(variable, display_value(field, getattr(settings, field)), source)
+
+
+def _event_loop() -> Origin:
+    loop = installed_loop()
+    return Origin("event_loop", loop, "package uvloop" if loop == "uvloop" else "Python; uvloop is not installed")
 
 
 def _others(settings: Settings) -> list[Origin]:

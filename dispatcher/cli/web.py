@@ -18,8 +18,7 @@ def web(host: Host = None, port: Port = None, env_file: EnvFile = Path(".env")) 
     """
     import sys
 
-    import anyio
-
+    from dispatcher.app.event_loop import run_in_loop
     from dispatcher.app.web import run as serve
     from dispatcher.telemetry import logs
 
@@ -27,4 +26,4 @@ def web(host: Host = None, port: Port = None, env_file: EnvFile = Path(".env")) 
     given = {"http_host": host, "http_port": port}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
     logs.configure(settings.log_format, settings.log_level, stream=sys.stdout)
-    anyio.run(serve, settings)
+    run_in_loop(serve, settings)

@@ -182,7 +182,7 @@ class Sender:
         if not calls:
             return True
         answers = {asyncio.create_task(self._call(call, deadline)): call for call in calls}
-        unsettled = dict(answers)
+        unsettled, late = dict(answers), set(answers)
         try:
             late = await wait_for_answers(answers)
             apply_answers(answers, late)
@@ -193,7 +193,7 @@ class Sender:
             )
         finally:  # also when the activity is cancelled or settling fails
             for answer, call in unsettled.items():
-                self._late_answers.expect(call, answer)
+                self._late_answers.expect(call, answer, applied=answer not in late)
         return not late
 
     def _split_refused(self, answered: Iterable[tuple[list[CallResult], Call]]) -> list[list[Call]]:

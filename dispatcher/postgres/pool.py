@@ -20,6 +20,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from dispatcher.models.errors import ConfigurationError, Unreachable
+from dispatcher.postgres.array_literals import ArrayLiteral
 from dispatcher.postgres.session import (
     MISSING_TABLES,
     POOL_SETTINGS,
@@ -138,6 +139,7 @@ async def open_pool(conninfo: str, *, size: int = 8, check: SessionCheck | None 
     """
 
     async def configure(connection: AsyncConnection[TupleRow]) -> None:
+        connection.adapters.register_dumper(list, ArrayLiteral)
         await configure_session(connection)
         if check is not None:
             async with deadline(connection, CONNECT_TIMEOUT_SECONDS):

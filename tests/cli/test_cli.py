@@ -130,6 +130,7 @@ def test_config_show_says_where_values_came_from(tmp_path: Path) -> None:
     assert shown["DISPATCHER_LEASE"] == {"value": "30s", "source": ".env"}
     assert shown["DISPATCHER_SWEEP_INTERVAL"] == {"value": "1s500ms", "source": "environment as POLL_INTERVAL_MS"}
     assert "accepted, not used" in shown["SUBSCRIPTION_MAX_RETRIES"]["source"]
+    assert shown["event_loop"] == {"value": "uvloop", "source": "package uvloop"}
 
 
 def test_wrong_setting_is_one_line_on_stderr_and_exit_2(tmp_path: Path) -> None:

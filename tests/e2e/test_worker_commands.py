@@ -58,7 +58,8 @@ async def test_worker_starts_reports_restarts_and_stops(stack: Stack, worker: Co
     told = json.loads(started.stdout)
     assert told["ready"]
     assert file_of(stack).pid() == told["pid"]
-    assert '"started"' in read_log(told["log_file"])
+    [ready] = [line for line in read_log(told["log_file"]).splitlines() if '"started"' in line]
+    assert json.loads(ready)["loop"] == "uvloop"
     assert await stack.final(await stack.notify()) == ["SENT"]
 
     again = await worker("start")

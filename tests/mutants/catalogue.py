@@ -831,4 +831,13 @@ MUTANTS = [
         "            if is_refused_together(results) and len({m.notification.enterprise for m in call.members}) < 2\n",
         FAULTS + "test_mixed_batches.py::test_f225_poison_in_a_shared_call_blames_no_neighbour",
     ),
+    # Long random runs of the model.
+    Mutant(
+        "an answer changes its recipients twice",
+        "what is settled stays",
+        "delivery/late_answers.py",
+        "        if not applied:\n",
+        "        if not applied or results:\n",
+        "tests/delivery/test_lost_confirmation.py",
+    ),
 ]
