@@ -54,10 +54,10 @@ class Series:
         return {
             "unit": self.unit,
             "better": self.better,
-            "median": round(self.median, 4),
-            "least": round(min(self.values), 4),
-            "most": round(max(self.values), 4),
-            "values": [round(value, 4) for value in self.values],
+            "median": self.median,
+            "least": min(self.values),
+            "most": max(self.values),
+            "values": self.values,
         }
 
 
@@ -70,7 +70,8 @@ def add(parts: Parts, part: str, contestant: str, values: Values) -> None:
     for figure, value in values.items():
         by_contestant = parts.setdefault(part, {}).setdefault(figure, {})
         series = by_contestant.setdefault(contestant, Series(value.unit, value.better, []))
-        series.values.append(value.amount)
+        # Rounded here, so that a saved record gives the same verdicts as the run.
+        series.values.append(float(f"{value.amount:.5g}"))
 
 
 def recorded(parts: Parts) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Makes a record the one of this repository: docs/bench.json, its picture and README's figures.
 
-`python -m bench.publish` makes picture and README again from the committed record.
+`python -m bench.publish` judges the committed record again, and makes picture and README again.
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping
@@ -10,12 +11,17 @@ from typing import Any
 
 from bench import curve, readme
 from bench.contestants import ROOT
+from bench.figures import read
+from bench.sizes import of_record
+from bench.targets import judge
 
 RECORD, README = ROOT / "docs" / "bench.json", ROOT / "README.md"
 
 
 def write(record: Mapping[str, Any]) -> list[str]:
     """Write the record and what is made of it; return the names of the files."""
+    verdicts = judge(read(record), of_record(record))
+    record = {**record, "verdicts": [dataclasses.asdict(verdict) for verdict in verdicts]}
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
     README.write_text(readme.replaced(README.read_text(), record))
     picture = curve.picture(record)
