@@ -210,6 +210,8 @@ class Sender:
         while calls:
             allowed = await self._outbox.record_calls(calls)
             members = [member for call in calls for member in call.members]
+            for member in members:
+                member.notification.call_recorded = True
             rejected = {
                 m.notification.id: m.notification for m in members if (m.notification.id, m.recipient.id) not in allowed
             }
