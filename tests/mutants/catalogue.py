@@ -889,4 +889,12 @@ MUTANTS = [
         "        if not applied or results:\n",
         "tests/delivery/test_lost_confirmation.py",
     ),
+    Mutant(
+        "a rescue without a start spends an attempt",
+        "an outage spends no try",
+        "claim/rescuer.py",
+        "            await self._outbox.uncount_rescue(expired)\n",
+        "",
+        "tests/claim/test_rescuer.py",
+    ),
 ]
