@@ -17,7 +17,7 @@ from bench.figures import Value, Values
 from bench.stack import Stack
 from bench.tenants import INSERT
 from bench.writer import PAYLOAD
-from dispatcher.claim.claimer import MAX_CLAIMED_ROWS, MAX_LEASED_ROWS, MAX_SINGLE_WORKFLOWS
+from dispatcher.claim.claimer import MAX_CLAIMED_ROWS, MAX_LEASED_ROWS
 from dispatcher.config.settings import Settings
 from dispatcher.models.claims import ClaimLimits
 from dispatcher.postgres.outbox import OutboxStore
@@ -61,7 +61,7 @@ async def milliseconds(url: str, enterprises: int, rows: int) -> float:
         status = await check_installed(pool, "notify.ent_notification")
         outbox = OutboxStore(pool, relations=TABLES, status=status, node="bench")
         batch_size = Settings.model_fields["batch_size"].default
-        limits = ClaimLimits(MAX_CLAIMED_ROWS, MAX_LEASED_ROWS, MAX_SINGLE_WORKFLOWS, batch_size)
+        limits = ClaimLimits(MAX_CLAIMED_ROWS, MAX_LEASED_ROWS, batch_size)
         took: list[float] = []
         for number in range(CLAIMS + 1):
             began = time.perf_counter()

@@ -51,7 +51,7 @@ async def test_f189_rescue_keeps_the_attempt_of_a_row_that_it_does_not_start(
     """The owner ended one row of the batch: only the other one was rescued."""
     client = await Client.connect(temporal_server.address)
     ended, lost = await outbox_fixture.many(2)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     await outbox_fixture.change(ended, notification_status="RETRACTED")
     await outbox_fixture.expire(ended)
     assert await rescued(outbox_fixture, client, lost, REFUSED) == 1
