@@ -846,7 +846,7 @@ MUTANTS = [
         "postgres/queries/acquire.sql",
         "coalesce(s.suspect, false) or s.too_many_deaths as unread",
         "coalesce(s.suspect, false) as unread",
-        POSTGRES + "test_reading_deaths.py::test_f176_row_that_three_processes_died_of_alone_ends_unread",
+        POSTGRES + "test_reading_deaths.py::test_f176_calls_of_a_row_that_is_not_read_any_more_are_told",
     ),
     Mutant(
         "a process that is killed during a call accuses its rows",

@@ -4,8 +4,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from dispatcher.decisions.final_status import decide_status
 from dispatcher.delivery.activities import DeliveryActivities
-from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.models.notification import Notification, RecipientState, Status
 from dispatcher.models.workflow_contract import THROTTLED
 from dispatcher.novu.client import NovuClient
 from dispatcher.postgres import reading
@@ -121,9 +122,11 @@ async def test_f176_calls_of_a_row_that_is_not_read_any_more_are_told(outbox_fix
     row.recipients[0].state = RecipientState.ACCEPTED
     await outbox_fixture.outbox.settle(members_of(row), [])
     await outbox_fixture.rows("update dispatcher.delivery set reading_deaths = 3")
+    await outbox_fixture.rows("update notify.ent_notification set recipients = recipients || gen_random_uuid()")
     [again] = await outbox_fixture.acquire(row.id)
     assert (again.validation_error, again.has_unread_recipients) == (DEAD, True)
-    assert [recipient.state for recipient in again.recipients] == [RecipientState.ACCEPTED]
+    assert [recipient.state for recipient in again.recipients] == [RecipientState.ACCEPTED], "only those in the ledger"
+    assert decide_status(again, None).status is Status.PARTIAL
 
 
 async def test_f179_row_whose_call_was_recorded_before_the_death_is_no_suspect(outbox_fixture: OutboxFixture):
@@ -132,7 +135,7 @@ async def test_f179_row_whose_call_was_recorded_before_the_death_is_no_suspect(o
         rows = await read(outbox_fixture.outbox, ids, workflow_id)
         assert [row.id for row in rows] == ids, "together, so that the call is repeated as it was"
         assert len(await outbox_fixture.outbox.record_calls(calls_of(*rows))) == len(ids)
-    assert [await outbox_fixture.rows(HEAD, each) for each in ids] == [[(True, None)]] * 3
+        assert [await outbox_fixture.rows(HEAD, each) for each in ids] == [[(True, None)]] * 3, "none is read alone"
 
 
 @pytest.mark.parametrize("end", ["throttled", "handed back", "failed"])
