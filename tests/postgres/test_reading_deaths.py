@@ -10,7 +10,9 @@ from dispatcher.models.notification import Notification, RecipientState, Status
 from dispatcher.models.workflow_contract import THROTTLED
 from dispatcher.novu.client import NovuClient
 from dispatcher.postgres import reading
+from dispatcher.postgres.operator_queries import OperatorQueries
 from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.row_filter import RowFilter
 from tests.support.activity_runs import LIMITS, run_activity
 from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, members_of
 from tests.support.replace_attribute import replace_attribute
@@ -97,7 +99,9 @@ async def test_f176_death_accuses_only_the_row_that_was_read(outbox_fixture: Out
     assert await outbox_fixture.rows(HEAD, ids[0]) == [(False, None)], "it was read: the next death is the first"
 
 
-async def test_f176_dead_letter_tells_the_reason_and_a_resend_begins_anew(outbox_fixture: OutboxFixture):
+async def test_f176_dead_letter_tells_the_reason_and_a_resend_begins_anew(
+    outbox_fixture: OutboxFixture, queries: OperatorQueries
+):
     [row_id], workflow_id = await batch(outbox_fixture, 1)
     dying = await dying_node(outbox_fixture)
     await read(dying, [row_id], workflow_id)
@@ -110,6 +114,9 @@ async def test_f176_dead_letter_tells_the_reason_and_a_resend_begins_anew(outbox
     assert (head["last_error"], head["next_attempt_at"], head["reading_deaths"]) == (DEAD, None, None)
     assert head["dead_lettered_at"] is not None
     assert (await outbox_fixture.row(row_id))["error_details"]["error"] == DEAD
+    [listed], shown = await queries.list_rows(RowFilter(dead=True), 10), await queries.find_row(row_id)
+    assert shown is not None
+    assert (listed["error"], shown["error"]) == (DEAD, DEAD)
     await outbox_fixture.change(row_id, notification_status="PENDING")
     await outbox_fixture.claim()
     [again] = await outbox_fixture.acquire(row_id)
