@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from dispatcher.postgres.operator_rows import RowDetails
 
 
+FORGOTTEN = "the ledger has forgotten its recipients, because they are older than DISPATCHER_LEDGER_RETENTION"
+
+
 def next_step(row: "RowDetails") -> str:
     """Return in one sentence the step that Dispatcher takes next with a row of `OperatorQueries.find_row`."""
     if row["refused"]:
@@ -23,6 +26,8 @@ def next_step(row: "RowDetails") -> str:
             return processing(row)
         case Status.SENT:
             by_us = row["settled_at"] is not None
+            if row["pruned"]:
+                return f"nothing: Novu accepted it for every recipient; {FORGOTTEN}, so a retraction cancels nothing at Novu"
             return "nothing: Novu accepted it for every recipient" if by_us else "nothing: it was not sent by us"
         case Status.RETRACTED:
             return retracted(row)
@@ -75,6 +80,8 @@ def retracted(row: "RowDetails") -> str:
     if row["to_take_back"]:
         why = ": Novu has not run it yet" if row["not_run_yet"] else ""
         return f"triggers of {row['to_take_back']} recipients are still being cancelled at Novu{why}"
+    if row["pruned"]:
+        return f"nothing: {FORGOTTEN}, so nothing more can be cancelled at Novu"
     return "nothing: every trigger that can be cancelled at Novu is cancelled"
 
 
