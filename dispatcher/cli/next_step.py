@@ -25,14 +25,19 @@ def next_step(row: "RowDetails") -> str:
         case Status.PROCESSING:
             return processing(row)
         case Status.SENT:
-            by_us = row["settled_at"] is not None
-            if row["pruned"]:
-                return f"nothing: Novu accepted it for every recipient; {FORGOTTEN}, so a retraction cancels nothing at Novu"
-            return "nothing: Novu accepted it for every recipient" if by_us else "nothing: it was not sent by us"
+            return sent(row)
         case Status.RETRACTED:
             return retracted(row)
         case _:
             return failed(row)
+
+
+def sent(row: "RowDetails") -> str:
+    """Return that nothing follows, and whether a retraction could still cancel something."""
+    if row["settled_at"] is None:
+        return "nothing: it was not sent by us"
+    forgotten = f"; {FORGOTTEN}, so a retraction would cancel nothing at Novu" if row["pruned"] else ""
+    return f"nothing: Novu accepted it for every recipient{forgotten}"
 
 
 def pending(row: "RowDetails") -> str:

@@ -61,7 +61,7 @@ CLAIM = """
 -- To read a notification and its Novu workflow, and to write its status and result.
 """
 LEDGER_GRANTS = """
--- To read and write the ledger, and to delete from it what is older than the retention. Rows of ended nodes are deleted.
+-- To read and write the ledger, and to delete from it what is older than its retention.
 """
 
 OPERATOR_GRANTS = """

@@ -28,7 +28,7 @@ UNKNOWN_TIMELINE = sql.SQL("null::text")
 """Some hosts withhold the functions that tell the timeline. Then only the fence is compared."""
 
 NEVER_PRUNED_SECONDS = 86_400.0
-"""For at least this time after a call, pruning leaves the row's head in the ledger. After it the head may be missing."""
+"""For at least this time after a call, pruning leaves the row's head in the ledger. After that it may be missing."""
 
 NOT_COMPARABLE = (
     errors.InsufficientPrivilege,

@@ -33,7 +33,8 @@ async def connect_to_namespace(
 ) -> Client:
     """Connect with the TEMPORAL_* variables of `environment`. Create a missing namespace if `create_namespace`.
 
-    `retention`: of the created namespace. `metrics_at`: address, host:port, that serves the SDK's own metrics. Raises ConfigurationError or Unreachable.
+    `retention`: of the created namespace. `metrics_at`: address, host:port, that serves the SDK's own metrics. Raises
+    ConfigurationError or Unreachable.
     """
     client = await connect_client(environment, metrics_at=metrics_at)
     with explain_unreachable(client.service_client.config.target_host):
