@@ -67,7 +67,8 @@ async def test_f233_resend_of_a_pruned_row_is_told_how_many_get_it_again(outbox_
     row = await sent(outbox_fixture)
     await make_old(outbox_fixture)
     run(outbox_fixture, "db", "prune")
-    assert "1 of those recipients were accepted by Novu before" in run(
-        outbox_fixture, "retry", str(row), "--dry-run"
-    ).stderr
+    assert (
+        "1 of those recipients were accepted by Novu before"
+        in run(outbox_fixture, "retry", str(row), "--dry-run").stderr
+    )
     assert "nothing of them is cancelled at Novu" in run(outbox_fixture, "retract", str(row), "--dry-run").stderr

@@ -831,4 +831,29 @@ MUTANTS = [
         "            if is_refused_together(results) and len({m.notification.enterprise for m in call.members}) < 2\n",
         FAULTS + "test_mixed_batches.py::test_f225_poison_in_a_shared_call_blames_no_neighbour",
     ),
+    # The pruned ledger.
+    Mutant(
+        "a prune that takes an open generation",
+        "open generations keep their recipients",
+        "postgres/queries/prunable.sql",
+        "else d.settled_at < now() - %(age)s and d.next_attempt_at is null",
+        "else d.claimed_at < now() - %(age)s and d.next_attempt_at is null",
+        POSTGRES + "test_pruning.py::test_f231_what_is_still_needed_is_kept",
+    ),
+    Mutant(
+        "a tombstone lost",
+        "I2",
+        "postgres/queries/prune.sql",
+        "p.gone and (cut.id is null or p.notification_id < cut.id) as ends",
+        "cut.id is null or p.notification_id < cut.id as ends",
+        POSTGRES + "test_pruning.py::test_f232_resend_of_a_pruned_row_is_a_new_generation",
+    ),
+    Mutant(
+        "a prune that forgets a recipient to be cancelled",
+        "a retraction takes effect",
+        "postgres/queries/prunable.sql",
+        "r.cancel_at is not null",
+        "r.cancel_at is null and false",
+        POSTGRES + "test_pruning.py",
+    ),
 ]

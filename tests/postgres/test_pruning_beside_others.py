@@ -1,10 +1,21 @@
-"""Pruning beside resends and retractions of the same rows, and in a large ledger."""
+"""Pruning beside resends and retractions of the same rows, in a large ledger, and without its right."""
+
+from datetime import timedelta
+from uuid import uuid4
 
 import anyio
+import pytest
+import structlog
 
-from dispatcher.postgres.pruning import BEFORE_ALL_IDS
-from tests.postgres.old_ledger import ACCEPTED, make_old, pruning_of
-from tests.support.outbox_fixture import OutboxFixture, ids_of
+from dispatcher.claim.pruner import Pruner
+from dispatcher.decisions.final_status import decide_status
+from dispatcher.decisions.unknown_outcomes import calls_needing_lookup
+from dispatcher.models.notification import RecipientState
+from dispatcher.postgres.pool import borrow_connection, open_pool
+from dispatcher.postgres.pruning import BEFORE_ALL_IDS, LedgerPruning
+from dispatcher.postgres.restore_guard import NEVER_PRUNED_SECONDS
+from tests.postgres.old_ledger import ACCEPTED, MONTH, REFUSED, UNKNOWN, ended, make_old, prune, pruning_of, sent
+from tests.support.outbox_fixture import RELATIONS, OutboxFixture, calls_of, ids_of, members_of
 
 
 async def walk(fixture: OutboxFixture, times: int) -> None:
@@ -81,3 +92,68 @@ async def test_f231_step_reads_no_more_of_a_large_ledger_than_its_heads(outbox_f
         plan = explained["Plan"]
         assert "Seq Scan" not in str(plan)
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 40 * 500
+
+
+async def test_f232_pruned_head_of_the_last_call_is_no_lost_commit(outbox_fixture: OutboxFixture):
+    guard = outbox_fixture.outbox.guard
+    async with borrow_connection(outbox_fixture.pool) as connection:
+        await guard.enable(connection)
+    row = await sent(outbox_fixture)
+    await outbox_fixture.rows("delete from notify.ent_notification")
+    await make_old(outbox_fixture)
+    assert await prune(outbox_fixture) == (1, 1)
+    vars(guard)["_called_at"] -= NEVER_PRUNED_SECONDS
+    async with borrow_connection(outbox_fixture.pool) as connection:
+        await guard.check(connection)
+        assert not await outbox_fixture.value("select restored_at is not null from dispatcher.installation")
+        await outbox_fixture.rows(
+            "insert into dispatcher.delivery (notification_id, birth, generation, fence, first_claimed_at, claimed_at)"
+            " values (%s, 'b', 1, 0, now(), now())",
+            row,
+        )
+        await guard.check(connection)
+    assert await outbox_fixture.value("select restored_at is not null from dispatcher.installation"), "a lower fence"
+
+
+async def test_f234_missing_grant_is_logged_once_and_stops_nothing(outbox_fixture: OutboxFixture):
+    await sent(outbox_fixture)
+    await make_old(outbox_fixture)
+    await outbox_fixture.rows("create role no_prune login")
+    await outbox_fixture.rows("grant usage on schema notify, dispatcher to no_prune")
+    await outbox_fixture.rows("grant select on all tables in schema notify, dispatcher to no_prune")
+    await outbox_fixture.rows("grant update on dispatcher.delivery to no_prune")
+    try:
+        pool = await open_pool(outbox_fixture.url.replace("//postgres@", "//no_prune@"))
+        pruner = Pruner(LedgerPruning(pool, RELATIONS.outbox, age=MONTH), step_pause=0)
+        with structlog.testing.capture_logs() as logged:
+            assert [await pruner.run_once() for _ in range(3)] == [(0, 0)] * 3
+        assert [line["event"] for line in logged] == ["ledger_not_pruned"]
+        await outbox_fixture.rows("grant delete on dispatcher.delivery, dispatcher.recipient to no_prune")
+        assert await pruner.run_once() == (1, 0)
+        await pool.close(timeout=2)
+    finally:
+        await outbox_fixture.rows("drop owned by no_prune; drop role no_prune")
+
+
+@pytest.mark.parametrize("state", [ACCEPTED, REFUSED, UNKNOWN])
+async def test_f234_outcome_empties_the_columns_of_its_call(outbox_fixture: OutboxFixture, state: RecipientState):
+    row = await ended(outbox_fixture, state, wait=timedelta(hours=1))
+    [entry] = await outbox_fixture.entries(row)
+    call = entry["call_key"], entry["call_ordinal"], entry["body_hash"]
+    assert (call == ("", None, None)) == (state is not UNKNOWN)
+    assert all(each is not None for each in call) == (state is UNKNOWN)
+
+
+async def test_f234_doubted_outcome_without_its_call_is_looked_up(outbox_fixture: OutboxFixture):
+    row = await outbox_fixture.acquired(recipients=[uuid4(), uuid4()])
+    await outbox_fixture.outbox.record_calls(calls_of(row))
+    for recipient, state in zip(row.recipients, (ACCEPTED, UNKNOWN), strict=True):
+        recipient.state = state
+    row.final_status = decide_status(row, timedelta(0))
+    await outbox_fixture.outbox.settle(members_of(row), [row])
+    await outbox_fixture.rows("update dispatcher.delivery set recipient_count = 1")
+    assert ids_of(await outbox_fixture.claim()) == [row.id]
+    [again] = await outbox_fixture.acquire(row.id)
+    assert {recipient.state for recipient in again.recipients} == {UNKNOWN}
+    assert len(list(calls_needing_lookup([again], idempotency_on=True))) >= 1
+    assert all(member.is_unknown for member in members_of(again)), "none of them is simply called again"
