@@ -28,8 +28,8 @@ def prune(
 ) -> None:
     """Delete recipients of old outcomes from the ledger, and all that it has of rows that were deleted long ago.
 
-    It runs in small steps beside running dispatchers, and never touches the outbox. What is open, waits for a retry, is
-    a dead letter or still has to be cancelled at Novu is kept.
+    It runs in small steps beside running dispatchers, and never touches the outbox. It keeps rows that are open,
+    wait for a retry, are dead letters or have triggers to cancel at Novu.
     """
     import anyio
 

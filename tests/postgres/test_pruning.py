@@ -52,6 +52,12 @@ async def released(fixture: OutboxFixture) -> int:
     return row.id
 
 
+async def open_with_a_status_of_its_owner(fixture: OutboxFixture) -> int:
+    row = await released(fixture)
+    await fixture.change(row, notification_status="SENT")
+    return row
+
+
 async def without_lease(fixture: OutboxFixture) -> int:
     row = await in_work(fixture)
     await fixture.rows("update dispatcher.delivery set lease_until = null")
@@ -68,6 +74,7 @@ KEPT: dict[str, Make] = {
     "in work": in_work,
     "released": released,
     "open without a lease": without_lease,
+    "open with a status of its owner": open_with_a_status_of_its_owner,
     "waits for its retry": lambda fixture: ended(fixture, UNKNOWN, wait=timedelta(days=400)),
     "partial": lambda fixture: ended(fixture, ACCEPTED, REFUSED),
     "dead letter": lambda fixture: ended(fixture, REFUSED),
