@@ -8,14 +8,14 @@ counts.
 
 import dataclasses
 import re
-import statistics
 import time
-from dataclasses import dataclass
 
 from bench.block import Block, unchecked, until
 from bench.contestants import DISPATCHER, Contestant, Ready, logged
-from bench.stack import Say, Stack, output_of
+from bench.figures import Better, Value, Values
+from bench.stack import Stack, output_of
 
+COMMITS, MEANWHILE = "producers", "producers, accepted meanwhile"
 WRITERS = 32
 BACKLOG = 20_000
 """More rows than the dispatcher processes in one round."""
@@ -29,17 +29,6 @@ ONE, MANY = (
 )
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Rates of the writers' commits and of the rows that Novu accepted meanwhile.
-
-    Both matter, because the writers are faster while the dispatcher does less.
-    """
-
-    commits_per_second: float
-    accepted_per_second: float
-
-
 def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
     """Return the dispatcher as a contestant with DISPATCHER_NOTIFY_MODE=`mode`."""
     environment = {**DISPATCHER.environment, "DISPATCHER_NOTIFY_MODE": mode}
@@ -49,21 +38,11 @@ def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
 NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", logged(b'"started"')), variant("always"), variant("adaptive")
 
 
-async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[str, float]:
-    """Return the median commits per second by mode; `off` has no triggers at all."""
-    found: dict[str, list[float]] = {mode.name: [] for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE)}
-    modes = [NO_TRIGGER, ALWAYS, ADAPTIVE]
-    for number in range(1, rounds + 1):
-        modes.append(modes.pop(0))
-        for mode in modes:
-            rates = await one_block(stack, mode, seconds)
-            found[mode.name].append(rates.commits_per_second)
-            say(f"producers {number}/{rounds} {mode.name}: {rates.commits_per_second:.0f} commits/s")
-    return {name: statistics.median(rates) for name, rates in found.items()}
+async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Values:
+    """Return the rates of the writers' commits and of the rows that Novu accepted meanwhile.
 
-
-async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Rates:
-    """Return the rates of one contestant."""
+    Both matter, because the writers are faster while the dispatcher does less.
+    """
     async with unchecked(stack, contestant) as running:
         if contestant is NO_TRIGGER:
             await without_triggers(running)
@@ -71,7 +50,10 @@ async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Rat
         before, began = (await running.novu.summary()).pairs, time.monotonic()
         commits = await commits_per_second(stack, running, seconds)
         accepted = (await running.novu.summary()).pairs - before
-        return Rates(commits, accepted / (time.monotonic() - began))
+        return {
+            COMMITS: Value(commits, "commits/s", Better.HIGHER),
+            MEANWHILE: Value(accepted / (time.monotonic() - began), "rows/s", Better.HIGHER),
+        }
 
 
 async def without_triggers(running: Block) -> None:
