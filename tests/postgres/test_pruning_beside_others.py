@@ -48,7 +48,7 @@ async def retract(fixture: OutboxFixture, rows: list[int], to_cancel: dict[int, 
 
 async def test_f231_prune_beside_resends_and_retractions_loses_none_of_them(outbox_fixture: OutboxFixture):
     rows, to_cancel = await outbox_fixture.many(60), dict[int, int]()
-    assert set(ids_of(await outbox_fixture.claim(max_single=100))) == set(rows)
+    assert set(ids_of(await outbox_fixture.claim())) == set(rows)
     for row in await outbox_fixture.acquire(*rows):
         await outbox_fixture.settle(row, ACCEPTED)
     await make_old(outbox_fixture)
