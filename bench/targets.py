@@ -63,9 +63,11 @@ def judge_latency(found: Found) -> Iterator[Verdict]:
     """Judge the latency of one row at a time against the floor's."""
     floors = {figure: found.series("latency", figure, FLOOR.name) for figure in FLOOR_SPREADS}
     unsteady = [
-        f"the floor spread by {floor.spread:.2f}x"
+        "one block of the floor tells no spread"
+        if len(floor.values) == 1
+        else f"the floor spread by {floor.spread:.2f}x"
         for figure, floor in floors.items()
-        if floor and floor.spread > FLOOR_SPREADS[figure]
+        if floor and (len(floor.values) == 1 or floor.spread > FLOOR_SPREADS[figure])
     ]
     for figure, limit in ((latency.P50, 1.05), (latency.P99, 1.3)):
         ours = found.series("latency", figure)

@@ -67,6 +67,13 @@ def test_latency_is_not_judged_where_the_floor_spreads():
     assert (verdict.met, verdict.why) == (None, "the floor spread by 1.30x")
 
 
+def test_latency_beside_one_block_of_the_floor_is_not_judged():
+    parts = parts_of("latency", (FLOOR.name, latency.P50, 10), (DISPATCHER.name, latency.P50, 10))
+    assert [(verdict.met, verdict.why) for verdict in judge(parts, SIZES)] == [
+        (None, "one block of the floor tells no spread")
+    ]
+
+
 def test_hump_of_the_curve_is_missed_at_its_rate_only():
     point = steady.figure
     parts = parts_of(
