@@ -34,7 +34,7 @@ class Sizes:
     peer_rows: int = 2_000
     solo_rows: int = 1_000
     idle_seconds: float = 20
-    producer_rounds: int = 6
+    producer_rounds: int = 8
     producer_seconds: float = 6
     recovery_bursts: int = 5
     recovery_rows: int = 4_000

@@ -1,15 +1,17 @@
-"""Measures the cost of the trigger for producers: commits per second of many writers while a dispatcher is busy.
+"""Measures the cost of triggers and indexes for producers: commits per second of many writers while we are busy.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
-sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. A backlog keeps the dispatcher equally
-busy in all modes from the first commit to the last. Rounds are interleaved, each begins with another mode; the median
-counts.
+sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. `bare` has neither triggers nor
+indexes of ours, so its dispatcher is slower. A backlog keeps the dispatcher busy in all modes from the first commit to
+the last. Rounds are interleaved, each begins with another mode. The ratio of two modes is that of the same
+round, so that a slow minute of the machine concerns both.
 """
 
 import dataclasses
 import re
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.block import Block, unchecked, until
@@ -47,26 +49,44 @@ def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
 
 
 NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", logged(b'"started"')), variant("always"), variant("adaptive")
+BARE = dataclasses.replace(NO_TRIGGER, name="bare")
 
 
-async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[str, float]:
-    """Return the median commits per second by mode; `off` has no triggers at all."""
-    found: dict[str, list[float]] = {mode.name: [] for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE)}
-    modes = [NO_TRIGGER, ALWAYS, ADAPTIVE]
+@dataclass(frozen=True)
+class Ratio:
+    """The ratio of two modes in each round: the median, the smallest and the largest."""
+
+    median: float
+    least: float
+    most: float
+
+
+def ratio(rates: Mapping[str, Sequence[float]], mode: Contestant, base: Contestant) -> Ratio:
+    """Return the rates of `mode` as parts of those of `base`."""
+    found = [ours / theirs for ours, theirs in zip(rates[mode.name], rates[base.name], strict=True)]
+    return Ratio(statistics.median(found), min(found), max(found))
+
+
+async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[str, list[float]]:
+    """Return the commits per second of each round by mode; `off` has no triggers at all."""
+    modes = [BARE, NO_TRIGGER, ALWAYS, ADAPTIVE]
+    found: dict[str, list[float]] = {mode.name: [] for mode in modes}
     for number in range(1, rounds + 1):
         modes.append(modes.pop(0))
         for mode in modes:
             rates = await one_block(stack, mode, seconds)
             found[mode.name].append(rates.commits_per_second)
             say(f"producers {number}/{rounds} {mode.name}: {rates.commits_per_second:.0f} commits/s")
-    return {name: statistics.median(rates) for name, rates in found.items()}
+    return found
 
 
 async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Rates:
     """Return the rates of one contestant."""
     async with unchecked(stack, contestant) as running:
-        if contestant is NO_TRIGGER:
+        if contestant.name in {NO_TRIGGER.name, BARE.name}:
             await without_triggers(running)
+        if contestant is BARE:
+            await without_indexes(running)
         await draining(running)
         before, began = (await running.novu.summary()).pairs, time.monotonic()
         commits = await commits_per_second(stack, running, seconds)
@@ -78,6 +98,14 @@ async def without_triggers(running: Block) -> None:
     """Drop the triggers."""
     for name in ("dispatcher_insert", "dispatcher_update"):
         await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
+
+
+async def without_indexes(running: Block) -> None:
+    """Drop our indexes on the outbox."""
+    named = "select indexrelid::regclass::text from pg_index where indrelid = 'notify.ent_notification'::regclass"
+    for (name,) in await (await running.connection.execute(named.encode())).fetchall():
+        if "_dispatcher_" in name:
+            await running.connection.execute(f"drop index {name}".encode())
 
 
 async def draining(running: Block) -> None:

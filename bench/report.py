@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import statistics
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from bench.burst import Burst
 from bench.contestants import DISPATCHER, FLOOR
 from bench.flood import ALONE
 from bench.idle import Idle
-from bench.producers import NO_TRIGGER
+from bench.producers import ADAPTIVE, ALWAYS, BARE, NO_TRIGGER, ratio
 from bench.steady import Point
 from bench.tenants import Shape
 from bench.verdict import (
@@ -49,7 +50,7 @@ class Results:
     tenants: list[Shape] = dataclasses.field(default_factory=list[Shape])
     burst: dict[str, Burst] = dataclasses.field(default_factory=dict[str, Burst])
     idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
-    producers: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
+    producers: dict[str, list[float]] = dataclasses.field(default_factory=dict[str, list[float]])
     recovery: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
     flood: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
     flood_requests: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
@@ -175,10 +176,13 @@ def idle_table(results: Results) -> Table:
 
 def producers_table(results: Results) -> Table:
     """Return the table of the producers' commits per second."""
-    table = columns("producers", "commits/s", "of no trigger")
-    for name, rate in results.producers.items():
-        shown = "no trigger" if name == NO_TRIGGER.name else name
-        table.add_row(shown, f"{rate:.0f}", f"{rate / results.producers[NO_TRIGGER.name]:.2f}")
+    table = columns("producers", "commits/s", "of no trigger", "min..max", "of bare", "min..max")
+    names = {BARE.name: "bare: no trigger, no index", NO_TRIGGER.name: "no trigger"}
+    for mode in (BARE, NO_TRIGGER, ALWAYS, ADAPTIVE):
+        if rates := results.producers.get(mode.name):
+            ratios = [ratio(results.producers, mode, base) for base in (NO_TRIGGER, BARE)]
+            shown = [text for each in ratios for text in (f"{each.median:.2f}", f"{each.least:.2f}..{each.most:.2f}")]
+            table.add_row(names.get(mode.name, mode.name), f"{statistics.median(rates):.0f}", *shown)
     return table
 
 

@@ -32,8 +32,8 @@ def test_quick_run_measures_every_contestant(record: dict[str, Any]):
     assert [shape["enterprises"] for shape in record["tenants"]] == [1, 200, 2_000, 20_000]
     assert set(record["burst"]) == {"dispatcher", "pgqueuer", "procrastinate", "one workflow per row"}
     assert set(record["idle"]) == CONTESTANTS
-    assert set(record["producers"]) == {"off", "always", "adaptive"}
-    assert all(rate > 0 for rate in record["producers"].values())
+    assert set(record["producers"]) == {"bare", "off", "always", "adaptive"}
+    assert all(min(rates) > 0 for rates in record["producers"].values())
     assert all(record["recovery"][when] > 0 for when in ("before", "after"))
     assert set(record["flood"]) == {"alone", "flood elsewhere", "flooded"}
     assert record["flood_requests"]["sent"] > record["flood_requests"]["200"] > 0
@@ -53,7 +53,7 @@ def test_every_row_was_accepted_exactly_once_by_fake_novu(record: dict[str, Any]
 @pytest.mark.timeout(300)
 def test_every_judged_number_has_a_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
-    assert len(judged) == 10 + 2 * 4 * 2 + 3
+    assert len(judged) == 11 + 2 * 4 * 2 + 3
     assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())
 
 
