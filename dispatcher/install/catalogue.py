@@ -71,7 +71,8 @@ async def missing_triggers(connection: Connection, oid: int) -> dict[str, str]:
 async def differences(connection: Connection, outbox: OutboxTable, oid: int, *, indexes: bool) -> list[Difference]:
     """Return every object or file that differs, sorted by ORDER and name.
 
-    Its problem is missing, disabled, invalid, changed, superseded or newer. `oid`: the outbox's. `indexes`: whether the outbox's indexes are expected.
+    Its problem is missing, disabled, invalid, changed, superseded or newer. `oid`: the outbox's. `indexes`: whether the
+    outbox's indexes are expected.
     """
     schema = await one_value(connection, "select oid::bigint from pg_namespace where nspname = 'dispatcher'")
     live = await objects(connection, oid, schema)
