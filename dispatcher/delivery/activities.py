@@ -7,7 +7,8 @@ outcome is unknown is repeated unchanged or looked up. An activity raises only i
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from temporalio import activity
@@ -21,11 +22,28 @@ from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, THROTTLED, UNS
 from dispatcher.telemetry import metrics
 
 if TYPE_CHECKING:
+    from dispatcher.decisions.validation import AcquiredRow
     from dispatcher.novu.client import NovuClient
     from dispatcher.postgres.outbox import OutboxStore
 
 LEASE_RENEWAL_SECONDS = 5.0
 """Longest time between two renewals of a run's lease; a shorter lease is renewed four times within its duration."""
+
+
+@dataclass(slots=True)
+class Unread:
+    """The rows that a try has not read yet."""
+
+    ids: list[int]
+    since: datetime | None = None
+    """The database's time when the try began to read; None: it has not."""
+
+    def remove(self, acquired: Sequence["AcquiredRow"]) -> None:
+        """Remove rows that were read. If none could be acquired, none of the others can."""
+        read = {item.notification.id for item in acquired}
+        self.ids = [each for each in self.ids if read and each not in read]
+        if acquired and self.since is None:
+            self.since = acquired[0].read_at
 
 
 class DeliveryActivities:
@@ -43,19 +61,20 @@ class DeliveryActivities:
 
         Raises ApplicationError of type `UNSETTLED` or `THROTTLED` if another try can settle more.
         """
-        counts, waiting, locked_rows = ResultCounts(), list[Recipient](), 0
-        rest = batch.notification_ids
-        while rest:  # a batch of large rows is read and sent in parts
-            rows, rest = await self._acquire(rest, self._limits.max_runs)
+        counts, left, unread = ResultCounts(), list[Notification](), Unread(batch.notification_ids)
+        while unread.ids:  # a batch of large rows is read and sent in parts
+            rows = await self._acquire(unread, self._limits.max_runs)
             for row in rows:
                 metrics.observe_first_run(row)
             with metrics.DELIVER.time():
                 async with self._keep_lease(rows):
                     await self._deliver(rows)
             counts += count_results(rows)
-            waiting += [recipient for row in unfinished(rows) for recipient in row.recipients if not recipient.is_final]
-            locked_rows += sum(row.locked for row in rows)
+            left += [*unfinished(rows), *(row for row in rows if row.locked)]
+        waiting = [each for row in left if not row.locked for each in row.recipients if not each.is_final]
+        locked_rows = sum(row.locked for row in left)
         if waiting or locked_rows:
+            await self._end_reading(left)
             raise retry_error(waiting, locked_rows)
         return counts
 
@@ -80,11 +99,10 @@ class DeliveryActivities:
 
         A row that only Novu's 409 or 429 stopped becomes PENDING again, and its attempt does not count.
         """
-        counts = ResultCounts()
-        rest = batch.notification_ids
-        while rest:
+        counts, unread = ResultCounts(), Unread(batch.notification_ids)
+        while unread.ids:
             # It sends nothing, so it reads no content: reading it may be what ended the tries.
-            rows, rest = await self._acquire(rest, 0)
+            rows = await self._acquire(unread, 0)
             await self._give_up(rows)
             counts += count_results(rows)
         return counts
@@ -111,15 +129,15 @@ class DeliveryActivities:
             row.attempts, row.since_first_claim, max_runs=self._limits.max_runs, horizon=self._limits.retry_horizon
         )
 
-    async def _acquire(self, ids: list[int], last_attempt: int) -> tuple[list[Notification], list[int]]:
-        """Acquire as many of the rows as are read at once. Return those that may be sent, and the ids not read yet.
+    async def _acquire(self, unread: "Unread", last_attempt: int) -> list[Notification]:
+        """Acquire as many of the rows as are read at once. Return those that may be sent.
 
         Rows that may not be sent now are released. A row that had too many runs gets a validation error. Of a row with
         more attempts than `last_attempt`, payload and overrides are not read.
         """
         workflow_id = activity.info().workflow_id or ""
-        acquired = await self._outbox.acquire(ids, workflow_id, self._limits.lease, last_attempt)
-        rest = [each for each in ids if acquired and each > acquired[-1].notification.id]
+        acquired = await self._outbox.acquire(unread.ids, workflow_id, self._limits.lease, last_attempt, unread.since)
+        unread.remove(acquired)
         ineligible = [item.notification for item in acquired if not item.eligible]
         if ineligible:
             await self._outbox.release(ineligible)
@@ -127,7 +145,13 @@ class DeliveryActivities:
         for row in rows:
             if row.attempts > self._limits.max_runs:  # its last runs crashed before they could give up
                 row.validation_error = row.validation_error or f"{row.attempts - 1} runs ended without an outcome"
-        return rows, rest
+        return rows
+
+    async def _end_reading(self, rows: Sequence[Notification]) -> None:
+        """Record that this process has not died of reading rows of which no call shows it."""
+        fences = {row.id: row.fence for row in rows if not row.call_recorded}
+        if fences:
+            await self._outbox.end_reading(list(fences), list(fences.values()))
 
     async def _settle_finished(self, rows: Sequence[Notification]) -> None:
         """Settle rows for which no call is left to make."""

@@ -182,7 +182,7 @@ class Sender:
         if not calls:
             return True
         answers = {asyncio.create_task(self._call(call, deadline)): call for call in calls}
-        unsettled = dict(answers)
+        unsettled, late = dict(answers), set(answers)
         try:
             late = await wait_for_answers(answers)
             apply_answers(answers, late)
@@ -193,7 +193,7 @@ class Sender:
             )
         finally:  # also when the activity is cancelled or settling fails
             for answer, call in unsettled.items():
-                self._late_answers.expect(call, answer)
+                self._late_answers.expect(call, answer, applied=answer not in late)
         return not late
 
     def _split_refused(self, answered: Iterable[tuple[list[CallResult], Call]]) -> list[list[Call]]:
@@ -210,6 +210,8 @@ class Sender:
         while calls:
             allowed = await self._outbox.record_calls(calls)
             members = [member for call in calls for member in call.members]
+            for member in members:
+                member.notification.call_recorded = True
             rejected = {
                 m.notification.id: m.notification for m in members if (m.notification.id, m.recipient.id) not in allowed
             }

@@ -5,7 +5,6 @@ fence or the status that it expects, so a late write changes nothing. All method
 """
 
 import contextlib
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +15,6 @@ import psycopg
 from psycopg.rows import TupleRow, dict_row
 
 from dispatcher.config.table_names import CHANNEL
-from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, ForeignStatus, WorkflowStart
 from dispatcher.models.notification import DEFAULT_LIMITS, Notification, PendingCancel, RowLimits, Status
@@ -29,15 +27,9 @@ from dispatcher.postgres.array_parameters import (
 from dispatcher.postgres.backlog_stats import BacklogStats
 from dispatcher.postgres.halving import may_be_one_rows_fault
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
+from dispatcher.postgres.reading import ReadingStore
 from dispatcher.postgres.restore_guard import RestoreGuard
-from dispatcher.postgres.settling import SettlingStore
 from dispatcher.postgres.statements import TableNames, compose_statements
-
-MAX_READ_BYTES = 4_000_000
-"""Bytes of JSON and recipients that `acquire` returns at once. One more row may come with it."""
-
-ANY_ATTEMPT = 2**31 - 1
-"""The content of a row is read however many attempts it had."""
 
 TENANTS_PER_CLAIM = 1000
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
@@ -45,7 +37,7 @@ TENANTS_PER_CLAIM = 1000
 REFUSED_RELEASE = "cannot be set back: the table refuses the status PENDING"
 
 
-class OutboxStore(SettlingStore):
+class OutboxStore(ReadingStore):
     """The outbox and its ledger, as one node uses them.
 
     `node`: this node's id. `enterprises`: an allow-list; only rows of these enterprises are touched; empty: all.
@@ -62,11 +54,10 @@ class OutboxStore(SettlingStore):
         enterprises: Sequence[UUID] = (),
         limits: RowLimits = DEFAULT_LIMITS,
     ) -> None:
-        super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)), status.labels)
+        queries = compose_statements(relations, status, allow_list=bool(enterprises))
+        super().__init__(pool, queries, status.labels, node, limits)
         self.guard = RestoreGuard()
         """Notices a database that lost commits; to be replaced by the one that checks the pool's connections."""
-        self._node = node
-        self._limits = limits
         # While all due rows fit into the capacity, the plain claim is faster and as fair as the other one. With an
         # allow-list the fair claim is always used, because it reads no rows of other enterprises.
         self._fair = bool(enterprises)
@@ -99,21 +90,6 @@ class OutboxStore(SettlingStore):
         found, self._claimed_up_to = parse_claim(rows), rows[0][2]
         self._fair = found.rows >= found.free_capacity or bool(self._tenants["enterprises"])
         return found
-
-    async def acquire(
-        self, ids: list[int], workflow_id: str, lease: timedelta, last_attempt: int = ANY_ATTEMPT
-    ) -> list[validation.AcquiredRow]:
-        """Acquire a workflow's rows under a new fence. Return those with the lowest ids, up to MAX_READ_BYTES.
-
-        Rows that are settled, no longer PROCESSING or of another workflow are left out. `last_attempt`: of a row with
-        more attempts, payload and overrides are not read, because reading them may be what ended the attempts.
-        """
-        of_row = {"max_bytes": self._limits.max_payload_bytes, "max_recipients": self._limits.max_recipients}
-        limits = {"last_attempt": last_attempt, "max_read_bytes": MAX_READ_BYTES, **of_row}
-        parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease, **limits}
-        rows = await self._execute("acquire", parameters, dict_row)
-        acquired_at = time.monotonic()
-        return [validation.parse_row(row, acquired_at, self._limits) for row in rows]
 
     async def knows_workflow(self, workflow_id: str, ids: list[int]) -> bool:
         """Return whether one of the rows is in the ledger under this workflow."""

@@ -157,8 +157,8 @@ ROW_COLUMNS = sql.SQL(
     case when x.has_content then x.payload end as payload,
     case when x.has_content then x.overrides end as overrides,
     x.recipient_count,
-    case when x.recipient_count <= %(max_recipients)s then array(select r::text from unnest(n.recipients) r) end
-      as recipients"""
+    case when not a.unread and x.recipient_count <= %(max_recipients)s
+      then array(select r::text from unnest(n.recipients) r) end as recipients"""
 )
 ROW_JOINS = sql.SQL(
     """left join {workflow} w on w.id = n.notification_workflow_id
@@ -170,16 +170,18 @@ ROW_JOINS = sql.SQL(
     offset 0
   ) text_and_sizes
   cross join lateral (
-    select text_and_sizes.*, a.attempts <= %(last_attempt)s
+    select text_and_sizes.*, not a.unread and a.attempts <= %(last_attempt)s
       and text_and_sizes.payload_bytes + text_and_sizes.overrides_bytes <= %(max_bytes)s as has_content
     offset 0
   ) x"""
 )
 """The columns that `validation.parse_row` reads, and the tables beside the outbox `n` and the head `a` that they come
-from. Payload and overrides are read only up to a size, and up to the attempt `last_attempt`."""
+from. Payload and overrides are read only up to a size, and up to the attempt `last_attempt`. Of an `unread` row neither
+they nor its recipients are read."""
 
 QUERIES = (
     "acquire",
+    "end_reading",
     "knows_workflow",
     "record_calls",
     "record_found",

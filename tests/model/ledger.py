@@ -235,6 +235,9 @@ class Ledger:
             if head is not None and head.lease is not None:
                 head.lease = self.now + lease.total_seconds()
 
+    def end_reading(self) -> None:
+        """Do nothing: the model does not know which rows a process may have died of."""
+
     def find_expired(self) -> list[ExpiredLease]:
         """Return workflows all of whose leases ran out."""
         runs: dict[str, list[Head]] = {}

@@ -703,8 +703,8 @@ MUTANTS = [
         "too many recipients are read",
         "a bound on memory",
         "postgres/statements.py",
-        "case when x.recipient_count <= %(max_recipients)s then",
-        "case when true or %(max_recipients)s is null then",
+        "case when not a.unread and x.recipient_count <= %(max_recipients)s",
+        "case when not a.unread and (true or %(max_recipients)s is null)",
         POSTGRES + "test_outbox_acquire.py",
     ),
     # Novu 3.19.0.
@@ -830,5 +830,47 @@ MUTANTS = [
         "            if is_refused_together(results)\n",
         "            if is_refused_together(results) and len({m.notification.enterprise for m in call.members}) < 2\n",
         FAULTS + "test_mixed_batches.py::test_f225_poison_in_a_shared_call_blames_no_neighbour",
+    ),
+    # Rows whose reading kills the process.
+    Mutant(
+        "a death accuses every row of the batch",
+        "a deadly row ends",
+        "postgres/queries/acquire.sql",
+        "m.reads and %(alone)s::bigint is null and m.accused and not m.too_many_deaths as suspect",
+        "false as suspect",
+        POSTGRES + "test_reading_deaths.py::test_f176_rows_that_were_read_before_a_death_are_read_alone_and_last",
+    ),
+    Mutant(
+        "a row that killed three processes is read again",
+        "a deadly row ends",
+        "postgres/queries/acquire.sql",
+        "coalesce(s.suspect, false) or s.too_many_deaths as unread",
+        "coalesce(s.suspect, false) as unread",
+        POSTGRES + "test_reading_deaths.py::test_f176_row_that_three_processes_died_of_alone_ends_unread",
+    ),
+    Mutant(
+        "a process that is killed during a call accuses its rows",
+        "a deadly row ends",
+        "postgres/queries/acquire.sql",
+        "and coalesce(l.last_called_at < t.reading_since, true) as accused",
+        "as accused",
+        POSTGRES + "test_reading_deaths.py::test_f179_row_whose_call_was_recorded_before_the_death_is_no_suspect",
+    ),
+    Mutant(
+        "a try that ends leaves its rows accused",
+        "a deadly row ends",
+        "delivery/activities.py",
+        "            await self._end_reading(left)\n",
+        "",
+        POSTGRES + "test_reading_deaths.py::test_f179_try_that_ends_accuses_nobody",
+    ),
+    # Long random runs of the model.
+    Mutant(
+        "an answer changes its recipients twice",
+        "what is settled stays",
+        "delivery/late_answers.py",
+        "        if not applied:\n",
+        "        if not applied or results:\n",
+        "tests/delivery/test_lost_confirmation.py",
     ),
 ]

@@ -68,6 +68,7 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         await outbox_fixture.notify(notification_status="PROCESSING")
         assert await outbox.adopt_orphans(LEASE, 10) == 1
         await outbox.renew_leases([lost.id], [lost.fence], LEASE)
+        await outbox.end_reading([lost.id], [lost.fence])
         await outbox_fixture.expire(lost.id)
         assert await outbox.find_expired(10)
         assert await outbox.rescue(late(lost), LEASE)

@@ -70,6 +70,8 @@ claimed as (
     birth = case when {same_generation} and d.recipient_count is distinct from 0 then d.birth else excluded.birth end,
     recipient_count = case when {same_generation} then d.recipient_count else 0 end,
     first_generation = case when {same_row} then d.first_generation else d.generation + 1 end,
+    reading_since = case when {same_generation} then d.reading_since end,
+    reading_deaths = case when {same_generation} then d.reading_deaths end,
     fence = d.fence + 1,
     batch = excluded.batch,
     lease_owner = excluded.lease_owner,

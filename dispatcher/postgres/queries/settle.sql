@@ -51,6 +51,8 @@ deliveries as (
     recipient_count = (
       select count(*) from dispatcher.recipient r where r.notification_id = d.notification_id and r.generation = d.generation
     ),
+    reading_since = case when v.retry_in is not null then d.reading_since end,
+    reading_deaths = case when v.retry_in is not null then d.reading_deaths end,
     dead_lettered_at = case when v.retry_in is null and v.status <> 'SENT' then clock_timestamp() end
   from final v
   where d.notification_id = v.id and not v.locked
