@@ -1,23 +1,21 @@
-"""Measures the cost of triggers and indexes for producers: commits per second of many writers while we are busy.
+"""Measures the cost of triggers and indexes for producers: commits per second of many writers beside our work.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
-sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. `bare` has neither triggers nor
-indexes of ours, so its dispatcher is slower. A backlog keeps the dispatcher busy in all modes from the first commit to
-the last. Rounds are interleaved, each begins with another mode. The ratio of two modes is that of the same
-round, so that a slow minute of the machine concerns both.
+sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. A backlog keeps the dispatcher equally
+busy in all modes from the first commit to the last. Rounds are interleaved, each begins with another mode; the median
+counts.
 """
 
 import dataclasses
 import re
-import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from bench.block import Block, unchecked, until
 from bench.contestants import DISPATCHER, Contestant, Ready, logged
-from bench.stack import Say, Stack, output_of
+from bench.figures import Better, Value, Values
+from bench.stack import Stack, output_of
 
+COMMITS, MEANWHILE = "producers", "producers, accepted meanwhile"
 WRITERS = 32
 BACKLOG = 20_000
 """More rows than the dispatcher processes in one round."""
@@ -31,17 +29,6 @@ ONE, MANY = (
 )
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Rates of the writers' commits and of the rows that Novu accepted meanwhile.
-
-    Both matter, because the writers are faster while the dispatcher does less.
-    """
-
-    commits_per_second: float
-    accepted_per_second: float
-
-
 def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
     """Return the dispatcher as a contestant with DISPATCHER_NOTIFY_MODE=`mode`."""
     environment = {**DISPATCHER.environment, "DISPATCHER_NOTIFY_MODE": mode}
@@ -50,48 +37,27 @@ def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
 
 NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", logged(b'"started"')), variant("always"), variant("adaptive")
 BARE = dataclasses.replace(NO_TRIGGER, name="bare")
+"""Without triggers and without indexes of ours. Its dispatcher is slower, too."""
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """The ratio of two modes in each round: the median, the smallest and the largest."""
+async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Values:
+    """Return the rates of the writers' commits and of the rows that Novu accepted meanwhile.
 
-    median: float
-    least: float
-    most: float
-
-
-def ratio(rates: Mapping[str, Sequence[float]], mode: Contestant, base: Contestant) -> Ratio:
-    """Return the rates of `mode` as parts of those of `base`."""
-    found = [ours / theirs for ours, theirs in zip(rates[mode.name], rates[base.name], strict=True)]
-    return Ratio(statistics.median(found), min(found), max(found))
-
-
-async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[str, list[float]]:
-    """Return the commits per second of each round by mode; `off` has no triggers at all."""
-    modes = [BARE, NO_TRIGGER, ALWAYS, ADAPTIVE]
-    found: dict[str, list[float]] = {mode.name: [] for mode in modes}
-    for number in range(1, rounds + 1):
-        modes.append(modes.pop(0))
-        for mode in modes:
-            rates = await one_block(stack, mode, seconds)
-            found[mode.name].append(rates.commits_per_second)
-            say(f"producers {number}/{rounds} {mode.name}: {rates.commits_per_second:.0f} commits/s")
-    return found
-
-
-async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Rates:
-    """Return the rates of one contestant."""
+    Both matter, because the writers are faster while the dispatcher does less.
+    """
     async with unchecked(stack, contestant) as running:
         if contestant.name in {NO_TRIGGER.name, BARE.name}:
             await without_triggers(running)
-        if contestant is BARE:
+        if contestant.name == BARE.name:
             await without_indexes(running)
         await draining(running)
         before, began = (await running.novu.summary()).pairs, time.monotonic()
         commits = await commits_per_second(stack, running, seconds)
         accepted = (await running.novu.summary()).pairs - before
-        return Rates(commits, accepted / (time.monotonic() - began))
+        return {
+            COMMITS: Value(commits, "commits/s", Better.HIGHER),
+            MEANWHILE: Value(accepted / (time.monotonic() - began), "rows/s", Better.HIGHER),
+        }
 
 
 async def without_triggers(running: Block) -> None:

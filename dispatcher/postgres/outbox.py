@@ -127,6 +127,10 @@ class OutboxStore(ReadingStore):
         rows = await self._fetch("rescue", ids=late.ids, fences=late.fences, node=self._node, lease=lease)
         return WorkflowStart(late.workflow_id, [row[0] for row in rows], late.single) if rows else None
 
+    async def uncount_rescue(self, late: ExpiredLease) -> None:
+        """Take back the attempt that the rescue of these rows counted: their workflow was not started."""
+        await self._run("uncount_rescue", ids=late.ids, fences=[fence + 1 for fence in late.fences])
+
     async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Extend the leases of rows to now plus `lease`. A lost connection is ignored: another try follows."""
         with contextlib.suppress(*CONNECTION_ERRORS):

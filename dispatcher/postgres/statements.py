@@ -190,6 +190,7 @@ QUERIES = (
     "renew_leases",
     "find_expired",
     "rescue",
+    "uncount_rescue",
     "adopt_orphans",
     "find_foreign_statuses",
     "put_statuses_back",

@@ -882,4 +882,12 @@ MUTANTS = [
         "1 from first_turn where false\n",
         POSTGRES + "test_outbox_enterprise_types.py::test_each_enterprise_has_its_turn",
     ),
+    Mutant(
+        "a rescue without a start spends an attempt",
+        "an outage spends no try",
+        "claim/rescuer.py",
+        "            await self._outbox.uncount_rescue(expired)\n",
+        "",
+        "tests/claim/test_rescuer.py",
+    ),
 ]
