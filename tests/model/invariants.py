@@ -21,8 +21,10 @@ OURS = {
     ("PENDING", "SENT"), ("PENDING", "PARTIAL"), ("PENDING", "FAILED"),
 }  # fmt: skip
 """The transitions that are ours to make."""
-SAME_FENCE = ("record_calls", "settle", "renew_leases", "end_reading", "adopt_orphans", "put_statuses_back")
-COUNTING = ("claim", "rescue", "release", "release_unstarted", "release_node")
+SAME_FENCE = (
+    "record_calls", "settle", "renew_leases", "end_reading", "uncount_rescue", "adopt_orphans", "put_statuses_back",
+)  # fmt: skip
+COUNTING = ("claim", "rescue", "uncount_rescue", "release", "release_unstarted", "release_node")
 """Statements that leave the fence as it is; statements that may change the count of runs."""
 
 

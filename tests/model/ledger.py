@@ -228,6 +228,13 @@ class Ledger:
                     head.first_generation, head.attempts, head.recipient_count = head.generation, 0, 0
         return WorkflowStart(late.workflow_id, sorted(lost), late.single) if lost else None
 
+    def uncount_rescue(self, late: ExpiredLease) -> None:
+        """Take back the attempts of a rescue without a start."""
+        for row_id, fence in zip(late.ids, late.fences, strict=True):
+            head = self._fenced_head(row_id, fence + 1)
+            if head is not None and head.lease is not None:
+                head.attempts = max(0, head.attempts - 1)
+
     def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows."""
         for row_id, fence in zip(ids, fences, strict=True):

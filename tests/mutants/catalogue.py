@@ -244,9 +244,9 @@ MUTANTS = [
     Mutant(
         "a refused row is claimed again and again",
         "no rule stops another row",
-        "postgres/queries/due.sql",
-        "  where {new} and {not_refused}\n",
-        "  where {new}\n",
+        "postgres/statements.py",
+        "    where {new} and {not_refused} and {of_enterprise}\n",
+        "    where {new} and {of_enterprise}\n",
         POSTGRES + "test_refused_rows.py::test_f186_row_that_the_table_refuses_stops_no_claim",
     ),
     Mutant(
@@ -846,7 +846,7 @@ MUTANTS = [
         "postgres/queries/acquire.sql",
         "coalesce(s.suspect, false) or s.too_many_deaths as unread",
         "coalesce(s.suspect, false) as unread",
-        POSTGRES + "test_reading_deaths.py::test_f176_row_that_three_processes_died_of_alone_ends_unread",
+        POSTGRES + "test_reading_deaths.py::test_f176_calls_of_a_row_that_is_not_read_any_more_are_told",
     ),
     Mutant(
         "a process that is killed during a call accuses its rows",
@@ -872,5 +872,47 @@ MUTANTS = [
         "        if not applied:\n",
         "        if not applied or results:\n",
         "tests/delivery/test_lost_confirmation.py",
+    ),
+    # Cheaper for producers.
+    Mutant(
+        "rows without an enterprise have no turn",
+        "each enterprise gets a share",
+        "postgres/queries/due_fair.sql",
+        "1 from first_turn where nobody\n",
+        "1 from first_turn where false\n",
+        POSTGRES + "test_outbox_enterprise_types.py::test_each_enterprise_has_its_turn",
+    ),
+    Mutant(
+        "a rescue without a start spends an attempt",
+        "an outage spends no try",
+        "claim/rescuer.py",
+        "            await self._outbox.uncount_rescue(expired)\n",
+        "",
+        "tests/claim/test_rescuer.py",
+    ),
+    # The pruned ledger.
+    Mutant(
+        "a prune that takes an open generation",
+        "open generations keep their recipients",
+        "postgres/queries/prunable.sql",
+        "else d.settled_at < now() - %(age)s and d.next_attempt_at is null",
+        "else d.claimed_at < now() - %(age)s and d.next_attempt_at is null",
+        POSTGRES + "test_pruning.py::test_f231_what_is_still_needed_is_kept",
+    ),
+    Mutant(
+        "a tombstone lost",
+        "I2",
+        "postgres/queries/prune.sql",
+        "p.gone and (cut.id is null or p.notification_id < cut.id) as ends",
+        "cut.id is null or p.notification_id < cut.id as ends",
+        POSTGRES + "test_pruning.py::test_f232_resend_of_a_pruned_row_is_a_new_generation",
+    ),
+    Mutant(
+        "a prune that forgets a recipient to be cancelled",
+        "a retraction takes effect",
+        "postgres/queries/prunable.sql",
+        "r.cancel_at is not null",
+        "r.cancel_at is null and false",
+        POSTGRES + "test_pruning.py",
     ),
 ]
