@@ -86,7 +86,6 @@ async def explained(
         "limit": 100,
         "capacity": 1000,
         "batch_size": 10,
-        "max_single_workflows": 10,
         "max_tenants": 20,
         "next_enterprise": next_enterprise,
         "all_enterprises": True,
