@@ -881,4 +881,12 @@ MUTANTS = [
         "",
         "tests/claim/test_rescuer.py",
     ),
+    Mutant(
+        "a router's 503 counts as without effect",
+        "I3",
+        "decisions/classification.py",
+        "(status == 503 and from_novu)",
+        "status == 503",
+        "tests/delivery/test_unknown_without_keys.py " + DECISIONS + "test_classification_errors.py",
+    ),
 ]
