@@ -846,7 +846,7 @@ MUTANTS = [
         "postgres/queries/acquire.sql",
         "coalesce(s.suspect, false) or s.too_many_deaths as unread",
         "coalesce(s.suspect, false) as unread",
-        POSTGRES + "test_reading_deaths.py::test_f176_row_that_three_processes_died_of_alone_ends_unread",
+        POSTGRES + "test_reading_deaths.py::test_f176_calls_of_a_row_that_is_not_read_any_more_are_told",
     ),
     Mutant(
         "a process that is killed during a call accuses its rows",
@@ -888,5 +888,30 @@ MUTANTS = [
         "(status == 503 and from_novu)",
         "status == 503",
         "tests/delivery/test_unknown_without_keys.py " + DECISIONS + "test_classification_errors.py",
+    ),
+    # The pruned ledger.
+    Mutant(
+        "a prune that takes an open generation",
+        "open generations keep their recipients",
+        "postgres/queries/prunable.sql",
+        "else d.settled_at < now() - %(age)s and d.next_attempt_at is null",
+        "else d.claimed_at < now() - %(age)s and d.next_attempt_at is null",
+        POSTGRES + "test_pruning.py::test_f231_what_is_still_needed_is_kept",
+    ),
+    Mutant(
+        "a tombstone lost",
+        "I2",
+        "postgres/queries/prune.sql",
+        "p.gone and (cut.id is null or p.notification_id < cut.id) as ends",
+        "cut.id is null or p.notification_id < cut.id as ends",
+        POSTGRES + "test_pruning.py::test_f232_resend_of_a_pruned_row_is_a_new_generation",
+    ),
+    Mutant(
+        "a prune that forgets a recipient to be cancelled",
+        "a retraction takes effect",
+        "postgres/queries/prunable.sql",
+        "r.cancel_at is not null",
+        "r.cancel_at is null and false",
+        POSTGRES + "test_pruning.py",
     ),
 ]

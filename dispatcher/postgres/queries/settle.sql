@@ -16,6 +16,11 @@ with leased as materialized (
 outcomes as (
   update dispatcher.recipient r
   set state = o.state, epoch = o.epoch, outcome = o.outcome, error = o.error,
+    -- A call that has its outcome is never repeated. The key is '' and not NULL, so that a recipient whose outcome is
+    -- doubted later is looked up at Novu.
+    call_key = case when o.state in ('accepted', 'refused', 'cancelled') then '' else r.call_key end,
+    call_ordinal = case when o.state in ('accepted', 'refused', 'cancelled') then null else r.call_ordinal end,
+    body_hash = case when o.state in ('accepted', 'refused', 'cancelled') then null else r.body_hash end,
     -- Only calls that Novu may have worked on are counted.
     attempts = greatest(0, r.attempts - (coalesce(o.outcome, '') in {uncounted})::integer)
   from (
