@@ -179,7 +179,7 @@ PARTS: dict[str, Part] = {
     "producers": Part(
         lambda now, who: producers.one_block(now.stack, who, now.sizes.producer_seconds),
         lambda sizes: BLOCK_SECONDS + 3 + sizes.producer_seconds,
-        contestants=(producers.NO_TRIGGER, producers.ALWAYS, producers.ADAPTIVE),
+        contestants=(producers.BARE, producers.NO_TRIGGER, producers.ALWAYS, producers.ADAPTIVE),
         rounds=8,
     ),
 }

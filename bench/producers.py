@@ -1,4 +1,4 @@
-"""Measures the cost of the trigger for producers: commits per second of many writers while a dispatcher is busy.
+"""Measures the cost of triggers and indexes for producers: commits per second of many writers beside our work.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
 sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. A backlog keeps the dispatcher equally
@@ -36,6 +36,8 @@ def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
 
 
 NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", logged(b'"started"')), variant("always"), variant("adaptive")
+BARE = dataclasses.replace(NO_TRIGGER, name="bare")
+"""Without triggers and without indexes of ours. Its dispatcher is slower, too."""
 
 
 async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Values:
@@ -44,8 +46,10 @@ async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Val
     Both matter, because the writers are faster while the dispatcher does less.
     """
     async with unchecked(stack, contestant) as running:
-        if contestant is NO_TRIGGER:
+        if contestant.name in {NO_TRIGGER.name, BARE.name}:
             await without_triggers(running)
+        if contestant.name == BARE.name:
+            await without_indexes(running)
         await draining(running)
         before, began = (await running.novu.summary()).pairs, time.monotonic()
         commits = await commits_per_second(stack, running, seconds)
@@ -60,6 +64,14 @@ async def without_triggers(running: Block) -> None:
     """Drop the triggers."""
     for name in ("dispatcher_insert", "dispatcher_update"):
         await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
+
+
+async def without_indexes(running: Block) -> None:
+    """Drop our indexes on the outbox."""
+    named = "select indexrelid::regclass::text from pg_index where indrelid = 'notify.ent_notification'::regclass"
+    for (name,) in await (await running.connection.execute(named.encode())).fetchall():
+        if "_dispatcher_" in name:
+            await running.connection.execute(f"drop index {name}".encode())
 
 
 async def draining(running: Block) -> None:

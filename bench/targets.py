@@ -173,6 +173,8 @@ def judge_producers(found: Found) -> Iterator[Verdict]:
     modes = (producers.ADAPTIVE.name, producers.NO_TRIGGER.name)
     adaptive, without = (found.series("producers", producers.COMMITS, mode) for mode in modes)
     yield from found.ratio("producers' commits, adaptive / no trigger", adaptive, without, at_least, 0.96)
+    bare = found.series("producers", producers.COMMITS, producers.BARE.name)
+    yield from found.ratio("producers' commits, adaptive / no trigger and no index", adaptive, bare, at_least, 0.9)
 
 
 def judge_recovery(found: Found) -> Iterator[Verdict]:

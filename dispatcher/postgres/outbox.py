@@ -61,7 +61,7 @@ class OutboxStore(ReadingStore):
         # While all due rows fit into the capacity, the plain claim is faster and as fair as the other one. With an
         # allow-list the fair claim is always used, because it reads no rows of other enterprises.
         self._fair = bool(enterprises)
-        self._next_tenant = ""
+        self._next_enterprise: str | None = None
         self._claimed_up_to: datetime | None = None
         self._tenants = {"enterprises": [str(each) for each in enterprises], "all_enterprises": not enterprises}
 
@@ -79,9 +79,14 @@ class OutboxStore(ReadingStore):
         }
         rows = [] if self._fair else await self._fetch_claim("claim", parameters)
         if not rows or parse_claim(rows).free_capacity == 0:
-            fair = {"max_tenants": TENANTS_PER_CLAIM, "next_tenant": self._next_tenant}
+            fair = {
+                "max_tenants": TENANTS_PER_CLAIM,
+                "next_enterprise": self._next_enterprise,
+                "enterprise_ids": self._tenants["enterprises"],
+            }
+            self._next_enterprise = None  # if the claim fails, the next one begins a new round
             rows = await self._fetch_claim("claim_fair", parameters | fair)
-            self._next_tenant = rows[0][1]
+            self._next_enterprise = rows[0][1]
         found, self._claimed_up_to = parse_claim(rows), rows[0][2]
         self._fair = found.rows >= found.free_capacity or bool(self._tenants["enterprises"])
         return found

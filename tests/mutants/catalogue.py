@@ -244,9 +244,9 @@ MUTANTS = [
     Mutant(
         "a refused row is claimed again and again",
         "no rule stops another row",
-        "postgres/queries/due.sql",
-        "  where {new} and {not_refused}\n",
-        "  where {new}\n",
+        "postgres/statements.py",
+        "    where {new} and {not_refused} and {of_enterprise}\n",
+        "    where {new} and {of_enterprise}\n",
         POSTGRES + "test_refused_rows.py::test_f186_row_that_the_table_refuses_stops_no_claim",
     ),
     Mutant(
@@ -846,7 +846,7 @@ MUTANTS = [
         "postgres/queries/acquire.sql",
         "coalesce(s.suspect, false) or s.too_many_deaths as unread",
         "coalesce(s.suspect, false) as unread",
-        POSTGRES + "test_reading_deaths.py::test_f176_row_that_three_processes_died_of_alone_ends_unread",
+        POSTGRES + "test_reading_deaths.py::test_f176_calls_of_a_row_that_is_not_read_any_more_are_told",
     ),
     Mutant(
         "a process that is killed during a call accuses its rows",
@@ -872,6 +872,15 @@ MUTANTS = [
         "        if not applied:\n",
         "        if not applied or results:\n",
         "tests/delivery/test_lost_confirmation.py",
+    ),
+    # Cheaper for producers.
+    Mutant(
+        "rows without an enterprise have no turn",
+        "each enterprise gets a share",
+        "postgres/queries/due_fair.sql",
+        "1 from first_turn where nobody\n",
+        "1 from first_turn where false\n",
+        POSTGRES + "test_outbox_enterprise_types.py::test_each_enterprise_has_its_turn",
     ),
     Mutant(
         "a rescue without a start spends an attempt",

@@ -136,7 +136,7 @@ FORBIDDEN = {
     "change our table": "alter table dispatcher.delivery add column mine text",
     "change the outbox": "alter table notify.ent_notification disable trigger user",
     "make a function": "create function notify.mine() returns int language sql return 1",
-    "replace the doorbell": "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as ''",
+    "replace the doorbell": "create or replace function dispatcher.ring_v2() returns trigger language plpgsql as ''",
     "make an index": "create index on notify.ent_notification (id)",
     "grant it to others": "grant select on notify.ent_notification_workflow to public",
 }

@@ -257,7 +257,7 @@ async def test_f150_large_backlog_does_not_slow_a_claim(outbox_fixture: OutboxFi
 
 async def test_fair_share_works_without_the_indexes(outbox_fixture: OutboxFixture):
     await outbox_fixture.rows(
-        "drop index notify.ent_notification_dispatcher_immediate, notify.ent_notification_dispatcher_scheduled"
+        "drop index notify.ent_notification_dispatcher_new_rows, notify.ent_notification_dispatcher_scheduled"
     )
     one, two = uuid4(), uuid4()
     await outbox_fixture.many(50, enterprise=one)

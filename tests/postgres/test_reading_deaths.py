@@ -4,12 +4,15 @@ from typing import Any, NoReturn
 
 import pytest
 
+from dispatcher.decisions.final_status import decide_status
 from dispatcher.delivery.activities import DeliveryActivities
-from dispatcher.models.notification import Notification, RecipientState
+from dispatcher.models.notification import Notification, RecipientState, Status
 from dispatcher.models.workflow_contract import THROTTLED
 from dispatcher.novu.client import NovuClient
 from dispatcher.postgres import reading
+from dispatcher.postgres.operator_queries import OperatorQueries
 from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.postgres.row_filter import RowFilter
 from tests.support.activity_runs import LIMITS, run_activity
 from tests.support.outbox_fixture import LEASE, OutboxFixture, calls_of, members_of
 from tests.support.replace_attribute import replace_attribute
@@ -96,7 +99,9 @@ async def test_f176_death_accuses_only_the_row_that_was_read(outbox_fixture: Out
     assert await outbox_fixture.rows(HEAD, ids[0]) == [(False, None)], "it was read: the next death is the first"
 
 
-async def test_f176_dead_letter_tells_the_reason_and_a_resend_begins_anew(outbox_fixture: OutboxFixture):
+async def test_f176_dead_letter_tells_the_reason_and_a_resend_begins_anew(
+    outbox_fixture: OutboxFixture, queries: OperatorQueries
+):
     [row_id], workflow_id = await batch(outbox_fixture, 1)
     dying = await dying_node(outbox_fixture)
     await read(dying, [row_id], workflow_id)
@@ -109,6 +114,9 @@ async def test_f176_dead_letter_tells_the_reason_and_a_resend_begins_anew(outbox
     assert (head["last_error"], head["next_attempt_at"], head["reading_deaths"]) == (DEAD, None, None)
     assert head["dead_lettered_at"] is not None
     assert (await outbox_fixture.row(row_id))["error_details"]["error"] == DEAD
+    [listed], shown = await queries.list_rows(RowFilter(dead=True), 10), await queries.find_row(row_id)
+    assert shown is not None
+    assert (listed["error"], shown["error"]) == (DEAD, DEAD)
     await outbox_fixture.change(row_id, notification_status="PENDING")
     await outbox_fixture.claim()
     [again] = await outbox_fixture.acquire(row_id)
@@ -121,9 +129,11 @@ async def test_f176_calls_of_a_row_that_is_not_read_any_more_are_told(outbox_fix
     row.recipients[0].state = RecipientState.ACCEPTED
     await outbox_fixture.outbox.settle(members_of(row), [])
     await outbox_fixture.rows("update dispatcher.delivery set reading_deaths = 3")
+    await outbox_fixture.rows("update notify.ent_notification set recipients = recipients || gen_random_uuid()")
     [again] = await outbox_fixture.acquire(row.id)
     assert (again.validation_error, again.has_unread_recipients) == (DEAD, True)
-    assert [recipient.state for recipient in again.recipients] == [RecipientState.ACCEPTED]
+    assert [recipient.state for recipient in again.recipients] == [RecipientState.ACCEPTED], "only those in the ledger"
+    assert decide_status(again, None).status is Status.PARTIAL
 
 
 async def test_f179_row_whose_call_was_recorded_before_the_death_is_no_suspect(outbox_fixture: OutboxFixture):
@@ -132,7 +142,7 @@ async def test_f179_row_whose_call_was_recorded_before_the_death_is_no_suspect(o
         rows = await read(outbox_fixture.outbox, ids, workflow_id)
         assert [row.id for row in rows] == ids, "together, so that the call is repeated as it was"
         assert len(await outbox_fixture.outbox.record_calls(calls_of(*rows))) == len(ids)
-    assert [await outbox_fixture.rows(HEAD, each) for each in ids] == [[(True, None)]] * 3
+        assert [await outbox_fixture.rows(HEAD, each) for each in ids] == [[(True, None)]] * 3, "none is read alone"
 
 
 @pytest.mark.parametrize("end", ["throttled", "handed back", "failed"])

@@ -84,7 +84,7 @@ claimed as (
   returning notification_id, workflow_id, batch is null as single
 )
 select case when backlog then (select count(*) from picked) else size end::integer as free_capacity,
-  next_cursor.next_tenant, now() as claimed_up_to,
+  next_cursor.next_enterprise, now() as claimed_up_to,
   claimed.notification_id, claimed.workflow_id, claimed.single, p.tenant
 from capacity cross join next_cursor
 left join (claimed join picked p on p.id = claimed.notification_id) on true
