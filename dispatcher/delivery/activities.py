@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from dispatcher.decisions.backoff import CALLS_PER_RUN, next_run_delay
 from dispatcher.decisions.final_status import decide_status
 from dispatcher.delivery.sender import LOCAL_CALLS_SECONDS, Sender, count_results, unsaved_members
-from dispatcher.delivery.waits import GO_ON_SECONDS
+from dispatcher.delivery.waiting import GO_ON_SECONDS
 from dispatcher.models.notification import Notification, Recipient, RecipientState, RunLimits
 from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, THROTTLED, UNSETTLED, Batch, ResultCounts
 from dispatcher.telemetry import metrics

@@ -35,7 +35,7 @@ from dispatcher.decisions.unknown_outcomes import (
     seconds_until_safe,
 )
 from dispatcher.delivery.late_answers import Answer, LateAnswers, apply_results
-from dispatcher.delivery.waits import GO_ON_SECONDS, THROTTLED_SECONDS, make_wait, mark_throttled
+from dispatcher.delivery.waiting import GO_ON_SECONDS, THROTTLED_SECONDS, make_wait, mark_throttled, without_rows
 from dispatcher.models.call_result import AnswerClass, CallResult
 from dispatcher.models.notification import Notification, RecipientState, Status
 from dispatcher.models.workflow_contract import ResultCounts
@@ -226,8 +226,7 @@ class Sender:
                 return calls
             await self.release(list(rejected.values()))
             # A call with fewer members is another call with another key, so it has to be recorded again.
-            kept = [tuple(m for m in call.members if m.notification.id not in rejected) for call in calls]
-            calls = [Call(members) for members in kept if members]
+            calls = [call for each in calls if (call := without_rows(each, rejected.keys()))]
         return calls
 
     async def _call(self, call: Call, deadline: float) -> list[CallResult]:
