@@ -10,8 +10,8 @@ from bench import steady_figures as steady
 from bench.contestants import BASE, FLOOR, PEERS
 from bench.figures import Series, read
 from bench.sizes import of_record
-from bench.targets import Found, judge
-from bench.verdict import Verdict, summary
+from bench.targets import JUDGES, Found, judge
+from bench.verdict import summary
 
 BEGIN, END = "<!-- figures of docs/bench.json: begin -->", "<!-- figures of docs/bench.json: end -->"
 CURVE = "docs/bench.svg"
@@ -33,7 +33,7 @@ def paragraph(record: Mapping[str, Any]) -> str:
     """Return the figures in Markdown."""
     found = Found(read(record), of_record(record))
     lines = [bullet(line) for part in LINES for line in part(found)]
-    lines += map(bullet, verdict_lines(judge(found.parts, found.sizes)))
+    lines += map(bullet, verdict_lines(found))
     picture = [f"\n![Commit to SENT over the rate of a steady stream]({CURVE})"] if "steady" in found.parts else []
     return "\n".join([origin(record), "", *lines, *picture]) + "\n"
 
@@ -50,13 +50,14 @@ def origin(record: Mapping[str, Any]) -> str:
     return textwrap.fill(words, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Tell how many targets were met, and name the others."""
-    yield f"T{summary(verdicts)[1:]}."
+def verdict_lines(found: Found) -> Iterator[str]:
+    """Tell how many targets were met, and in which parts others were not."""
+    yield f"T{summary(judge(found.parts, found.sizes))[1:]}; the record names each of them."
     for words, met in (("Missed", False), ("Not judged", None)):
-        names = [f"{verdict.name} ({verdict.why or verdict.target})" for verdict in verdicts if verdict.met is met]
-        if names:
-            yield f"{words}: {'; '.join(names)}."
+        counts_by_part = {name: [verdict.met is met for verdict in part(found)] for name, part in JUDGES.items()}
+        parts = [f"{name} ({sum(is_so)} of {len(is_so)})" for name, is_so in counts_by_part.items() if any(is_so)]
+        if parts:
+            yield f"{words}: {', '.join(parts)}."
 
 
 def bullet(line: str) -> str:

@@ -56,16 +56,18 @@ class Found:
 def judge(parts: Parts, sizes: Sizes) -> list[Verdict]:
     """Return the verdict on each judged number of a run."""
     found = Found(parts, sizes)
-    return [verdict for part in JUDGES for verdict in part(found)]
+    return [verdict for part in JUDGES.values() for verdict in part(found)]
 
 
 def judge_latency(found: Found) -> Iterator[Verdict]:
     """Judge the latency of one row at a time against the floor's."""
     floors = {figure: found.series("latency", figure, FLOOR.name) for figure in FLOOR_SPREADS}
     unsteady = [
-        f"the floor spread by {floor.spread:.2f}x"
+        "one block of the floor tells no spread"
+        if len(floor.values) == 1
+        else f"the floor spread by {floor.spread:.2f}x"
         for figure, floor in floors.items()
-        if floor and floor.spread > FLOOR_SPREADS[figure]
+        if floor and (len(floor.values) == 1 or floor.spread > FLOOR_SPREADS[figure])
     ]
     for figure, limit in ((latency.P50, 1.05), (latency.P99, 1.3)):
         ours = found.series("latency", figure)
@@ -199,19 +201,20 @@ def at_most_count(name: str, value: float, limit: float) -> Verdict:
     return at_most(name, value, limit, "")
 
 
-JUDGES: tuple[Callable[[Found], Iterator[Verdict]], ...] = (
-    judge_latency,
-    judge_steady,
-    judge_burst,
-    judge_cost,
-    judge_tenants,
-    judge_recipients,
-    judge_urgent,
-    judge_backlog,
-    judge_history,
-    judge_counts,
-    judge_idle,
-    judge_producers,
-    judge_recovery,
-    judge_flood,
-)
+JUDGES: dict[str, Callable[[Found], Iterator[Verdict]]] = {
+    "latency": judge_latency,
+    "steady": judge_steady,
+    "burst": judge_burst,
+    "cost": judge_cost,
+    "counts": judge_counts,
+    "tenants": judge_tenants,
+    "recipients": judge_recipients,
+    "urgent": judge_urgent,
+    "backlog": judge_backlog,
+    "history": judge_history,
+    "idle": judge_idle,
+    "recovery": judge_recovery,
+    "flood": judge_flood,
+    "producers": judge_producers,
+}
+"""By part."""
