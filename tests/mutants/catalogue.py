@@ -890,6 +890,22 @@ MUTANTS = [
         "",
         "tests/claim/test_rescuer.py",
     ),
+    Mutant(
+        "a router's 503 counts as without effect",
+        "I3",
+        "decisions/classification.py",
+        "(status == 503 and from_novu)",
+        "status == 503",
+        "tests/delivery/test_unknown_without_keys.py " + DECISIONS + "test_classification_errors.py",
+    ),
+    Mutant(
+        "a repeated call goes on with fewer members",
+        "I3",
+        "delivery/waiting.py",
+        "any(member.is_unknown for member in kept)",
+        "any(member.is_unknown for member in ())",
+        "tests/delivery/test_repeated_bulk_call.py",
+    ),
     # The pruned ledger.
     Mutant(
         "a prune that takes an open generation",
