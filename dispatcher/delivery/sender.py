@@ -33,6 +33,7 @@ from dispatcher.decisions.unknown_outcomes import (
     seconds_until_safe,
 )
 from dispatcher.delivery.late_answers import Answer, LateAnswers, apply_results
+from dispatcher.delivery.waiting import make_wait, mark_throttled, without_rows
 from dispatcher.models.call_result import AnswerClass, CallResult
 from dispatcher.models.notification import Notification, RecipientState, Status
 from dispatcher.models.workflow_contract import ResultCounts
@@ -46,8 +47,6 @@ ANSWER_TIMEOUT_SECONDS = 5.0
 """A run on the first-try queue waits this long for an answer, less than its local activity may take."""
 EAGER_RATE_WAIT_SECONDS, BATCH_RATE_WAIT_SECONDS = 1.0, 30.0
 """A run on the first-try queue or the batch queue waits at most this long for Novu's rate limit."""
-THROTTLED_SECONDS = 1.0
-"""Least wait of a recipient that is not sent because of the rate limit, or because its last call may be in flight."""
 MAX_LOGGED_ROWS = 20
 """At most this many rows of a batch are logged as `will_retry`; the ledger has all. Every dead letter is logged."""
 LOOKUP_TIMEOUT_SECONDS = 10.0
@@ -219,8 +218,7 @@ class Sender:
                 return calls
             await self.release(list(rejected.values()))
             # A call with fewer members is another call with another key, so it has to be recorded again.
-            kept = [tuple(m for m in call.members if m.notification.id not in rejected) for call in calls]
-            calls = [Call(members) for members in kept if members]
+            calls = [call for each in calls if (call := without_rows(each, rejected.keys()))]
         return calls
 
     async def _call(self, call: Call, deadline: float) -> list[CallResult]:
@@ -256,20 +254,6 @@ def apply_answers(answers: Mapping[Answer, Call], late: set[Answer]) -> None:
     """Change the calls' recipients by the answers; a late answer counts as an unknown outcome for now."""
     for answer, call in answers.items():
         apply_results(call, [ANSWER_TIMED_OUT] * len(call.members) if answer in late else answer.result())
-
-
-def make_wait(members: Iterable[Member], seconds: float) -> None:
-    """Make recipients wait for their look-up, without counting a try."""
-    for member in members:
-        member.recipient.retry_after, member.recipient.throttled = max(seconds, THROTTLED_SECONDS), True
-
-
-def mark_throttled(rows: Sequence[Notification]) -> None:
-    """Make all recipients that were not sent yet wait, without counting a try."""
-    for row in rows:
-        for recipient in row.recipients:
-            if not recipient.is_final and not recipient.retry_after:
-                recipient.throttled, recipient.retry_after = True, THROTTLED_SECONDS
 
 
 def log_results(rows: Sequence[Notification]) -> None:

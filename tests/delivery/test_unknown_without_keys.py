@@ -81,6 +81,23 @@ async def test_f174_unreadable_answer_is_not_called_again_but_found(
 
 
 @pytest.mark.parametrize("rows", [1, 12])
+async def test_f190_executed_call_that_a_router_answers_with_503_is_not_made_again(
+    outbox_fixture: OutboxFixture, activities: DeliveryActivities, novu: FakeNovu, rows: int
+):
+    await novu.configure(worker_paused=False)
+    await novu.add_fault("html_after", path=path_of(rows), status=503, times=1)
+    batch = await claimed(outbox_fixture, rows)
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == UNSETTLED
+    await novu.wait_idle()
+    await age(outbox_fixture, 60)
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == ""
+    assert await statuses(outbox_fixture, batch) == {"SENT"}
+    assert await triggers(novu) == 1
+    summary = await novu.summary()
+    assert (summary.effects, summary.duplicate_pairs) == (rows, 0)
+
+
+@pytest.mark.parametrize("rows", [1, 12])
 async def test_f174_call_that_had_no_effect_is_made_again_after_the_look_ups(
     outbox_fixture: OutboxFixture, activities: DeliveryActivities, novu: FakeNovu, rows: int
 ):

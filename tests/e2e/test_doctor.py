@@ -146,6 +146,12 @@ BY_SQL: dict[str, tuple[str, str, str, str]] = {
         "fail",
         "UPDATE (notification_status)",
     ),
+    "no right to prune": (
+        "revoke delete on dispatcher.delivery from dispatcher_run",
+        "rights",
+        "warn",
+        "role dispatcher_run needs DELETE on dispatcher.delivery",
+    ),
     "rows hidden": (f"alter table {TABLE} enable row level security", "row security", "fail", "hides rows of"),
     "a trigger dropped": (
         f"drop trigger dispatcher_insert on {TABLE}",

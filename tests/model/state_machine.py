@@ -24,6 +24,8 @@ from tests.model.step_control import Step, Workflow
 
 Thing = TypeVar("Thing")
 PEOPLE = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
+CROWD = [f"00000000-0000-4000-8000-00000000001{number}" for number in range(6)]
+"""Two rows of so many recipients share a bulk call."""
 TENANTS = [f"00000000-0000-4000-9000-00000000000{number}" for number in range(2)]
 POISON: list[dict[str, Any]] = [
     {"payload": "[1]"},
@@ -33,7 +35,7 @@ POISON: list[dict[str, Any]] = [
 ]
 ROWS = st.fixed_dictionaries(
     {
-        "recipients": st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=3),
+        "recipients": st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=3) | st.just(CROWD),
         "enterprise": st.none() | st.sampled_from(TENANTS),
         "due": st.sampled_from([None, None, None, -30, 130]),
         "poison": st.sampled_from([{}, {}, {}, *POISON]),

@@ -437,10 +437,10 @@ MUTANTS = [
     Mutant(
         "the body is rendered anew",
         "payload byte for byte",
-        "novu/http_client.py",
-        "lambda match: texts[int(match[1])]",
-        'lambda match: __import__("json").dumps(__import__("json").loads(texts[int(match[1])]))',
-        NOVU + "test_client.py::TestWireBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
+        "novu/request_body.py",
+        '"payload":{event.payload},',
+        '"payload":{json.dumps(json.loads(event.payload))},',
+        "tests/novu/test_client.py::TestWireBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
     ),
     Mutant(
         "a call without a limit as a whole",
@@ -889,6 +889,22 @@ MUTANTS = [
         "            await self._outbox.uncount_rescue(expired)\n",
         "",
         "tests/claim/test_rescuer.py",
+    ),
+    Mutant(
+        "a router's 503 counts as without effect",
+        "I3",
+        "decisions/classification.py",
+        "(status == 503 and from_novu)",
+        "status == 503",
+        "tests/delivery/test_unknown_without_keys.py " + DECISIONS + "test_classification_errors.py",
+    ),
+    Mutant(
+        "a repeated call goes on with fewer members",
+        "I3",
+        "delivery/waiting.py",
+        "any(member.is_unknown for member in kept)",
+        "any(member.is_unknown for member in ())",
+        "tests/delivery/test_repeated_bulk_call.py",
     ),
     # The pruned ledger.
     Mutant(

@@ -16,6 +16,7 @@ from dispatcher.postgres.pruning import BEFORE_ALL_IDS, LedgerPruning
 from dispatcher.postgres.restore_guard import NEVER_PRUNED_SECONDS
 from tests.postgres.old_ledger import ACCEPTED, MONTH, REFUSED, UNKNOWN, ended, make_old, prune, pruning_of, sent
 from tests.support.outbox_fixture import RELATIONS, OutboxFixture, calls_of, ids_of, members_of
+from tests.support.waits import eventually
 
 
 async def walk(fixture: OutboxFixture, times: int) -> None:
@@ -157,3 +158,29 @@ async def test_f234_doubted_outcome_without_its_call_is_looked_up(outbox_fixture
     assert {recipient.state for recipient in again.recipients} == {UNKNOWN}
     assert len(list(calls_needing_lookup([again], idempotency_on=True))) >= 1
     assert all(member.is_unknown for member in members_of(again)), "none of them is simply called again"
+
+
+@pytest.mark.parametrize("status", ["RETRACTED", "PENDING"])
+async def test_f231_change_between_look_and_lock_of_a_step_is_noticed(outbox_fixture: OutboxFixture, status: str):
+    row = await sent(outbox_fixture)
+    await make_old(outbox_fixture)
+    pruning, look = pruning_of(outbox_fixture), b"where n.id = w.notification_id"
+    assert look in vars(pruning)["_prune"]
+    vars(pruning)["_prune"] = vars(pruning)["_prune"].replace(look, look + b" and pg_sleep(0.5) is not null")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pruning.prune, BEFORE_ALL_IDS)
+        await eventually(lambda: is_sleeping(outbox_fixture), "a step that sleeps")
+        await outbox_fixture.change(row, notification_status=status)
+        if status == "PENDING":
+            assert ids_of(await outbox_fixture.claim()) == [row]
+        else:
+            assert await outbox_fixture.outbox.detect_retracted(10) == {row: 1}
+    head, [entry] = await outbox_fixture.head(row), await outbox_fixture.entries(row)
+    assert head["pruned_in"] is None
+    assert (entry["cancel_at"] is not None) == (status == "RETRACTED")
+
+
+async def is_sleeping(fixture: OutboxFixture) -> bool:
+    return await fixture.value(
+        "select exists (select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database())"
+    )
