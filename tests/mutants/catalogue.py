@@ -437,10 +437,10 @@ MUTANTS = [
     Mutant(
         "the body is rendered anew",
         "payload byte for byte",
-        "novu/http_client.py",
-        "lambda match: texts[int(match[1])]",
-        'lambda match: __import__("json").dumps(__import__("json").loads(texts[int(match[1])]))',
-        NOVU + "test_client.py::TestWireBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
+        "novu/request_body.py",
+        '"payload":{event.payload},',
+        '"payload":{json.dumps(json.loads(event.payload))},',
+        "tests/novu/test_client.py::TestWireBytes::test_payload_and_overrides_go_over_the_wire_byte_for_byte",
     ),
     Mutant(
         "a call without a limit as a whole",
