@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT_SECONDS = 5.0
 """A run on the first-try queue waits this long for an answer, less than its local activity may take."""
 LOCAL_CALLS_SECONDS = 2.0
-"""A run on the first-try queue makes no further call after this. What is left of it goes on in the batch queue. So the
+"""A run on the first-try queue makes no further call after this. Its other calls are left to the batch queue. So the
 last answer is there and settled before the 8 s of a local activity are over."""
 EAGER_RATE_WAIT_SECONDS, BATCH_RATE_WAIT_SECONDS = 1.0, 30.0
 """A run on the first-try queue or the batch queue waits at most this long for Novu's rate limit."""
