@@ -46,7 +46,8 @@ format: .venv/.installed
 
 # AGAINST=REV measures the working tree beside that commit, in ROUNDS pairs.
 bench: .venv/.installed
-	$(BIN)/python -m bench $(if $(AGAINST),--against "$(AGAINST)") $(if $(ROUNDS),--rounds "$(ROUNDS)")
+	$(BIN)/python -m bench $(if $(AGAINST),--against "$(AGAINST)") $(if $(ROUNDS),--rounds "$(ROUNDS)") \
+	  $(if $(RECORD),--record)
 
 # Compiles the pins again from pyproject.toml. Hashes only; no package index is named.
 lock: .venv/.installed

@@ -60,6 +60,8 @@ class Block:
     ready_seconds: float
     log: Path
     written: int = 0
+    history: int = 0
+    """Settled rows that were added by SQL, so that no contestant has sent them."""
 
     async def write(self, rows: int) -> Written:
         """Write and commit `rows` rows, with what the contestant needs in that transaction."""

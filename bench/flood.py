@@ -1,6 +1,6 @@
 """Measures the effect of a flood of requests to the health port on the latency of notifications.
 
-One Dispatcher, one row at a time as in latency.py, in rounds that alternate: without a flood, with a flood at another
+One Dispatcher, one row at a time as in latency.py, in rounds of three kinds: without a flood, with a flood at another
 port, and with the same flood at its own port. A flood has a fixed number of requests per second, and slow clients that
 begin a request and never end it. It comes from another process on this machine, which costs CPU too. Therefore the p99
 with the flood at our port is compared with the p99 with the flood at a port that no process serves.
@@ -16,13 +16,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.block import Block, block
-from bench.contestants import DISPATCHER
+from bench.contestants import Contestant
+from bench.figures import Better, Value, Values
 from bench.latency import WARM_UP, one_row
-from bench.stack import Say, Stack
+from bench.stack import Stack
+from bench.verdict import spread
 from dispatcher.web.server import bind
 
 ALONE, ELSEWHERE, FLOODED = "alone", "flood elsewhere", "flooded"
@@ -34,30 +35,29 @@ SETTLE_SECONDS = 1.0
 """Pause after a flood, until its last requests are finished."""
 
 
-@dataclass(frozen=True)
-class Flood:
-    """Seconds from commit to Novu's request by kind of flood, and the number of its requests at our port by answer."""
-
-    seconds: dict[str, list[float]]
-    requests: dict[str, int]
+def figure(kind: str) -> str:
+    """Return the name of the figure of one kind of flood."""
+    return f"p99, {kind}"
 
 
-async def measure(stack: Stack, rows: int, rounds: int, a_second: int, slow: int, say: Say) -> Flood:
-    """Return the seconds of `rows` rows for each kind; `a_second` requests per second, `slow` slow clients."""
-    found = Flood({ALONE: [], ELSEWHERE: [], FLOODED: []}, {})
-    rows_per_round = -(-rows // rounds)
-    async with block(stack, DISPATCHER) as running:
+async def one_block(stack: Stack, contestant: Contestant, rows: int, a_second: int, slow: int) -> Values:
+    """Return the p99 of `rows` rows for each kind; `a_second` requests per second, `slow` slow clients."""
+    requests: dict[str, int] = {}
+    seconds: dict[str, list[float]] = {}
+    async with block(stack, contestant) as running:
         with bind("127.0.0.1", 0) as other_port:
             for _ in range(WARM_UP):
                 await one_row(running)
-            for number in range(rounds):
-                found.seconds[ALONE] += await measure_rows(stack, running, rows_per_round)
-                async with run_flood(other_port.getsockname()[1], a_second, slow, {}):
-                    found.seconds[ELSEWHERE] += await measure_rows(stack, running, rows_per_round)
-                async with run_flood(port_of(running.log), a_second, slow, found.requests):
-                    found.seconds[FLOODED] += await measure_rows(stack, running, rows_per_round)
-                say(f"flood {number + 1}/{rounds}: {found.requests}")
-    return found
+            seconds[ALONE] = await measure_rows(stack, running, rows)
+            async with run_flood(other_port.getsockname()[1], a_second, slow, {}):
+                seconds[ELSEWHERE] = await measure_rows(stack, running, rows)
+            async with run_flood(port_of(running.log), a_second, slow, requests):
+                seconds[FLOODED] = await measure_rows(stack, running, rows)
+    values = {figure(kind): Value(spread(found).p99_ms, "ms") for kind, found in seconds.items()}
+    return values | {
+        "requests": Value(requests["sent"], "requests", Better.CONTROL),
+        "requests answered with 200": Value(requests.get("200", 0), "requests", Better.CONTROL),
+    }
 
 
 async def measure_rows(stack: Stack, running: Block, rows: int) -> list[float]:

@@ -9,34 +9,27 @@ import asyncio
 import random
 
 from bench.block import Block, block
-from bench.contestants import EVERYBODY, Contestant
-from bench.stack import Say, Stack
+from bench.contestants import Contestant
+from bench.figures import Value, Values
+from bench.stack import Stack
+from bench.verdict import spread
 
+P50, P99 = "latency p50", "latency p99"
 WARM_UP = 10
 UNDISTURBED_SECONDS = 0.04
 """Pause between a commit and our first request to the fake Novu, which would disturb the measurement."""
 ROW_TIMEOUT_SECONDS = 30.0
 
 
-async def measure(stack: Stack, rows: int, blocks: int, say: Say) -> dict[str, list[float]]:
-    """Return the seconds of about `rows` rows for each contestant."""
-    found: dict[str, list[float]] = {contestant.name: [] for contestant in EVERYBODY}
-    for number in range(blocks):
-        for contestant in EVERYBODY:
-            seconds = await one_block(stack, contestant, -(-rows // blocks))
-            say(f"latency {number + 1}/{blocks} {contestant.name}: median {sorted(seconds)[len(seconds) // 2]:.4f} s")
-            found[contestant.name] += seconds
-    return found
-
-
-async def one_block(stack: Stack, contestant: Contestant, rows: int) -> list[float]:
-    """Return the seconds of `rows` rows after the warm-up."""
+async def one_block(stack: Stack, contestant: Contestant, rows: int) -> Values:
+    """Return the percentiles of `rows` rows after the warm-up."""
     async with block(stack, contestant) as running:
         for _ in range(WARM_UP):
             await one_row(running)
         committed = dict([await one_row(running) for _ in range(rows)])
         arrived = {request.subscribers[0]: request.started_at for request in await stack.novu.requests()}
-    return [arrived[recipient] - time for recipient, time in committed.items()]
+    found = spread([arrived[recipient] - time for recipient, time in committed.items()])
+    return {P50: Value(found.p50_ms, "ms"), P99: Value(found.p99_ms, "ms")}
 
 
 async def one_row(running: Block) -> tuple[str, float]:

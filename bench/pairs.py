@@ -7,31 +7,15 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from bench.figures import Better, Value
 from bench.report import columns
 
 PLAIN_WIDTH = 150
 """Characters in a line of the table where stdout is no terminal."""
-
-
-class Better(StrEnum):
-    """Which of two values is the better one; a control is no result, it shows whether the load was as intended."""
-
-    LOWER = "lower"
-    HIGHER = "higher"
-    CONTROL = "control"
-
-
-class Value(NamedTuple):
-    """One measured number."""
-
-    amount: float
-    unit: str
-    better: Better = Better.LOWER
 
 
 class Ratio(NamedTuple):

@@ -1,4 +1,4 @@
-"""Measures the cost of the trigger for producers: commits per second of many writers while a dispatcher is busy.
+"""Measures the cost of triggers and indexes for producers: commits per second of many writers beside our work.
 
 pgbench inserts one published row per transaction. Without a trigger the dispatcher polls; with `always` every commit
 sends NOTIFY; with `adaptive` only a commit while the dispatcher is idle does. A backlog keeps the dispatcher equally
@@ -8,14 +8,14 @@ counts.
 
 import dataclasses
 import re
-import statistics
 import time
-from dataclasses import dataclass
 
 from bench.block import Block, unchecked, until
 from bench.contestants import DISPATCHER, Contestant, Ready, logged
-from bench.stack import Say, Stack, output_of
+from bench.figures import Better, Value, Values
+from bench.stack import Stack, output_of
 
+COMMITS, MEANWHILE = "producers", "producers, accepted meanwhile"
 WRITERS = 32
 BACKLOG = 20_000
 """More rows than the dispatcher processes in one round."""
@@ -29,17 +29,6 @@ ONE, MANY = (
 )
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Rates of the writers' commits and of the rows that Novu accepted meanwhile.
-
-    Both matter, because the writers are faster while the dispatcher does less.
-    """
-
-    commits_per_second: float
-    accepted_per_second: float
-
-
 def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
     """Return the dispatcher as a contestant with DISPATCHER_NOTIFY_MODE=`mode`."""
     environment = {**DISPATCHER.environment, "DISPATCHER_NOTIFY_MODE": mode}
@@ -47,37 +36,42 @@ def variant(mode: str, ready: Ready = DISPATCHER.ready) -> Contestant:
 
 
 NO_TRIGGER, ALWAYS, ADAPTIVE = variant("off", logged(b'"started"')), variant("always"), variant("adaptive")
+BARE = dataclasses.replace(NO_TRIGGER, name="bare")
+"""Without triggers and without indexes of ours. Its dispatcher is slower, too."""
 
 
-async def measure(stack: Stack, rounds: int, seconds: float, say: Say) -> dict[str, float]:
-    """Return the median commits per second by mode; `off` has no triggers at all."""
-    found: dict[str, list[float]] = {mode.name: [] for mode in (NO_TRIGGER, ALWAYS, ADAPTIVE)}
-    modes = [NO_TRIGGER, ALWAYS, ADAPTIVE]
-    for number in range(1, rounds + 1):
-        modes.append(modes.pop(0))
-        for mode in modes:
-            rates = await one_block(stack, mode, seconds)
-            found[mode.name].append(rates.commits_per_second)
-            say(f"producers {number}/{rounds} {mode.name}: {rates.commits_per_second:.0f} commits/s")
-    return {name: statistics.median(rates) for name, rates in found.items()}
+async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Values:
+    """Return the rates of the writers' commits and of the rows that Novu accepted meanwhile.
 
-
-async def one_block(stack: Stack, contestant: Contestant, seconds: float) -> Rates:
-    """Return the rates of one contestant."""
+    Both matter, because the writers are faster while the dispatcher does less.
+    """
     async with unchecked(stack, contestant) as running:
-        if contestant is NO_TRIGGER:
+        if contestant.name in {NO_TRIGGER.name, BARE.name}:
             await without_triggers(running)
+        if contestant.name == BARE.name:
+            await without_indexes(running)
         await draining(running)
         before, began = (await running.novu.summary()).pairs, time.monotonic()
         commits = await commits_per_second(stack, running, seconds)
         accepted = (await running.novu.summary()).pairs - before
-        return Rates(commits, accepted / (time.monotonic() - began))
+        return {
+            COMMITS: Value(commits, "commits/s", Better.HIGHER),
+            MEANWHILE: Value(accepted / (time.monotonic() - began), "rows/s", Better.HIGHER),
+        }
 
 
 async def without_triggers(running: Block) -> None:
     """Drop the triggers."""
     for name in ("dispatcher_insert", "dispatcher_update"):
         await running.connection.execute(f"drop trigger {name} on notify.ent_notification".encode())
+
+
+async def without_indexes(running: Block) -> None:
+    """Drop our indexes on the outbox."""
+    named = "select indexrelid::regclass::text from pg_index where indrelid = 'notify.ent_notification'::regclass"
+    for (name,) in await (await running.connection.execute(named.encode())).fetchall():
+        if "_dispatcher_" in name:
+            await running.connection.execute(f"drop index {name}".encode())
 
 
 async def draining(running: Block) -> None:

@@ -16,29 +16,29 @@ import psycopg
 
 from bench.block import Block, block, until
 from bench.burst import SECONDS, burst, warmed_up
-from bench.contestants import DISPATCHER
-from bench.stack import Say, Stack
+from bench.contestants import Contestant
+from bench.figures import Better, Value, Values
+from bench.stack import Stack
 from dispatcher.devstack import postgres
 
+BEFORE, AFTER = "burst before the crash", "burst after the crash"
 RESTART_TIMEOUT_SECONDS = 30.0
 SHORT_TIMES = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 """A short lease and sweep interval, so that interrupted rows are claimed again within seconds."""
 
 
-async def measure(stack: Stack, bursts: int, rows: int, say: Say) -> dict[str, float]:
+async def one_block(stack: Stack, contestant: Contestant, bursts: int, rows: int) -> Values:
     """Return the median rows per second before and after the crash."""
-    contestant = dataclasses.replace(DISPATCHER, environment={**DISPATCHER.environment, **SHORT_TIMES})
-    async with block(stack, contestant) as running:
+    hasty = dataclasses.replace(contestant, environment={**contestant.environment, **SHORT_TIMES})
+    async with block(stack, hasty) as running:
         await warmed_up(running)
         before = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
         await running.write(rows)
         await crash(running)
         await running.accepted(SECONDS)
         after = [(await burst(running, rows)).accepted_per_second for _ in range(bursts)]
-    rates = {"before": before, "after": after}
-    for when, found in rates.items():
-        say(f"recovery, {when}: {', '.join(f'{rate:.0f}' for rate in found)} rows/s")
-    return {when: statistics.median(found) for when, found in rates.items()}
+    medians = {BEFORE: statistics.median(before), AFTER: statistics.median(after)}
+    return {when: Value(rate, "rows/s", Better.HIGHER) for when, rate in medians.items()}
 
 
 async def crash(running: Block) -> None:

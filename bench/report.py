@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,68 +15,44 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.block import ledger
-from bench.burst import Burst
-from bench.contestants import DISPATCHER, FLOOR
-from bench.flood import ALONE
-from bench.idle import Idle
-from bench.producers import NO_TRIGGER
-from bench.steady import Point
-from bench.tenants import Shape
-from bench.verdict import (
-    Spread,
-    Verdict,
-    judge_burst,
-    judge_flood,
-    judge_idle,
-    judge_latency,
-    judge_producers,
-    judge_recovery,
-    judge_steady,
-    judge_tenants,
-)
+from bench.figures import Parts, Series, recorded
+from bench.progress import BAD, GOOD, UNKNOWN
+from bench.sizes import Sizes
+from bench.targets import judge
+from bench.verdict import Verdict, summary
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("novu-py", "temporalio", "psycopg", "pgqueuer", "procrastinate", "uvloop")
+PLAIN_WIDTH = 150
+"""Characters in a line of a table where stdout is no terminal."""
 
 
 @dataclasses.dataclass
 class Results:
-    """The measurements by contestant; empty for a part that was not run."""
+    """What a run measured; a part that was not run is absent. `commit`: of the working tree; empty without git."""
 
+    sizes: Sizes
     quick: bool
-    latency: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
-    steady: list[Point] = dataclasses.field(default_factory=list[Point])
-    tenants: list[Shape] = dataclasses.field(default_factory=list[Shape])
-    burst: dict[str, Burst] = dataclasses.field(default_factory=dict[str, Burst])
-    idle: dict[str, Idle] = dataclasses.field(default_factory=dict[str, Idle])
-    producers: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
-    recovery: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
-    flood: dict[str, Spread] = dataclasses.field(default_factory=dict[str, Spread])
-    flood_requests: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
+    commit: str = ""
+    parts: Parts = dataclasses.field(default_factory=Parts)
+    failures: list[str] = dataclasses.field(default_factory=list[str])
 
     def verdicts(self) -> list[Verdict]:
         """Return the verdict on each judged number."""
-        parts = [
-            (self.latency, judge_latency),
-            (self.steady, judge_steady),
-            (self.tenants, judge_tenants),
-            (self.burst, judge_burst),
-            (self.idle, judge_idle),
-            (self.producers, judge_producers),
-            (self.recovery, judge_recovery),
-            (self.flood, judge_flood),
-        ]
-        return [verdict for found, judge in parts if found for verdict in judge(found)]  # pyright: ignore[reportArgumentType]
+        return judge(self.parts, self.sizes)
 
     def record(self) -> dict[str, Any]:
         """Return the content of the result file."""
-        record = dataclasses.asdict(self)
         return {
-            "at": datetime.now(UTC).isoformat(),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": self.commit,
             "machine": machine(),
-            **record,
-            "ledger": [dataclasses.asdict(counts) for counts in ledger],
+            "quick": self.quick,
+            "sizes": dataclasses.asdict(self.sizes),
+            "parts": recorded(self.parts),
+            "failures": self.failures,
             "verdicts": [dataclasses.asdict(verdict) for verdict in self.verdicts()],
+            "ledger": [dataclasses.asdict(counts) for counts in ledger],
         }
 
 
@@ -109,101 +85,42 @@ def save(record: Mapping[str, Any], suffix: str = "") -> Path:
 
 def show(results: Results) -> None:
     """Print the tables."""
-    console = Console(file=sys.stdout)
-    tables = (latency_table, steady_table, tenants_table, burst_table, idle_table, producers_table, recovery_table)
-    for table in (make(results) for make in (*tables, flood_table)):
-        if table.row_count:
-            console.print(table)
-    console.print(verdict_table(results.verdicts()))
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    for part, figures in results.parts.items():
+        console.print(part_table(part, figures))
+    verdicts = results.verdicts()
+    console.print(verdict_table(verdicts))
+    for failure in results.failures:
+        console.print(failure, style=BAD, markup=False)
     if results.quick:
         console.print("A quick run only tests the benchmark itself. Its numbers mean nothing.")
+    missed = results.failures or any(verdict.met is False for verdict in verdicts)
+    failed = f"; {len(results.failures)} block(s) failed" if results.failures else ""
+    console.print(summary(verdicts) + failed, style=BAD if missed else GOOD)
 
 
-def latency_table(results: Results) -> Table:
-    """Return commit to Novu's request."""
-    table = columns("commit to Novu's request", "rows", "p50 ms", "p90 ms", "p99 ms", "p50 / floor", "p99 / floor")
-    for name, ours in results.latency.items():
-        floor = results.latency[FLOOR.name]
-        numbers = (ours.p50_ms, ours.p90_ms, ours.p99_ms, ours.p50_ms / floor.p50_ms, ours.p99_ms / floor.p99_ms)
-        table.add_row(name, str(ours.rows), *(f"{number:.2f}" for number in numbers))
+def part_table(part: str, figures: Mapping[str, Mapping[str, Series]]) -> Table:
+    """Return the figures of one part: the median of each contestant, and the spread of its rounds."""
+    table = columns(part, "contestant", "median", "unit", "least..most")
+    for figure, found in figures.items():
+        for name, series in found.items():
+            spread = f"{number(min(series.values))}..{number(max(series.values))}" if len(series.values) > 1 else ""
+            table.add_row(figure, name, number(series.median), series.unit, spread)
     return table
 
 
-def steady_table(results: Results) -> Table:
-    """Return the curve over the rate."""
-    names = ("p50 ms", "p99 ms", "request p50 ms", "request p99 ms", "not SENT at the end")
-    table = columns("steady stream, commit to SENT", "rows/s", *names)
-    for point in results.steady:
-        numbers = (point.sent.p50_ms, point.sent.p99_ms, point.called.p50_ms, point.called.p99_ms, point.unsent)
-        table.add_row(
-            f"{point.enterprises} enterprise(s)", str(point.rows_per_second), *(f"{number:.0f}" for number in numbers)
-        )
-    return table
+def number(value: float) -> str:
+    """Return a number as people read it, with three digits at least."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def tenants_table(results: Results) -> Table:
-    """Return the rates by the number of enterprises."""
-    table = columns("enterprises", "rows", "accepted/s", "final/s", "this / one enterprise")
-    for shape in results.tenants:
-        burst, one = shape.burst, results.tenants[0].burst
-        rates = (f"{burst.accepted_per_second:.0f}", f"{burst.final_per_second:.0f}")
-        table.add_row(
-            str(shape.enterprises), str(burst.rows), *rates, f"{burst.final_per_second / one.final_per_second:.2f}"
-        )
-    return table
-
-
-def burst_table(results: Results) -> Table:
-    """Return rows per second."""
-    table = columns("burst", "rows", "accepted/s", "final/s", "dispatcher / this")
-    for name, burst in results.burst.items():
-        ratio = results.burst[DISPATCHER.name].accepted_per_second / burst.accepted_per_second
-        rates = (f"{burst.accepted_per_second:.0f}", f"{burst.final_per_second:.0f}", f"{ratio:.1f}")
-        table.add_row(name, str(burst.rows), *rates)
-    return table
-
-
-def idle_table(results: Results) -> Table:
-    """Return the table of the idle costs."""
-    table = columns("idle", "memory MB", "% of a core", "ready s", "memory, dispatcher / this")
-    for name, idle in results.idle.items():
-        ratio = results.idle[DISPATCHER.name].memory_mb / idle.memory_mb
-        numbers = (f"{idle.memory_mb:.0f}", f"{100 * idle.core_share:.2f}", f"{idle.ready_seconds:.2f}", f"{ratio:.2f}")
-        table.add_row(name, *numbers)
-    return table
-
-
-def producers_table(results: Results) -> Table:
-    """Return the table of the producers' commits per second."""
-    table = columns("producers", "commits/s", "of no trigger")
-    for name, rate in results.producers.items():
-        shown = "no trigger" if name == NO_TRIGGER.name else name
-        table.add_row(shown, f"{rate:.0f}", f"{rate / results.producers[NO_TRIGGER.name]:.2f}")
-    return table
-
-
-def recovery_table(results: Results) -> Table:
-    """Return the table of the rates before and after the database's restart."""
-    table = columns("recovery", "rows/s")
-    for when, rate in results.recovery.items():
-        table.add_row(f"{when} the restart", f"{rate:.0f}")
-    return table
-
-
-def flood_table(results: Results) -> Table:
-    """Return the table of the latencies from commit to Novu's request, by kind of flood."""
-    table = columns("commit to Novu's request", "rows", "p50 ms", "p99 ms", "p99 / alone")
-    for name, spread in results.flood.items():
-        numbers = (spread.p50_ms, spread.p99_ms, spread.p99_ms / results.flood[ALONE].p99_ms)
-        table.add_row(name, str(spread.rows), *(f"{number:.2f}" for number in numbers))
-    return table
-
-
-def verdict_table(verdicts: list[Verdict]) -> Table:
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """Return the table of the judged numbers."""
     table = columns("target", "measured", "wanted", "met")
+    words = {True: f"[{GOOD}]yes[/]", False: f"[{BAD}]NO[/]"}
     for verdict in verdicts:
-        table.add_row(verdict.name, f"{verdict.value:.2f}", verdict.target, "yes" if verdict.met else "NO")
+        met = f"[{UNKNOWN}]not judged: {verdict.why}[/]" if verdict.met is None else words[verdict.met]
+        table.add_row(verdict.name, number(verdict.value), verdict.target, met)
     return table
 
 

@@ -25,7 +25,8 @@ Prepare = Callable[[str], Awaitable[object]]
 
 Say = Callable[[str], None]
 """Prints a line of progress."""
-
+SECONDS = 15.0
+"""About how long the servers and the templates take to start."""
 
 UNBIND = """
 do $$
@@ -47,6 +48,11 @@ class Stack:
     temporal: temporal.TemporalServer
     novu: FakeNovu
     folder: Path
+
+    @property
+    def database_log(self) -> Path:
+        """The log of PostgreSQL."""
+        return self.folder / "postgres" / "postgres.log"
 
     async def template(self, name: str, prepare: Prepare) -> None:
         """Create the template database of a contestant."""

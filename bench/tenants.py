@@ -1,19 +1,14 @@
-"""Measures a burst of many enterprises against a burst of one, with the same number of rows.
-
-Enterprises that cannot fill a batch share batches, so the rate should hardly depend on how the rows are spread.
-"""
+"""Measures a burst of many enterprises beside one of one enterprise. Each has a database of its own."""
 
 import time
-from dataclasses import dataclass
 
-from bench.block import block
-from bench.burst import Burst, final, last_final, warmed_up
+from bench.block import Block, block
+from bench.burst import final, last_final, warmed_up
 from bench.contestants import Contestant
-from bench.stack import Say, Stack
+from bench.figures import Better, Value, Values
+from bench.stack import Stack
 from bench.writer import PAYLOAD
 
-SHAPES = (1, 200, 2_000, 20_000)
-"""Enterprises among which the rows are divided."""
 INSERT = """
     insert into notify.ent_notification
       (name, publish_status, notification_workflow_id, payload, recipients, enterprise_id)
@@ -22,29 +17,31 @@ INSERT = """
       %s::jsonb, array[gen_random_uuid()], md5((n %% %s)::text)::uuid
     from generate_series(1, %s) n
 """
+ROWS_PER_SECOND = 5
+"""A slower contestant is given up."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The rates of one division of the rows."""
-
-    enterprises: int
-    burst: Burst
+def figure(enterprises: int, rows: int) -> str:
+    """Return the name of the figure of one shape."""
+    return f"final, {enterprises:,} x {rows:,}"
 
 
-async def measure(stack: Stack, contestant: Contestant, rows: int, say: Say) -> list[Shape]:
-    """Return the rates of each division, measured one after the other, each in a database of its own."""
-    found: list[Shape] = []
-    for enterprises in SHAPES:
+async def one_block(stack: Stack, contestant: Contestant, shapes: tuple[tuple[int, int], ...]) -> Values:
+    """Return the rate of each shape, enterprises x rows."""
+    values: Values = {}
+    for enterprises, rows in shapes:
         async with block(stack, contestant) as running:
             await warmed_up(running)
-            await running.connection.execute(INSERT, [PAYLOAD, min(enterprises, rows), rows])
-            committed = time.time()
-            running.written += rows
-            await running.accepted(rows / 5)
-            accepted = max(request.started_at for request in await running.novu.requests())
-            await final(running)
-            seconds = (accepted - committed, await last_final(running) - committed)
-        found.append(Shape(enterprises, Burst(rows, *(rows / each for each in seconds))))
-        say(f"tenants {contestant.name}, {rows} rows of {enterprises}: {rows / seconds[1]:.0f}/s final")
-    return found
+            rate = await rows_per_second(running, enterprises, enterprises * rows)
+        values[figure(enterprises, rows)] = Value(rate, "rows/s", Better.HIGHER)
+    return values
+
+
+async def rows_per_second(running: Block, enterprises: int, rows: int) -> float:
+    """Write `rows` rows of `enterprises` enterprises in one statement; return the rate until all were final."""
+    await running.connection.execute(INSERT, [PAYLOAD, enterprises, rows])
+    committed = time.time()
+    running.written += rows
+    await running.accepted(30 + rows / ROWS_PER_SECOND)
+    await final(running)
+    return rows / (await last_final(running) - committed)

@@ -1,6 +1,7 @@
 """The real servers that tests share: one PostgreSQL and one Temporal for the session, a fresh database per test."""
 
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -29,6 +30,25 @@ hypothesis.settings.load_profile("shared machine")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    no_loop_runs()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call() -> None:
+    no_loop_runs()
+
+
+def no_loop_runs() -> None:
+    """Correct what the plugin tells sniffio: that a loop runs, from the first asynchronous fixture of the session on.
+
+    Otherwise `anyio.run` refuses to start in a synchronous fixture or test, such as one of a command.
+    """
+    if sniffio := sys.modules.get("sniffio"):
+        sniffio.current_async_library_cvar.set(None)
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,7 @@ ALERT_RULES = {
     "heartbeat_failed": unexpected_error("a worker's heartbeat", "The next one tries again"),
     "worker_check_failed": unexpected_error("the search for live workers", "The next one tries again"),
     "outbox_check_failed": unexpected_error("the check of the outbox", "The next one tries again"),
+    "pruning_failed": unexpected_error("the pruning of the ledger", "The next walk tries again"),
     "database_poll_failed": unexpected_error("the database poll of web", "The next one tries again"),
     "numbers_failed": unexpected_error("the count for /status and /metrics", "The older numbers stay"),
     "library": AlertRule(

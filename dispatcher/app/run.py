@@ -34,8 +34,10 @@ from dispatcher.app.event_loop import running_loop
 from dispatcher.app.own_database import wait_for_own_database
 from dispatcher.app.signals import stop_signal
 from dispatcher.claim.claimer import Claimer
+from dispatcher.claim.pruner import Pruner
 from dispatcher.claim.rescuer import Rescuer
 from dispatcher.claim.worker_presence import LiveWorkers
+from dispatcher.config.ledger_retention import pruning_age
 from dispatcher.config.settings import Settings
 from dispatcher.config.table_names import parse_outbox_name
 from dispatcher.delivery import worker
@@ -49,11 +51,13 @@ from dispatcher.novu.client import NovuClient
 from dispatcher.postgres.installation import Installation
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool
+from dispatcher.postgres.pruning import LedgerPruning
 from dispatcher.postgres.restore_guard import RestoreGuard
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.labels import COMPONENTS, Component
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.temporal.client import connect_to_namespace
+from dispatcher.temporal.runs_in_flight import BLIND_GATHER_SECONDS, GATHER_SECONDS, RunsInFlight
 from dispatcher.temporal.starter import WorkflowStarter
 from dispatcher.wakeup.listener import Listener, PollOnly
 from dispatcher.wakeup.signal import WakeUp
@@ -86,6 +90,7 @@ class RunContext:
     queues: TaskQueues
     starter: WorkflowStarter
     wake: WakeUp
+    runs: RunsInFlight
     novu: NovuClient | None
 
 
@@ -100,9 +105,11 @@ async def run(settings: Settings, role: Role = "all") -> None:
         guard = RestoreGuard()
         pool = await exits.enter_async_context(open_database(settings, guard))
         novu = None if role == "dispatch" else await exits.enter_async_context(open_novu(settings))
-        create, metrics_at = settings.create_namespace, settings.temporal_metrics
         client = await connect_to_namespace(
-            settings.temporal_environment, create_namespace=create, metrics_at=metrics_at
+            settings.temporal_environment,
+            create_namespace=settings.create_namespace,
+            retention=settings.namespace_retention,
+            metrics_at=settings.temporal_metrics,
         )
         outbox = await open_outbox(pool, settings, name, guard)
         port.attach_database(pool, outbox)
@@ -111,7 +118,8 @@ async def run(settings: Settings, role: Role = "all") -> None:
             return
         queues = queues_of(settings, installation)
         starter = WorkflowStarter(client, queues)
-        context = RunContext(name, role, settings, pool, outbox, installation, queues, starter, WakeUp(), novu)
+        runs = RunsInFlight(GATHER_SECONDS if novu else BLIND_GATHER_SECONDS)
+        context = RunContext(name, role, settings, pool, outbox, installation, queues, starter, WakeUp(), runs, novu)
         await run_parts(context, client, stop)
         await release_node(context)
 
@@ -149,7 +157,7 @@ async def temporal_workers(client: Client, context: RunContext) -> AsyncGenerato
     limits = RunLimits(settings.lease, settings.max_runs, settings.retry_horizon, settings.lookup_time)
     activities = DeliveryActivities(context.outbox, context.novu, limits)
     identity = worker_identity(context.name, context.installation.id)
-    parts = worker.WorkerParts(client, settings, activities, context.outbox, identity, __version__)
+    parts = worker.WorkerParts(client, settings, activities, context.outbox, context.runs, identity, __version__)
     async with worker.run_workers(parts, context.queues):
         yield
 
@@ -181,6 +189,7 @@ def start_claiming(context: RunContext, listener: Listener | PollOnly, tasks: Ta
         starter,
         wake,
         context.novu.breaker if context.novu else live_workers,
+        context.runs,
         lease=settings.lease,
         batch_size=settings.batch_size,
         adaptive=settings.notify_mode == "adaptive",
@@ -200,7 +209,16 @@ def start_claiming(context: RunContext, listener: Listener | PollOnly, tasks: Ta
     tasks.start_soon(claimer.run)
     tasks.start_soon(listener.run)
     tasks.start_soon(rescuer.run)
+    start_pruning(context, tasks)
     return claimer
+
+
+def start_pruning(context: RunContext, tasks: TaskGroup) -> None:
+    """Start to prune the ledger, unless its retention is off."""
+    age = pruning_age(context.settings)
+    if age is not None:
+        outbox = parse_outbox_name(context.settings.outbox).identifier
+        tasks.start_soon(Pruner(LedgerPruning(context.pool, outbox, age=age, node=context.name)).run)
 
 
 def freeze_gc() -> None:

@@ -1,7 +1,8 @@
 """The claim loop: claims due rows and starts their workflows.
 
-Every wake-up, whatever caused it, leads to one claim; the claim decides which rows are due. Between wake-ups the loop
-sleeps until the next scheduled row or retry becomes due. While Temporal does not answer, or the circuit breaker towards
+Every wake-up, whatever caused it, leads to one claim; the claim decides which rows are due. While runs of this process
+are in flight, rows gather for a moment, so that the next claim takes them together. Between wake-ups the loop sleeps
+until the next scheduled row or retry becomes due. While Temporal does not answer, or the circuit breaker towards
 Novu is tripped, it claims nothing, so rows wait as PENDING.
 """
 
@@ -21,6 +22,7 @@ from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS, lock_reason
 from dispatcher.telemetry import health, metrics
 from dispatcher.telemetry.labels import WakeSource
 from dispatcher.telemetry.logs import error_code, get_logger
+from dispatcher.temporal.runs_in_flight import RunsInFlight
 from dispatcher.temporal.starter import START_FAILURES, WorkflowStarter
 from dispatcher.wakeup.adaptive_notify import AdaptiveNotify, NodeState
 from dispatcher.wakeup.signal import WakeUp
@@ -29,8 +31,6 @@ MAX_CLAIMED_ROWS = 1000
 MAX_LEASED_ROWS = 2000
 """A node holds at most this many rows of one enterprise, and less than twice as many in all. Otherwise leases would
 expire while their rows wait for a worker's slot."""
-MAX_SINGLE_WORKFLOWS = 10
-"""A claim of up to this many rows starts one workflow for each row, for the lowest latency. More are batched."""
 MAX_PARALLEL_STARTS = 16
 BRIEF_WAIT_SECONDS = 0.02
 """A row that is scheduled nearer than this can be late by as much."""
@@ -48,12 +48,13 @@ class AllowsCalls(Protocol):
 class Claimer:
     """The claim loop of one node. `lease`: of the rows that it claims. `batch_size`: rows of one batch, 1 for none."""
 
-    def __init__(  # noqa: PLR0913  (four parts that it works with, three settings)
+    def __init__(  # noqa: PLR0913  (five parts that it works with, three settings)
         self,
         outbox: OutboxStore,
         starter: WorkflowStarter,
         wake: WakeUp,
         breaker: AllowsCalls,
+        runs: RunsInFlight,
         *,
         lease: timedelta,
         batch_size: int,
@@ -64,8 +65,8 @@ class Claimer:
         self._wake = wake
         self._breaker = breaker
         self._lease = lease
-        singles = MAX_CLAIMED_ROWS if batch_size == 1 else MAX_SINGLE_WORKFLOWS
-        self._limits = ClaimLimits(MAX_CLAIMED_ROWS, MAX_LEASED_ROWS, singles, batch_size)
+        self._runs = runs
+        self._limits = ClaimLimits(MAX_CLAIMED_ROWS, MAX_LEASED_ROWS, batch_size)
         self._start_slots = anyio.CapacityLimiter(MAX_PARALLEL_STARTS)
         self._adaptive_notify = AdaptiveNotify(outbox, wake, self.claim_all_due) if adaptive else None
         self._was_full = False
@@ -89,6 +90,7 @@ class Claimer:
     async def stop(self) -> None:
         """Claim nothing more. Return when every claimed row is started or released."""
         self._stopping = True
+        self._runs.stop()
         if self._adaptive_notify is not None:
             self._adaptive_notify.stop()
         self._wake.set()
@@ -114,6 +116,7 @@ class Claimer:
     async def claim_all_due(self) -> ClaimResult:
         """Claim and start until nothing more is due, the node is full, or something that it needs fails."""
         rows, is_full = 0, False
+        await self._gather()
         while not self._stopping and self._breaker.allows_calls and await self._temporal_is_available():
             claim = await self._outbox.claim(secrets.token_hex(6), self._lease, self._limits)
             health.report_ok("postgres")
@@ -131,7 +134,7 @@ class Claimer:
         self._was_full = is_full = (
             is_full and self._breaker.allows_calls
         )  # a tripped breaker leaves nothing to poll for
-        return ClaimResult(rows, backlog=rows > MAX_SINGLE_WORKFLOWS or is_full, is_full=is_full)
+        return ClaimResult(rows, backlog=rows > 1 or is_full, is_full=is_full)
 
     @property
     def _may_miss_notify(self) -> bool:
@@ -143,7 +146,13 @@ class Claimer:
         """The cause of this claim. While NOTIFY is suppressed, rows are found by polls."""
         return "poll" if self._may_miss_notify else self._woken_by
 
+    async def _gather(self) -> None:
+        """Let rows gather while runs of this process are in flight, unless the last claim left rows behind."""
+        if not self._was_full and await self._runs.wait_until_none():
+            self._wake.clear()  # the claim that follows sees what was announced until now
+
     async def _start_all(self, starts: list[WorkflowStart]) -> None:
+        self._runs.add(start.workflow_id for start in starts)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._suppress_notify)
             for start in starts:
@@ -193,6 +202,7 @@ class Claimer:
                 started = not self._stopping and not self._failures and await self._try_start(start)
         metrics.DISPATCH.labels(self._source, "started" if started else "handed_back").inc()
         if not started:
+            self._runs.remove(start.workflow_id)
             with contextlib.suppress(*CONNECTION_ERRORS):  # then their leases expire, and a sweep rescues them
                 await self._outbox.release_unstarted(start)
 

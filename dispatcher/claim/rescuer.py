@@ -15,7 +15,7 @@ import anyio
 
 from dispatcher import __version__
 from dispatcher.claim.foreign_statuses import ForeignStatuses
-from dispatcher.models.claims import ExpiredLease
+from dispatcher.models.claims import ExpiredLease, WorkflowStart
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.postgres.periodic import run_every
 from dispatcher.postgres.pool import CONNECTION_ERRORS, LOCK_ERRORS
@@ -134,4 +134,12 @@ class Rescuer:
                     result.renewed += len(expired.ids)
                 elif start := await self._outbox.rescue(expired, self._lease):
                     result.rescued += len(start.notification_ids)
-                    await self._starter.start(start)
+                    await self._start_again(start, expired)
+
+    async def _start_again(self, start: WorkflowStart, expired: ExpiredLease) -> None:
+        """Start the workflow of rescued rows. If Temporal does not start it, the rescue spends no attempt of theirs."""
+        try:
+            await self._starter.start(start)
+        except START_FAILURES:
+            await self._outbox.uncount_rescue(expired)
+            raise

@@ -53,7 +53,11 @@ def retry_facts(rows: "Sequence[PreviewRow]") -> list[tuple[int, str]]:
         (sum(row.recipients for row in rows), "recipients get them"),
         (
             # Of a PROCESSING row only the outcome is written.
-            sum(row.accepted for row in rows if row.status != Status.PROCESSING),
+            sum(
+                row.recipients if row.pruned and row.status == Status.SENT else row.accepted
+                for row in rows
+                if row.status != Status.PROCESSING
+            ),
             "of those recipients were accepted by Novu before and GET IT AGAIN",
         ),
         (sum(row.unknown for row in rows), "of those recipients may have it: the outcome of the last call is unknown"),
@@ -69,8 +73,12 @@ def retract_facts(rows: "Sequence[PreviewRow]") -> list[tuple[int, str]]:
     """Return the numbers that an operator should know before a retraction, each with the rest of its sentence."""
     return [
         (
-            sum(row.accepted for row in rows),
+            sum(row.accepted for row in rows if not row.pruned),
             "recipients are cancelled at Novu, which may have delivered to them already",
+        ),
+        (
+            sum(row.pruned for row in rows),
+            "notifications are older than DISPATCHER_LEDGER_RETENTION: nothing of them is cancelled at Novu",
         ),
         (sum(row.status == Status.PROCESSING for row in rows), "notifications are being sent at this moment"),
     ]

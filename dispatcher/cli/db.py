@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dispatcher.cli import db_identity
+from dispatcher.cli import db_identity, db_prune
 from dispatcher.cli.options import (
     LockTimeout,
     NoIndex,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Install our triggers, indexes and ledger; check and remove them.")
 
-for _command in (db_identity.adopt, db_identity.renew, db_identity.release):
+for _command in (db_identity.adopt, db_identity.renew, db_identity.release, db_prune.prune):
     app.command()(_command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -110,13 +110,16 @@ def uninstall(
 
 @app.command()
 def status(database_url: Url = None, outbox: Outbox = None, no_index: NoIndex = False, as_json: AsJson = False) -> None:
-    """Compare the installation with this version. Exit code 1 if something differs."""
+    """Compare the installation with this version, and show how large it is. Exit code 1 if something differs."""
     import anyio
 
-    from dispatcher.install import inspect
+    from dispatcher.install import inspect, read_sizes
 
-    found = anyio.run(inspect, url_from(database_url), options_from(outbox, no_index=no_index))
-    print_differences(found, {}, as_json=as_json)
+    url, options = url_from(database_url), options_from(outbox, no_index=no_index)
+    found, sizes = anyio.run(inspect, url, options), anyio.run(read_sizes, url, options)
+    if sizes:
+        say("sizes with indexes: " + ", ".join(f"{each.table} {each.text}" for each in sizes))
+    print_differences(found, {"bytes": {each.table: each.bytes for each in sizes}}, as_json=as_json)
 
 
 @app.command()

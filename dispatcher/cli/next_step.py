@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from dispatcher.postgres.operator_rows import RowDetails
 
 
+FORGOTTEN = "the ledger has forgotten its recipients, because they are older than DISPATCHER_LEDGER_RETENTION"
+
+
 def next_step(row: "RowDetails") -> str:
     """Return in one sentence the step that Dispatcher takes next with a row of `OperatorQueries.find_row`."""
     if row["refused"]:
@@ -22,12 +25,19 @@ def next_step(row: "RowDetails") -> str:
         case Status.PROCESSING:
             return processing(row)
         case Status.SENT:
-            by_us = row["settled_at"] is not None
-            return "nothing: Novu accepted it for every recipient" if by_us else "nothing: it was not sent by us"
+            return sent(row)
         case Status.RETRACTED:
             return retracted(row)
         case _:
             return failed(row)
+
+
+def sent(row: "RowDetails") -> str:
+    """Return that nothing follows, and whether a retraction could still cancel something."""
+    if row["settled_at"] is None:
+        return "nothing: it was not sent by us"
+    forgotten = f"; {FORGOTTEN}, so a retraction would cancel nothing at Novu" if row["pruned"] else ""
+    return f"nothing: Novu accepted it for every recipient{forgotten}"
 
 
 def pending(row: "RowDetails") -> str:
@@ -75,6 +85,8 @@ def retracted(row: "RowDetails") -> str:
     if row["to_take_back"]:
         why = ": Novu has not run it yet" if row["not_run_yet"] else ""
         return f"triggers of {row['to_take_back']} recipients are still being cancelled at Novu{why}"
+    if row["pruned"]:
+        return f"nothing: {FORGOTTEN}, so nothing more can be cancelled at Novu"
     return "nothing: every trigger that can be cancelled at Novu is cancelled"
 
 

@@ -32,7 +32,7 @@ SHOWN_RECIPIENTS = 50
 """How many recipients `show` prints; --json prints all."""
 HIDDEN_COLUMNS = frozenset({
     "id", "status", "outcome", "now", "due", "held", "nodes_alive", "to_take_back", "not_run_yet",
-    "retraction_noticed", "refused",
+    "retraction_noticed", "refused", "pruned",
     "accepted", "unknown", "novu_transaction_id",
 })  # fmt: skip
 """The columns that `show` does not print: they are in the first lines, the next step or the list of recipients."""

@@ -40,6 +40,8 @@ def display_value(field: str, value: object) -> str:
             return ",".join(map(str, value))
         case bool():
             return str(value).lower()
+        case None if field == "ledger_retention":
+            return "off"
         case _:
             return "" if value is None else str(value)
 

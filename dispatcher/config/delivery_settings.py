@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dispatcher.config.conninfo import URL_EXAMPLE, conninfo
 from dispatcher.config.setting_sources import names_of
-from dispatcher.config.setting_types import Bytes, Duration, Uuids
+from dispatcher.config.setting_types import Bytes, Duration, DurationOrOff, Uuids
 from dispatcher.config.sizes import Size
 from dispatcher.models.errors import ConfigurationError
 from dispatcher.models.notification import DEFAULT_LIMITS
@@ -89,6 +89,14 @@ class DeliverySettings(BaseSettings):
         validation_alias=AliasChoices("DISPATCHER_CREATE_NAMESPACE"),
         description="Create the Temporal namespace if it is missing.",
     )
+    namespace_retention: Duration = Field(
+        default=timedelta(days=7),
+        validation_alias=AliasChoices("DISPATCHER_NAMESPACE_RETENTION"),
+        description="How long Temporal keeps ended workflows in a namespace that we create. Set it to the retention of"
+        " your namespace if you create it: the ledger keeps everything for at least this time.",
+        ge=timedelta(days=1),
+        le=timedelta(days=365),
+    )
     enterprise_ids: Uuids = Field(
         default=(),
         validation_alias=AliasChoices("DISPATCHER_ENTERPRISE_IDS", "DAEMON_ENTERPRISE_IDS"),
@@ -155,6 +163,14 @@ class DeliverySettings(BaseSettings):
         description="Time after the first run during which a failed notification is retried.",
         ge=timedelta(seconds=1),
         le=timedelta(days=30),
+    )
+    ledger_retention: DurationOrOff = Field(
+        default=timedelta(days=30),
+        validation_alias=AliasChoices("DISPATCHER_LEDGER_RETENTION"),
+        description="How long the ledger keeps the recipients of a notification that was sent or retracted. After that"
+        " a retraction cancels nothing at Novu. Also how long it keeps anything of a deleted row. A value below 26h,"
+        " DISPATCHER_NAMESPACE_RETENTION or DISPATCHER_RETRY_HORIZON counts as the longest of them. off: keep all.",
+        examples=["90d", "off"],
     )
     lookup_time: Duration = Field(
         default=timedelta(minutes=5),

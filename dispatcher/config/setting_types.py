@@ -16,6 +16,10 @@ def _parse_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _parse_duration_or_off(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() == "off" else _parse_duration(value)
+
+
 def _parse_size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
@@ -29,6 +33,8 @@ def _parse_log_level(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+DurationOrOff = Annotated[timedelta | None, BeforeValidator(_parse_duration_or_off)]
+"""None means off."""
 Bytes = Annotated[int, BeforeValidator(_parse_size), AfterValidator(Size)]
 Uuids = Annotated[tuple[UUID, ...], BeforeValidator(_split_list)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_parse_log_level)]

@@ -159,14 +159,15 @@ def classify_failure(
     """
     detail = f"HTTP {status}: " + (failure_text(parsed) or sanitized(body[:MAX_DETAIL_CHARS].decode(errors="replace")))
     code = f"http_{status}"
+    from_novu = isinstance(parsed, dict) and "statusCode" in parsed
     if status in (401, 402, 403, 404):  # 404: no trigger endpoint at this address; a missing Novu workflow is a 422
-        from_novu = isinstance(parsed, dict) and "statusCode" in parsed
         suspected = account_suspects(status, from_novu=from_novu)
         text = f"{detail} (check {'NOVU_API_URL' if status == 404 else 'NOVU_SECRET_KEY'})"
         return CallResult(AnswerClass.ACCOUNT_ERROR, code, text, suspected=suspected, from_novu=from_novu)
     if status == 422 and "different body" in detail:
         return CallResult(AnswerClass.UNKNOWN, "key_reused", detail)
-    if status in (409, 429, 503):
+    # A platform's router answers 503, too, while Novu behind it still works on the call.
+    if status in (409, 429) or (status == 503 and from_novu):
         answer_class = AnswerClass.RETRY if status == 503 else AnswerClass.THROTTLED
         return CallResult(answer_class, code, detail, retry_after=retry_after(headers), new_epoch=replayed)
     if status == 408 or status >= 500 or status < 400:

@@ -6,7 +6,7 @@ parser can read them.
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 from dispatcher.decisions.identity import body_hash, transaction_id
@@ -14,6 +14,10 @@ from dispatcher.models.notification import DEFAULT_LIMITS, Notification, Recipie
 
 SEVERITIES = (None, "none", "low", "medium", "high")
 """Novu accepts an event with another `overrides.severity`, and then never runs it."""
+
+
+MAX_READING_DEATHS = 3
+"""A row is not read any more after this many processes died while they read it alone, one after the other."""
 
 
 class OutboxRow(TypedDict):
@@ -44,6 +48,9 @@ class OutboxRow(TypedDict):
     ledger: list[list[Any]] | None
     recipients_missing: int | None
     """The recipients that the ledger's head counted, minus those in `ledger`. None: it did not count them."""
+    reading_deaths: NotRequired[int]
+    """Processes that died one after the other while they read this row alone."""
+    read_at: NotRequired[datetime]
     since_restore: NotRequired[float | None]
     """Seconds since the database was seen to have lost commits. None: it has not, or the row became due later."""
 
@@ -71,6 +78,8 @@ class AcquiredRow:
     notification: Notification
     eligible: bool
     """Whether the row may be sent now; otherwise the run releases it."""
+    read_at: datetime | None = None
+    """The database's time when it was read."""
 
 
 def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimits = DEFAULT_LIMITS) -> AcquiredRow:
@@ -79,6 +88,7 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
     `columns` are those of `OutboxRow`. `acquired_at` is the reading of `time.monotonic()` when the row was acquired.
     """
     row = cast("OutboxRow", columns)
+    is_unread = row.get("reading_deaths", 0) >= MAX_READING_DEATHS
     notification = Notification(
         id=row["notification_id"],
         generation=row["generation"],
@@ -90,7 +100,7 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
         enterprise=row["enterprise"],
         first_attempt=row["generation"] == 1 and row["attempts"] == 1 and not row["ledger"],
         validation_error=validation_error(row, limits),
-        has_unread_recipients=row["recipient_count"] > limits.max_recipients,
+        has_unread_recipients=is_unread or row["recipient_count"] > limits.max_recipients,
     )
     if notification.validation_error is None and row["has_content"]:
         notification.workflow_key = row["workflow_key"] or ""
@@ -99,7 +109,7 @@ def parse_row(columns: dict[str, Any], acquired_at: float = 0.0, limits: RowLimi
         notification.body_hash = body_hash(notification.workflow_key, notification.payload, notification.overrides)
     if notification.validation_error is None or row["ledger"]:
         notification.recipients = parse_recipients(row, notification.body_hash)
-    return AcquiredRow(notification, row["eligible"])
+    return AcquiredRow(notification, row["eligible"], row.get("read_at"))
 
 
 def parse_recipients(row: OutboxRow, content: str) -> list[Recipient]:
@@ -159,10 +169,18 @@ def restore_state(recipient: Recipient, entry: LedgerEntry) -> None:
 def validation_error(row: OutboxRow, limits: RowLimits) -> str | None:
     """Return why this row can never be sent as it is, or None."""
     return (
-        workflow_error(row)
+        reading_error(row)
+        or workflow_error(row)
         or recipients_error(row, limits.max_recipients)
         or json_errors(row, limits.max_payload_bytes)
     )
+
+
+def reading_error(row: OutboxRow) -> str | None:
+    """Return that processes died of reading this row, or None."""
+    if row.get("reading_deaths", 0) < MAX_READING_DEATHS:
+        return None
+    return "three tries ended with the death of the process that read it"
 
 
 def workflow_error(row: OutboxRow) -> str | None:

@@ -5,9 +5,12 @@ outcome is unknown is repeated unchanged or looked up. An activity raises only i
 """
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from temporalio import activity
@@ -15,17 +18,35 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from dispatcher.decisions.backoff import CALLS_PER_RUN, next_run_delay
 from dispatcher.decisions.final_status import decide_status
-from dispatcher.delivery.sender import Sender, count_results, unsaved_members
+from dispatcher.delivery.sender import LOCAL_CALLS_SECONDS, Sender, count_results, unsaved_members
+from dispatcher.delivery.waiting import GO_ON_SECONDS
 from dispatcher.models.notification import Notification, Recipient, RecipientState, RunLimits
 from dispatcher.models.workflow_contract import DELIVER, GIVE_UP, THROTTLED, UNSETTLED, Batch, ResultCounts
 from dispatcher.telemetry import metrics
 
 if TYPE_CHECKING:
+    from dispatcher.decisions.validation import AcquiredRow
     from dispatcher.novu.client import NovuClient
     from dispatcher.postgres.outbox import OutboxStore
 
 LEASE_RENEWAL_SECONDS = 5.0
 """Longest time between two renewals of a run's lease; a shorter lease is renewed four times within its duration."""
+
+
+@dataclass(slots=True)
+class Unread:
+    """The rows that a try has not read yet."""
+
+    ids: list[int]
+    since: datetime | None = None
+    """The database's time when the try began to read; None: it has not."""
+
+    def remove(self, acquired: Sequence["AcquiredRow"]) -> None:
+        """Remove rows that were read. If none could be acquired, none of the others can."""
+        read = {item.notification.id for item in acquired}
+        self.ids = [each for each in self.ids if read and each not in read]
+        if acquired and self.since is None:
+            self.since = acquired[0].read_at
 
 
 class DeliveryActivities:
@@ -43,24 +64,26 @@ class DeliveryActivities:
 
         Raises ApplicationError of type `UNSETTLED` or `THROTTLED` if another try can settle more.
         """
-        counts, waiting, locked_rows = ResultCounts(), list[Recipient](), 0
-        rest = batch.notification_ids
-        while rest:  # a batch of large rows is read and sent in parts
-            rows, rest = await self._acquire(rest, self._limits.max_runs)
+        counts, left, unread = ResultCounts(), list[Notification](), Unread(batch.notification_ids)
+        stop_at = time.monotonic() + LOCAL_CALLS_SECONDS if activity.info().is_local else math.inf
+        while unread.ids:  # a batch of large rows is read and sent in parts
+            rows = await self._acquire(unread, self._limits.max_runs)
             for row in rows:
                 metrics.observe_first_run(row)
             with metrics.DELIVER.time():
                 async with self._keep_lease(rows):
-                    await self._deliver(rows)
+                    await self._deliver(rows, stop_at)
             counts += count_results(rows)
-            waiting += [recipient for row in unfinished(rows) for recipient in row.recipients if not recipient.is_final]
-            locked_rows += sum(row.locked for row in rows)
+            left += [*unfinished(rows), *(row for row in rows if row.locked)]
+        waiting = [each for row in left if not row.locked for each in row.recipients if not each.is_final]
+        locked_rows = sum(row.locked for row in left)
         if waiting or locked_rows:
+            await self._end_reading(left)
             raise retry_error(waiting, locked_rows)
         return counts
 
-    async def _deliver(self, rows: Sequence[Notification]) -> None:
-        """Send and settle these rows as far as that is possible now."""
+    async def _deliver(self, rows: Sequence[Notification], stop_at: float) -> None:
+        """Send and settle these rows as far as that is possible until `stop_at`."""
         max_calls = CALLS_PER_RUN * self._limits.max_runs
         for row in rows:
             if row.has_unsettled_recipients and row.most_calls >= max_calls:
@@ -70,7 +93,7 @@ class DeliveryActivities:
         )
         rows = unfinished(rows)
         await self._sender.resolve_unknown(rows)
-        await self._sender.send(rows)
+        await self._sender.send(rows, stop_at)
         if not self._novu.breaker.allows_calls:  # they wait as PENDING, and this attempt does not count
             await self._sender.release(unfinished(rows))
 
@@ -80,11 +103,10 @@ class DeliveryActivities:
 
         A row that only Novu's 409 or 429 stopped becomes PENDING again, and its attempt does not count.
         """
-        counts = ResultCounts()
-        rest = batch.notification_ids
-        while rest:
+        counts, unread = ResultCounts(), Unread(batch.notification_ids)
+        while unread.ids:
             # It sends nothing, so it reads no content: reading it may be what ended the tries.
-            rows, rest = await self._acquire(rest, 0)
+            rows = await self._acquire(unread, 0)
             await self._give_up(rows)
             counts += count_results(rows)
         return counts
@@ -111,15 +133,15 @@ class DeliveryActivities:
             row.attempts, row.since_first_claim, max_runs=self._limits.max_runs, horizon=self._limits.retry_horizon
         )
 
-    async def _acquire(self, ids: list[int], last_attempt: int) -> tuple[list[Notification], list[int]]:
-        """Acquire as many of the rows as are read at once. Return those that may be sent, and the ids not read yet.
+    async def _acquire(self, unread: "Unread", last_attempt: int) -> list[Notification]:
+        """Acquire as many of the rows as are read at once. Return those that may be sent.
 
         Rows that may not be sent now are released. A row that had too many runs gets a validation error. Of a row with
         more attempts than `last_attempt`, payload and overrides are not read.
         """
         workflow_id = activity.info().workflow_id or ""
-        acquired = await self._outbox.acquire(ids, workflow_id, self._limits.lease, last_attempt)
-        rest = [each for each in ids if acquired and each > acquired[-1].notification.id]
+        acquired = await self._outbox.acquire(unread.ids, workflow_id, self._limits.lease, last_attempt, unread.since)
+        unread.remove(acquired)
         ineligible = [item.notification for item in acquired if not item.eligible]
         if ineligible:
             await self._outbox.release(ineligible)
@@ -127,7 +149,13 @@ class DeliveryActivities:
         for row in rows:
             if row.attempts > self._limits.max_runs:  # its last runs crashed before they could give up
                 row.validation_error = row.validation_error or f"{row.attempts - 1} runs ended without an outcome"
-        return rows, rest
+        return rows
+
+    async def _end_reading(self, rows: Sequence[Notification]) -> None:
+        """Record that this process has not died of reading rows of which no call shows it."""
+        fences = {row.id: row.fence for row in rows if not row.call_recorded}
+        if fences:
+            await self._outbox.end_reading(list(fences), list(fences.values()))
 
     async def _settle_finished(self, rows: Sequence[Notification]) -> None:
         """Settle rows for which no call is left to make."""
@@ -171,7 +199,9 @@ def retry_error(waiting: Sequence[Recipient], locked_rows: int = 0) -> Applicati
     codes only: Temporal keeps it in the history, where no data of a row may be.
     """
     codes = sorted({recipient.outcome or "not sent" for recipient in waiting})
-    wait = max((recipient.retry_after for recipient in waiting), default=0)
+    waits = [recipient.retry_after for recipient in waiting]
+    # Calls that a local activity left to the batch queue do not wait for slow ones: those are made to wait there.
+    wait = GO_ON_SECONDS if GO_ON_SECONDS in waits else max(waits, default=0)
     parts = [f"{len(waiting)} recipients are not settled: {', '.join(codes)}"] if waiting else []
     parts += [f"{locked_rows} rows are locked by another transaction"] if locked_rows else []
     return ApplicationError(

@@ -31,14 +31,19 @@ class LateAnswers:
         self._settle = settle
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
 
-    def expect(self, call: Call, answer: Answer) -> None:
-        """Return at once; settle `call` when its answer is there."""
-        task = asyncio.create_task(self._settle_when_answered(call, answer))
+    def expect(self, call: Call, answer: Answer, *, applied: bool) -> None:
+        """Return at once; settle `call` when its answer is there. `applied`: its recipients were changed by it before.
+
+        Then only the writing failed, or its confirmation was lost. Applied twice, it would raise the epoch twice.
+        """
+        task = asyncio.create_task(self._settle_when_answered(call, answer, applied=applied))
         self._tasks.add(task)
         task.add_done_callback(self._end)
 
-    async def _settle_when_answered(self, call: Call, answer: Answer) -> None:
-        apply_results(call, await answer)
+    async def _settle_when_answered(self, call: Call, answer: Answer, *, applied: bool) -> None:
+        results = await answer
+        if not applied:
+            apply_results(call, results)
         await self._settle(call.members)
 
     def _end(self, task: asyncio.Task[None]) -> None:

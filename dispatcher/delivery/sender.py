@@ -1,11 +1,13 @@
 """Makes a run's calls to Novu: looks up unknown outcomes, keeps to Novu's rate limit, then record -> call -> apply ->
 settle.
 
-Each call is recorded in the ledger before it is made. An answer that takes longer than the run may wait is settled
-later by `LateAnswers`.
+Each call is recorded in the ledger before it is made. No answer waits for another call: it is settled when it arrives,
+together with those that arrived while the last ones were settled. An answer that takes longer than the run may wait is
+settled later by `LateAnswers`.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +35,7 @@ from dispatcher.decisions.unknown_outcomes import (
     seconds_until_safe,
 )
 from dispatcher.delivery.late_answers import Answer, LateAnswers, apply_results
+from dispatcher.delivery.waiting import GO_ON_SECONDS, THROTTLED_SECONDS, make_wait, mark_throttled, without_rows
 from dispatcher.models.call_result import AnswerClass, CallResult
 from dispatcher.models.notification import Notification, RecipientState, Status
 from dispatcher.models.workflow_contract import ResultCounts
@@ -44,10 +47,11 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_SECONDS = 5.0
 """A run on the first-try queue waits this long for an answer, less than its local activity may take."""
+LOCAL_CALLS_SECONDS = 2.0
+"""A run on the first-try queue makes no further call after this. Its other calls are left to the batch queue. So the
+last answer is there and settled before the 8 s of a local activity are over."""
 EAGER_RATE_WAIT_SECONDS, BATCH_RATE_WAIT_SECONDS = 1.0, 30.0
 """A run on the first-try queue or the batch queue waits at most this long for Novu's rate limit."""
-THROTTLED_SECONDS = 1.0
-"""Least wait of a recipient that is not sent because of the rate limit, or because its last call may be in flight."""
 MAX_LOGGED_ROWS = 20
 """At most this many rows of a batch are logged as `will_retry`; the ledger has all. Every dead letter is logged."""
 LOOKUP_TIMEOUT_SECONDS = 10.0
@@ -74,48 +78,52 @@ class Sender:
         self._lookup_time = lookup_time
         self._late_answers = LateAnswers(self._settle_outcomes)
 
-    async def send(self, rows: Sequence[Notification]) -> None:
+    async def send(self, rows: Sequence[Notification], stop_at: float = math.inf) -> None:
         """Make every call that can be made now, and settle the answers. Split the calls that are refused as a whole.
 
-        Stops early when the circuit breaker trips, the rate limit allows no more calls, or an answer is late.
+        `stop_at`: reading of `time.monotonic()` after which no call is made. Stops early also when the circuit breaker
+        trips or the rate limit allows no more calls.
         """
+        await self._save(unsaved_members(rows))  # recipients that their owner removed
         max_cost = self._novu.rate_limiter.burst
         for calls in parallel_groups(plan_calls(rows, max_cost), max_cost):
             refused: list[list[Call]] = []
-            if not await self._send_if_allowed(calls, rows, refused):
+            if not await self._send_if_allowed(calls, rows, refused, stop_at):
                 return
             for parts in refused:
-                if not await self._send_parts(parts, rows):
+                if not await self._send_parts(parts, rows, stop_at):
                     return
 
-    async def _send_parts(self, parts: list[Call], rows: Sequence[Notification]) -> bool:
+    async def _send_parts(self, parts: list[Call], rows: Sequence[Notification], stop_at: float) -> bool:
         """Make the calls instead of a refused one, and instead of those of them that are refused as a whole.
 
         Returns False if that stopped early.
         """
-        if activity.info().is_local:  # it has no time for many calls, and leaves them to the batch queue
-            mark_throttled(rows)
-            return False
         while parts:
             max_cost, refused = self._novu.rate_limiter.burst, list[list[Call]]()
             for calls in parallel_groups((part for part in parts if not is_hopeless(part)), max_cost):
-                if not await self._send_if_allowed(calls, rows, refused):
+                if not await self._send_if_allowed(calls, rows, refused, stop_at):
                     return False
             count_refused_alone(parts)
             parts = [part for split in refused for part in split]
         return True
 
     async def _send_if_allowed(
-        self, calls: list[Call], rows: Sequence[Notification], refused: list[list[Call]]
+        self, calls: list[Call], rows: Sequence[Notification], refused: list[list[Call]], stop_at: float
     ) -> bool:
-        """Make and settle calls if the circuit breaker and the rate limit allow them, as `_send` does."""
+        """Make and settle calls as `_send` does; False if time, circuit breaker or rate limit do not allow them."""
         if not self._novu.breaker.allows_calls:
             return False
-        max_wait = EAGER_RATE_WAIT_SECONDS if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
-        if not await self._novu.rate_limiter.acquire(sum(call.cost for call in calls), max_wait):
-            mark_throttled(rows)
+        left = stop_at - time.monotonic()
+        if left <= 0:
+            mark_throttled(rows, GO_ON_SECONDS)
             return False
-        return await self._send(calls, refused)
+        max_wait = min(EAGER_RATE_WAIT_SECONDS, left) if activity.info().is_local else BATCH_RATE_WAIT_SECONDS
+        if not await self._novu.rate_limiter.acquire(sum(call.cost for call in calls), max_wait):
+            mark_throttled(rows, THROTTLED_SECONDS)
+            return False
+        await self._send(calls, refused)
+        return True
 
     async def resolve_unknown(self, rows: Sequence[Notification]) -> None:
         """Look up the calls that cannot be repeated unchanged; make those wait that may still be in flight."""
@@ -172,29 +180,28 @@ class Sender:
         if found:
             await self._outbox.record_found(found)
 
-    async def _send(self, calls: list[Call], refused: list[list[Call]]) -> bool:
-        """Record, make and settle calls in parallel; return whether all were answered in time.
+    async def _send(self, calls: list[Call], refused: list[list[Call]]) -> None:
+        """Record, make and settle calls in parallel. A local activity does not wait for late answers.
 
         For each call that Novu refused as a whole, adds to `refused` the smaller calls to make instead.
         """
         deadline = time.monotonic() + CALL_TIMEOUT_SECONDS  # from before the record, whose time the ledger has
         calls = await self._record_calls(calls)
-        if not calls:
-            return True
-        answers = {asyncio.create_task(self._call(call, deadline)): call for call in calls}
-        unsettled = dict(answers)
+        wait_until = time.monotonic() + ANSWER_TIMEOUT_SECONDS if activity.info().is_local else math.inf
+        unsettled, applied = {asyncio.create_task(self._call(call, deadline)): call for call in calls}, set[Answer]()
         try:
-            late = await wait_for_answers(answers)
-            apply_answers(answers, late)
-            await self._settle_outcomes([member for call in calls for member in call.members])
-            unsettled = {answer: answers[answer] for answer in late}
-            refused += self._split_refused(
-                (answer.result(), call) for answer, call in answers.items() if answer not in late
-            )
+            while unsettled:
+                answered = await wait_for_answers(unsettled, wait_until)
+                applied |= answered
+                apply_answers({answer: unsettled[answer] for answer in answered or unsettled}, late=not answered)
+                settled = [unsettled[answer] for answer in answered or unsettled]
+                await self._settle_outcomes([member for call in settled for member in call.members])
+                if not answered:
+                    return
+                refused += self._split_refused((answer.result(), unsettled.pop(answer)) for answer in answered)
         finally:  # also when the activity is cancelled or settling fails
             for answer, call in unsettled.items():
-                self._late_answers.expect(call, answer)
-        return not late
+                self._late_answers.expect(call, answer, applied=answer in applied)
 
     def _split_refused(self, answered: Iterable[tuple[list[CallResult], Call]]) -> list[list[Call]]:
         """Return the smaller calls to make instead of each answered one that Novu refused as a whole."""
@@ -210,6 +217,8 @@ class Sender:
         while calls:
             allowed = await self._outbox.record_calls(calls)
             members = [member for call in calls for member in call.members]
+            for member in members:
+                member.notification.call_recorded = True
             rejected = {
                 m.notification.id: m.notification for m in members if (m.notification.id, m.recipient.id) not in allowed
             }
@@ -217,8 +226,7 @@ class Sender:
                 return calls
             await self.release(list(rejected.values()))
             # A call with fewer members is another call with another key, so it has to be recorded again.
-            kept = [tuple(m for m in call.members if m.notification.id not in rejected) for call in calls]
-            calls = [Call(members) for members in kept if members]
+            calls = [call for each in calls if (call := without_rows(each, rejected.keys()))]
         return calls
 
     async def _call(self, call: Call, deadline: float) -> list[CallResult]:
@@ -228,46 +236,39 @@ class Sender:
     async def _settle_outcomes(self, members: Sequence[Member]) -> None:
         """Write the outcomes of the members' rows. Finish each row whose recipients are all final."""
         rows = list({member.notification.id: member.notification for member in members}.values())
-        finished = [row for row in rows if not row.has_unsettled_recipients]
-        for row in finished:
+        finished = {row.id: row for row in rows if not row.has_unsettled_recipients}
+        for row in finished.values():
             row.final_status = decide_status(row, None)
-        # Include unsaved outcomes of the rows' other calls: a final status is never stored without all its outcomes.
-        unsaved = unsaved_members(rows)
+        # Include unsaved outcomes of a finished row's other calls: a final status is never stored without all its
+        # outcomes. Of other rows they are not looked for, because a row can have 100,000 recipients in 1,000 calls.
+        unsaved = unsaved_members(finished.values())
+        unsaved += [member for member in members if member.recipient.unsaved and member.notification.id not in finished]
+        await self._save(unsaved, list(finished.values()))
+
+    async def _save(self, unsaved: Sequence[Member], finished: Sequence[Notification] = ()) -> None:
+        """Write outcomes that the ledger does not have, with the final statuses of `finished`."""
         if unsaved:
             await self.settle(unsaved, finished)
         for member in unsaved:
             member.recipient.unsaved = False
 
 
-def unsaved_members(rows: Sequence[Notification]) -> list[Member]:
+def unsaved_members(rows: Iterable[Notification]) -> list[Member]:
     """Return the recipients of the rows whose last change is not in the ledger."""
     return [Member(row, recipient) for row in rows for recipient in row.recipients if recipient.unsaved]
 
 
-async def wait_for_answers(answers: Mapping[Answer, Call]) -> set[Answer]:
-    """Wait for the answers and return the late ones. Only a local activity stops waiting."""
-    _, late = await asyncio.wait(answers, timeout=ANSWER_TIMEOUT_SECONDS if activity.info().is_local else None)
-    return late
+async def wait_for_answers(answers: Mapping[Answer, Call], until: float) -> set[Answer]:
+    """Wait for the next answer; return all that are there by then, or none after the time `until`."""
+    timeout = None if until == math.inf else max(0.0, until - time.monotonic())
+    answered, _ = await asyncio.wait(answers, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    return answered
 
 
-def apply_answers(answers: Mapping[Answer, Call], late: set[Answer]) -> None:
+def apply_answers(answers: Mapping[Answer, Call], *, late: bool) -> None:
     """Change the calls' recipients by the answers; a late answer counts as an unknown outcome for now."""
     for answer, call in answers.items():
-        apply_results(call, [ANSWER_TIMED_OUT] * len(call.members) if answer in late else answer.result())
-
-
-def make_wait(members: Iterable[Member], seconds: float) -> None:
-    """Make recipients wait for their look-up, without counting a try."""
-    for member in members:
-        member.recipient.retry_after, member.recipient.throttled = max(seconds, THROTTLED_SECONDS), True
-
-
-def mark_throttled(rows: Sequence[Notification]) -> None:
-    """Make all recipients that were not sent yet wait, without counting a try."""
-    for row in rows:
-        for recipient in row.recipients:
-            if not recipient.is_final and not recipient.retry_after:
-                recipient.throttled, recipient.retry_after = True, THROTTLED_SECONDS
+        apply_results(call, [ANSWER_TIMED_OUT] * len(call.members) if late else answer.result())
 
 
 def log_results(rows: Sequence[Notification]) -> None:

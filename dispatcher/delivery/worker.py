@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import (
@@ -30,9 +31,10 @@ from dispatcher.config.settings import Settings
 from dispatcher.delivery.activities import DeliveryActivities
 from dispatcher.delivery.shared_queue import ForeignWorkflows
 from dispatcher.delivery.workflows import NotificationDelivery
-from dispatcher.models.workflow_contract import TaskQueues, batch_queue
+from dispatcher.models.workflow_contract import DELIVER, TaskQueues, batch_queue
 from dispatcher.postgres.outbox import OutboxStore
 from dispatcher.telemetry.logs import error_code, get_logger
+from dispatcher.temporal.runs_in_flight import RunsInFlight
 
 GRACEFUL_SHUTDOWN = timedelta(seconds=15)
 """Time for running regular activities after SIGTERM. A local one is always awaited; it takes at most 8 s."""
@@ -71,6 +73,34 @@ class ErrorRedactingActivity(ActivityInboundInterceptor):
         raise redacted  # outside the handler, so that it has no context with the original text
 
 
+class FirstTries(Interceptor):
+    """Tells the claim loop that the first try of a run has ended."""
+
+    def __init__(self, runs: RunsInFlight) -> None:
+        self._runs = runs
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
+        """Wrap every activity."""
+        return FirstTryActivity(next, self._runs)
+
+
+class FirstTryActivity(ActivityInboundInterceptor):
+    """Removes a run from those in flight when its `deliver` ends, however it ends."""
+
+    def __init__(self, next: ActivityInboundInterceptor, runs: RunsInFlight) -> None:  # noqa: A002
+        super().__init__(next)
+        self._runs = runs
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
+        """Run the activity."""
+        info = activity.info()
+        try:
+            return await super().execute_activity(input)
+        finally:
+            if info.activity_type == DELIVER and info.workflow_id:
+                self._runs.remove(info.workflow_id)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
     """The parts that all workers of a process share. `identity`: their name at Temporal. `build`: of this version."""
@@ -79,6 +109,7 @@ class WorkerParts:
     settings: Settings
     deliveries: DeliveryActivities
     outbox: OutboxStore
+    runs: RunsInFlight
     identity: str
     build: str
 
@@ -107,7 +138,7 @@ def build_worker(parts: WorkerParts, task_queue: str, executor: ThreadPoolExecut
         task_queue=task_queue,
         workflows=[NotificationDelivery],
         activities=[parts.deliveries.deliver, parts.deliveries.give_up],
-        interceptors=[ErrorRedaction(), *([ForeignWorkflows(parts.outbox)] if shared else [])],
+        interceptors=[FirstTries(parts.runs), ErrorRedaction(), *([ForeignWorkflows(parts.outbox)] if shared else [])],
         workflow_runner=UnsandboxedWorkflowRunner(),
         workflow_task_executor=executor,
         # A bug has to end the run, whose rows are rescued later, instead of repeating its local activity for ever.

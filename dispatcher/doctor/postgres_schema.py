@@ -69,6 +69,10 @@ async def rights(context: Context) -> Finding:
     """Check that our role has the rights that `dispatcher run` needs."""
     async with transaction(context) as connection:
         await grants.require_rights(connection, table_of(context), context.outbox_oid)
+        lacking = await grants.find_lacking(connection, grants.on_pruning(), context.outbox_oid)
+    if lacking and context.settings.ledger_retention is not None:
+        missing = ", ".join(grants.describe_missing(lacking))
+        return warned(f"the ledger is not pruned: role {lacking[0][0]} needs {missing}", grants.remedy(lacking))
     return passed(f"role {context.connection.info.user} has the rights that dispatcher run needs")
 
 

@@ -6,6 +6,7 @@ from dispatcher.install.after_restore import mark_restored
 from dispatcher.install.devschema import create_dev_schema
 from dispatcher.install.grants import render_grants
 from dispatcher.install.installer import inspect, install, is_ledger_newer, plan
+from dispatcher.install.ledger_size import read_sizes
 from dispatcher.install.options import Difference, Options, Report
 from dispatcher.install.probe import verify_notify
 from dispatcher.install.removal import uninstall
@@ -25,6 +26,7 @@ __all__ = [
     "is_ledger_newer",
     "mark_restored",
     "plan",
+    "read_sizes",
     "release",
     "render",
     "render_grants",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from psycopg import sql
 
 from dispatcher.config.table_names import OutboxTable, Table
-from dispatcher.install.files import File, Part, as_sql, installer_files
+from dispatcher.install.files import File, Part, as_sql, installer_files, superseded_indexes
 from dispatcher.install.options import Difference
 from dispatcher.install.session import Connection, one_value, run
 
@@ -69,9 +69,10 @@ async def missing_triggers(connection: Connection, oid: int) -> dict[str, str]:
 
 
 async def differences(connection: Connection, outbox: OutboxTable, oid: int, *, indexes: bool) -> list[Difference]:
-    """Return every object or file that is missing, disabled, invalid, changed or newer, sorted by ORDER and name.
+    """Return every object or file that differs, sorted by ORDER and name.
 
-    `oid`: the outbox's. `indexes`: whether the outbox's indexes are expected.
+    Its problem is missing, disabled, invalid, changed, superseded or newer. `oid`: the outbox's. `indexes`: whether the
+    outbox's indexes are expected.
     """
     schema = await one_value(connection, "select oid::bigint from pg_namespace where nspname = 'dispatcher'")
     live = await objects(connection, oid, schema)
@@ -81,6 +82,11 @@ async def differences(connection: Connection, outbox: OutboxTable, oid: int, *, 
         found.append(Difference("schema", "dispatcher", "missing"))
         expected = {key: definition for key, definition in expected.items() if key[0] in OF_OUTBOX}
     found += [problem for key, wanted in expected.items() if (problem := difference_of(key, wanted, live))]
+    found += [
+        Difference("outbox index", name, "superseded")
+        for name in superseded_indexes(outbox)
+        if indexes and ("outbox index", name) in live
+    ]
     found += await unapplied_files(connection, live, indexes=indexes)
     newer = any(each.problem == "newer" for each in found)
     # A newer version may change an object on purpose. A missing or disabled object is a fault under any version.

@@ -16,7 +16,9 @@ from psycopg import sql
 
 from dispatcher.config.table_names import OutboxTable, Table
 
-INDEXES = ("immediate", "scheduled", "processing", "retracted")
+INDEXES = ("new_rows", "scheduled", "processing", "retracted")
+SUPERSEDED_INDEXES = ("immediate",)
+"""Indexes of earlier versions. An upgrade drops them when all of ours are built."""
 
 
 class Part(StrEnum):
@@ -75,14 +77,22 @@ def read_folder(*folder: str) -> Iterator[File]:
 
 def index_statements(outbox: OutboxTable) -> dict[str, sql.Composed]:
     """Return the statement that builds each index of the outbox, by the index's name."""
-    found: dict[str, sql.Composed] = {}
-    for file in installer_files():
-        if file.part is Part.INDEXES:
-            statements = [File(file.name, f"{text};") for text in file.text.split(";\n") if text.strip()]
-            for purpose in INDEXES:
-                mine = next(each for each in statements if f"{{{purpose}}}" in each.text)
-                found[outbox.index(purpose)] = mine.render(outbox)
-    return found
+    statements = [
+        File(file.name, f"{text};")
+        for file in installer_files()
+        if file.part is Part.INDEXES
+        for text in file.text.split(";\n")
+        if text.strip()
+    ]
+    return {
+        outbox.index(purpose): next(each for each in statements if f"{{{purpose}}}" in each.text).render(outbox)
+        for purpose in INDEXES
+    }
+
+
+def superseded_indexes(outbox: OutboxTable) -> list[str]:
+    """Return the names of the outbox's indexes that earlier versions built and this one drops."""
+    return [outbox.index(purpose) for purpose in SUPERSEDED_INDEXES]
 
 
 def as_sql(text: str) -> sql.SQL:

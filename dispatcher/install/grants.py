@@ -61,7 +61,7 @@ CLAIM = """
 -- To read a notification and its Novu workflow, and to write its status and result.
 """
 LEDGER_GRANTS = """
--- To read and write the ledger. Only rows of ended nodes are deleted.
+-- To read and write the ledger, and to delete from it what is older than its retention.
 """
 
 OPERATOR_GRANTS = """
@@ -153,6 +153,14 @@ def on_ledger() -> list[Right]:
     ]
 
 
+def on_pruning() -> list[Right]:
+    """Return the rights to prune the ledger. They are not required: without them the ledger only grows.
+
+    A role that was granted its rights by an earlier version may not have them.
+    """
+    return [Right(Table("dispatcher", name), ("DELETE",)) for name in ("delivery", "recipient")]
+
+
 def for_operator(outbox: OutboxTable) -> list[Right]:
     """Return the further rights that an operator's commands need."""
     return [Right(outbox, ("INSERT",), TESTED), Right(Table("dispatcher", "action"), ("SELECT", "INSERT"))]
@@ -187,7 +195,7 @@ def render_grants(table_name: str, role: str, *, operator: bool = False) -> str:
         as_sql(CLAIM).format(),
         *(right.grant(role) for right in (*on_outbox(outbox), on_row_version(outbox))),
         as_sql(LEDGER_GRANTS).format(),
-        *(right.grant(role) for right in on_ledger()),
+        *(right.grant(role) for right in (*on_ledger(), *on_pruning())),
     ]
     if operator:
         parts += [as_sql(OPERATOR_GRANTS).format(), *(right.grant(role) for right in for_operator(outbox))]
@@ -207,19 +215,24 @@ async def require_rights(connection: Connection, outbox: OutboxTable, oid: int) 
 
     `oid` is the outbox's.
     """
-    wanted = [each for right in (*on_outbox(outbox), *on_ledger()) for each in right.each()]
+    if rows := await find_lacking(connection, [*on_outbox(outbox), *on_ledger()], oid):
+        raise ConfigurationError(f"role {rows[0][0]} needs {', '.join(describe_missing(rows))}: {remedy(rows)}")
+
+
+async def find_lacking(connection: Connection, rights: Iterable[Right], oid: int) -> list[tuple[object, ...]]:
+    """Return what this session's role lacks of `rights`, as LACKING finds it. `oid` is the outbox's."""
+    wanted = [each for right in rights for each in right.each()]
     schemas, tables, privileges, columns = map(list, zip(*wanted, strict=True))
     cursor = await connection.execute(
         LACKING,
         {"schemas": schemas, "tables": tables, "privileges": privileges, "columns": columns, "outbox": oid},
     )
-    rows = await cursor.fetchall()
-    if rows:
-        role = str(rows[0][0])
-        raise ConfigurationError(
-            f"role {role} needs {', '.join(describe_missing(rows))}: as the tables' owner run the SQL that"
-            f" dispatcher db sql grants --role {role} prints"
-        )
+    return await cursor.fetchall()
+
+
+def remedy(rows: Sequence[Sequence[object]]) -> str:
+    """Return who has to do what about the rights that `find_lacking` found."""
+    return f"as the tables' owner run the SQL that dispatcher db sql grants --role {rows[0][0]} prints"
 
 
 def describe_missing(rows: Iterable[Sequence[object]]) -> list[str]:

@@ -1,9 +1,9 @@
 """Proves that a commit sends NOTIFY and that the listening address receives it. Leaves no row behind.
 
-A temporary table with the outbox's column types gets the installed trigger function. A commit with an eligible row in
-it drops the table and sends NOTIFY. If the listening connection receives that NOTIFY, the function works, its NOTIFY
-survives the commit, and LISTEN works at this address (behind a pooler in transaction mode it does not). The comparison
-of the catalogue proves that the outbox itself has the triggers. Running dispatchers wake up once and find nothing.
+A temporary table gets the installed trigger function. A commit with a row in it drops the table and sends NOTIFY. If
+the listening connection receives that NOTIFY, the function works, its NOTIFY survives the commit, and LISTEN works at
+this address (behind a pooler in transaction mode it does not). The comparison of the catalogue proves that the outbox
+itself has the triggers. Running dispatchers wake up once and find nothing.
 """
 
 import time
@@ -20,11 +20,10 @@ from dispatcher.models.errors import CheckFailed, ConfigurationError
 from dispatcher.postgres.session import INSTALLER_SETTINGS, apply_settings, backend_pid, is_shared
 
 PROBE = """
-create temporary table dispatcher_probe on commit drop as
-  select notification_status, publish_status, deactivated, scheduled_for from {} where false;
+create temporary table dispatcher_probe on commit drop as select from {} where false;
 create trigger dispatcher_probe after insert on pg_temp.dispatcher_probe
-  referencing new table as inserted for each statement execute function dispatcher.ring_v1();
-insert into pg_temp.dispatcher_probe values ('PENDING', 'PUBLISH', false, null);
+  for each statement execute function dispatcher.ring_v2();
+insert into pg_temp.dispatcher_probe default values;
 """
 NOT_RECEIVED = (
     "the NOTIFY of a commit did not arrive: set DISPATCHER_LISTEN_DATABASE_URL to a direct connection,"
@@ -54,7 +53,7 @@ async def verify_notify(
 
 
 async def commit_probe_row(producer: Connection, outbox: OutboxTable, options: Options) -> int:
-    """Commit an eligible row into a table that is dropped by the commit. Return the process id that sent the NOTIFY."""
+    """Commit a row into a table that is dropped by the commit. Return the process id that sent the NOTIFY."""
     try:
         async with producer.transaction():
             # The trigger sends NOTIFY above READ COMMITTED even while a running dispatcher suppresses it.

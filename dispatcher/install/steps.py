@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from dispatcher.config.table_names import OutboxTable
-from dispatcher.install.files import File, Part, as_sql, index_statements, installer_files
+from dispatcher.install.files import (
+    File,
+    Part,
+    as_sql,
+    index_statements,
+    installer_files,
+    superseded_indexes,
+)
 from dispatcher.install.options import Difference
 from dispatcher.postgres.installation import MARKS, SYSTEM_MARK
 from dispatcher.postgres.statements import load_query
@@ -107,7 +114,8 @@ def transaction(outbox: OutboxTable, found: Differences | None = None) -> list[s
 def index_work(outbox: OutboxTable, found: Differences | None = None) -> dict[str, sql.Composed]:
     """Return the statements to run one by one outside a transaction, each by a line of progress for it.
 
-    A wrong index is dropped and then built. If `found` is None, every index is built that does not exist.
+    A wrong index is dropped and then built. If `found` is None, every index is built that does not exist. A superseded
+    index is dropped last, so that the previous version has an index until then.
     """
     problems = {each.name: each.problem for each in found or () if each.kind == "outbox index"}
     work: dict[str, sql.Composed] = {}
@@ -116,6 +124,9 @@ def index_work(outbox: OutboxTable, found: Differences | None = None) -> dict[st
             work[f"dropping index {name}, which is {problems[name]}"] = dropping(outbox, name)
         if found is None or name in problems:
             work[f"building index {name}"] = build
+    for name in superseded_indexes(outbox):
+        if found is None or name in problems:
+            work[f"dropping index {name}, which is superseded"] = dropping(outbox, name)
     if plan_for(found).index_records:
         work |= {f"recording {file.name}": recording(file) for file in files(Part.INDEXES)}
     return work
@@ -152,11 +163,14 @@ def place_recording(outbox: OutboxTable) -> sql.Composed:
 
 
 def trigger_removal(outbox: OutboxTable, *, function: bool = True) -> list[sql.Composed]:
-    """Return the statements that drop the triggers, and then, with `function`, the function that both call."""
+    """Return the statements that drop the triggers, and then, with `function`, their functions."""
     drop = sql.SQL("drop trigger if exists {} on {};")
     names = (sql.Identifier("dispatcher_insert"), sql.Identifier("dispatcher_update"))
     statements = [drop.format(name, outbox.identifier) for name in names]
-    return [*statements, *([as_sql("drop function if exists dispatcher.ring_v1();").format()] if function else [])]
+    return [
+        *statements,
+        *([as_sql("drop function if exists dispatcher.ring_v1(), dispatcher.ring_v2();").format()] if function else []),
+    ]
 
 
 def ledger_removal(*, ledger: bool) -> list[sql.Composed]:
@@ -172,4 +186,4 @@ def ledger_removal(*, ledger: bool) -> list[sql.Composed]:
 
 
 def index_removal(outbox: OutboxTable) -> list[sql.Composed]:
-    return [dropping(outbox, name) for name in index_statements(outbox)]
+    return [dropping(outbox, name) for name in (*index_statements(outbox), *superseded_indexes(outbox))]

@@ -9,8 +9,8 @@ class WorkflowStart:
 
     workflow_id: str
     notification_ids: list[int]
-    single: bool
-    """Whether the workflow carries one row and starts on the first-try queue; batches start on the batch queue."""
+    first_try: bool
+    """Whether the workflow starts on the first-try queue, because it is small; larger ones start on the batch queue."""
     enterprise: str = ""
     """The rows' enterprise, Temporal's fairness key. Empty if they are of several, or if they are started again because
     their lease expired."""
@@ -24,9 +24,8 @@ class ClaimLimits:
     """At most this many rows are claimed."""
     capacity: int
     """The node never has more rows under lease than this."""
-    max_single_workflows: int
-    """A claim of at most this many rows gives each row its own workflow; a larger one is cut into batches."""
     batch_size: int
+    """At most this many rows share a workflow. A claim of one row, or a size of 1, gives each row its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,8 @@ class ExpiredLease:
     """The rows of one workflow whose lease expired."""
 
     workflow_id: str
-    single: bool
+    first_try: bool
+    """Whether the workflow starts again on the first-try queue: it carries one row and is no batch."""
     ids: list[int]
     fences: list[int]
     """The rows' fences, in the order of `ids`."""
@@ -74,6 +74,6 @@ class ClaimResult:
 
     rows: int
     backlog: bool
-    """Whether enough rows were due that suppressing NOTIFY costs less than receiving it."""
+    """Whether rows become due faster than runs end, so that suppressing NOTIFY costs less than receiving it."""
     is_full: bool
     """Whether the node has as many rows under lease as it may; then rows may still be due."""

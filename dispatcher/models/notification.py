@@ -140,12 +140,15 @@ class Notification:
     validation_error: str | None = None
     """Why this row can never be sent as it is; None: it can be sent."""
     has_unread_recipients: bool = False
-    """Whether the row names too many recipients, so that only those in the ledger were read."""
+    """Whether the row's recipients were not read, but only those in the ledger: they are too many, or processes died of
+    reading the row."""
     recipients: list[Recipient] = field(default_factory=list[Recipient])
     final_status: FinalStatus | None = None
     """None until the run has ended for this row."""
     refused_alone: int = 0
     """Recipients whose call was refused after it was split off from a refused call; counted by this run's try."""
+    call_recorded: bool = False
+    """Whether this run's try recorded a call, which shows that it has read the row."""
     released: bool = False
     """Whether the run gave the row up: without counting the attempt, or because the table refuses its status."""
     locked: bool = False
@@ -165,7 +168,8 @@ class Notification:
     @property
     def has_unsettled_recipients(self) -> bool:
         """Whether another call can still change the outcome."""
-        return any(not recipient.is_final for recipient in self.recipients)
+        # From the end: calls are made in order, so while one is left it is found at once among many recipients.
+        return any(not recipient.is_final for recipient in reversed(self.recipients))
 
     @property
     def most_calls(self) -> int:

@@ -1,8 +1,8 @@
 """The client for Novu, on its SDK novu-py. A trigger returns one `CallResult` for each event and raises no SDK error.
 
-The SDK's retries are off, because each of them would carry a new Idempotency-Key; we set our own key. Payload and
-overrides are sent as the JSON text that PostgreSQL returned: the SDK's models drop override keys that they do not know,
-and Python would round numbers.
+The SDK's retries are off, because each of them would carry a new Idempotency-Key; we set our own key. The SDK builds
+address, headers and security of a request. The body is ours (`request_body.py`): payload and overrides are sent as the
+JSON text that PostgreSQL returned, because Python would round numbers.
 """
 
 import asyncio
@@ -15,15 +15,16 @@ from typing import Any
 
 import httpx
 from novu_py import Novu
-from novu_py.models import BulkTriggerEventDto, NoResponseError, NovuError, TriggerEventRequestDto
+from novu_py.models import NoResponseError, NovuError
 
 from dispatcher.decisions.cancellation import NOTHING_THERE, STOPPED, classify_cancel, classify_runs
 from dispatcher.decisions.classification import call_refusal, classify, classify_lookup, sanitized
 from dispatcher.models.call_result import AnswerClass, CallResult, TriggerEvent
 from dispatcher.models.errors import Unreachable
 from dispatcher.novu.circuit_breaker import CircuitBreaker
-from dispatcher.novu.http_client import AnswerTooLarge, RawJsonClient, RequestContext
+from dispatcher.novu.http_client import AnswerTooLarge, RawJsonClient
 from dispatcher.novu.rate_limit import RateLimiter
+from dispatcher.novu.request_body import BULK_STAND_IN, STAND_IN, body_text
 from dispatcher.telemetry import metrics
 from dispatcher.telemetry.logs import get_logger
 from dispatcher.telemetry.redaction import hide_values
@@ -86,9 +87,8 @@ class NovuClient:
 
         `key`: the Idempotency-Key. Without an answer `within` seconds the results are UNKNOWN.
         """
-        with self._wire.exchange() as exchange:
-            requests = [self._request(exchange, event) for event in events]
-            failure = await self._call(requests, key, within)
+        with self._wire.exchange(body_text(events)) as exchange:
+            failure = await self._call(key, within, bulk=len(events) > 1)
             if failure is not None:
                 return [failure] * len(events)
             response = exchange.response
@@ -243,19 +243,17 @@ class NovuClient:
             )
         self.idempotency_on, self._keys_told_at = echo, time.monotonic()
 
-    async def _call(self, requests: list[TriggerEventRequestDto], key: str, within: float) -> CallResult | None:
+    async def _call(self, key: str, within: float, *, bulk: bool) -> CallResult | None:
         """Make the SDK's call. Return a result only if there is no answer to classify, else None."""
         try:
             # The only limit of a call: a trickling answer ends too, and the cancelled request closes its connection.
             async with asyncio.timeout(within):
-                if len(requests) == 1:
-                    await self._sdk.trigger_async(
-                        trigger_event_request_dto=requests[0], idempotency_key=key, retries=None
+                if bulk:
+                    await self._sdk.trigger_bulk_async(
+                        bulk_trigger_event_dto=BULK_STAND_IN, idempotency_key=key, retries=None
                     )
                 else:
-                    await self._sdk.trigger_bulk_async(
-                        bulk_trigger_event_dto=BulkTriggerEventDto(events=requests), idempotency_key=key, retries=None
-                    )
+                    await self._sdk.trigger_async(trigger_event_request_dto=STAND_IN, idempotency_key=key, retries=None)
         except (NovuError, RecursionError):
             return None  # the SDK could not parse the answer; the caller classifies it
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -267,16 +265,6 @@ class NovuClient:
         except (httpx.HTTPError, NoResponseError) as error:
             return CallResult(AnswerClass.UNKNOWN, "connection_lost", f"the connection broke: {error_text(error)}")
         return None
-
-    def _request(self, exchange: RequestContext, event: TriggerEvent) -> TriggerEventRequestDto:
-        overrides = None if event.overrides is None else self._wire.placeholder(exchange, event.overrides)
-        return TriggerEventRequestDto(
-            workflow_id=event.workflow_key,
-            to=event.recipient,
-            payload=self._wire.placeholder(exchange, event.payload),
-            overrides=overrides,  # pyright: ignore[reportArgumentType]  (pydantic turns the mapping into the SDK's model)
-            transaction_id=event.transaction_id,
-        )
 
 
 def body_of(response: httpx.Response) -> bytes:

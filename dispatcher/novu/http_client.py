@@ -1,16 +1,14 @@
-"""The HTTP client below novu-py: puts our JSON texts into bodies, keeps the raw answer, and limits its size.
+"""The HTTP client below novu-py: puts our body into requests, keeps the raw answer, and limits its size.
 
 It sets no time limit for an answer. `NovuClient` limits each whole call, so that one clock alone decides when a call is
 over, and cancels it: the connection is closed, and nothing of the call is in flight any more.
 """
 
-import re
-import secrets
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -32,14 +30,14 @@ class AnswerTooLarge(httpx.TransportError):
 
 @dataclass(slots=True)
 class RequestContext:
-    """One call of the SDK: the JSON texts to put into its body, and the last answer received."""
+    """One call: the body to send instead of the SDK's, if any, and the last answer received."""
 
-    texts: list[str] = field(default_factory=list[str])
+    body: str | None = None
     response: httpx.Response | None = None
 
 
 class RawJsonClient(httpx.AsyncClient):
-    """The SDK's HTTP client. It puts our JSON texts into the body that the SDK made, and keeps the raw answer.
+    """The SDK's HTTP client. It sends our body instead of the one that the SDK made, and keeps the raw answer.
 
     Requests raise httpx.HTTPError, `AnswerTooLarge` among them.
     """
@@ -56,35 +54,28 @@ class RawJsonClient(httpx.AsyncClient):
             verify=httpx.create_ssl_context(),
         )
         self._exchange: ContextVar[RequestContext] = ContextVar("exchange")
-        # A random mark, so that no payload can contain it.
-        self._mark = secrets.token_hex(16)
-        self._marked = re.compile(rf'\{{"layoutIdentifier":"{self._mark}-(\d+)"\}}')
 
     @contextmanager
-    def exchange(self) -> Generator[RequestContext]:
-        """Collect the texts and the answer of the one SDK call that the block makes."""
-        exchange = RequestContext()
+    def exchange(self, body: str | None = None) -> Generator[RequestContext]:
+        """Send `body` in the one call that the block makes, and collect its answer."""
+        exchange = RequestContext(body)
         token = self._exchange.set(exchange)
         try:
             yield exchange
         finally:
             self._exchange.reset(token)
 
-    def placeholder(self, exchange: RequestContext, text: str) -> dict[str, str]:
-        """Return an object that the SDK's models accept; `build_request` replaces it by `text`."""
-        exchange.texts.append(text)
-        return {"layoutIdentifier": f"{self._mark}-{len(exchange.texts) - 1}"}
-
     def build_request(self, *args: Any, **kwargs: Any) -> httpx.Request:
-        """Build the SDK's request, with each placeholder replaced by its text."""
-        content = kwargs.get("content")
-        if isinstance(content, str):
-            texts = self._exchange.get().texts
-            kwargs["content"] = self._marked.sub(lambda match: texts[int(match[1])], content)
+        """Build the SDK's request, with our body."""
+        if (body := self._exchange.get().body) is not None:
+            kwargs["content"] = body
         return super().build_request(*args, **kwargs)
 
     async def send(self, request: httpx.Request, **kwargs: Any) -> httpx.Response:
-        """Send the request, count and time it, and keep the answer, which is read whole."""
+        """Send the request, count and time it, and keep the answer, which is read whole.
+
+        The SDK gets an empty list for the answer to a bulk call: `NovuClient` reads the kept one.
+        """
         endpoint, status = endpoint_of(request), "none"
         kwargs["stream"] = True
         try:
@@ -94,7 +85,13 @@ class RawJsonClient(httpx.AsyncClient):
         finally:
             metrics.NOVU_REQUESTS.labels(endpoint, status).inc()
         self._exchange.get().response = response
-        return response
+        return without_results(response) if endpoint == "bulk" and response.is_success else response
+
+
+def without_results(response: httpx.Response) -> httpx.Response:
+    """Return an answer to a bulk call that has no results, for which the SDK makes no models."""
+    headers = {"content-type": "application/json"}
+    return httpx.Response(response.status_code, headers=headers, content=b"[]", request=response.request)
 
 
 async def read_answer(response: httpx.Response) -> httpx.Response:

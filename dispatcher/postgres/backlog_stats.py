@@ -34,6 +34,10 @@ class BacklogStats(TypedDict):
     """Recipients to cancel at Novu."""
     queue_usage: float
     """The used share of PostgreSQL's NOTIFY queue, 0 to 1."""
+    ledger_bytes: int
+    """The size of our two large tables with their indexes."""
+    outbox_bytes: int
+    """The size of the outbox with its indexes."""
     nodes: list[NodeStats]
     rows: dict[str, int] | None
     """All rows by status; None if they were not counted."""

@@ -65,4 +65,5 @@ def preview_of(row: RowDetails) -> PreviewRow:
         unknown=row["unknown"],
         fence=row["fence"],
         refused=row["refused"],
+        pruned=row["pruned"],
     )

@@ -40,6 +40,7 @@ class RowDetails(ListedRow):
     """A row of `find_row`: everything that decides the next step, as of `now`.
 
     `accepted`, `unknown`: recipients of the last generation that Novu accepted or whose outcome is not known.
+    `pruned`: whether the ledger has forgotten them, because they are older than its retention.
     `held`: whether its lease is valid. `to_take_back`: recipients whose trigger is still to be cancelled at Novu.
     `refused`: whether a rule of the table refuses our write to the row as it is now; `error` has PostgreSQL's words.
     `not_run_yet`: whether Novu has not run one of these triggers yet.
@@ -51,6 +52,7 @@ class RowDetails(ListedRow):
     retracted_at: str | None
     due: bool
     retraction_noticed: bool
+    pruned: bool
     accepted: int
     unknown: int
     novu_transaction_id: str | None
@@ -152,7 +154,8 @@ class PreviewRow:
 
     `accepted`, `unknown`: recipients of its last generation. `closed`: once PENDING it would not be eligible.
     `fence`: how often it was acquired; a change skips a row whose fence grew since the preview. `refused`: whether a
-    rule of the table refused our last write to it.
+    rule of the table refused our last write to it. `pruned`: the ledger has forgotten its recipients, so `accepted`
+    and `unknown` are 0.
     """
 
     id: int
@@ -165,6 +168,7 @@ class PreviewRow:
     unknown: int
     fence: int | None
     refused: bool = False
+    pruned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,15 @@ fence or the status that it expects, so a late write changes nothing. All method
 """
 
 import contextlib
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import TupleRow, dict_row
 
 from dispatcher.config.table_names import CHANNEL
-from dispatcher.decisions import validation
 from dispatcher.decisions.call_planning import Call, Member
 from dispatcher.models.claims import Claim, ClaimLimits, ExpiredLease, ForeignStatus, WorkflowStart
 from dispatcher.models.notification import DEFAULT_LIMITS, Notification, PendingCancel, RowLimits, Status
@@ -29,23 +26,30 @@ from dispatcher.postgres.array_parameters import (
 from dispatcher.postgres.backlog_stats import BacklogStats
 from dispatcher.postgres.halving import may_be_one_rows_fault
 from dispatcher.postgres.pool import CONNECTION_ERRORS, Pool, StatusColumn, borrow_connection
+from dispatcher.postgres.reading import ReadingStore
 from dispatcher.postgres.restore_guard import RestoreGuard
-from dispatcher.postgres.settling import SettlingStore
 from dispatcher.postgres.statements import TableNames, compose_statements
-
-MAX_READ_BYTES = 4_000_000
-"""Bytes of JSON and recipients that `acquire` returns at once. One more row may come with it."""
-
-ANY_ATTEMPT = 2**31 - 1
-"""The content of a row is read however many attempts it had."""
 
 TENANTS_PER_CLAIM = 1000
 """Enterprises that one claim serves. If more have a backlog, the next claim continues with the next enterprise."""
 
+MAX_FIRST_TRY_ROWS = 50
+MAX_FIRST_TRY_BYTES = 4_000
+"""A workflow with more rows, or with more stored bytes of recipients, starts on the batch queue: its calls may take too
+long for a local activity. A recipient takes 16 to 40 bytes, a row 24 more."""
+
 REFUSED_RELEASE = "cannot be set back: the table refuses the status PENDING"
 
 
-class OutboxStore(SettlingStore):
+class ClaimedRow(NamedTuple):
+    """A row that a claim took."""
+
+    id: int
+    recipient_bytes: int
+    enterprise: str
+
+
+class OutboxStore(ReadingStore):
     """The outbox and its ledger, as one node uses them.
 
     `node`: this node's id. `enterprises`: an allow-list; only rows of these enterprises are touched; empty: all.
@@ -62,15 +66,14 @@ class OutboxStore(SettlingStore):
         enterprises: Sequence[UUID] = (),
         limits: RowLimits = DEFAULT_LIMITS,
     ) -> None:
-        super().__init__(pool, compose_statements(relations, status, allow_list=bool(enterprises)), status.labels)
+        queries = compose_statements(relations, status, allow_list=bool(enterprises))
+        super().__init__(pool, queries, status.labels, node, limits)
         self.guard = RestoreGuard()
         """Notices a database that lost commits; to be replaced by the one that checks the pool's connections."""
-        self._node = node
-        self._limits = limits
         # While all due rows fit into the capacity, the plain claim is faster and as fair as the other one. With an
         # allow-list the fair claim is always used, because it reads no rows of other enterprises.
         self._fair = bool(enterprises)
-        self._next_tenant = ""
+        self._next_enterprise: str | None = None
         self._claimed_up_to: datetime | None = None
         self._tenants = {"enterprises": [str(each) for each in enterprises], "all_enterprises": not enterprises}
 
@@ -82,33 +85,22 @@ class OutboxStore(SettlingStore):
             "lease": lease,
             "limit": sizes.limit,
             "capacity": sizes.capacity,
-            "max_single_workflows": sizes.max_single_workflows,
             "batch_size": sizes.batch_size,
             **self._tenants,
         }
         rows = [] if self._fair else await self._fetch_claim("claim", parameters)
         if not rows or parse_claim(rows).free_capacity == 0:
-            fair = {"max_tenants": TENANTS_PER_CLAIM, "next_tenant": self._next_tenant}
+            fair = {
+                "max_tenants": TENANTS_PER_CLAIM,
+                "next_enterprise": self._next_enterprise,
+                "enterprise_ids": self._tenants["enterprises"],
+            }
+            self._next_enterprise = None  # if the claim fails, the next one begins a new round
             rows = await self._fetch_claim("claim_fair", parameters | fair)
-            self._next_tenant = rows[0][1]
+            self._next_enterprise = rows[0][1]
         found, self._claimed_up_to = parse_claim(rows), rows[0][2]
         self._fair = found.rows >= found.free_capacity or bool(self._tenants["enterprises"])
         return found
-
-    async def acquire(
-        self, ids: list[int], workflow_id: str, lease: timedelta, last_attempt: int = ANY_ATTEMPT
-    ) -> list[validation.AcquiredRow]:
-        """Acquire a workflow's rows under a new fence. Return those with the lowest ids, up to MAX_READ_BYTES.
-
-        Rows that are settled, no longer PROCESSING or of another workflow are left out. `last_attempt`: of a row with
-        more attempts, payload and overrides are not read, because reading them may be what ended the attempts.
-        """
-        of_row = {"max_bytes": self._limits.max_payload_bytes, "max_recipients": self._limits.max_recipients}
-        limits = {"last_attempt": last_attempt, "max_read_bytes": MAX_READ_BYTES, **of_row}
-        parameters = {"ids": ids, "workflow_id": workflow_id, "node": self._node, "lease": lease, **limits}
-        rows = await self._execute("acquire", parameters, dict_row)
-        acquired_at = time.monotonic()
-        return [validation.parse_row(row, acquired_at, self._limits) for row in rows]
 
     async def knows_workflow(self, workflow_id: str, ids: list[int]) -> bool:
         """Return whether one of the rows is in the ledger under this workflow."""
@@ -144,7 +136,11 @@ class OutboxStore(SettlingStore):
     async def rescue(self, late: ExpiredLease, lease: timedelta) -> WorkflowStart | None:
         """Lease the rows of a lost run again, as one more attempt. Return the workflow to start again, or None."""
         rows = await self._fetch("rescue", ids=late.ids, fences=late.fences, node=self._node, lease=lease)
-        return WorkflowStart(late.workflow_id, [row[0] for row in rows], late.single) if rows else None
+        return WorkflowStart(late.workflow_id, [row[0] for row in rows], late.first_try) if rows else None
+
+    async def uncount_rescue(self, late: ExpiredLease) -> None:
+        """Take back the attempt that the rescue of these rows counted: their workflow was not started."""
+        await self._run("uncount_rescue", ids=late.ids, fences=[fence + 1 for fence in late.fences])
 
     async def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Extend the leases of rows to now plus `lease`. A lost connection is ignored: another try follows."""
@@ -254,11 +250,16 @@ class OutboxStore(SettlingStore):
 
 def parse_claim(rows: Sequence[TupleRow]) -> Claim:
     """Return the claim that the rows of claim.sql describe: one row per notification, at least one row in all."""
-    starts: dict[str, WorkflowStart] = {}
-    for _, _, _, notification_id, workflow_id, single, enterprise in rows:
+    members: dict[str, list[ClaimedRow]] = {}
+    for _, _, _, notification_id, workflow_id, recipient_bytes, enterprise in rows:
         if notification_id is not None:
-            start = starts.setdefault(workflow_id, WorkflowStart(workflow_id, [], single, enterprise))
-            start.notification_ids.append(notification_id)
-            if start.enterprise != enterprise:
-                starts[workflow_id] = replace(start, enterprise="")
-    return Claim(rows[0][0], list(starts.values()))
+            members.setdefault(workflow_id, []).append(ClaimedRow(notification_id, recipient_bytes or 0, enterprise))
+    return Claim(rows[0][0], [start_for(workflow_id, claimed) for workflow_id, claimed in members.items()])
+
+
+def start_for(workflow_id: str, rows: Sequence[ClaimedRow]) -> WorkflowStart:
+    """Return the start of a workflow that carries these rows."""
+    is_small = len(rows) <= MAX_FIRST_TRY_ROWS and sum(row.recipient_bytes for row in rows) <= MAX_FIRST_TRY_BYTES
+    enterprises = {row.enterprise for row in rows}
+    enterprise = enterprises.pop() if len(enterprises) == 1 else ""
+    return WorkflowStart(workflow_id, [row.id for row in rows], is_small, enterprise)

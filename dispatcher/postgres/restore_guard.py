@@ -11,6 +11,7 @@ A restore that keeps the timeline (a snapshot of the disk) while no process runs
 
 import asyncio
 import contextlib
+import time
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, errors, sql
@@ -25,6 +26,9 @@ TIMELINE = sql.SQL(
 )
 UNKNOWN_TIMELINE = sql.SQL("null::text")
 """Some hosts withhold the functions that tell the timeline. Then only the fence is compared."""
+
+NEVER_PRUNED_SECONDS = 86_400.0
+"""For at least this time after a call, pruning leaves the row's head in the ledger. After that it may be missing."""
 
 NOT_COMPARABLE = (
     errors.InsufficientPrivilege,
@@ -60,11 +64,12 @@ class RestoreGuard:
         self._enabled = False
         self._timeline_known = True
         self._last_call: tuple[int, int] | None = None
+        self._called_at = 0.0
         self._one_at_a_time = asyncio.Lock()
 
     def remember_call(self, row: Notification) -> None:
         """Remember the row of a call that the database has recorded durably."""
-        self._last_call = row.id, row.fence
+        self._last_call, self._called_at = (row.id, row.fence), time.monotonic()
 
     async def enable(self, connection: AsyncConnection[Any]) -> None:
         """Begin to compare, with this connection first."""
@@ -99,7 +104,8 @@ class RestoreGuard:
     async def _compare(self, connection: AsyncConnection[Any]) -> Comparison | None:
         """Compare. None: a table or a right is missing, which the next statement of ours names."""
         notification_id, fence = self._last_call or (None, None)
-        known = {"id": notification_id, "fence": fence}
+        prunable = time.monotonic() - self._called_at > NEVER_PRUNED_SECONDS
+        known = {"id": notification_id, "fence": fence, "prunable": prunable}
         for timeline in (TIMELINE, UNKNOWN_TIMELINE) if self._timeline_known else (UNKNOWN_TIMELINE,):
             with contextlib.suppress(*NOT_COMPARABLE):
                 async with connection.transaction():  # an error must not end the transaction around it

@@ -45,16 +45,28 @@ TIMED_VERSION = sql.SQL("to_char(clock_timestamp(), 'YYYY-MM-DD HH24')")
 """A row's version for a role that may not read xmin: it is tried again in the next hour."""
 
 TENANT = sql.SQL("coalesce(n.enterprise_id::text, '') collate \"C\"")
-"""A row's enterprise, spelled as in the index. All rows without an enterprise count as rows of one enterprise."""
+"""A row's enterprise as a text. All rows without an enterprise count as rows of one enterprise."""
 
 IN_ALLOW_LIST = sql.SQL("(%(all_enterprises)s or {tenant} = any(%(enterprises)s))")
 
-TENANTS_WITH_NEW_ROWS = sql.SQL("(select {tenant} as tenant from {outbox} n where {new})")
-TENANTS_IN_ALLOW_LIST = sql.SQL(
-    '(select t.tenant collate "C" as tenant from unnest(%(enterprises)s::text[]) t (tenant)'
-    " where exists (select from {outbox} n where {new} and {tenant} = t.tenant))"
+ENTERPRISES_WITH_NEW_ROWS = sql.SQL("(select n.enterprise_id as enterprise from {outbox} n where {new})")
+ENTERPRISES_IN_ALLOW_LIST = sql.SQL(
+    "(select n.enterprise_id as enterprise from {outbox} n where {new} and n.enterprise_id = any(%(enterprise_ids)s))"
 )
-"""The enterprises that have new rows. With an allow-list, only the rows of its enterprises are read."""
+"""The enterprises that have new rows, in the column's own type, as in the index. With an allow-list, only the rows of
+its enterprises are read. `enterprise_ids` is `enterprises` once more: PostgreSQL gives it the type of the column."""
+
+NEW_ROWS = sql.SQL(
+    """
+    -- `is null` does not tell the planner that the index has these rows by id, so they are ordered by both columns.
+    select n.id, {tenant} as tenant, n.created_at as due, n.created_at, false as retry, null::text as batch
+    from {outbox} n
+    where {new} and {not_refused} and {of_enterprise}
+    order by n.enterprise_id, n.id
+    limit {most}
+    for no key update skip locked
+"""
+)
 
 TENANT_HAS_QUOTA = sql.SQL("not exists (select from tenant_quota where tenant = {tenant} and rows = 0)")
 
@@ -145,8 +157,8 @@ ROW_COLUMNS = sql.SQL(
     case when x.has_content then x.payload end as payload,
     case when x.has_content then x.overrides end as overrides,
     x.recipient_count,
-    case when x.recipient_count <= %(max_recipients)s then array(select r::text from unnest(n.recipients) r) end
-      as recipients"""
+    case when not a.unread and x.recipient_count <= %(max_recipients)s
+      then array(select r::text from unnest(n.recipients) r) end as recipients"""
 )
 ROW_JOINS = sql.SQL(
     """left join {workflow} w on w.id = n.notification_workflow_id
@@ -158,16 +170,18 @@ ROW_JOINS = sql.SQL(
     offset 0
   ) text_and_sizes
   cross join lateral (
-    select text_and_sizes.*, a.attempts <= %(last_attempt)s
+    select text_and_sizes.*, not a.unread and a.attempts <= %(last_attempt)s
       and text_and_sizes.payload_bytes + text_and_sizes.overrides_bytes <= %(max_bytes)s as has_content
     offset 0
   ) x"""
 )
 """The columns that `validation.parse_row` reads, and the tables beside the outbox `n` and the head `a` that they come
-from. Payload and overrides are read only up to a size, and up to the attempt `last_attempt`."""
+from. Payload and overrides are read only up to a size, and up to the attempt `last_attempt`. Of an `unread` row neither
+they nor its recipients are read."""
 
 QUERIES = (
     "acquire",
+    "end_reading",
     "knows_workflow",
     "record_calls",
     "record_found",
@@ -176,6 +190,7 @@ QUERIES = (
     "renew_leases",
     "find_expired",
     "rescue",
+    "uncount_rescue",
     "adopt_orphans",
     "find_foreign_statuses",
     "put_statuses_back",
@@ -246,8 +261,14 @@ def compose_statements(relations: TableNames, status: StatusColumn, *, allow_lis
     # The catalogue's own spelling of the type, already quoted.
     parts["status_type"] = sql.SQL(cast("LiteralString", status.type))
     parts["outbox_name"] = sql.Literal(relations.outbox.as_string())
-    tenants = TENANTS_IN_ALLOW_LIST if allow_list else TENANTS_WITH_NEW_ROWS
-    parts["tenants_with_new_rows"] = tenants.format(**parts)
+    enterprises = ENTERPRISES_IN_ALLOW_LIST if allow_list else ENTERPRISES_WITH_NEW_ROWS
+    parts["enterprises_with_new_rows"] = enterprises.format(**parts)
+    for name, of_enterprise, most in (
+        ("new_rows", sql.SQL("true"), sql.SQL("(select size from capacity)")),
+        ("new_rows_of_one", sql.SQL("n.enterprise_id = s.enterprise"), sql.SQL("s.rows")),
+        ("new_rows_of_nobody", sql.SQL("n.enterprise_id is null"), sql.SQL("s.rows")),
+    ):
+        parts[name] = NEW_ROWS.format(**parts, of_enterprise=of_enterprise, most=most)
     has_quota = sql.SQL("{in_allow_list} and {tenant_has_quota}").format(**parts)
     parts["batch_may_be_claimed"] = BATCH_IN_ALLOW_LIST.format(**parts) if allow_list else sql.SQL("true")
     parts["retry_rows"] = RETRY_ROWS.format(**parts, tenant_condition=sql.SQL("true"))

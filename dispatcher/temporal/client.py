@@ -21,20 +21,25 @@ from dispatcher.models.errors import ConfigurationError, Unreachable
 RPC_TIMEOUT_SECONDS = 5
 """Limit of a whole call; the SDK's own time-out is for each attempt."""
 NAMESPACE_RETENTION = timedelta(days=7)
-"""Time for which Temporal keeps the history of an ended workflow."""
+"""Time for which Temporal keeps the history of an ended workflow, unless a setting says otherwise."""
 
 
 async def connect_to_namespace(
-    environment: Mapping[str, str], *, create_namespace: bool, metrics_at: str | None = None
+    environment: Mapping[str, str],
+    *,
+    create_namespace: bool,
+    retention: timedelta = NAMESPACE_RETENTION,
+    metrics_at: str | None = None,
 ) -> Client:
     """Connect with the TEMPORAL_* variables of `environment`. Create a missing namespace if `create_namespace`.
 
-    `metrics_at`: address, host:port, that serves the SDK's own metrics. Raises ConfigurationError or Unreachable.
+    `retention`: of the created namespace. `metrics_at`: address, host:port, that serves the SDK's own metrics. Raises
+    ConfigurationError or Unreachable.
     """
     client = await connect_client(environment, metrics_at=metrics_at)
     with explain_unreachable(client.service_client.config.target_host):
         async with asyncio.timeout(2 * RPC_TIMEOUT_SECONDS):
-            await ensure_namespace(client, client.namespace, create=create_namespace)
+            await ensure_namespace(client, client.namespace, retention, create=create_namespace)
     return client
 
 
@@ -88,7 +93,7 @@ def build_runtime(metrics_at: str | None) -> Runtime:
         ) from error
 
 
-async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> None:
+async def ensure_namespace(client: Client, namespace: str, retention: timedelta, *, create: bool) -> None:
     """Create the namespace unless it exists, and wait until the server finds it.
 
     Raises ConfigurationError if it is missing and not to be created, Unreachable if it is not usable after 5 s.
@@ -99,7 +104,7 @@ async def ensure_namespace(client: Client, namespace: str, *, create: bool) -> N
             raise ConfigurationError(
                 f"TEMPORAL_NAMESPACE: {namespace!r} does not exist; create it, or set DISPATCHER_CREATE_NAMESPACE=true"
             )
-        await create_namespace(client, namespace)
+        await create_namespace(client, namespace, retention)
         if asyncio.get_running_loop().time() > deadline:
             raise Unreachable(f"TEMPORAL_NAMESPACE: {namespace!r} was created but is not usable yet; start again")
         await asyncio.sleep(0.2)
@@ -118,9 +123,9 @@ async def namespace_exists(client: Client, namespace: str) -> bool:
     return True
 
 
-async def create_namespace(client: Client, namespace: str) -> None:
+async def create_namespace(client: Client, namespace: str, retention: timedelta) -> None:
     """Create the namespace; no error if another process was faster."""
     request = RegisterNamespaceRequest(namespace=namespace, description="Notification delivery")
-    request.workflow_execution_retention_period.FromTimedelta(NAMESPACE_RETENTION)
+    request.workflow_execution_retention_period.FromTimedelta(retention)
     with contextlib.suppress(RPCError):  # the caller checks again and reports what is wrong
         await client.workflow_service.register_namespace(request)

@@ -56,7 +56,7 @@ class WorkflowStarter:
                     WORKFLOW,
                     Batch(start.notification_ids),
                     id=start.workflow_id,
-                    task_queue=self._queues.first_try if start.single else batch_queue(self._queues.first_try),
+                    task_queue=self._queues.first_try if start.first_try else batch_queue(self._queues.first_try),
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,  # the ledger decides what is sent again
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                     request_eager_start=True,

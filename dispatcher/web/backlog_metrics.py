@@ -49,6 +49,8 @@ GAUGES = {
         "dispatcher_dead_letter_rows",
         "Dead letters: failed rows that will not be retried automatically.",
     ),
+    "ledger_bytes": ("dispatcher_ledger_bytes", "Size of the ledger with its indexes, in bytes."),
+    "outbox_bytes": ("dispatcher_outbox_bytes", "Size of the outbox with its indexes, in bytes."),
     "queue_usage": (
         "dispatcher_pg_notification_queue_usage_ratio",
         "How full PostgreSQL's NOTIFY queue is, from 0 to 1.",

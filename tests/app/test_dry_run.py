@@ -42,12 +42,12 @@ async def test_dry_run_uses_only_the_indexes_of_a_claim(outbox_fixture: OutboxFi
     plan = await plan_of(outbox_fixture)
     assert "Seq Scan" not in plan
     assert plan.count("Index Scan on") == 2, plan
-    assert all(f"dispatcher_{index}" in plan for index in ("immediate", "scheduled")), plan
+    assert all(f"dispatcher_{index}" in plan for index in ("new_rows", "scheduled")), plan
 
 
 async def test_dry_run_without_indexes_scans_the_table_once(outbox_fixture: OutboxFixture):
     await ended_rows(outbox_fixture)
-    for index in ("immediate", "scheduled", "processing", "retracted"):
+    for index in ("new_rows", "scheduled", "processing", "retracted"):
         await outbox_fixture.rows(f"drop index notify.ent_notification_dispatcher_{index}")
     plan = await plan_of(outbox_fixture)
     assert plan.count("Seq Scan") == 1, plan

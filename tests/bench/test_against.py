@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench import revisions
-from bench.pairs import Better, Figure, Value, paired
+from bench.figures import Better, Value
+from bench.pairs import Figure, paired
 from bench.revisions import Refused, Revision, checked_out, git, refuse_changes
 from tests.support.repository import ROOT
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from bench import flood
+from bench.parts import PARTS, WHOLE
 from dispatcher.devstack.processes import free_port
 from tests.support.repository import ROOT
-
-CONTESTANTS = {"floor", "dispatcher", "pgqueuer", "procrastinate"}
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +25,27 @@ def record() -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_quick_run_measures_every_contestant(record: dict[str, Any]):
-    assert set(record["latency"]) == CONTESTANTS
-    assert [point["rows_per_second"] for point in record["steady"]] == [20, 50, 100, 200, 400] * 2
-    assert [shape["enterprises"] for shape in record["tenants"]] == [1, 200, 2_000, 20_000]
-    assert set(record["burst"]) == {"dispatcher", "pgqueuer", "procrastinate", "one workflow per row"}
-    assert set(record["idle"]) == CONTESTANTS
-    assert set(record["producers"]) == {"off", "always", "adaptive"}
-    assert all(rate > 0 for rate in record["producers"].values())
-    assert all(record["recovery"][when] > 0 for when in ("before", "after"))
-    assert set(record["flood"]) == {"alone", "flood elsewhere", "flooded"}
-    assert record["flood_requests"]["sent"] > record["flood_requests"]["200"] > 0
+def test_quick_run_measures_every_part_and_contestant(record: dict[str, Any]):
+    assert record["failures"] == []
+    assert list(record["parts"]) == WHOLE
+    for part, figures in record["parts"].items():
+        names = {contestant.name for contestant in PARTS[part].contestants}
+        assert all(set(found) == names for found in figures.values()), part
+    assert set(record["parts"]["latency"]["latency p50"]) == {"floor", "dispatcher", "pgqueuer", "procrastinate"}
+    rates = [found["median"] for found in record["parts"]["producers"]["producers"].values()]
+    assert len(rates) == len(PARTS["producers"].contestants)
+    assert min(rates) > 0
+    floods = record["parts"]["flood"]
+    assert floods["requests"]["dispatcher"]["median"] > floods["requests answered with 200"]["dispatcher"]["median"] > 0
     assert record["machine"]["packages"]["novu-py"]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_row_was_accepted_exactly_once_by_fake_novu(record: dict[str, Any]):
-    assert len(record["ledger"]) == 4 + 2 + 4 + 4 + 4 + 1 + 1
+    blocks = {"latency": 4, "steady": 2, "burst": 4, "cost": 1, "counts": 1, "tenants": 4, "recipients": 1}
+    blocks |= {"urgent": 1, "history": 1, "idle": 4, "recovery": 1, "flood": 1}
+    assert len(record["ledger"]) == sum(blocks.values())
     for block in record["ledger"]:
         assert block["accepted"] == block["effects"] == block["written"], block
         assert block["duplicates"] == 0, block
@@ -53,8 +55,9 @@ def test_every_row_was_accepted_exactly_once_by_fake_novu(record: dict[str, Any]
 @pytest.mark.timeout(300)
 def test_every_judged_number_has_a_target(record: dict[str, Any]):
     judged = {verdict["name"]: verdict for verdict in record["verdicts"]}
-    assert len(judged) == 10 + 2 * 4 * 2 + 3
-    assert all(verdict["target"] and verdict["met"] in (True, False) for verdict in judged.values())
+    # The run of a commit beside it needs git: its three targets are missing here.
+    assert len(judged) == 2 + 2 * 4 * 2 + 2 + 3 + 2 + 2 + 3 + 1 + 3 + 3 + 1 + 1 + 2
+    assert all(verdict["target"] and verdict["met"] in (True, False, None) for verdict in judged.values())
 
 
 @pytest.fixture

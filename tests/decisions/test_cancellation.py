@@ -43,7 +43,8 @@ def cancel(*, tries: int = 0, age: timedelta = OLD) -> PendingCancel:
         (429, {}, AnswerClass.THROTTLED, "http_429"),
         (500, {}, AnswerClass.UNKNOWN, "http_500"),
         (502, "<html>", AnswerClass.UNKNOWN, "http_502"),
-        (503, {}, AnswerClass.RETRY, "http_503"),
+        (503, {"statusCode": 503}, AnswerClass.RETRY, "http_503"),
+        (503, {}, AnswerClass.UNKNOWN, "http_503"),
     ],
 )
 def test_answer_to_a_cancel_is_classified(status: int, body: object, verdict: AnswerClass, code: str):

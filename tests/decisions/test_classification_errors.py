@@ -88,6 +88,11 @@ class TestErrors:
         assert (outcome.answer_class, outcome.new_epoch) == (AnswerClass.UNKNOWN, False)
         assert "Bad gateway" in outcome.detail
 
+    @pytest.mark.parametrize("body", [b"<html><h1>Application error</h1></html>", b"", b"{}", b"no server available"])
+    def test_f190_503_that_is_not_novus_own_is_unknown(self, body: bytes):
+        outcome = single(503, body, {"retry-after": "4"})
+        assert (outcome.answer_class, outcome.retry_after, outcome.new_epoch) == (AnswerClass.UNKNOWN, 4.0, False)
+
     def test_500_stored_under_the_key_needs_a_new_one(self):
         body = error(500, "Internal server error", errorId="e1")
         assert (single(500, body, ECHO).answer_class, single(500, body, ECHO).new_epoch) == (AnswerClass.UNKNOWN, True)

@@ -41,12 +41,12 @@ async def test_f183_forgotten_calls_are_found_however_the_claim_cuts_the_batches
     outbox_fixture: OutboxFixture, activities: DeliveryActivities, novu: FakeNovu
 ):
     ids = await old_rows(outbox_fixture, 25)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     assert await run_activity(outbox_fixture, activities, ids) == ""
     await novu.wait_idle()
     await forget_everything(outbox_fixture)
     await noticed(outbox_fixture, 60)
-    await outbox_fixture.claim(max_single=0, batch_size=12)  # other members, so another key
+    await outbox_fixture.claim(batch_size=12)  # other members, so another key
     for part in (ids[:12], ids[12:24], ids[24:]):
         assert await run_activity(outbox_fixture, activities, part) == ""
     assert await statuses(outbox_fixture, ids) == {"SENT"}
@@ -63,7 +63,7 @@ async def test_f183_row_that_was_never_called_is_sent_after_its_look_up(
 ):
     ids = await old_rows(outbox_fixture, 12)
     await noticed(outbox_fixture, 60)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     assert await run_activity(outbox_fixture, activities, ids) == ""
     assert await statuses(outbox_fixture, ids) == {"SENT"}
     assert (await requests(novu, "GET"), await requests(novu, "POST")) == (12, 1 + 1), "with one question about keys"
@@ -74,7 +74,7 @@ async def test_f183_call_of_another_process_may_still_be_open_or_invisible(
 ):
     ids = await old_rows(outbox_fixture, 1)
     await noticed(outbox_fixture, 50)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     assert await run_activity(outbox_fixture, activities, ids) == THROTTLED
     await noticed(outbox_fixture, 60)
     assert await run_activity(outbox_fixture, activities, ids, local=True) == THROTTLED, "look-ups need the batch queue"
@@ -87,7 +87,7 @@ async def test_f183_missing_run_proves_nothing_for_minutes_without_idempotency(
     await novu.configure(idempotency=False)
     ids = await old_rows(outbox_fixture, 1)
     await noticed(outbox_fixture, 290)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     assert await run_activity(outbox_fixture, activities, ids) == THROTTLED
     assert await novu.effects() == []
     await noticed(outbox_fixture, 300)
@@ -100,7 +100,7 @@ async def test_f183_row_committed_after_the_restore_goes_out_at_once(
 ):
     await noticed(outbox_fixture, 1)
     ids = await outbox_fixture.many(1)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     assert await run_activity(outbox_fixture, activities, ids, local=True) == ""
     assert [request.method for request in await novu.requests()] == ["POST"]
 
@@ -111,7 +111,7 @@ async def test_f183_call_recorded_after_the_restore_is_treated_as_usual(
     await novu.add_fault("reset_after", workflow=WORKFLOW, times=1)
     ids = await old_rows(outbox_fixture, 1)
     await noticed(outbox_fixture, 60)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     await run_activity(outbox_fixture, activities, ids)
     looked_up = await requests(novu, "GET")
     assert await run_activity(outbox_fixture, activities, ids) == ""
@@ -125,7 +125,7 @@ async def test_f183_unknown_outcome_of_before_is_looked_up_instead_of_repeated(
     """The lost commits may have held another call, under another key."""
     await novu.add_fault("reset_after", workflow=WORKFLOW, times=1)
     ids = await old_rows(outbox_fixture, 1)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     await run_activity(outbox_fixture, activities, ids)
     await novu.wait_idle()
     await outbox_fixture.rows("update dispatcher.recipient set last_called_at = last_called_at - interval '2 minutes'")

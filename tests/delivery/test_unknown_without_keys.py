@@ -33,7 +33,7 @@ async def activities(activities: DeliveryActivities, novu: FakeNovu) -> Delivery
 async def claimed(fixture: OutboxFixture, rows: int) -> Batch:
     """Return one batch of so many rows; more than ten share a call."""
     ids = await fixture.many(rows)
-    await fixture.claim(max_single=0)
+    await fixture.claim()
     return Batch(ids)
 
 
@@ -71,6 +71,23 @@ async def test_f174_unreadable_answer_is_not_called_again_but_found(
     )
     assert await statuses(outbox_fixture, batch) == {"PROCESSING"}
     await novu.configure(worker_paused=False)
+    await novu.wait_idle()
+    await age(outbox_fixture, 60)
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == ""
+    assert await statuses(outbox_fixture, batch) == {"SENT"}
+    assert await triggers(novu) == 1
+    summary = await novu.summary()
+    assert (summary.effects, summary.duplicate_pairs) == (rows, 0)
+
+
+@pytest.mark.parametrize("rows", [1, 12])
+async def test_f190_executed_call_that_a_router_answers_with_503_is_not_made_again(
+    outbox_fixture: OutboxFixture, activities: DeliveryActivities, novu: FakeNovu, rows: int
+):
+    await novu.configure(worker_paused=False)
+    await novu.add_fault("html_after", path=path_of(rows), status=503, times=1)
+    batch = await claimed(outbox_fixture, rows)
+    assert await run_activity(outbox_fixture, activities, batch.notification_ids) == UNSETTLED
     await novu.wait_idle()
     await age(outbox_fixture, 60)
     assert await run_activity(outbox_fixture, activities, batch.notification_ids) == ""

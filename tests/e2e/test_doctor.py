@@ -146,6 +146,12 @@ BY_SQL: dict[str, tuple[str, str, str, str]] = {
         "fail",
         "UPDATE (notification_status)",
     ),
+    "no right to prune": (
+        "revoke delete on dispatcher.delivery from dispatcher_run",
+        "rights",
+        "warn",
+        "role dispatcher_run needs DELETE on dispatcher.delivery",
+    ),
     "rows hidden": (f"alter table {TABLE} enable row level security", "row security", "fail", "hides rows of"),
     "a trigger dropped": (
         f"drop trigger dispatcher_insert on {TABLE}",
@@ -183,11 +189,11 @@ async def test_database_problems_are_named_under_the_role_of_run(stack: Stack, c
 
 async def test_replaced_function_is_named_to_the_owner(stack: Stack):
     await stack.rows(
-        "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as 'begin return null; end'"
+        "create or replace function dispatcher.ring_v2() returns trigger language plpgsql as 'begin return null; end'"
     )
     found = await run_doctor(stack)
     assert (found.code, found.verdicts("fail")) == (1, ["definitions"])
-    assert "dispatcher.ring_v1: changed" in found.checks["definitions"]["value"]
+    assert "dispatcher.ring_v2: changed" in found.checks["definitions"]["value"]
 
 
 ALL_FAULTY = (

@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import os
+import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -17,7 +19,7 @@ from temporalio.worker import Worker
 
 from dispatcher.__main__ import main
 from dispatcher.app import signals
-from dispatcher.decisions import unknown_outcomes
+from dispatcher.decisions import unknown_outcomes, validation
 from dispatcher.delivery import sender, worker, workflows
 from dispatcher.models.workflow_contract import Batch
 from dispatcher.postgres.outbox import OutboxStore
@@ -101,6 +103,19 @@ def short_calls(seconds: float) -> None:
     replace_attribute(sender, "ANSWER_TIMED_OUT", replace(timed_out, retry_after=seconds * 0.875 + 0.1))
 
 
+def deadly_row(seconds: float) -> None:
+    """Die while a row is read whose payload says so, and notice a dead activity after `seconds`."""
+    reading_json: Callable[[str, str], str | None] = validation.json_error
+    short_heartbeat(seconds)
+
+    def wrapped(column: str, text: str) -> str | None:
+        if "deadly" in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reading_json(column, text)
+
+    replace_attribute(validation, "json_error", wrapped)
+
+
 FAULTS: dict[str, Callable[[float], None]] = {
     "without-worker": without_worker,
     "bad-build": bad_build,
@@ -108,6 +123,7 @@ FAULTS: dict[str, Callable[[float], None]] = {
     "short-heartbeat": short_heartbeat,
     "blocked-loop": blocked_loop,
     "short-calls": short_calls,
+    "deadly-row": deadly_row,
 }
 
 if __name__ == "__main__":

@@ -42,7 +42,11 @@ def test_install_status_upgrade_and_uninstall_work_in_order(command: Command, em
     assert (first.exit_code, first.stdout) == (0, "")
     assert "created XNovu's schema" in first.stderr
     assert "repaired: schema dispatcher: missing" in first.stderr
-    assert json.loads(command("status", "--json").stdout) == {"ok": True, "differences": []}
+    status = json.loads(command("status", "--json").stdout)
+    assert (status["ok"], status["differences"]) == (True, [])
+    sizes = status["bytes"]
+    assert list(sizes) == ["dispatcher.delivery", "dispatcher.recipient", "notify.ent_notification"]
+    assert min(sizes.values()) > 0
     verified = command("verify", "--json")
     assert verified.exit_code == 0
     assert json.loads(verified.stdout)["doorbell_ms"] > 0

@@ -19,39 +19,39 @@ DRIFTS = [
     (
         (
             "create or replace trigger dispatcher_update after update on notify.ent_notification"
-            " for each row execute function dispatcher.ring_v1()"
+            " for each row execute function dispatcher.ring_v2()"
         ),
         ["trigger dispatcher_update: changed"],
     ),
     (
         (
-            "create or replace function dispatcher.ring_v1() returns trigger language plpgsql"
+            "create or replace function dispatcher.ring_v2() returns trigger language plpgsql"
             " set search_path = pg_catalog, pg_temp as $$ begin return null; end $$"
         ),
-        ["function dispatcher.ring_v1: changed"],
+        ["function dispatcher.ring_v2: changed"],
     ),
-    ("alter function dispatcher.ring_v1() reset search_path", ["function dispatcher.ring_v1: changed"]),
-    ("alter function dispatcher.ring_v1() security invoker", ["function dispatcher.ring_v1: changed"]),
+    ("alter function dispatcher.ring_v2() reset search_path", ["function dispatcher.ring_v2: changed"]),
+    ("alter function dispatcher.ring_v2() security invoker", ["function dispatcher.ring_v2: changed"]),
     (
-        "drop function dispatcher.ring_v1() cascade",
+        "drop function dispatcher.ring_v2() cascade",
         [
-            "function dispatcher.ring_v1: missing",
+            "function dispatcher.ring_v2: missing",
             "trigger dispatcher_insert: missing",
             "trigger dispatcher_update: missing",
         ],
     ),
     (
-        "drop index notify.ent_notification_dispatcher_immediate",
-        ["outbox index ent_notification_dispatcher_immediate: missing"],
+        "drop index notify.ent_notification_dispatcher_new_rows",
+        ["outbox index ent_notification_dispatcher_new_rows: missing"],
     ),
     (
         (
-            "drop index notify.ent_notification_dispatcher_immediate;"  # as an earlier version has built it
-            " create index ent_notification_dispatcher_immediate on notify.ent_notification (id)"
+            "drop index notify.ent_notification_dispatcher_new_rows;"  # as an earlier version has built it
+            " create index ent_notification_dispatcher_new_rows on notify.ent_notification (id)"
             " where notification_status = 'PENDING' and publish_status = 'PUBLISH' and not deactivated"
             " and scheduled_for is null"
         ),
-        ["outbox index ent_notification_dispatcher_immediate: changed"],
+        ["outbox index ent_notification_dispatcher_new_rows: changed"],
     ),
     (
         (
@@ -75,6 +75,10 @@ DRIFTS = [
     (
         "drop index notify.ent_notification_dispatcher_retracted",
         ["outbox index ent_notification_dispatcher_retracted: missing"],
+    ),
+    (
+        "create index ent_notification_dispatcher_immediate on notify.ent_notification (id)",
+        ["outbox index ent_notification_dispatcher_immediate: superseded"],
     ),
     (
         "delete from dispatcher.migration where name = '040_functions.sql'",
@@ -144,7 +148,7 @@ async def test_additions_of_the_host_are_no_drift(installed: Database) -> None:
 async def test_f137_newer_installation_is_left_alone_with_a_warning(installed: Database) -> None:
     await installed.run(
         "insert into dispatcher.migration (name, checksum) values ('999_future.sql', 'x')",
-        "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as"
+        "create or replace function dispatcher.ring_v2() returns trigger language plpgsql as"
         " $$ begin return null; end $$",
     )
     before = await installed.catalogue()

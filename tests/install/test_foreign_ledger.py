@@ -45,7 +45,7 @@ CHANGED = [
     ("drop index dispatcher.delivery_lease; alter table dispatcher.delivery drop column batch cascade", "batch"),
     (
         (
-            "drop function dispatcher.ring_v1 cascade; create function dispatcher.ring_v1() returns text"
+            "drop function dispatcher.ring_v2 cascade; create function dispatcher.ring_v2() returns text"
             " language sql return 'x'"
         ),
         "cannot change return type",

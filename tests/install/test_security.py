@@ -42,7 +42,7 @@ async def as_role(database: Database, role: str) -> psycopg.AsyncConnection[tupl
 
 async def test_s01_s02_functions_have_a_fixed_search_path_and_no_dynamic_sql(installed: Database) -> None:
     functions = await installed.run(FUNCTIONS)
-    assert [row[0] for row in functions] == ["applied_files_v1", "ring_v1"]
+    assert [row[0] for row in functions] == ["applied_files_v1", "ring_v1", "ring_v2"]
     for _, definer, settings, text, _ in functions:
         assert definer, "it reads our node table, on which producers have no right"
         assert settings == ["search_path=pg_catalog, pg_temp"]
@@ -50,17 +50,17 @@ async def test_s01_s02_functions_have_a_fixed_search_path_and_no_dynamic_sql(ins
     triggers = await installed.run(
         "select tgname, tgfoid::regproc::text from pg_trigger where not tgisinternal order by 1"
     )
-    assert triggers == [("dispatcher_insert", "dispatcher.ring_v1"), ("dispatcher_update", "dispatcher.ring_v1")]
+    assert triggers == [("dispatcher_insert", "dispatcher.ring_v2"), ("dispatcher_update", "dispatcher.ring_v2")]
 
 
 REFUSED = {
     "see the ledger": "select * from dispatcher.delivery",
     "see the nodes": "select * from dispatcher.node",
     "muffle the bell": "update dispatcher.node set awake_until = 'infinity'",
-    "call the doorbell": "select dispatcher.ring_v1()",
+    "call the doorbell": "select dispatcher.ring_v2()",
     "use it in a trigger of its own": (
         "create temporary table mine (id int);"
-        " create trigger mine after insert on mine for each statement execute function dispatcher.ring_v1()"
+        " create trigger mine after insert on mine for each statement execute function dispatcher.ring_v2()"
     ),
     "read the outbox": "select * from notify.ent_notification",
     "change the outbox": "update notify.ent_notification set payload = '{}'",

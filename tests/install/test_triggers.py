@@ -55,19 +55,9 @@ async def test_copy_of_a_thousand_rows_sends_one_notify(installed: Database) -> 
         "notification_status = 'RETRACTED'",
     ],
 )
-async def test_row_sends_no_notify_until_it_is_eligible(installed: Database, changes: str) -> None:
-    column, value = changes.split(" = ")
-    insert = (
-        "insert into notify.ent_notification (name, payload, recipients, publish_status, notification_status,"
-        " deactivated, scheduled_for) select 'x', '{}', '{}', publish_status, notification_status, deactivated,"
-        " scheduled_for from ready"
-    )
-    ready = (
-        "create temporary table ready as select 'PUBLISH'::shared_types.publish_status as publish_status,"
-        " 'PENDING'::shared_types.notification_status as notification_status, false as deactivated,"
-        " null::timestamptz as scheduled_for"
-    )
-    assert await installed.count_notifies(ready, f"update ready set {column} = {value}", insert) == 0
+async def test_update_sends_no_notify_until_the_row_is_eligible(installed: Database, changes: str) -> None:
+    await installed.run(DUE)
+    assert await installed.count_notifies(f"update notify.ent_notification set {changes}") == 0
     right = "publish_status = 'PUBLISH', notification_status = 'PENDING', deactivated = false, scheduled_for = null"
     assert await installed.count_notifies(f"update notify.ent_notification set {right}") == 1
 
@@ -79,9 +69,32 @@ async def test_scheduled_row_sends_a_notify(installed: Database) -> None:
     assert await installed.count_notifies(scheduled) == 1
 
 
+async def test_insert_sends_one_notify_whatever_its_rows_are(installed: Database) -> None:
+    """A NOTIFY too many costs nothing; to look at the rows costs producers 5 to 11 % of their rate."""
+    assert await installed.count_notifies(DRAFT) == 1
+    assert (
+        await installed.count_notifies(DRAFT.replace("values (", "select ").replace("'{}')", "'{}' where false")) == 1
+    )
+
+
+async def test_insert_sends_no_notify_while_a_node_is_awake(installed: Database) -> None:
+    await installed.run(
+        "insert into dispatcher.node (id, role, host, version, mode, in_flight, awake_until)"
+        " values ('n', 'all', 'h', '1', 'EVENT', 0, now() + interval '1 minute')"
+    )
+    assert await installed.count_notifies(DUE, DRAFT) == 0
+    assert await installed.count_notifies("begin isolation level repeatable read", DUE, "commit") == 1
+
+
+async def test_insert_trigger_collects_no_rows(installed: Database) -> None:
+    tables = "select tgnewtable, tgoldtable from pg_trigger where tgname like 'dispatcher\\_%'"
+    assert await installed.run(tables) == [(None, None), (None, None)]
+
+
 async def test_publishing_a_draft_sends_one_notify(installed: Database) -> None:
     publish = "update notify.ent_notification set publish_status = 'PUBLISH'"
-    assert await installed.count_notifies(DRAFT, DRAFT, publish) == 1
+    await installed.run(DRAFT, DRAFT)
+    assert await installed.count_notifies(publish) == 1
 
 
 async def test_rescheduling_and_unscheduling_send_a_notify(installed: Database) -> None:
@@ -145,7 +158,7 @@ async def test_f136_objects_of_other_schemas_are_not_called(installed: Database)
     )
     hostile = "set search_path = attacker, pg_catalog"
     publish = "update notify.ent_notification set publish_status = 'PUBLISH', scheduled_for = now()"
-    assert await installed.count_notifies(hostile, "create temporary table inserted (id int)", DUE, DRAFT, publish) == 2
+    assert await installed.count_notifies(hostile, "create temporary table inserted (id int)", DUE, DRAFT, publish) == 3
 
 
 async def test_f136_installation_under_a_hostile_search_path_is_the_same(database: Database) -> None:
@@ -175,7 +188,7 @@ async def test_verify_receives_the_notify_beside_an_awake_dispatcher(installed: 
 
 async def test_verify_detects_a_function_without_notify(installed: Database) -> None:
     await installed.run(
-        "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as"
+        "create or replace function dispatcher.ring_v2() returns trigger language plpgsql as"
         " $$ begin return null; end $$"
     )
     async with await installed.connect() as stranger, anyio.create_task_group() as tasks:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from dispatcher.devstack.postgres import PostgresServer
-from dispatcher.install import inspect, install, plan
+from dispatcher.install import inspect, install, plan, uninstall
 from dispatcher.models.notification import RecipientState
 from tests.install.live_database import Database
 from tests.support.databases import create_database
@@ -67,8 +67,10 @@ async def test_f220_upgrade_keeps_every_value_of_an_old_ledger(old: Database):
     before = {table: await rows_of(old, table) for table in KEPT}
     assert {len(before["delivery"]), len(before["recipient"])} == {7, 10}
     found, text = await plan(old.url)
-    assert {each.problem for each in found} == {"missing"}
-    assert "drop " not in text
+    assert {each.problem for each in found} == {"missing", "changed", "superseded"}
+    assert [line for line in text.splitlines() if "drop " in line] == [
+        'drop index concurrently if exists "notify"."ent_notification_dispatcher_immediate";'
+    ]
     report = await install(old.url)
     assert report.remaining == []
     assert await inspect(old.url) == []
@@ -121,3 +123,17 @@ async def test_f220_dead_letter_of_an_old_ledger_is_sent_again_on_request(fixtur
     assert DEAD in ids_of(await fixture.claim())
     head = await fixture.head(DEAD)
     assert (head["generation"], head["dead_lettered_at"]) == (2, None)
+
+
+async def test_f220_superseded_index_is_dropped_when_its_successor_is_built(old: Database):
+    """The previous version's claim can use either of them, so it always has one."""
+    said: list[str] = []
+    await install(old.url, say=said.append)
+    assert [line for line in said if " index " in line] == [
+        "building index ent_notification_dispatcher_new_rows",
+        "dropping index ent_notification_dispatcher_immediate, which is superseded",
+    ]
+    indexes = "select indexrelid::regclass::text from pg_index where indrelid = 'notify.ent_notification'::regclass"
+    assert ("notify.ent_notification_dispatcher_immediate",) not in await old.run(indexes)
+    await uninstall(old.url)
+    assert not [name for (name,) in await old.run(indexes) if "_dispatcher_" in name]

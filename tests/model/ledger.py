@@ -59,7 +59,8 @@ class Ledger:
         for start in starts:
             for row_id in start.notification_ids:
                 head = self._claimed(self.rows[row_id])
-                head.batch = None if start.single else start.workflow_id.removeprefix("notifications-")
+                _, is_batch, name = start.workflow_id.partition("notifications-")
+                head.batch = name if is_batch else None
                 head.owner, head.lease = node, self.now + lease.total_seconds()
                 head.next_attempt, head.settled, head.dead = None, False, False
 
@@ -226,7 +227,14 @@ class Ledger:
                 if not head.settled and row_id not in self.rows:
                     head.generation += 1
                     head.first_generation, head.attempts, head.recipient_count = head.generation, 0, 0
-        return WorkflowStart(late.workflow_id, sorted(lost), late.single) if lost else None
+        return WorkflowStart(late.workflow_id, sorted(lost), late.first_try) if lost else None
+
+    def uncount_rescue(self, late: ExpiredLease) -> None:
+        """Take back the attempts of a rescue without a start."""
+        for row_id, fence in zip(late.ids, late.fences, strict=True):
+            head = self._fenced_head(row_id, fence + 1)
+            if head is not None and head.lease is not None:
+                head.attempts = max(0, head.attempts - 1)
 
     def renew_leases(self, ids: list[int], fences: list[int], lease: timedelta) -> None:
         """Keep rows."""
@@ -234,6 +242,9 @@ class Ledger:
             head = self._fenced_head(row_id, fence)
             if head is not None and head.lease is not None:
                 head.lease = self.now + lease.total_seconds()
+
+    def end_reading(self) -> None:
+        """Do nothing: the model does not know which rows a process may have died of."""
 
     def find_expired(self) -> list[ExpiredLease]:
         """Return workflows all of whose leases ran out."""

@@ -37,13 +37,13 @@ class ModelOutbox:
         for unit in picked:
             head = self.ledger.heads.get(unit[0])
             if head is not None and self._failed(unit[0]) and self.ledger.keeps_batch(head):
-                starts.append(WorkflowStart(head.workflow_id, unit, single=False))
-            elif total <= sizes.max_single_workflows:
-                starts.append(WorkflowStart("", unit, single=True))
+                starts.append(WorkflowStart(head.workflow_id, unit, first_try=True))
+            elif total == 1 or sizes.batch_size == 1:
+                starts.append(WorkflowStart("", unit, first_try=True))
             else:
                 free += unit
         for number, some in enumerate(self._batches(free, sizes.batch_size)):
-            starts.append(WorkflowStart(f"notifications-{claim}-{number}-0", some, single=False))
+            starts.append(WorkflowStart(f"notifications-{claim}-{number}-0", some, first_try=True))
         return [self._named(start) for start in starts]
 
     def _batches(self, ids: list[int], size: int) -> list[list[int]]:
@@ -61,7 +61,7 @@ class ModelOutbox:
 
     def _named(self, start: WorkflowStart) -> WorkflowStart:
         """Give a single row's workflow the name that its head will have."""
-        if not start.single:
+        if start.workflow_id:
             return start
         [row_id] = start.notification_ids
         row, head = self.ledger.rows[row_id], self.ledger.heads.get(row_id)
@@ -70,7 +70,7 @@ class ModelOutbox:
             goes_on = row.status != "PENDING" or not head.settled
             generation = head.generation + (0 if goes_on else 1)
             birth = head.birth if goes_on and head.recipient_count != 0 else birth
-        return WorkflowStart(f"notification-{row_id}-{birth}-{generation}", [row_id], single=True)
+        return WorkflowStart(f"notification-{row_id}-{birth}-{generation}", [row_id], first_try=True)
 
     def __getattr__(self, name: str) -> AsyncMethod:
         """Answer every other method of the store with the ledger's function of that name."""

@@ -165,9 +165,15 @@ class TwinOutbox(ModelOutbox):
         return claimed
 
     async def acquire(self, *args: Any) -> list[AcquiredRow]:
-        """Ages differ by the time that has really passed; they are compared as times."""
+        """Ages differ by the time that has really passed; they are compared as times.
+
+        PostgreSQL leaves rows for later that a process may have died of; then it returns a part of the model's rows.
+        """
         real, model = await self._both("acquire", *args)
-        assert [without_ages(item) for item in real] == [without_ages(item) for item in model]
+        ids = {item.notification.id for item in real}
+        assert bool(real) == bool(model)
+        of_part = [item for item in model if item.notification.id in ids]
+        assert [without_ages(item) for item in real] == [without_ages(item) for item in of_part]
         return real
 
     async def find_expired(self, *args: Any) -> list[ExpiredLease]:
@@ -186,14 +192,14 @@ def check_claim(claim: Claim, ledger: Ledger, sizes: ClaimLimits) -> None:
     assert all(set(units[row_id]) <= set(taken) for row_id in taken), f"took {taken} of {units}"
     assert len(units) > claim.free_capacity or set(taken) == units.keys(), f"took {taken} of {units}"
     for start in claim.starts:
-        assert len(start.notification_ids) <= sizes.batch_size
-        assert not start.single or len(start.notification_ids) == 1
+        assert len(start.notification_ids) <= max(sizes.batch_size, len(units[start.notification_ids[0]]))
+        assert is_batch(start) or len(start.notification_ids) == 1
     check_batches(claim, ledger, sizes.batch_size)
 
 
 def check_batches(claim: Claim, ledger: Ledger, size: int) -> None:
     """Check that an enterprise's full batches are its own, and that only such a batch or no other has room left."""
-    free = [s for s in claim.starts if not s.single and not any(ledger.keeps_batch(h) for h in heads(ledger, s))]
+    free = [s for s in claim.starts if is_batch(s) and not any(ledger.keeps_batch(h) for h in heads(ledger, s))]
     shared = [start for start in free if len({row.enterprise for row in rows(ledger, start)}) > 1]
     left = Counter(row.enterprise for start in shared for row in rows(ledger, start))
     assert all(count < size for count in left.values()), f"{left} share batches of {size}"
@@ -201,6 +207,11 @@ def check_batches(claim: Claim, ledger: Ledger, size: int) -> None:
     for start in claim.starts:
         owners = {row.enterprise or "" for row in rows(ledger, start)}
         assert start.enterprise == (owners.pop() if len(owners) == 1 else "")
+
+
+def is_batch(start: WorkflowStart) -> bool:
+    """Whether a workflow has the name of a batch."""
+    return start.workflow_id.startswith("notifications-")
 
 
 def heads(ledger: Ledger, start: WorkflowStart) -> list[Head]:
@@ -254,7 +265,7 @@ def without_ages(taken: AcquiredRow) -> Any:
 
 def expired_key(late: ExpiredLease) -> Any:
     """Return a late run in a form that does not depend on order."""
-    return late.workflow_id, late.single, tuple(sorted(zip(late.ids, late.fences, strict=True)))
+    return late.workflow_id, late.first_try, tuple(sorted(zip(late.ids, late.fences, strict=True)))
 
 
 def equal(answers: tuple[Any, Any]) -> Any:

@@ -32,6 +32,7 @@ class Answer(StrEnum):
     IN_FLIGHT = "409"
     STORED_500 = "500, stored under the key"
     PROXY_502 = "502 of something in between"
+    ROUTER_503 = "effect, and a router's own 503"
     LOST_AFTER = "effect, and no answer"
     LOST_BEFORE = "neither effect nor answer"
     WRONG_KEY = "401"
@@ -66,6 +67,8 @@ class Novu:
         status, headers, body = self._answered(events, key, answer, now)
         if answer is Answer.LOST_AFTER:
             return [CallResult(AnswerClass.UNKNOWN, "timeout", "no answer")] * len(events)
+        if answer is Answer.ROUTER_503:
+            status, headers, body = 503, {}, b"<h1>Application error</h1>"
         return classify(status, headers, body, len(events), bulk=len(events) > 1)
 
     def _answered(
@@ -87,7 +90,8 @@ class Novu:
         """Do what the answer says; return status, body, and whether they are stored under the key."""
         plain = {Answer.BUSY: 503, Answer.RATE_LIMITED: 429, Answer.IN_FLIGHT: 409, Answer.PROXY_502: 502}
         if answer in plain or answer is Answer.WRONG_KEY:
-            return plain.get(answer, 401), b"{}", False
+            status = plain.get(answer, 401)
+            return status, json.dumps({"statusCode": status}).encode() if status == 503 else b"{}", False
         if answer in (Answer.STORED_500, Answer.INVALID):
             return 500 if answer is Answer.STORED_500 else 400, b'{"message": "no"}', True
         items: list[dict[str, Any]] = [{"status": "processed"} for _ in events]

@@ -22,16 +22,16 @@ from tests.model.step_control import Run, Step, StepControl, Workflow, started
 
 STEP = 100
 NODES = ("here", "there")
-LARGE_CLAIM = ClaimLimits(limit=1000, capacity=1000, max_single_workflows=1, batch_size=2)
+LARGE_CLAIM = ClaimLimits(limit=1000, capacity=1000, batch_size=2)
 
 
 @dataclass
 class Waiting:
-    """A workflow that a node is about to start. `rescued`: a failed start hands nothing back."""
+    """A workflow that a node is about to start. `rescued`: it had these rows before, and a failed start keeps them."""
 
     node: str
     start: WorkflowStart
-    rescued: bool
+    rescued: ExpiredLease | None = None
 
 
 class History:
@@ -101,15 +101,21 @@ class History:
             return
         self.claims += 1
         claim = self.ours(self.outboxes[node].claim(f"c{self.claims}", POLICY.lease, sizes), "claim")
-        self.waiting += [Waiting(node, start, rescued=False) for start in claim.starts]
+        self.waiting += [Waiting(node, start) for start in claim.starts]
 
     def start(self, waiting: Waiting, fate: str = "started") -> None:
         """Let a start succeed, fail, lose its answer, or die with its process."""
         self.waiting.remove(waiting)
         if fate in ("started", "answer lost"):
             self.workflows.setdefault(waiting.start.workflow_id, started(waiting.start))
-        if fate in ("failed", "answer lost") and not waiting.rescued:
-            self.ours(self.outboxes[waiting.node].release_unstarted(waiting.start), "release_unstarted")
+        outbox = self.outboxes[waiting.node]
+        if fate in ("failed", "answer lost") and waiting.rescued:
+            fences = {
+                row_id: fence + 1 for row_id, fence in zip(waiting.rescued.ids, waiting.rescued.fences, strict=True)
+            }
+            self.ours(outbox.uncount_rescue(waiting.rescued), "uncount_rescue", fences)
+        elif fate in ("failed", "answer lost"):
+            self.ours(outbox.release_unstarted(waiting.start), "release_unstarted")
 
     def sweep(self, node: str) -> None:
         """Put statuses back, adopt, and look after rows whose lease ran out."""
@@ -132,7 +138,7 @@ class History:
             if late.workflow_id in self.workflows:
                 self.ours(outbox.renew_leases(late.ids, late.fences, POLICY.lease), "renew_leases", fences)
             elif start := self.ours(outbox.rescue(late, POLICY.lease), "rescue", fences):
-                self.waiting.append(Waiting(node, start, rescued=True))
+                self.waiting.append(Waiting(node, start, late))
 
     def release_node(self, node: str) -> None:
         """Stop a node in an orderly way: its runs have ended, rows of workflows that did not begin are released."""

@@ -24,6 +24,8 @@ from tests.model.step_control import Step, Workflow
 
 Thing = TypeVar("Thing")
 PEOPLE = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
+CROWD = [f"00000000-0000-4000-8000-00000000001{number}" for number in range(6)]
+"""Two rows of so many recipients share a bulk call."""
 TENANTS = [f"00000000-0000-4000-9000-00000000000{number}" for number in range(2)]
 POISON: list[dict[str, Any]] = [
     {"payload": "[1]"},
@@ -33,7 +35,7 @@ POISON: list[dict[str, Any]] = [
 ]
 ROWS = st.fixed_dictionaries(
     {
-        "recipients": st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=3),
+        "recipients": st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=3) | st.just(CROWD),
         "enterprise": st.none() | st.sampled_from(TENANTS),
         "due": st.sampled_from([None, None, None, -30, 130]),
         "poison": st.sampled_from([{}, {}, {}, *POISON]),
@@ -163,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES), times=st.integers(1, 2), limit=st.sampled_from([1000, 2]), solo=st.booleans())
     def wake(self, node: str, times: int, limit: int, *, solo: bool) -> None:
         for _ in range(times):
-            self.history.wake(node, ClaimLimits(limit, 1000, 10 if solo else 1, 2))
+            self.history.wake(node, ClaimLimits(limit, 1000, batch_size=1 if solo else 2))
 
     @precondition(lambda self: self.history.waiting)
     @rule(which=WHICH, fate=st.sampled_from(["failed", "answer lost", "crashed"]))

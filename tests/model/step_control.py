@@ -35,7 +35,7 @@ class Workflow:
 
     id: str
     ids: list[int]
-    single: bool
+    first_try: bool
     tries: int = TRIES
     eager: bool = True
     run: "Run | None" = None
@@ -96,7 +96,7 @@ class StepControl:
         stepped, novu = SteppedOutbox(self, run, outbox), SteppedNovu(self, run, outbox, process)
         deliveries = DeliveryActivities(cast("OutboxStore", stepped), cast("NovuClient", novu), policy)
         environment = ActivityEnvironment()
-        local, workflow.eager = workflow.single and workflow.eager, False
+        local, workflow.eager = workflow.first_try and workflow.eager, False
         environment.info = dataclasses.replace(environment.info, workflow_id=workflow.id, is_local=local)
         activity = deliveries.deliver if workflow.tries else deliveries.give_up
 
@@ -209,4 +209,4 @@ class SteppedNovu:
 
 def started(start: WorkflowStart) -> Workflow:
     """Return the workflow that a start begins."""
-    return Workflow(start.workflow_id, start.notification_ids, start.single)
+    return Workflow(start.workflow_id, start.notification_ids, start.first_try)

@@ -103,17 +103,10 @@ class TestWireBytes:
         await client.trigger([event()], "key-1", 5)
         assert b"overrides" not in await body_of(novu, await only_request(novu))
 
-    async def test_payload_with_our_placeholder_is_sent_unchanged(self, client: NovuClient, novu: FakeNovu):
-        mark = client._wire._mark  # pyright: ignore[reportPrivateUsage]  (it is private on purpose)
-        payload = f'{{"x": {{"layoutIdentifier":"{mark}-1"}}}}'
-        await client.trigger([event(payload=payload, overrides='{"a": 1}')], "key-1", 5)
-        body = await body_of(novu, await only_request(novu))
-        assert b'"payload":' + payload.encode() in body
-
     async def test_repeated_call_has_the_same_bytes(self, novu: FakeNovu):
         events = [event("ana", payload=PAYLOADS[0]), event("bo", overrides=PAYLOADS[1])]
         for _ in range(2):
-            client = NovuClient(novu.api_key, novu.url)  # another process has another placeholder
+            client = NovuClient(novu.api_key, novu.url)
             await client.trigger(events, "key-1", 5)
             await client.aclose()
         first, second = await novu.requests()

@@ -68,6 +68,7 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         await outbox_fixture.notify(notification_status="PROCESSING")
         assert await outbox.adopt_orphans(LEASE, 10) == 1
         await outbox.renew_leases([lost.id], [lost.fence], LEASE)
+        await outbox.end_reading([lost.id], [lost.fence])
         await outbox_fixture.expire(lost.id)
         assert await outbox.find_expired(10)
         assert await outbox.rescue(late(lost), LEASE)
@@ -90,7 +91,7 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         await outbox.record_cancels([cancel])
         await outbox.release_node()
         vars(outbox)["_fair"] = True
-        await outbox.claim("in turn", LEASE, ClaimLimits(10, 10, 1, 5))
+        await outbox.claim("in turn", LEASE, ClaimLimits(10, 10, 5))
         await meet_refused_rows(outbox_fixture, outbox)
         assert noted.used == set(noted)
 
@@ -103,7 +104,7 @@ async def meet_refused_rows(outbox_fixture: OutboxFixture, outbox: OutboxStore) 
         rule = "alter table notify.ent_notification add constraint rule check (name <> 'bad') not valid"
         await outbox_fixture.rows(rule)
         vars(outbox)["_fair"] = fair
-        await outbox.claim(f"refused {fair}", LEASE, ClaimLimits(10, 10, 1, 5))
+        await outbox.claim(f"refused {fair}", LEASE, ClaimLimits(10, 10, 5))
         assert len(await outbox.detect_retracted(10)) == 1
         assert (await outbox_fixture.head(bad))["refused_version"] is not None
         await outbox_fixture.rows("alter table notify.ent_notification drop constraint rule")
@@ -122,8 +123,9 @@ FORBIDDEN = {
     "read what it only writes": "select channels from notify.ent_notification",
     "change a workflow": "update notify.ent_notification_workflow set workflow_key = 'x'",
     "read a template": "select 1 from notify.ent_notification_template",
-    "delete from the ledger": "delete from dispatcher.delivery",
-    "delete recipients": "delete from dispatcher.recipient",
+    "truncate the ledger": "truncate dispatcher.delivery",
+    "truncate recipients": "truncate dispatcher.recipient",
+    "delete the installation": "delete from dispatcher.installation",
     "become another installation": "update dispatcher.installation set id = gen_random_uuid()",
     "write migrations": "insert into dispatcher.migration (name, checksum) values ('x', 'x')",
     "read migrations": "select 1 from dispatcher.migration",
@@ -134,7 +136,7 @@ FORBIDDEN = {
     "change our table": "alter table dispatcher.delivery add column mine text",
     "change the outbox": "alter table notify.ent_notification disable trigger user",
     "make a function": "create function notify.mine() returns int language sql return 1",
-    "replace the doorbell": "create or replace function dispatcher.ring_v1() returns trigger language plpgsql as ''",
+    "replace the doorbell": "create or replace function dispatcher.ring_v2() returns trigger language plpgsql as ''",
     "make an index": "create index on notify.ent_notification (id)",
     "grant it to others": "grant select on notify.ent_notification_workflow to public",
 }

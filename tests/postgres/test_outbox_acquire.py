@@ -44,7 +44,7 @@ async def test_acquire_reads_stored_values_unchanged(outbox_fixture: OutboxFixtu
 
 async def test_acquire_takes_only_rows_of_its_workflow(outbox_fixture: OutboxFixture):
     mine, other = await outbox_fixture.many(2)
-    await outbox_fixture.claim()
+    await outbox_fixture.claim(batch_size=1)
     workflow_id = (await outbox_fixture.head(mine))["workflow_id"]
     taken = await outbox_fixture.outbox.acquire([mine, other], workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [mine]
@@ -70,7 +70,7 @@ async def test_acquire_skips_a_row_no_longer_processing(outbox_fixture: OutboxFi
 
 async def test_acquire_skips_a_deleted_row(outbox_fixture: OutboxFixture):
     gone, here = await outbox_fixture.many(2)
-    [start] = (await outbox_fixture.claim(max_single=1)).starts
+    [start] = (await outbox_fixture.claim()).starts
     await outbox_fixture.rows("delete from notify.ent_notification where id = %s", gone)
     taken = await outbox_fixture.outbox.acquire([gone, here], start.workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [here]
@@ -90,7 +90,7 @@ async def test_batch_is_acquired_in_order_with_poison_and_valid_rows(outbox_fixt
     large = await outbox_fixture.notify(payload='{"x": "' + "x" * 600 * 1024 + '"}')
     nobody = await outbox_fixture.notify(recipients=[])
     last = await outbox_fixture.notify()
-    [start] = (await outbox_fixture.claim(max_single=1)).starts
+    [start] = (await outbox_fixture.claim()).starts
     taken = await outbox_fixture.outbox.acquire([last, nobody, large, first], start.workflow_id, LEASE)
     assert [item.notification.id for item in taken] == [first, large, nobody, last]
     refusals = [item.notification.validation_error for item in taken]

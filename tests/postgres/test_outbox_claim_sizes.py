@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from dispatcher.models.notification import RecipientState
 from tests.support.outbox_fixture import LEASE, OutboxFixture, ids_of
 
@@ -67,12 +69,37 @@ class TestCapacity:
 
 
 class TestWorkflows:
-    async def test_few_rows_get_a_workflow_each(self, outbox_fixture: OutboxFixture):
+    async def test_claim_of_one_row_starts_its_own_workflow(self, outbox_fixture: OutboxFixture):
+        row = await outbox_fixture.notify()
+        [start] = (await outbox_fixture.claim()).starts
+        assert start.workflow_id == f"notification-{row}-{(await outbox_fixture.head(row))['birth']}-1"
+        assert (start.notification_ids, start.first_try) == ([row], True)
+
+    async def test_batch_size_one_starts_a_workflow_for_each_row(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(10)
-        claim = await outbox_fixture.claim(max_single=10)
+        claim = await outbox_fixture.claim(batch_size=1)
         assert [start.notification_ids for start in claim.starts] == [[row] for row in ids]
-        assert all(start.single for start in claim.starts)
+        assert all(start.first_try for start in claim.starts)
         assert len({start.workflow_id for start in claim.starts}) == 10
+
+    @pytest.mark.parametrize(("rows", "first_try"), [(2, True), (50, True), (51, False), (100, False)])
+    async def test_small_batch_starts_on_the_first_try_queue(
+        self, outbox_fixture: OutboxFixture, rows: int, *, first_try: bool
+    ):
+        await outbox_fixture.many(rows)
+        [start] = (await outbox_fixture.claim()).starts
+        assert (len(start.notification_ids), start.first_try) == (rows, first_try)
+        assert start.workflow_id.startswith("notifications-c1-")
+
+    @pytest.mark.parametrize(("recipients", "first_try"), [(200, True), (300, False), (100_000, False)])
+    @pytest.mark.parametrize("beside", [0, 1])
+    async def test_row_of_many_recipients_starts_on_the_batch_queue(
+        self, outbox_fixture: OutboxFixture, recipients: int, beside: int, *, first_try: bool
+    ):
+        await outbox_fixture.notify(recipients=[uuid4() for _ in range(recipients)])
+        await outbox_fixture.many(beside)
+        [start] = (await outbox_fixture.claim()).starts
+        assert (len(start.notification_ids), start.first_try) == (1 + beside, first_try)
 
     async def test_enterprise_that_fills_batches_has_its_own_and_the_rest_shares(self, outbox_fixture: OutboxFixture):
         owners = {UUID(int=number): set[int]() for number in range(3)}
@@ -80,7 +107,7 @@ class TestWorkflows:
             for owner, rows in owners.items():
                 rows.update(await outbox_fixture.many(5, enterprise=owner))
         claim = await outbox_fixture.claim(batch_size=10)
-        assert not any(start.single for start in claim.starts)
+        assert all(start.first_try for start in claim.starts)
         assert all(start.workflow_id.startswith("notifications-c1-") for start in claim.starts)
         carried = await outbox_fixture.rows("select distinct workflow_id from dispatcher.delivery")
         assert {workflow_id for (workflow_id,) in carried} == {start.workflow_id for start in claim.starts}
@@ -95,8 +122,8 @@ class TestWorkflows:
     async def test_rows_of_many_enterprises_share_one_batch(self, outbox_fixture: OutboxFixture):
         for owner in (None, *(uuid4() for _ in range(10))):
             await outbox_fixture.notify(enterprise_id=owner)
-        [start] = (await outbox_fixture.claim(max_single=10)).starts
-        assert (len(start.notification_ids), start.single, start.enterprise) == (11, False, "")
+        [start] = (await outbox_fixture.claim()).starts
+        assert (len(start.notification_ids), start.enterprise) == (11, "")
 
     async def test_claims_never_share_a_batch_name(self, outbox_fixture: OutboxFixture):
         await outbox_fixture.many(40)
@@ -107,19 +134,19 @@ class TestWorkflows:
 
     async def test_failed_batch_stays_together(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(3)
-        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        [start] = (await outbox_fixture.claim()).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row in rows:
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.notify()
-        again = await outbox_fixture.claim(max_single=10)
+        again = await outbox_fixture.claim()
         assert again.starts[0] == start
-        assert [other.single for other in again.starts] == [False, True]
+        assert [len(other.notification_ids) for other in again.starts] == [3, 1]
 
     async def test_failed_batch_is_claimed_completely_or_not_at_all(self, outbox_fixture: OutboxFixture):
         """Its members may share a call with an unknown outcome, which can only be repeated as it was."""
         ids = await outbox_fixture.many(4)
-        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        [start] = (await outbox_fixture.claim()).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row in rows:
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
@@ -128,7 +155,7 @@ class TestWorkflows:
 
     async def test_failed_batch_whose_calls_are_all_known_joins_other_rows(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(4)
-        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        [start] = (await outbox_fixture.claim()).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row in rows:
             await outbox_fixture.settle(row, RecipientState.PLANNED, timedelta(0))
@@ -136,17 +163,17 @@ class TestWorkflows:
             "update dispatcher.delivery set next_attempt_at = '2999-01-01' where notification_id = %s", ids[0]
         )
         other = await outbox_fixture.notify(enterprise_id=uuid4())
-        [again] = (await outbox_fixture.claim(max_single=1)).starts
+        [again] = (await outbox_fixture.claim()).starts
         assert sorted(again.notification_ids) == [*ids[1:], other], "its members need not wait for the first one"
         assert again.workflow_id != start.workflow_id
 
     async def test_only_rows_with_an_unknown_call_keep_their_batch(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(4)
-        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        [start] = (await outbox_fixture.claim()).starts
         rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
         for row, state in zip(rows, [RecipientState.PLANNED, RecipientState.UNKNOWN] * 2, strict=True):
             await outbox_fixture.settle(row, state, timedelta(0))
-        starts = {each.workflow_id: each for each in (await outbox_fixture.claim(max_single=1)).starts}
+        starts = {each.workflow_id: each for each in (await outbox_fixture.claim()).starts}
         assert starts.pop(start.workflow_id).notification_ids == [ids[1], ids[3]]
         [other] = starts.values()
         assert other.notification_ids == [ids[0], ids[2]]

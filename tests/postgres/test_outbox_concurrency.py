@@ -33,7 +33,7 @@ async def test_concurrent_claims_never_share_a_row(outbox_fixture: OutboxFixture
 
 async def test_concurrent_claims_of_retries_never_share_a_row(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(30)
-    await outbox_fixture.claim(max_single=0)
+    await outbox_fixture.claim()
     nodes = [await outbox_fixture.node(f"node-{number}") for number in range(4)]
     for attempts in range(2, 30):
         await outbox_fixture.rows("update notify.ent_notification set notification_status = 'FAILED'")

@@ -111,7 +111,7 @@ class TestShares:
     async def test_failed_batch_of_two_enterprises_has_its_turn_as_a_whole(self, outbox_fixture: OutboxFixture):
         small, crowding = UUID(int=1), UUID(int=2)
         ids = [*await outbox_fixture.many(2, enterprise=crowding), *await outbox_fixture.many(2, enterprise=small)]
-        [start] = (await outbox_fixture.claim(max_single=1)).starts
+        [start] = (await outbox_fixture.claim()).starts
         for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.many(200, enterprise=crowding)
@@ -124,7 +124,7 @@ class TestShares:
     async def test_failed_batch_waits_for_the_capacity_of_each_of_its_enterprises(self, outbox_fixture: OutboxFixture):
         small, crowding = UUID(int=1), UUID(int=2)
         ids = [*await outbox_fixture.many(2, enterprise=crowding), *await outbox_fixture.many(2, enterprise=small)]
-        await outbox_fixture.claim(max_single=1)
+        await outbox_fixture.claim()
         for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(hours=1))
         await outbox_fixture.many(40, enterprise=crowding)
@@ -142,7 +142,7 @@ class TestShares:
     async def test_many_retries_do_not_delay_new_rows(self, outbox_fixture: OutboxFixture):
         failing, other = uuid4(), uuid4()
         ids = await outbox_fixture.many(60, enterprise=failing)
-        await outbox_fixture.claim(max_single=1000)
+        await outbox_fixture.claim(batch_size=1)
         for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
         await outbox_fixture.many(5, enterprise=other)
@@ -212,13 +212,10 @@ class TestAllowList:
         """Neither can repeat its unknown call, so Novu is asked. Two workflows never have the same name."""
         one, two = uuid4(), uuid4()
         ids = [*await outbox_fixture.many(2, enterprise=one), *await outbox_fixture.many(2, enterprise=two)]
-        await outbox_fixture.claim(max_single=1)
+        await outbox_fixture.claim()
         for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
-        claims = [
-            await outbox_fixture.claim(await outbox_fixture.node(f"for {owner}", owner), max_single=1)
-            for owner in (one, two)
-        ]
+        claims = [await outbox_fixture.claim(await outbox_fixture.node(f"for {owner}", owner)) for owner in (one, two)]
         assert [sorted(ids_of(claim)) for claim in claims] == [ids[:2], ids[2:]]
         assert len({start.workflow_id for claim in claims for start in claim.starts}) == 2
 
@@ -227,10 +224,10 @@ class TestAllowList:
         ids = [*await outbox_fixture.many(2, enterprise=one), *await outbox_fixture.many(2, enterprise=two)]
         await outbox_fixture.many(3, enterprise=foreign)
         listed = await outbox_fixture.node("listed", one, two)
-        [start] = (await outbox_fixture.claim(listed, max_single=1)).starts
+        [start] = (await outbox_fixture.claim(listed)).starts
         for row in await outbox_fixture.acquire(*ids):
             await outbox_fixture.settle(row, RecipientState.UNKNOWN, timedelta(0))
-        assert (await outbox_fixture.claim(listed, max_single=1)).starts == [start]
+        assert (await outbox_fixture.claim(listed)).starts == [start]
 
 
 async def quickest(outbox_fixture: OutboxFixture, claims: int = 8) -> float:
@@ -257,7 +254,7 @@ async def test_f150_large_backlog_does_not_slow_a_claim(outbox_fixture: OutboxFi
 
 async def test_fair_share_works_without_the_indexes(outbox_fixture: OutboxFixture):
     await outbox_fixture.rows(
-        "drop index notify.ent_notification_dispatcher_immediate, notify.ent_notification_dispatcher_scheduled"
+        "drop index notify.ent_notification_dispatcher_new_rows, notify.ent_notification_dispatcher_scheduled"
     )
     one, two = uuid4(), uuid4()
     await outbox_fixture.many(50, enterprise=one)

@@ -80,7 +80,7 @@ class TestReleaseUnstarted:
         row = await outbox_fixture.notify()
         await outbox_fixture.claim()
         before = await outbox_fixture.snapshot()
-        await outbox_fixture.outbox.release_unstarted(WorkflowStart("notifications-of-before", [row], single=False))
+        await outbox_fixture.outbox.release_unstarted(WorkflowStart("notifications-of-before", [row], first_try=False))
         assert await outbox_fixture.snapshot() == before
 
     async def test_settled_row_is_not_released(self, outbox_fixture: OutboxFixture):
@@ -88,13 +88,13 @@ class TestReleaseUnstarted:
         workflow_id = (await outbox_fixture.head(row.id))["workflow_id"]
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         before = await outbox_fixture.snapshot()
-        await outbox_fixture.outbox.release_unstarted(WorkflowStart(workflow_id, [row.id], single=True))
+        await outbox_fixture.outbox.release_unstarted(WorkflowStart(workflow_id, [row.id], first_try=True))
         assert await outbox_fixture.snapshot() == before
 
     async def test_run_of_a_released_workflow_is_fenced_out(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.acquired()
         workflow_id = (await outbox_fixture.head(row.id))["workflow_id"]
-        await outbox_fixture.outbox.release_unstarted(WorkflowStart(workflow_id, [row.id], single=True))
+        await outbox_fixture.outbox.release_unstarted(WorkflowStart(workflow_id, [row.id], first_try=True))
         assert await outbox_fixture.outbox.record_calls(calls_of(row)) == set()
         await outbox_fixture.settle(row, RecipientState.ACCEPTED)
         assert await outbox_fixture.status(row.id) == "PENDING"
@@ -107,7 +107,7 @@ class TestRescue:
         await outbox_fixture.expire(*ids)
         [found] = await outbox_fixture.outbox.find_expired(100)
         start = await (await outbox_fixture.node("there")).rescue(found, LEASE)
-        assert start == WorkflowStart(batch.workflow_id, ids, single=False)
+        assert start == WorkflowStart(batch.workflow_id, ids, first_try=False)
         head = await outbox_fixture.head(ids[0])
         assert (head["attempts"], head["generation"], head["fence"], head["lease_owner"]) == (2, 1, 2, "there")
         assert await outbox_fixture.outbox.find_expired(100) == []
@@ -150,8 +150,8 @@ class TestRescue:
     async def test_rescue_starts_only_the_unsettled_rows_of_a_batch(self, outbox_fixture: OutboxFixture):
         rows = [await outbox_fixture.acquired() for _ in range(3)]
         await outbox_fixture.change(rows[1].id, notification_status="RETRACTED")
-        start = await outbox_fixture.outbox.rescue(late(*rows, workflow_id="w", single=False), LEASE)
-        assert start == WorkflowStart("w", [rows[0].id, rows[2].id], single=False)
+        start = await outbox_fixture.outbox.rescue(late(*rows, workflow_id="w", first_try=False), LEASE)
+        assert start == WorkflowStart("w", [rows[0].id, rows[2].id], first_try=False)
 
     async def test_processing_written_over_a_final_status_is_no_new_generation(self, outbox_fixture: OutboxFixture):
         row = await outbox_fixture.acquired()
@@ -215,26 +215,26 @@ class TestRenewAndExpire:
         assert set(found) == {batch.workflow_id, (await outbox_fixture.head(alone.id))["workflow_id"]}
         assert sorted(found[batch.workflow_id].ids) == ids
         assert found[batch.workflow_id].fences == [1] * 12
-        assert [item.single for item in found.values()] == [
+        assert [item.first_try for item in found.values()] == [
             item.workflow_id != batch.workflow_id for item in found.values()
         ]
 
     async def test_expired_batch_is_found_completely(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(4)
-        await outbox_fixture.claim(max_single=1)
+        await outbox_fixture.claim()
         await outbox_fixture.expire(*ids)
         [found] = await outbox_fixture.outbox.find_expired(3)
         assert sorted(found.ids) == ids
 
     async def test_batch_with_one_valid_lease_is_not_expired(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(4)
-        await outbox_fixture.claim(max_single=1)
+        await outbox_fixture.claim()
         await outbox_fixture.expire(*ids[:-1])
         assert await outbox_fixture.outbox.find_expired(100) == []
 
     async def test_oldest_expired_leases_come_first(self, outbox_fixture: OutboxFixture):
         ids = await outbox_fixture.many(6)
-        await outbox_fixture.claim()
+        await outbox_fixture.claim(batch_size=1)
         for age, row in enumerate(ids):
             await outbox_fixture.rows(
                 "update dispatcher.delivery set lease_until = now() - %s * interval '1 s' where notification_id = %s",
@@ -254,7 +254,9 @@ class TestAdoptOrphans:
         [found] = await outbox_fixture.outbox.find_expired(100)
         head = await outbox_fixture.head(row)
         assert found.workflow_id == f"notification-{row}-{head['birth']}-1"
-        assert await outbox_fixture.outbox.rescue(found, LEASE) == WorkflowStart(found.workflow_id, [row], single=True)
+        assert await outbox_fixture.outbox.rescue(found, LEASE) == WorkflowStart(
+            found.workflow_id, [row], first_try=True
+        )
         [taken] = await outbox_fixture.acquire(row)
         assert (taken.generation, taken.attempts, taken.validation_error) == (1, 1, None)
 

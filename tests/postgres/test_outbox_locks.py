@@ -112,10 +112,10 @@ async def rescued_as_its_first_attempt(outbox_fixture: OutboxFixture, row: Notif
 
 async def test_f187_locked_row_of_a_refused_start_holds_up_no_other(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(2)
-    [start] = (await outbox_fixture.claim(max_single=1)).starts
+    [start] = (await outbox_fixture.claim()).starts
     async with locked(outbox_fixture, ids[1]):
         async with asyncio.timeout(QUICK_SECONDS):
-            await outbox_fixture.outbox.release_unstarted(WorkflowStart(start.workflow_id, ids, single=False))
+            await outbox_fixture.outbox.release_unstarted(WorkflowStart(start.workflow_id, ids, first_try=False))
         assert [await outbox_fixture.status(each) for each in ids] == ["PENDING", "PROCESSING"]
     [expired] = await outbox_fixture.outbox.find_expired(10)
     assert expired.ids == [ids[1]]

@@ -213,7 +213,7 @@ async def test_retraction_during_a_settle_stays(outbox_fixture: OutboxFixture):
 
 async def test_rows_that_failed_together_become_due_together(outbox_fixture: OutboxFixture):
     ids = await outbox_fixture.many(20)
-    [start] = (await outbox_fixture.claim(max_single=1)).starts
+    [start] = (await outbox_fixture.claim()).starts
     rows = [item.notification for item in await outbox_fixture.outbox.acquire(ids, start.workflow_id, LEASE)]
     for row in rows:
         row.final_status = decide_status(row, timedelta(minutes=1))

@@ -67,7 +67,7 @@ async def in_work(outbox_fixture: OutboxFixture, count: int = 20) -> list[Notifi
     """Return rows of one run of which Novu accepted every recipient. The one named `bad` is the eighth."""
     await outbox_fixture.many(count)
     await outbox_fixture.rows(f"update {TABLE} set name = 'good'")
-    [start] = (await outbox_fixture.claim(max_single=1)).starts
+    [start] = (await outbox_fixture.claim()).starts
     found = await outbox_fixture.outbox.acquire(start.notification_ids, start.workflow_id, LEASE)
     rows = [item.notification for item in found]
     await outbox_fixture.change(rows[7].id, name="bad")
@@ -216,7 +216,7 @@ async def test_f186_row_that_may_not_become_pending_stops_no_other(outbox_fixtur
         case "release":
             await outbox.release(rows)
         case "release_unstarted":
-            await outbox.release_unstarted(WorkflowStart(workflow, [row.id for row in rows], single=False))
+            await outbox.release_unstarted(WorkflowStart(workflow, [row.id for row in rows], first_try=False))
         case _:
             assert await outbox.release_node() == 0
     statuses = [await outbox_fixture.status(row.id) for row in rows]

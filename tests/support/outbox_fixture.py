@@ -138,12 +138,11 @@ class OutboxFixture:
         *,
         limit: int = 1000,
         capacity: int = 100_000,
-        max_single: int = 10,
         batch_size: int = 100,
     ) -> Claim:
         """Claim what is due."""
         self.claims += 1
-        sizes = ClaimLimits(limit, capacity, max_single, batch_size)
+        sizes = ClaimLimits(limit, capacity, batch_size)
         return await (outbox or self.outbox).claim(f"c{self.claims}", LEASE, sizes)
 
     async def acquire(self, *ids: int, outbox: OutboxStore | None = None) -> list[Notification]:
@@ -211,9 +210,9 @@ def fenced_out(row: Notification) -> Notification:
     )  # fmt: skip
 
 
-def late(*rows: Notification, workflow_id: str = "any", single: bool = True) -> ExpiredLease:
+def late(*rows: Notification, workflow_id: str = "any", first_try: bool = True) -> ExpiredLease:
     """Return what a sweep knows about rows whose lease ran out."""
-    return ExpiredLease(workflow_id, single, [row.id for row in rows], [row.fence for row in rows])
+    return ExpiredLease(workflow_id, first_try, [row.id for row in rows], [row.fence for row in rows])
 
 
 @asynccontextmanager

@@ -88,7 +88,7 @@ async def test_partly_refusing_temporal_is_one_outage(monkeypatch: pytest.Monkey
     with capture_logs() as logs:
         for number in range(8):
             with contextlib.suppress(RPCError):
-                await starter.start(WorkflowStart(str(number), [number], single=True))
+                await starter.start(WorkflowStart(str(number), [number], first_try=True))
     assert [line["event"] for line in logs] == ["outage_began"]
 
 

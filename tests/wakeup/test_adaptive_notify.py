@@ -20,6 +20,7 @@ from dispatcher.config.table_names import CHANNEL
 from dispatcher.models.claims import ClaimLimits, ClaimResult
 from dispatcher.novu.circuit_breaker import CircuitBreaker
 from dispatcher.postgres.outbox import OutboxStore
+from dispatcher.temporal.runs_in_flight import RunsInFlight
 from dispatcher.wakeup.adaptive_notify import AdaptiveNotify
 from dispatcher.wakeup.signal import WakeUp
 from tests.support.outbox_fixture import LEASE, OutboxFixture
@@ -41,7 +42,7 @@ WRITERS: dict[str, list[str]] = {
     "rolled back": ["begin", INSERT, "rollback"],
     "two-phase": ["begin", INSERT, "prepare transaction 'p'", "commit prepared 'p'"],
 }
-SIZES = ClaimLimits(limit=100, capacity=10_000, max_single_workflows=10, batch_size=100)
+SIZES = ClaimLimits(limit=100, capacity=10_000, batch_size=100)
 SCHEDULES_PER_WRITER = 250
 
 
@@ -231,7 +232,8 @@ def claimer_for(outbox: Any, wake: WakeUp) -> Claimer:
         return True
 
     no_starter: Any = None
-    return Claimer(outbox, no_starter, wake, CircuitBreaker(welcome), lease=LEASE, batch_size=100, adaptive=True)
+    breaker, runs = CircuitBreaker(welcome), RunsInFlight()
+    return Claimer(outbox, no_starter, wake, breaker, runs, lease=LEASE, batch_size=100, adaptive=True)
 
 
 async def test_node_disconnected_while_falling_asleep_falls_asleep_later_without_a_notify(

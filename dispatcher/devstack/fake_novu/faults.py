@@ -26,10 +26,16 @@ AFTER_HANDLER = (
     "slow_body",
     "malformed",
     "body",
+    "html_after",
     "unknown_status",
     "partial_bulk",
 )
 BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+def html_page(status: int) -> Answer:
+    """Return the answer of something before Novu."""
+    return Answer(status, BAD_GATEWAY_PAGE, (("Content-Type", "text/html"),))
 
 
 class MatchedCall(Protocol):
@@ -91,7 +97,7 @@ class Fault:
         if self.kind == "status":
             raise self._refusal()
         if self.kind == "html":
-            return Answer(502, BAD_GATEWAY_PAGE, (("Content-Type", "text/html"),))
+            return html_page(502)
         return Answer(0, b"") if self.kind in BEFORE_IDEMPOTENCY else None
 
     def inside_handler(self) -> None:
@@ -103,6 +109,8 @@ class Fault:
         """Return the answer to send, damaged if this is a fault after the handler."""
         if self.kind == "malformed":
             return answer._replace(body=answer.body[: len(answer.body) // 2])
+        if self.kind == "html_after":
+            return html_page(self.status)
         if self.kind == "body":
             return answer._replace(body=self.body.encode("latin-1")).adding(*self.headers.items())
         if self.kind in ("unknown_status", "partial_bulk") and answer.status == 201:

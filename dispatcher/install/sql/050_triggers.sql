@@ -1,10 +1,9 @@
 -- Replacing takes SHARE ROW EXCLUSIVE: writers wait, readers do not. The installer skips a trigger that is as it should be.
--- Insert: once per statement, COPY included; the function looks for an eligible row.
+-- Insert: once per statement, COPY included, whatever its rows are.
 create or replace trigger dispatcher_insert
   after insert on {outbox}
-  referencing new table as inserted
   for each statement
-  execute function dispatcher.ring_v1();
+  execute function dispatcher.ring_v2();
 
 -- Update: only when a row becomes eligible or an eligible row's time moves, so claims and outcomes never get as far as the
 -- function.
@@ -19,4 +18,4 @@ create or replace trigger dispatcher_update
       or old.scheduled_for is distinct from new.scheduled_for
     )
   )
-  execute function dispatcher.ring_v1();
+  execute function dispatcher.ring_v2();

@@ -1,9 +1,5 @@
 -- One partial index per sweep query: rows leave them when they are done, so they stay as small as the backlog. Each statement
 -- runs outside a transaction and blocks nobody; an interrupted build leaves an invalid index, which the installer rebuilds.
--- By enterprise, so that a claim can hop from one to the next.
-create index {concurrently} if not exists {immediate} on {outbox} ((coalesce(enterprise_id::text, '') collate "C"), id)
-  where notification_status = 'PENDING' and publish_status = 'PUBLISH' and not deactivated and scheduled_for is null;
-
 create index {concurrently} if not exists {scheduled} on {outbox} (scheduled_for, id)
   where notification_status = 'PENDING' and publish_status = 'PUBLISH' and not deactivated and scheduled_for is not null;
 

@@ -37,7 +37,7 @@ numbered as (
 ),
 with_batches as (
   -- The rows with which an enterprise fills batches have batches of their own. The rows that are left over share
-  -- batches, in the order of their enterprises. A claim of few rows starts one workflow for each row instead.
+  -- batches, in the order of their enterprises. A claim of one row gives it a workflow of its own.
   select *, count(*) over () as total,
     case when place < in_full_batches then number::text || '-' || (place / %(batch_size)s)::text
     else '0-' || ((row_number() over (partition by batch is null, place < in_full_batches order by tenant, due, id) - 1)
@@ -47,13 +47,15 @@ with_batches as (
 set_processing as (
   {set_processing}
   from picked where n.id = picked.id
+  -- The size as it is stored: a large array is not read for it.
+  returning n.id, pg_column_size(n.recipients) as recipient_bytes
 ),
 claimed as (
   insert into dispatcher.delivery as d (notification_id, birth, generation, fence, batch, attempts, lease_owner,
     lease_until, next_attempt_at, first_claimed_at, claimed_at, recipient_count, first_generation)
   select n.id, {birth}, 1, 1,
     -- Rows that repeat a call of their last batch keep its name.
-    coalesce(n.batch, case when n.total > %(max_single_workflows)s then %(claim)s || '-' || n.name end),
+    coalesce(n.batch, case when n.total > 1 and %(batch_size)s > 1 then %(claim)s || '-' || n.name end),
     1, %(node)s, clock_timestamp() + %(lease)s,
     case when n.retry then now() end,  -- tells the branch below that the generation is the same; it is never stored
     now(), now(), 0, 1
@@ -70,6 +72,8 @@ claimed as (
     birth = case when {same_generation} and d.recipient_count is distinct from 0 then d.birth else excluded.birth end,
     recipient_count = case when {same_generation} then d.recipient_count else 0 end,
     first_generation = case when {same_row} then d.first_generation else d.generation + 1 end,
+    reading_since = case when {same_generation} then d.reading_since end,
+    reading_deaths = case when {same_generation} then d.reading_deaths end,
     fence = d.fence + 1,
     batch = excluded.batch,
     lease_owner = excluded.lease_owner,
@@ -79,10 +83,10 @@ claimed as (
     settled_at = null,
     dead_lettered_at = null,
     refused_version = null
-  returning notification_id, workflow_id, batch is null as single
+  returning notification_id, workflow_id
 )
 select case when backlog then (select count(*) from picked) else size end::integer as free_capacity,
-  next_cursor.next_tenant, now() as claimed_up_to,
-  claimed.notification_id, claimed.workflow_id, claimed.single, p.tenant
+  next_cursor.next_enterprise, now() as claimed_up_to,
+  claimed.notification_id, claimed.workflow_id, s.recipient_bytes, p.tenant
 from capacity cross join next_cursor
-left join (claimed join picked p on p.id = claimed.notification_id) on true
+left join (claimed join picked p on p.id = claimed.notification_id left join set_processing s using (id)) on true

@@ -8,14 +8,7 @@ capacity as (
   from dispatcher.delivery
   where lease_owner = %(node)s and lease_until is not null
 ),
-immediate as materialized (
-  select n.id, {tenant} as tenant, n.created_at as due, n.created_at, false as retry, null::text as batch
-  from {outbox} n
-  where {new} and {not_refused}
-  order by {tenant}, n.id
-  limit (select size from capacity)
-  for no key update skip locked
-),
+immediate as materialized ({new_rows}),
 scheduled as materialized (
   select n.id, {tenant} as tenant, n.scheduled_for as due, n.created_at, false as retry, null::text as batch
   from {outbox} n
@@ -30,5 +23,5 @@ ranked as materialized (
   from (select * from immediate union all select * from scheduled union all select * from retry_rows) due_rows
 ),
 next_cursor as (
-  select false as backlog, '' as next_tenant
+  select false as backlog, null::text as next_enterprise
 )

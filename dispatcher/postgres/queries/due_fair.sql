@@ -31,37 +31,49 @@ tenant_quota as materialized (
   cross join capacity
   cross join lateral (select %(capacity)s - (capacity.rows + l.rows) / 2 as rows) c
 ),
-tenants (tenant, ordinal) as (
-  -- Enterprises with new rows, found by index lookups from one to the next.
-  select coalesce(
-    (select tenant from {tenants_with_new_rows} w where tenant >= %(next_tenant)s order by tenant limit 1),
-    (select tenant from {tenants_with_new_rows} w order by tenant limit 1)), 1
+first_turn as materialized (
+  -- The enterprise with which this claim goes on in the round of all enterprises. Null: a new round begins.
+  select f.enterprise, f.enterprise is null and %(all_enterprises)s
+    and exists (select from {outbox} n where {new} and n.enterprise_id is null) as nobody
+  from (
+    select (select w.enterprise from {enterprises_with_new_rows} w where w.enterprise >= %(next_enterprise)s
+      order by w.enterprise limit 1) as enterprise
+    offset 0
+  ) f
+),
+enterprises (enterprise, ordinal) as (
+  -- Enterprises with new rows, found by index lookups from one to the next. Rows without an enterprise are not found so:
+  -- they have the first turn of a round.
+  select coalesce(f.enterprise, (select w.enterprise from {enterprises_with_new_rows} w order by w.enterprise limit 1)),
+    case when f.nobody then 2 else 1 end
+  from first_turn f
   union all
-  select (select n.tenant from {tenants_with_new_rows} n where n.tenant > t.tenant order by n.tenant limit 1), ordinal + 1
-  from tenants t
-  where tenant is not null and ordinal <= (select turns from capacity)
+  select (select w.enterprise from {enterprises_with_new_rows} w where w.enterprise > e.enterprise
+    order by w.enterprise limit 1), ordinal + 1
+  from enterprises e
+  where enterprise is not null and ordinal <= (select turns from capacity)
+),
+tenants as materialized (
+  select enterprise, coalesce(enterprise::text, '') collate "C" as tenant, ordinal
+  from enterprises
+  where enterprise is not null
+  union all
+  select null, '' collate "C", 1 from first_turn where nobody
 ),
 tenant_share as materialized (
   -- The capacity is divided among the enterprises that may use some of it.
-  select tenant, least(greatest(1, size / greatest(1, count(*) filter (where rows > 0) over ())), rows) as rows
+  select tenant, enterprise, least(greatest(1, size / greatest(1, count(*) filter (where rows > 0) over ())), rows) as rows
   from (
-    select t.tenant, capacity.size, coalesce(q.rows, capacity.quota_new_tenant) as rows
+    select t.tenant, t.enterprise, capacity.size, coalesce(q.rows, capacity.quota_new_tenant) as rows
     from tenants t cross join capacity
     left join tenant_quota q on q.tenant = t.tenant
-    where t.tenant is not null and t.ordinal <= capacity.turns
+    where t.ordinal <= capacity.turns
   ) t
 ),
 immediate as materialized (
-  select n.*
-  from tenant_share s
-  cross join lateral (
-    select n.id, {tenant} as tenant, n.created_at as due, n.created_at, false as retry, null::text as batch
-    from {outbox} n
-    where {new} and {not_refused} and {tenant} = s.tenant
-    order by n.id
-    limit s.rows
-    for no key update skip locked
-  ) n
+  select n.* from tenant_share s cross join lateral ({new_rows_of_nobody}) n where s.enterprise is null
+  union all
+  select n.* from tenant_share s cross join lateral ({new_rows_of_one}) n
   limit (select size from capacity)
 ),
 first_scheduled as materialized (
@@ -105,9 +117,9 @@ ranked as materialized (
 next_cursor as materialized (
   -- Whether rows may be due that this claim does not take, as far as this can be known; and the enterprise with which
   -- the next claim begins.
-  select case when size = 0 then %(next_tenant)s
-      else coalesce((select tenant from tenants where ordinal > turns), '') end as next_tenant,
-    %(next_tenant)s <> '' or exists (select from tenants where tenant is not null and ordinal > turns)
+  select (case when size = 0 then (select enterprise from first_turn)
+      else (select enterprise from tenants where ordinal > turns) end)::text as next_enterprise,
+    (select enterprise from first_turn) is not null or exists (select from tenants where ordinal > turns)
       or exists (select from tenant_share s where s.rows <= (select count(*) from immediate i where i.tenant = s.tenant))
       or (select count(*) from first_scheduled) >= size
       or (select count(*) from retry_rows) >= size + %(batch_size)s

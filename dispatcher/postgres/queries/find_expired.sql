@@ -1,6 +1,6 @@
 -- Rows whose lease ran out, by the workflow that carried them: all of a workflow's rows, because it is started again with
 -- the same members. The limit bounds one sweep; the next takes the rest.
-select workflow_id, bool_and(batch is null) as single, array_agg(notification_id) as ids, array_agg(fence) as fences
+select workflow_id, bool_and(batch is null) as first_try, array_agg(notification_id) as ids, array_agg(fence) as fences
 from dispatcher.delivery
 where lease_until is not null and workflow_id in (
   select workflow_id

@@ -23,7 +23,7 @@ with leased as materialized (
 ),
 released as (
   update dispatcher.delivery d
-  set fence = d.fence + 1, attempts = greatest(0, d.attempts - 1), lease_owner = null,
+  set fence = d.fence + 1, attempts = greatest(0, d.attempts - 1), lease_owner = null, reading_since = null,
     lease_until = case when leased.locked then clock_timestamp() end
   from leased
   where d.notification_id = leased.notification_id

@@ -23,6 +23,8 @@ fenced as (
     generation = d.generation + case when expired.gone then 1 else 0 end,
     first_generation = case when expired.gone then d.generation + 1 else d.first_generation end,
     recipient_count = case when expired.gone then 0 else d.recipient_count end,
+    reading_since = case when not expired.gone then d.reading_since end,
+    reading_deaths = case when not expired.gone then d.reading_deaths end,
     lease_owner = case when expired.orphaned then %(node)s end,
     lease_until = case when expired.orphaned then clock_timestamp() + %(lease)s end
   from expired

@@ -16,6 +16,11 @@ with leased as materialized (
 outcomes as (
   update dispatcher.recipient r
   set state = o.state, epoch = o.epoch, outcome = o.outcome, error = o.error,
+    -- A call that has its outcome is never repeated. The key is '' and not NULL, so that a recipient whose outcome is
+    -- doubted later is looked up at Novu.
+    call_key = case when o.state in ('accepted', 'refused', 'cancelled') then '' else r.call_key end,
+    call_ordinal = case when o.state in ('accepted', 'refused', 'cancelled') then null else r.call_ordinal end,
+    body_hash = case when o.state in ('accepted', 'refused', 'cancelled') then null else r.body_hash end,
     -- Only calls that Novu may have worked on are counted.
     attempts = greatest(0, r.attempts - (coalesce(o.outcome, '') in {uncounted})::integer)
   from (
@@ -51,6 +56,8 @@ deliveries as (
     recipient_count = (
       select count(*) from dispatcher.recipient r where r.notification_id = d.notification_id and r.generation = d.generation
     ),
+    reading_since = case when v.retry_in is not null then d.reading_since end,
+    reading_deaths = case when v.retry_in is not null then d.reading_deaths end,
     dead_lettered_at = case when v.retry_in is null and v.status <> 'SENT' then clock_timestamp() end
   from final v
   where d.notification_id = v.id and not v.locked

@@ -5,7 +5,11 @@ select row_to_json(x) from (
     n.enterprise_id::text as enterprise, n.transaction_id, n.created_at, n.scheduled_for, n.retracted_at,
     coalesce(n.scheduled_for <= clock_timestamp(), true) as due,
     n.error_details -> 'retraction' is not null as retraction_noticed,
-    cardinality(n.recipients) as recipients, r.accepted, r.unknown, r.novu_transaction_id,
+    cardinality(n.recipients) as recipients, coalesce(d.pruned_in >= d.generation, false) as pruned,
+    -- SENT means every recipient, also after the ledger has lost them.
+    case when d.pruned_in >= d.generation and n.notification_status = 'SENT' then cardinality(n.recipients)
+      else r.accepted end as accepted,
+    r.unknown, r.novu_transaction_id,
     left(coalesce(d.last_error, n.error_details ->> 'error'), 2000) as error,
     d.workflow_id as temporal_workflow_id, d.generation, d.fence, d.attempts, d.lease_owner, d.lease_until,
     coalesce(d.lease_until > clock_timestamp(), false) as held,
