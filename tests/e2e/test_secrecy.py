@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from temporalio.client import Client
 
+from tests.support.bad_rows import OUTCOMES_FAIL, OUTCOMES_FAIL_NO_MORE
 from tests.support.commands import run_dispatcher
 from tests.support.stack import RUN_ROLE, Process, Stack
 from tests.support.waits import eventually
@@ -18,13 +19,6 @@ PAYLOAD, OVERRIDES, PASSWORD = "marker-of-the-payload", "marker-of-the-overrides
 TEXT = f'{{"title": "{PAYLOAD}"}}'
 DETAIL = "alter table notify.ent_notification add constraint boom check (notification_status <> '{}') not valid"
 HEALED = "alter table notify.ent_notification drop constraint boom"
-DISK_FULL = """
-create function notify.boom() returns trigger language plpgsql as $$ begin
-  raise exception using errcode = '53100', message = 'disk full', detail = new::text;
-end $$;
-create trigger boom before update on notify.ent_notification for each row when (new.notification_status = 'FAILED')
-  execute function notify.boom()
-"""
 POISON = {
     "array": {"payload": f'["{PAYLOAD}"]'},
     "deep": {"payload": '{"a":' * 6000 + f'"{PAYLOAD}"' + "}" * 6000},
@@ -102,14 +96,14 @@ async def test_s07_s08_s10_s27_markers_appear_nowhere(stack: Stack):
         await stack.rows("update notify.ent_notification set notification_status = 'PENDING' where id = %s", row)
         assert await stack.final(row) == [end]
     # An error that is no row's fault ends a try, so that it reaches Temporal.
-    await stack.rows(DISK_FULL)
+    await stack.rows(OUTCOMES_FAIL)
     row = await stack.notify(recipients=[people[4]], **{**values, **POISON["array"]})
-    await wait_for_log(process, "DiskFull 53100")
-    await stack.rows("drop trigger boom on notify.ent_notification")
+    await wait_for_log(process, "RaiseException P0001")
+    await stack.rows(OUTCOMES_FAIL_NO_MORE)
     assert await stack.final(row) == ["FAILED"]
 
     told = await histories(stack)
-    assert b"DiskFull 53100" in told, "the database's error did reach Temporal"
+    assert b"RaiseException P0001" in told, "the database's error did reach Temporal"
     ledger = str(await stack.rows(" union all ".join(LEDGER)))
     queries = str(await stack.rows("select query from pg_stat_activity where application_name like 'dispatcher%%'"))
     outbox = str(await stack.rows("select error_details::text from notify.ent_notification"))

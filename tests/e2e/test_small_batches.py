@@ -25,9 +25,11 @@ async def workflows(stack: Stack) -> list[str]:
 
 
 async def activities_of(stack: Stack, workflow_id: str) -> Counter[str]:
-    """Return the markers of local activities and the regular activities of a workflow's history."""
+    """Return the markers of local activities and the regular activities of a workflow that ends."""
     client = await Client.connect(stack.temporal_address)
-    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    workflow = client.get_workflow_handle(workflow_id)
+    await workflow.result()
+    history = await workflow.fetch_history()
     found = Counter[str]()
     for event in history.events:
         found["local"] += event.HasField("marker_recorded_event_attributes")

@@ -173,6 +173,8 @@ class Ledger:
             if entry is not None:
                 entry.state, entry.epoch = member.recipient.state.value, member.recipient.epoch
                 entry.outcome, entry.error = member.recipient.outcome, member.recipient.error
+                if entry.state in ("accepted", "refused", "cancelled"):  # its call is never repeated
+                    entry.key, entry.place, entry.body_hash = "", None, None
                 entry.attempts = max(0, entry.attempts - (entry.outcome in ("not_sent", "http_409", "http_429")))
         for row in rows:
             head = self._fenced_head(row.id, row.fence)

@@ -67,7 +67,7 @@ class Entry:
     epoch: int = 0
     key: str | None = None
     place: int | None = None
-    body_hash: str = ""
+    body_hash: str | None = ""
     state: str = "planned"
     attempts: int = 0
     outcome: str | None = None

@@ -71,7 +71,9 @@ async def test_every_statement_runs_with_the_printed_grants(outbox_fixture: Outb
         await outbox.end_reading([lost.id], [lost.fence])
         await outbox_fixture.expire(lost.id)
         assert await outbox.find_expired(10)
-        assert await outbox.rescue(late(lost), LEASE)
+        expired = late(lost)
+        assert await outbox.rescue(expired, LEASE)
+        await outbox.uncount_rescue(expired)
         await outbox.release([back])
         assert await outbox_fixture.status(back.id) == "PENDING"
         await outbox_fixture.notify(scheduled_for="2999-01-01")

@@ -69,7 +69,7 @@ class TestNotify:
             await listener.execute("listen dispatcher")
             ids = await outbox_fixture.many(4)
             await outbox_fixture.notify(notification_status="PROCESSING")
-            assert await self.count_notifies(outbox_fixture, listener) == 1
+            assert await self.count_notifies(outbox_fixture, listener) == 2, "one for each INSERT, whatever it inserts"
             await outbox_fixture.claim()
             rows = await outbox_fixture.acquire(*ids)
             await outbox_fixture.settle(rows[0], RecipientState.ACCEPTED)

@@ -1,4 +1,4 @@
-"""Rows that can never be sent, and the reason that each of them gets."""
+"""Rows that can never be sent, with the reason that each of them gets, and a database that fails."""
 
 from typing import Any
 from uuid import uuid4
@@ -37,3 +37,17 @@ async def insert(stack: Stack, columns: dict[str, Any]) -> int:
     if kind == "none":
         await stack.rows("update notify.ent_notification set notification_workflow_id = null where id = %s", row)
     return row
+
+
+OUTCOMES_FAIL = """
+create function notify.boom() returns trigger language plpgsql security definer as $$ begin
+  if exists (select from notify.ent_notification where notification_status = 'PROCESSING') then
+    raise exception using message = 'boom',
+      detail = (select string_agg(n::text, '') from notify.ent_notification n where notification_status = 'PROCESSING');
+  end if;
+  return null;
+end $$;
+create trigger boom before update on notify.ent_notification for each statement execute function notify.boom()
+"""
+"""No outcome can be written, and that is no row's fault. The error's DETAIL repeats the rows, as PostgreSQL's can."""
+OUTCOMES_FAIL_NO_MORE = "drop trigger boom on notify.ent_notification"
