@@ -142,7 +142,7 @@ async def test_f40_latency_to_all_three_servers_is_survived(
     await stack.burst(60)
     await stack.all_sent(65)
     assert await stack.final(*rows) == ["SENT"] * 5
-    assert all(road.counts["delayed"] > 4 for road in roads)
+    assert all(road.counts["delayed"] > 1 for road in roads), "rows that share calls and workflows need few of them"
     assert await stack.value("select max(attempts) from dispatcher.delivery") == 1
     await effects_are_exactly(stack, 65)
 
