@@ -74,18 +74,26 @@ class ReadingStore(SettlingStore):
             "max_bytes": self._limits.max_payload_bytes,
             "max_recipients": self._limits.max_recipients,
         }
+        failure: Exception | None = None
         while True:
             rows = await self._execute("acquire", parameters, dict_row)
             acquired_at = time.monotonic()
             suspects = [row for row in rows if row["suspect"]]
+            if failure is not None and not rows:
+                raise failure
             if len(suspects) < len(rows) or not rows:
                 return [parse_row(row, acquired_at, self._limits) for row in rows if not row["suspect"]]
             part = next_suspects(suspects)
-            found = await self._read_suspects(part, parameters)
+            try:
+                found = await self._read_suspects(part, parameters)
+            except CONNECTION_ERRORS:
+                raise
+            except Exception as error:  # noqa: BLE001
+                failure, found = error, []  # raised after the rows behind these, which their size kept back
             if found:
                 return found
-            lost = {row["notification_id"] for row in part}  # another run has acquired them, or their owner
-            parameters["ids"] = [each for each in parameters["ids"] if each not in lost]
+            passed = {row["notification_id"] for row in part}  # also those that another run or their owner has acquired
+            parameters["ids"] = [each for each in parameters["ids"] if each not in passed]
 
     async def end_reading(self, ids: Sequence[int], fences: Sequence[int], *, read: bool = True) -> None:
         """Record that this process has not died of reading these rows. `read`: whether they were read.
@@ -96,16 +104,27 @@ class ReadingStore(SettlingStore):
             await self._run("end_reading", ids=list(ids), fences=list(fences), read=read)
 
     async def _read_suspects(self, suspects: Sequence[Row], parameters: Mapping[str, Any]) -> list[AcquiredRow]:
-        """Read rows one after the other, up to MAX_READ_BYTES or MAX_SECONDS_ALONE."""
+        """Read rows one after the other, up to MAX_READ_BYTES or MAX_SECONDS_ALONE.
+
+        A row whose reading fails, for example for want of memory, stops no other row. Raises its error if none is read.
+        """
         ids = [row["notification_id"] for row in suspects]
         log.warning("reading_alone", rows=len(ids), notification_ids=ids[:MAX_LOGGED_ROWS])
         found: list[AcquiredRow] = []
+        failure: Exception | None = None
         size, deadline = 0, time.monotonic() + MAX_SECONDS_ALONE
         for row in suspects:
             if size >= MAX_READ_BYTES or (found and time.monotonic() >= deadline):
                 break
-            size += row["payload_bytes"] + row["overrides_bytes"] + 36 * row["recipient_count"]
-            found += await self._read_alone(row, parameters)
+            try:
+                found += await self._read_alone(row, parameters)
+                size += row["payload_bytes"] + row["overrides_bytes"] + 36 * row["recipient_count"]
+            except CONNECTION_ERRORS:
+                raise
+            except Exception as error:  # noqa: BLE001
+                failure = error
+        if failure is not None and not found:
+            raise failure
         return found
 
     async def _read_alone(self, row: Row, parameters: Mapping[str, Any]) -> list[AcquiredRow]:

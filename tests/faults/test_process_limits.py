@@ -60,13 +60,16 @@ async def test_f211_payload_of_fifteen_megabytes_is_sent_if_the_setting_allows_i
 async def test_f214_row_that_a_process_has_no_memory_to_read_ends_and_stops_no_other(stack: Stack):
     cap = ("prlimit", f"--data={200 << 20}")
     process = await stack.running((*cap, *RUN), DISPATCHER_MAX_PAYLOAD="16MiB", DISPATCHER_MAX_RUNS="1")
-    culprit = await stack.notify(payload='{"x": [' + "[]," * 4_000_000 + "[]]}")
-    assert await stack.final(await stack.notify()) == ["SENT"]
+    async with stack.connection.transaction():  # one batch, with a neighbour on either side
+        before = await stack.notify()
+        culprit = await stack.notify(payload='{"x": [' + "[]," * 4_000_000 + "[]]}")
+        after = await stack.notify()
+    assert await stack.final(before, after) == ["SENT"] * 2
     assert await stack.final(culprit, within=60) == ["FAILED"]
     details = await stack.details(culprit)
     assert (details["dead_letter"], details["error"]) == (True, "the run ended without an answer from Novu")
     assert process.popen.poll() is None
-    await effects_are_exactly(stack, 1)
+    await effects_are_exactly(stack, 2)
 
 
 async def test_f53_sixty_four_open_files_are_enough(stack: Stack):
