@@ -61,19 +61,11 @@ class ReadingStore(SettlingStore):
         another workflow are left out. `last_attempt`: of a row with more attempts, payload and overrides are not read,
         because reading them may be what ended the attempts. `try_began`: the `read_at` of the try's first rows.
         """
-        parameters: dict[str, Any] = {
-            "ids": list(ids),
-            "workflow_id": workflow_id,
-            "node": self._node,
-            "lease": lease,
-            "last_attempt": last_attempt,
-            "try_began": try_began,
-            "alone": None,
-            "max_deaths": MAX_READING_DEATHS,
-            "max_read_bytes": MAX_READ_BYTES,
-            "max_bytes": self._limits.max_payload_bytes,
-            "max_recipients": self._limits.max_recipients,
-        }
+        of_run = {"workflow_id": workflow_id, "node": self._node, "lease": lease}
+        of_try = {"last_attempt": last_attempt, "try_began": try_began, "alone": None}
+        of_row = {"max_bytes": self._limits.max_payload_bytes, "max_recipients": self._limits.max_recipients}
+        most = {"max_deaths": MAX_READING_DEATHS, "max_read_bytes": MAX_READ_BYTES}
+        parameters: dict[str, Any] = {"ids": list(ids), **of_run, **of_try, **of_row, **most}
         failure: Exception | None = None
         while True:
             rows = await self._execute("acquire", parameters, dict_row)
@@ -88,8 +80,8 @@ class ReadingStore(SettlingStore):
                 found = await self._read_suspects(part, parameters)
             except CONNECTION_ERRORS:
                 raise
-            except Exception as error:  # noqa: BLE001
-                failure, found = error, []  # raised after the rows behind these, which their size kept back
+            except Exception as error:  # noqa: BLE001  (raised after the rows behind these, which their size kept back)
+                failure, found = error, []
             if found:
                 return found
             passed = {row["notification_id"] for row in part}  # also those that another run or their owner has acquired
@@ -121,7 +113,7 @@ class ReadingStore(SettlingStore):
                 size += row["payload_bytes"] + row["overrides_bytes"] + 36 * row["recipient_count"]
             except CONNECTION_ERRORS:
                 raise
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  (raised if no row could be read)
                 failure = error
         if failure is not None and not found:
             raise failure

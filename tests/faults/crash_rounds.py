@@ -32,8 +32,8 @@ QUICK = {"DISPATCHER_LEASE": "5s", "DISPATCHER_SWEEP_INTERVAL": "1s"}
 MOST = {"hint-read": 2, "claim-committed": 3, "ledger-written": 1}
 """The highest n that is sure to be reached; 6 for the other points."""
 REPEATING = ("request-sent", "answer-read", "ledger-written")
-"""After a crash here, and nowhere else, Novu hears the same call twice. Answers are settled as they arrive, so when some
-are written, other calls of the run can be on the wire."""
+"""After a crash here, and nowhere else, Novu hears the same call twice. Answers are settled as they arrive, so when
+some are written, other calls of the run can be on the wire."""
 KINDS = ("one", "one", "family", "burst", "few", "soon")
 CALM = ("one", "family", "burst")
 ROOMS = 12  # most of a round is waiting: for a lease, for a call that may still be worked on

@@ -21,7 +21,7 @@ DEAD = "three tries ended with the death of the process that read it"
 HEAD = "select reading_since is not null, reading_deaths from dispatcher.delivery where notification_id = %s"
 
 
-class DiedError(Exception):
+class DiedError(BaseException):
     """The process is gone: nothing that it does after reading happens."""
 
 
