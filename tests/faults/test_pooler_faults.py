@@ -16,6 +16,7 @@ from tests.faults.waits import effects_are_exactly, proven
 from tests.support.commands import run_dispatcher
 from tests.support.run_doctor import run_doctor
 from tests.support.stack import Stack
+from tests.support.stack_cleanup import no_pending_cancels
 from tests.support.waits import eventually
 
 counter = itertools.count()
@@ -115,6 +116,7 @@ async def test_f216_hostile_defaults_behind_a_pooler_have_no_effect(stack: Stack
     assert found.verdicts("fail") == ["notify"], "a pooler in transaction mode"
     assert await settings_of_every_session(url) == before, "nothing of ours is left in shared sessions"
     await effects_are_exactly(stack, 2)
+    await no_pending_cancels(stack)  # while the pooler is there
 
 
 async def test_f05_operator_commands_leave_nothing_in_shared_sessions(stack: Stack, transactions: Pooler):
